@@ -1,0 +1,1 @@
+//! How a guest traps: one file an architecture, all behind [`Trap`].
