@@ -1,0 +1,617 @@
+//! The trap instructions of x86_64, executed (ABI, "Traps").
+//!
+//! A Linux process may neither write to an I/O port nor store to a page without permissions. Both
+//! raise SIGSEGV, in the instruction and with every register as the guest left it, just as a VM
+//! exit would. So a thread of this program can be the guest: the signal's handler stands where the
+//! exit is, hands the registers to a host function, puts the answer in their place and steps over
+//! the instruction.
+//!
+//! `vmcall` and `vmmcall` are only looked at: in a virtual machine they would leave for its host.
+#![cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+use std::hint::black_box;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use machine::{PORT, TrapVcpu, as_guest, doorbell, out};
+use vmffi::abi::{Registers, Transport, answer, trap};
+use vmffi::arch::Trap;
+use vmffi::arch::x86_64::{Doorbell, Out, Vmcall, Vmmcall, code};
+
+/// Threads as vCPUs.
+mod machine {
+    use std::cell::RefCell;
+    use std::ffi::{c_int, c_void};
+    use std::panic::resume_unwind;
+    use std::sync::OnceLock;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::{self, JoinHandle};
+    use std::{mem, ptr};
+
+    use vmffi::abi::{Registers, Transport};
+    use vmffi::arch::x86_64::{Doorbell, Out, code};
+
+    /// The port at which traps are taken. That a process may not write to it is the kernel's
+    /// default; nothing here asks for permission (`ioperm`).
+    pub const PORT: u16 = 0x0560;
+
+    /// Where in its page the doorbell is.
+    const DOORBELL_OFFSET: u64 = 0x40;
+
+    type OnTrap = Box<dyn FnMut(Registers) -> Registers>;
+
+    thread_local! {
+        /// The host function of the guest that runs on this thread.
+        static HOST: RefCell<Option<OnTrap>> = const { RefCell::new(None) };
+    }
+
+    /// Runs `guest` on this thread, with `on_trap` as its host: called for each trap, inside the
+    /// signal handler, and what it returns goes back.
+    ///
+    /// Traps are synchronous: the signal comes from our own instruction, so this thread holds no
+    /// lock and is in the middle of no allocation, and `on_trap` may do what ordinary code may
+    /// (lock, allocate, wait for another thread). It may not trap, and a panic in it ends the
+    /// program.
+    pub fn as_guest<R>(
+        on_trap: impl FnMut(Registers) -> Registers + 'static,
+        guest: impl FnOnce() -> R,
+    ) -> R {
+        /// Takes the host away, also when the guest panics.
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                HOST.take();
+            }
+        }
+
+        doorbell_address();
+        let before = HOST.replace(Some(Box::new(on_trap)));
+        let _leave = Leave;
+        assert!(before.is_none(), "this thread is a guest already");
+        guest()
+    }
+
+    /// A trap by way of [`PORT`], for guests.
+    pub fn out() -> Out<PORT> {
+        // SAFETY: `on_fault` claims PORT on threads with a host, steps over the instruction,
+        // changes RAX, RBX, R8 and R9 and no memory of its own; on any other thread the
+        // write ends the program. No process without special permission reaches a device.
+        unsafe { Out::new() }
+    }
+
+    /// A trap by way of the doorbell, for guests.
+    pub fn doorbell() -> Doorbell {
+        // SAFETY: `on_fault` claims the address on threads with a host, as it does PORT. No object
+        // is there: the page has no permissions and is never unmapped.
+        unsafe { Doorbell::new(doorbell_address()) }
+    }
+
+    static DOORBELL: OnceLock<u64> = OnceLock::new();
+
+    /// The address of the doorbell. The first call installs the signal handler.
+    pub fn doorbell_address() -> u64 {
+        *DOORBELL.get_or_init(|| {
+            // SAFETY: a new private mapping, at a place of the kernel's choice, touches no other.
+            let page = unsafe {
+                libc::mmap(
+                    ptr::null_mut(),
+                    4096,
+                    libc::PROT_NONE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                )
+            };
+            assert_ne!(page, libc::MAP_FAILED, "no page for the doorbell");
+
+            // SAFETY: every field of `sigaction` is an integer, a set of bits or an optional
+            // pointer; zeros are a value of each.
+            let mut action: libc::sigaction = unsafe { mem::zeroed() };
+            action.sa_sigaction = on_fault as *const () as libc::sighandler_t;
+            // Not SA_ONSTACK: a host function wants more room than an alternate stack has. Not
+            // SA_NODEFER: a fault inside the handler ends the program.
+            action.sa_flags = libc::SA_SIGINFO;
+            // SAFETY: `action` is initialised, and `on_fault` has the type that SA_SIGINFO asks
+            // for.
+            let result = unsafe { libc::sigaction(libc::SIGSEGV, &action, ptr::null_mut()) };
+            assert_eq!(result, 0, "no signal handler");
+
+            page as u64 + DOORBELL_OFFSET
+        })
+    }
+
+    /// The exit: every SIGSEGV of the program comes here.
+    extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+        // SAFETY: the kernel passes a `siginfo_t` that lives as long as this call.
+        let info = unsafe { &*info };
+        // SAFETY: with SA_SIGINFO the third argument is a `ucontext_t`, on this thread's stack and
+        // known to nobody else until we return.
+        let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+        let gregs = &mut context.uc_mcontext.gregs;
+
+        let answered = trap_length(info, gregs).and_then(|length| {
+            let seen = registers(gregs);
+            let answer = HOST.try_with(|host| {
+                let mut host = host.try_borrow_mut().ok()?;
+                Some(host.as_mut()?(seen))
+            });
+            Some((length, answer.ok()??))
+        });
+        match answered {
+            Some((length, answer)) => {
+                set_registers(gregs, answer);
+                gregs[libc::REG_RIP as usize] += length as libc::greg_t;
+            }
+            // Not a trap: the instruction runs once more, and crashes as it would have.
+            None => {
+                // SAFETY: SIG_DFL is an action for any signal.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+        }
+    }
+
+    /// How long the faulting instruction is, if it is one of the traps: the agreed instruction, at
+    /// the agreed place.
+    fn trap_length(info: &libc::siginfo_t, gregs: &[libc::greg_t; 23]) -> Option<usize> {
+        const GENERAL_PROTECTION: u64 = 13;
+        const PAGE_FAULT: u64 = 14;
+        /// A write, from user mode, to a page that is not there.
+        const USER_WRITE: u64 = 0b110;
+
+        let register = |index: c_int| gregs[index as usize] as u64;
+        let at_rip = |code: &[u8]| {
+            let rip = register(libc::REG_RIP) as *const u8;
+            // SAFETY: asked only for faults that an instruction raised while it was executed, so
+            // its first byte can be read; the others are looked at if all before them are equal.
+            code.iter().enumerate().all(|(i, byte)| unsafe { rip.add(i).read() } == *byte)
+        };
+        match (register(libc::REG_TRAPNO), register(libc::REG_ERR)) {
+            (GENERAL_PROTECTION, 0) => {
+                let ours = register(libc::REG_RDX) as u16 == PORT && at_rip(&code::OUT);
+                ours.then_some(code::OUT.len())
+            }
+            (PAGE_FAULT, USER_WRITE) => {
+                // SAFETY: a page fault's `siginfo_t` has an address.
+                let address = unsafe { info.si_addr() } as u64;
+                let ours = DOORBELL.get() == Some(&address) && at_rip(&code::DOORBELL);
+                ours.then_some(code::DOORBELL.len())
+            }
+            _ => None,
+        }
+    }
+
+    fn registers(gregs: &[libc::greg_t; 23]) -> Registers {
+        let register = |index: c_int| gregs[index as usize] as u64;
+        Registers {
+            kind: register(libc::REG_RAX),
+            word: register(libc::REG_RBX),
+            transport: Transport {
+                primary: register(libc::REG_R8),
+                secondary: register(libc::REG_R9),
+            },
+        }
+    }
+
+    fn set_registers(gregs: &mut [libc::greg_t; 23], answer: Registers) {
+        for (index, value) in [
+            (libc::REG_RAX, answer.kind),
+            (libc::REG_RBX, answer.word),
+            (libc::REG_R8, answer.transport.primary),
+            (libc::REG_R9, answer.transport.secondary),
+        ] {
+            gregs[index as usize] = value as libc::greg_t;
+        }
+    }
+
+    /// A guest on a thread of its own, driven from another as a vCPU is.
+    ///
+    /// Its handler talks to the host through `std::sync::mpsc`, which is not async-signal-safe, and
+    /// need not be here (see [`as_guest`]). When the vCPU is dropped in a trap, that trap and all
+    /// later ones are claimed by nobody: they come back as they went.
+    pub struct TrapVcpu<R> {
+        traps: Receiver<Registers>,
+        answers: Sender<Registers>,
+        guest: JoinHandle<R>,
+    }
+
+    impl<R: Send + 'static> TrapVcpu<R> {
+        /// Starts `guest`, and gives its first trap.
+        ///
+        /// # Panics
+        ///
+        /// If the guest ends before it traps, with its panic if it has one.
+        pub fn start(guest: impl FnOnce() -> R + Send + 'static) -> (Self, Registers) {
+            let (to_host, traps) = channel();
+            let (answers, from_host) = channel();
+            let on_trap = move |seen| match to_host.send(seen) {
+                Ok(()) => from_host.recv().unwrap_or(seen),
+                Err(_) => seen,
+            };
+            let guest = thread::spawn(|| as_guest(on_trap, guest));
+            match traps.recv() {
+                Ok(first) => (Self { traps, answers, guest }, first),
+                Err(_) => {
+                    guest.join().unwrap_or_else(|panic| resume_unwind(panic));
+                    panic!("the guest ended before its first trap")
+                }
+            }
+        }
+
+        /// Completes the trap that the guest is in, and waits for its next.
+        ///
+        /// # Panics
+        ///
+        /// If the guest ends instead.
+        pub fn resume(&mut self, answer: Registers) -> Registers {
+            self.answers.send(answer).expect("the guest has ended");
+            self.traps.recv().expect("the guest ended instead of trapping")
+        }
+
+        /// Completes the trap that the guest is in, and waits for its end.
+        ///
+        /// # Panics
+        ///
+        /// If the guest traps again, or panics.
+        pub fn finish(self, answer: Registers) -> R {
+            self.answers.send(answer).expect("the guest has ended");
+            if let Ok(seen) = self.traps.recv() {
+                panic!("the guest trapped instead of ending: {seen:x?}");
+            }
+            self.guest.join().unwrap_or_else(|panic| resume_unwind(panic))
+        }
+    }
+}
+
+const fn words(kind: u64, word: u64, primary: u64, secondary: u64) -> Registers {
+    Registers { kind, word, transport: Transport { primary, secondary } }
+}
+
+/// A host whose every answered word depends on its own word most of all, and on the others too.
+fn mix(seen: Registers) -> Registers {
+    let Registers { kind, word, transport: Transport { primary, secondary } } = seen;
+    let all = kind ^ word.rotate_left(16) ^ primary.rotate_left(32) ^ secondary.rotate_left(48);
+    words(
+        all.wrapping_add(kind),
+        all.wrapping_mul(3).wrapping_add(word),
+        all.wrapping_mul(5).wrapping_add(primary),
+        all.wrapping_mul(7).wrapping_add(secondary),
+    )
+}
+
+/// The function that every trap stands for: no trap, no registers, the host called in place.
+struct Model;
+
+impl Trap for Model {
+    fn trap(&self, out: Registers) -> Registers {
+        mix(out)
+    }
+}
+
+/// All four registers go out, all four come back, and all 64 bits of each.
+fn every_register_crosses(way: impl Trap) {
+    let sent = [
+        words(trap::CALL, 0x1111_2222_3333_4444, 0x5555_6666_7777_8888, 0x9999_aaaa_bbbb_cccc),
+        words(trap::RETURN, 0, 0, 0),
+        words(trap::EXIT, u64::MAX, u64::MAX, u64::MAX),
+    ];
+    let answers = [
+        words(answer::UPCALL, 0xfedc_ba98_7654_3210, 0x0123_4567_89ab_cdef, 1 << 63),
+        words(answer::ANSWER, u64::MAX, 0, u64::MAX),
+        words(answer::ANSWER, 0, u64::MAX, 0),
+    ];
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let mut next = answers.into_iter();
+    let on_trap = move |registers| {
+        record.lock().unwrap().push(registers);
+        next.next().unwrap()
+    };
+    let received = as_guest(on_trap, || sent.map(|out| way.trap(out)));
+    assert_eq!(*seen.lock().unwrap(), sent);
+    assert_eq!(received, answers);
+}
+
+#[test]
+fn every_register_crosses_by_port() {
+    every_register_crosses(out());
+}
+
+#[test]
+fn every_register_crosses_by_doorbell() {
+    every_register_crosses(doorbell());
+}
+
+/// A trap that nobody claims, an unbacked port say, leaves the kind as it was.
+#[test]
+fn an_unclaimed_trap_comes_back_as_it_went() {
+    let sent = words(trap::READY, 2, 3, 4);
+    assert_eq!(as_guest(|seen| seen, || out().trap(sent)), sent);
+}
+
+/// The host reads what the guest has just written, and the guest reads what the host wrote, though
+/// the accesses are plain ones that a compiler would like to keep in registers.
+fn memory_is_read_anew(way: impl Trap) {
+    let on_trap = |seen: Registers| {
+        let shared = std::ptr::with_exposed_provenance_mut::<u64>(seen.transport.primary as usize);
+        // SAFETY: the guest passes the address of a live `u64`, exposed, and touches it only when
+        // this trap has ended.
+        let found = unsafe { shared.read() };
+        // SAFETY: as above.
+        unsafe { shared.write(found * 10) };
+        words(answer::ANSWER, 0, found, 0)
+    };
+    as_guest(on_trap, || {
+        let shared = Box::into_raw(Box::new(0_u64));
+        let address = shared.expose_provenance() as u64;
+        for value in 1..=100 {
+            // SAFETY: `shared` is from `into_raw`, and the host is not looking.
+            unsafe { shared.write(value) };
+            let back = way.trap(words(trap::CALL, 0, address, 8));
+            assert_eq!(back.transport.primary, value, "the host saw an old value");
+            // SAFETY: as above.
+            let changed = unsafe { shared.read() };
+            assert_eq!(changed, value * 10, "the guest saw an old value");
+        }
+        // SAFETY: `shared` is from `into_raw`, and this is its last use.
+        drop(unsafe { Box::from_raw(shared) });
+    });
+}
+
+#[test]
+fn memory_is_read_anew_after_a_port() {
+    memory_is_read_anew(out());
+}
+
+#[test]
+fn memory_is_read_anew_after_a_doorbell() {
+    memory_is_read_anew(doorbell());
+}
+
+/// Locals that make the compiler align the stack itself.
+#[repr(align(128))]
+struct Wide([u64; 16]);
+
+/// More live values than there are registers, around a trap in a loop: RBX holds one of them.
+#[inline(never)]
+fn churn(way: &impl Trap, seed: u64, rounds: Range<u64>) -> [u64; 13] {
+    let mut wide = Wide(std::array::from_fn(|i| black_box(seed).rotate_left(i as u32 * 4)));
+    let [mut a, mut b, mut c, mut d] = black_box([seed, !seed, seed << 1, seed >> 1]);
+    let [mut e, mut f, mut g, mut h] = black_box([seed ^ 5, seed ^ 6, seed ^ 7, seed ^ 8]);
+    let [mut i, mut j, mut k, mut l] = black_box([seed + 9, seed + 10, seed + 11, seed + 12]);
+    for round in rounds {
+        let back = way.trap(words(a ^ round, b.wrapping_add(e), c ^ i, d));
+        a = a.rotate_left(7) ^ back.kind;
+        b = b.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ back.word;
+        c = c.wrapping_add(l) ^ back.transport.primary;
+        d = d.rotate_right(11).wrapping_add(back.transport.secondary);
+        e = e.wrapping_add(a ^ f);
+        f = f.rotate_left(13) ^ b;
+        g = g.wrapping_mul(e | 1).wrapping_add(c);
+        h = (h ^ g).rotate_left(17);
+        i = i.wrapping_add(h ^ d);
+        j = j.rotate_right(5) ^ i;
+        k = k.wrapping_mul(j | 1).wrapping_add(round);
+        l = (l ^ k).rotate_left(23);
+        wide.0[(l % 16) as usize] ^= a ^ back.word;
+    }
+    let wide = wide.0.into_iter().fold(0, |sum: u64, x| sum.rotate_left(1) ^ x);
+    [a, b, c, d, e, f, g, h, i, j, k, l, wide]
+}
+
+fn live_values_survive(way: impl Trap) {
+    const SEED: u64 = 0x2545_f491_4f6c_dd1d;
+    let received = as_guest(mix, || churn(&way, SEED, 0..20_000));
+    assert_eq!(received, churn(&Model, SEED, 0..20_000));
+}
+
+#[test]
+fn live_values_survive_a_port() {
+    live_values_survive(out());
+}
+
+#[test]
+fn live_values_survive_a_doorbell() {
+    live_values_survive(doorbell());
+}
+
+std::arch::global_asm!(
+    // fn(rdi: extern "C" fn(), rsi: *mut [u64; 6]): calls rdi with 1 to 6 in the registers that a
+    // callee must preserve, and stores what it left in them.
+    ".pushsection .text.vmffi_traps_preserved, \"ax\", @progbits",
+    ".globl vmffi_traps_preserved",
+    ".hidden vmffi_traps_preserved",
+    "vmffi_traps_preserved:",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "push rsi",
+    "mov ebx, 1",
+    "mov ebp, 2",
+    "mov r12d, 3",
+    "mov r13d, 4",
+    "mov r14d, 5",
+    "mov r15d, 6",
+    "call rdi",
+    "pop rsi",
+    "mov [rsi], rbx",
+    "mov [rsi + 8], rbp",
+    "mov [rsi + 16], r12",
+    "mov [rsi + 24], r13",
+    "mov [rsi + 32], r14",
+    "mov [rsi + 40], r15",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "ret",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    fn vmffi_traps_preserved(callee: extern "C" fn(), left: *mut [u64; 6]);
+}
+
+/// Functions that do nothing but trap: their compiler has no use for RBX, so nothing but the second
+/// exchange gives it back to the caller.
+#[test]
+fn callee_saved_registers_are_preserved() {
+    #[inline(never)]
+    extern "C" fn by_port() {
+        black_box(out().trap(black_box(words(!0, !0, !0, !0))));
+    }
+    #[inline(never)]
+    extern "C" fn by_doorbell() {
+        black_box(doorbell().trap(black_box(words(!0, !0, !0, !0))));
+    }
+
+    for callee in [by_port, by_doorbell] as [extern "C" fn(); 2] {
+        let mut left = [0; 6];
+        as_guest(mix, || {
+            // SAFETY: the routine keeps to the C calling convention, `callee` is a function of the
+            // type that it calls, and `left` has room for the six words that it stores.
+            unsafe { vmffi_traps_preserved(callee, &mut left) };
+        });
+        assert_eq!(left, [1, 2, 3, 4, 5, 6], "RBX, RBP, R12 to R15");
+    }
+}
+
+/// A guest that serves upcalls while it waits, and calls its host from within each.
+fn serve(way: impl Trap) -> u64 {
+    let mut served = 0;
+    let mut back = way.trap(words(trap::READY, 0, 0, 0));
+    while back.kind == answer::UPCALL {
+        let Transport { primary, secondary } = back.transport;
+        let inner = way.trap(words(trap::CALL, back.word, primary, 0));
+        assert_eq!(inner.kind, answer::ANSWER);
+        served += 1;
+        back = way.trap(words(trap::RETURN, 0, inner.transport.primary + secondary, served));
+    }
+    assert_eq!(back.kind, answer::ANSWER);
+    served
+}
+
+/// Two vCPUs, one on each kind of trap, resumed in turns by one host thread: each gets its own
+/// answers.
+#[test]
+fn a_host_thread_resumes_its_guests() {
+    let (port, first) = TrapVcpu::start(|| serve(out()));
+    assert_eq!(first, words(trap::READY, 0, 0, 0));
+    let (bell, first) = TrapVcpu::start(|| serve(doorbell()));
+    assert_eq!(first, words(trap::READY, 0, 0, 0));
+
+    let mut vcpus = [port, bell];
+    for round in 1..=100 {
+        for (vcpu, signature) in vcpus.iter_mut().zip([100, 200]) {
+            let call = vcpu.resume(words(answer::UPCALL, signature, round, signature * 10));
+            assert_eq!(call, words(trap::CALL, signature, round, 0));
+        }
+        for (vcpu, signature) in vcpus.iter_mut().zip([100, 200]) {
+            let done = vcpu.resume(words(answer::ANSWER, 0, round * 2, 0));
+            assert_eq!(done, words(trap::RETURN, 0, round * 2 + signature * 10, round));
+        }
+    }
+    for vcpu in vcpus {
+        assert_eq!(vcpu.finish(words(answer::ANSWER, 0, 0, 0)), 100);
+    }
+}
+
+/// "Only an access of the agreed width and address is a trap": what resembles one ends the program
+/// as it would without the handler. The tests above would prove little if it were otherwise.
+#[test]
+fn what_is_not_a_trap_is_still_a_crash() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    const CASE: &str = "VMFFI_TRAPS_CRASH";
+    let host = |_| -> Registers { unreachable!("the host was called") };
+    let some = words(trap::CALL, 1, 2, 3);
+    let address = machine::doorbell_address();
+    let crashes: [(&str, &dyn Fn()); 6] = [
+        ("no guest", &|| _ = black_box(out().trap(some))),
+        ("other port", &|| {
+            // SAFETY: no process without special permission reaches a device; this is a crash.
+            let other = unsafe { Out::<{ PORT + 4 }>::new() };
+            as_guest(host, || _ = black_box(other.trap(some)));
+        }),
+        ("other address", &|| {
+            // SAFETY: nothing is in the doorbell's page; this is a crash.
+            let other = unsafe { Doorbell::new(address + 8) };
+            as_guest(host, || _ = black_box(other.trap(some)));
+        }),
+        ("other width at the port", &|| {
+            // SAFETY: no process without special permission reaches a device; this is a crash.
+            as_guest(host, || unsafe {
+                std::arch::asm!("out dx, al", in("dx") PORT, in("al") 0_u8);
+            });
+        }),
+        ("other width at the doorbell", &|| {
+            // SAFETY: nothing is in the doorbell's page; this is a crash.
+            as_guest(host, || unsafe {
+                std::arch::asm!("mov [rdx], eax", in("rdx") address, in("eax") 0);
+            });
+        }),
+        ("load", &|| {
+            // SAFETY: nothing is in the doorbell's page; this is a crash.
+            as_guest(host, || unsafe {
+                std::arch::asm!("mov rax, [rdx]", in("rdx") address, out("rax") _);
+            });
+        }),
+    ];
+
+    if let Ok(case) = std::env::var(CASE) {
+        let (_, crash) = crashes.iter().find(|(name, _)| *name == case).unwrap();
+        crash();
+        return;
+    }
+    for (case, _) in &crashes {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "what_is_not_a_trap_is_still_a_crash"])
+            .env(CASE, case)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGSEGV), "{case}: {status}");
+    }
+}
+
+/// The instruction in each `trap` is the one that [`code`] promises to hosts, between the two
+/// exchanges of RBX.
+#[test]
+fn encodings_are_as_documented() {
+    fn check<T: Trap>(_: &T, code: &[u8]) {
+        let function = <T as Trap>::trap as fn(&T, Registers) -> Registers as *const u8;
+        // SAFETY: code can be read, and the search below ends within the function, or else soon
+        // behind it, among the other code of this program.
+        let byte = |i: usize| unsafe { function.add(i).read() };
+        const XCHG: u8 = 0x87; // behind its REX prefix, in front of its operands
+        let found = (3..400).any(|at| {
+            let end = at + code.len();
+            (at..end).map(byte).eq(code.iter().copied())
+                && byte(at - 2) == XCHG
+                && byte(end + 1) == XCHG
+        });
+        assert!(found, "{} has no {code:x?}", std::any::type_name::<T>());
+    }
+
+    check(&out(), &code::OUT);
+    check(&doorbell(), &code::DOORBELL);
+    // SAFETY: never used to trap.
+    check(&unsafe { Vmcall::new() }, &code::VMCALL);
+    // SAFETY: never used to trap.
+    check(&unsafe { Vmmcall::new() }, &code::VMMCALL);
+}
+
+/// An unaligned doorbell would be another trap than the one agreed on.
+#[test]
+#[should_panic(expected = "multiple of eight")]
+fn a_doorbell_is_aligned() {
+    // SAFETY: never used to trap.
+    let _ = unsafe { Doorbell::new(0x1004) };
+}
