@@ -1,0 +1,467 @@
+//! One side's arena: a two-level segregated-fit allocator whose books are private to its owner.
+//!
+//! The arena itself holds nothing but blocks. Everything that the allocator must remember is in the
+//! books, one [`Slot`] for every [`GRANULE`] bytes, in memory that the peer cannot reach. The peer
+//! gives a block back with a mark in the release map (ABI, "Release map"): the owner looks at marks
+//! only for blocks that it has lent, when it allocates.
+
+use core::{
+    cell::UnsafeCell,
+    hint,
+    ops::{Deref, DerefMut},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+};
+
+/// The unit of allocation, in bytes: one cache line. Every block begins at a multiple of it.
+pub const GRANULE: usize = 64;
+
+/// "No slot".
+const NIL: u32 = u32::MAX;
+
+/// Kinds of block, in the bits of [`Slot::state`] above the number of the loan.
+const FREE: u32 = 0;
+const OWNED: u32 = 1 << 8;
+const LENT: u32 = 2 << 8;
+const DONE: u32 = 3 << 8;
+const KIND: u32 = 3 << 8;
+const LOAN: u32 = 0xff;
+
+/// What the owner remembers of a block, at the place of the block's first granule.
+///
+/// `state` is written by whoever owns the block, everything else under the arena's lock.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// Granules in this block.
+    len: AtomicU32,
+    /// Granules in the block before this one, 0 for the first.
+    before: AtomicU32,
+    /// Neighbours in the list that the block is on: a free list, or that of the blocks in use.
+    next: AtomicU32,
+    prev: AtomicU32,
+    /// A kind, and the number of the block's latest loan.
+    state: AtomicU32,
+    /// The next loan of the same call.
+    link: AtomicU32,
+}
+
+fn get(field: &AtomicU32) -> u32 {
+    field.load(Ordering::Relaxed)
+}
+
+fn set(field: &AtomicU32, value: u32) {
+    field.store(value, Ordering::Relaxed);
+}
+
+/// Sizes up to this many granules have a list each; above, 16 lists for each power of two.
+const LINEAR: u32 = 16;
+const LEVELS: usize = 29;
+
+/// The list for free blocks of `len` granules.
+fn class(len: u32) -> (usize, usize) {
+    if len < LINEAR {
+        (0, len as usize)
+    } else {
+        let log = len.ilog2();
+        ((log - 3) as usize, ((len >> (log - 4)) & 15) as usize)
+    }
+}
+
+/// The least length of which every block in the list of the result is at least `len` granules long.
+fn round_up(len: u32) -> Option<u32> {
+    if len < LINEAR { Some(len) } else { len.checked_add((1 << (len.ilog2() - 4)) - 1) }
+}
+
+/// How much of an arena is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArenaStats {
+    /// The arena's size in bytes.
+    pub capacity: usize,
+    /// Bytes in blocks that are in use on either side, in whole granules of 64.
+    pub used: usize,
+    /// The number of those blocks.
+    pub blocks: usize,
+}
+
+impl ArenaStats {
+    pub(crate) const NONE: Self = Self { capacity: 0, used: 0, blocks: 0 };
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+struct Lists {
+    levels: u32,
+    classes: [u16; LEVELS],
+    heads: [[u32; 16]; LEVELS],
+    /// The blocks in use, the newest first.
+    used: u32,
+    /// Where the next look for finished blocks goes on.
+    rover: u32,
+    blocks: u32,
+    granules: u32,
+}
+
+/// An arena. `B` is where its books are kept.
+#[derive(Debug)]
+pub(crate) struct Arena<B> {
+    books: B,
+    lists: Lock<Lists>,
+    marks: *const AtomicU8,
+}
+
+// SAFETY: `marks` points to atomics that live as long as the arena (the contract of `new`); all else
+// is `Send` by itself.
+unsafe impl<B: Send> Send for Arena<B> {}
+// SAFETY: as above, and the lists are behind a lock.
+unsafe impl<B: Sync> Sync for Arena<B> {}
+
+/// A block that has just been allocated: the place of its first granule, and the loan it will be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allocated {
+    pub(crate) index: u32,
+    pub(crate) loan: u8,
+}
+
+impl<B: Deref<Target = [Slot]>> Arena<B> {
+    /// An arena with a granule for each slot of `books`, all of them free.
+    ///
+    /// # Safety
+    ///
+    /// `marks` points to as many bytes as `books` has slots, valid as atomics for as long as the
+    /// arena lives.
+    pub(crate) unsafe fn new(books: B, marks: *const AtomicU8) -> Self {
+        let len = books.len() as u32;
+        let lists = Lists {
+            levels: 0,
+            classes: [0; LEVELS],
+            heads: [[NIL; 16]; LEVELS],
+            used: NIL,
+            rover: NIL,
+            blocks: 0,
+            granules: 0,
+        };
+        let arena = Self { books, lists: Lock::new(lists), marks };
+        if len > 0 {
+            let first = &arena.books[0];
+            set(&first.len, len);
+            set(&first.before, 0);
+            arena.put(&mut arena.lists.lock(), 0);
+        }
+        arena
+    }
+
+    fn slot(&self, index: u32) -> &Slot {
+        &self.books[index as usize]
+    }
+
+    fn mark(&self, index: u32) -> &AtomicU8 {
+        assert!((index as usize) < self.books.len());
+        // SAFETY: `index` is within the books, and `new` was promised as many marks.
+        unsafe { &*self.marks.add(index as usize) }
+    }
+
+    /// Whether a block in use is so no more: dropped by its owner, or given back by the peer.
+    fn finished(&self, index: u32) -> bool {
+        let state = self.slot(index).state.load(Ordering::Acquire);
+        match state & KIND {
+            DONE => true,
+            LENT => self.mark(index).load(Ordering::Acquire) == (state & LOAN) as u8,
+            _ => false,
+        }
+    }
+
+    /// Makes a block in use its owner's again, as the next loan.
+    fn issue(&self, index: u32) -> Allocated {
+        let slot = self.slot(index);
+        let loan = match (get(&slot.state) & LOAN) as u8 {
+            u8::MAX => 1,
+            loan => loan + 1,
+        };
+        self.mark(index).store(0, Ordering::Relaxed);
+        slot.state.store(OWNED | u32::from(loan), Ordering::Relaxed);
+        Allocated { index, loan }
+    }
+
+    /// Takes a block of at least `len` bytes (at least one granule), or leaves all as it was.
+    pub(crate) fn alloc(&self, len: usize) -> Option<Allocated> {
+        let len = u32::try_from(len.div_ceil(GRANULE).max(1)).ok()?;
+        let mut lists = self.lists.lock();
+        // The loans of the call that has just finished are the newest: take one as it is.
+        let mut at = lists.used;
+        for _ in 0..4 {
+            if at == NIL {
+                break;
+            }
+            if get(&self.slot(at).len) == len && self.finished(at) {
+                return Some(self.issue(at));
+            }
+            at = get(&self.slot(at).next);
+        }
+        self.reap(&mut lists, 4);
+        let index = match self.take(&mut lists, len) {
+            Some(index) => index,
+            None => {
+                self.reap(&mut lists, u32::MAX);
+                self.take(&mut lists, len)?
+            }
+        };
+        let head = lists.used;
+        self.push(&mut lists.used, index, head);
+        lists.blocks += 1;
+        lists.granules += get(&self.slot(index).len);
+        Some(self.issue(index))
+    }
+
+    /// Looks at up to `most` blocks in use and frees those that are finished.
+    fn reap(&self, lists: &mut Lists, most: u32) {
+        let most = most.min(lists.blocks);
+        for _ in 0..most {
+            if lists.rover == NIL {
+                lists.rover = lists.used;
+            }
+            let at = lists.rover;
+            if at == NIL {
+                return;
+            }
+            lists.rover = get(&self.slot(at).next);
+            if self.finished(at) {
+                self.unlink(&mut lists.used, at);
+                lists.blocks -= 1;
+                lists.granules -= get(&self.slot(at).len);
+                self.free(lists, at);
+            }
+        }
+    }
+
+    /// Puts a block at the front of a list.
+    fn push(&self, head: &mut u32, index: u32, next: u32) {
+        let slot = self.slot(index);
+        set(&slot.next, next);
+        set(&slot.prev, NIL);
+        if next != NIL {
+            set(&self.slot(next).prev, index);
+        }
+        *head = index;
+    }
+
+    /// Takes a block out of the list that begins at `head`.
+    fn unlink(&self, head: &mut u32, index: u32) {
+        let slot = self.slot(index);
+        let (next, prev) = (get(&slot.next), get(&slot.prev));
+        if next != NIL {
+            set(&self.slot(next).prev, prev);
+        }
+        if prev == NIL {
+            *head = next;
+        } else {
+            set(&self.slot(prev).next, next);
+        }
+    }
+
+    /// Puts a free block on its list.
+    fn put(&self, lists: &mut Lists, index: u32) {
+        let slot = self.slot(index);
+        let loan = get(&slot.state) & LOAN;
+        slot.state.store(FREE | loan, Ordering::Relaxed);
+        let (level, sub) = class(get(&slot.len));
+        let head = lists.heads[level][sub];
+        self.push(&mut lists.heads[level][sub], index, head);
+        lists.classes[level] |= 1 << sub;
+        lists.levels |= 1 << level;
+    }
+
+    /// Takes a free block off its list.
+    fn pull(&self, lists: &mut Lists, index: u32) {
+        let (level, sub) = class(get(&self.slot(index).len));
+        self.unlink(&mut lists.heads[level][sub], index);
+        if lists.heads[level][sub] == NIL {
+            lists.classes[level] &= !(1 << sub);
+            if lists.classes[level] == 0 {
+                lists.levels &= !(1 << level);
+            }
+        }
+    }
+
+    /// A free block of at least `len` granules: from the first list all of whose blocks are long
+    /// enough, or else the first of its own list that is.
+    fn find(&self, lists: &Lists, len: u32) -> Option<u32> {
+        let above = round_up(len).map(class).filter(|(level, _)| *level < LEVELS);
+        if let Some((level, sub)) = above {
+            let here = lists.classes[level] & (u16::MAX << sub);
+            if here != 0 {
+                return Some(lists.heads[level][here.trailing_zeros() as usize]);
+            }
+            let higher = lists.levels & (u32::MAX << level << 1);
+            if higher != 0 {
+                let level = higher.trailing_zeros() as usize;
+                let sub = lists.classes[level].trailing_zeros() as usize;
+                return Some(lists.heads[level][sub]);
+            }
+        }
+        let (level, sub) = class(len);
+        let mut at = lists.heads[level][sub];
+        while at != NIL && get(&self.slot(at).len) < len {
+            at = get(&self.slot(at).next);
+        }
+        (at != NIL).then_some(at)
+    }
+
+    /// Takes a free block and cuts off what it has too much.
+    fn take(&self, lists: &mut Lists, len: u32) -> Option<u32> {
+        let index = self.find(lists, len)?;
+        self.pull(lists, index);
+        let whole = get(&self.slot(index).len);
+        if whole > len {
+            set(&self.slot(index).len, len);
+            let rest = index + len;
+            set(&self.slot(rest).len, whole - len);
+            set(&self.slot(rest).before, len);
+            self.tell_next(rest);
+            self.put(lists, rest);
+        }
+        Some(index)
+    }
+
+    /// Tells the block behind `index` how long the one before it is.
+    fn tell_next(&self, index: u32) {
+        let len = get(&self.slot(index).len);
+        if let Some(next) = self.books.get((index + len) as usize) {
+            set(&next.before, len);
+        }
+    }
+
+    /// Makes a block free, and one with the free blocks beside it.
+    fn free(&self, lists: &mut Lists, index: u32) {
+        let is_free = |index: u32| get(&self.slot(index).state) & KIND == FREE;
+        let mut first = index;
+        let mut len = get(&self.slot(index).len);
+        let before = get(&self.slot(index).before);
+        if before != 0 && is_free(index - before) {
+            first = index - before;
+            len += before;
+            self.pull(lists, first);
+        }
+        let next = index + get(&self.slot(index).len);
+        if (next as usize) < self.books.len() && is_free(next) {
+            len += get(&self.slot(next).len);
+            self.pull(lists, next);
+        }
+        set(&self.slot(first).len, len);
+        self.put(lists, first);
+        self.tell_next(first);
+    }
+
+    /// Hands a block over to the peer, as the first of the list of loans that goes on at `link`.
+    pub(crate) fn lend(&self, block: Allocated, link: u32) {
+        let slot = self.slot(block.index);
+        set(&slot.link, link);
+        slot.state.store(LENT | u32::from(block.loan), Ordering::Release);
+    }
+
+    /// The owner is done with a block that it has not lent. It becomes free at a later allocation.
+    pub(crate) fn drop_owned(&self, block: Allocated) {
+        self.slot(block.index).state.store(DONE | u32::from(block.loan), Ordering::Release);
+    }
+
+    /// Takes back `count` loans, the last of which is `index`: those of a call that never arrived.
+    pub(crate) fn take_back(&self, mut index: u32, count: u32) {
+        // A peer that has marked its loans all the same may have had this list changed below us,
+        // by another call's loans. All it can win is that loans of its own end early.
+        for _ in 0..count {
+            let Some(slot) = self.books.get(index as usize) else { return };
+            let state = slot.state.load(Ordering::Relaxed);
+            index = get(&slot.link);
+            if state & KIND == LENT {
+                let done = DONE | (state & LOAN);
+                let _ =
+                    slot.state.compare_exchange(state, done, Ordering::Release, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Ends every loan: the peer is gone and will give nothing back.
+    pub(crate) fn take_back_all(&self) {
+        let lists = self.lists.lock();
+        let mut at = lists.used;
+        while at != NIL {
+            let slot = self.slot(at);
+            let state = slot.state.load(Ordering::Relaxed);
+            if state & KIND == LENT {
+                slot.state.store(DONE | (state & LOAN), Ordering::Release);
+            }
+            at = get(&slot.next);
+        }
+    }
+
+    /// Frees all that is finished, and counts the rest.
+    pub(crate) fn stats(&self) -> ArenaStats {
+        let mut lists = self.lists.lock();
+        lists.rover = lists.used;
+        self.reap(&mut lists, u32::MAX);
+        ArenaStats {
+            capacity: self.books.len() * GRANULE,
+            used: lists.granules as usize * GRANULE,
+            blocks: lists.blocks as usize,
+        }
+    }
+}
+
+/// A spin lock: it is held for some tens of instructions, and the core has no operating system to
+/// sleep with.
+#[derive(Debug)]
+struct Lock<T> {
+    taken: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only through a `Guard`, and there is one at a time.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+impl<T> Lock<T> {
+    const fn new(value: T) -> Self {
+        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    #[inline]
+    fn lock(&self) -> Guard<'_, T> {
+        let mut spins = 0_u32;
+        while self.taken.swap(true, Ordering::Acquire) {
+            while self.taken.load(Ordering::Relaxed) {
+                hint::spin_loop();
+                spins += 1;
+                #[cfg(feature = "std")]
+                if spins % 128 == 0 {
+                    // The holder may be waiting for this processor.
+                    std::thread::yield_now();
+                }
+            }
+        }
+        Guard(self)
+    }
+}
+
+struct Guard<'a, T>(&'a Lock<T>);
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: this guard holds the lock, so there is no other reference to the value.
+        unsafe { &*self.0.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and the guard itself is borrowed mutably.
+        unsafe { &mut *self.0.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    fn drop(&mut self) {
+        self.0.taken.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

@@ -1,0 +1,238 @@
+//! Guest and host in one process: for tests, for benchmarks, for a first look.
+//!
+//! Everything is as it is between a virtual machine and its host, registers, region, arenas and
+//! checks, except that a trap is a function call. There is no isolation.
+
+use core::ptr::{NonNull, addr_of};
+
+use alloc::boxed::Box;
+
+use crate::{
+    abi::{Answer, Side, Transport},
+    dispatch::Serve,
+    error::{CallError, RegionError},
+    memory::{Layout, Memory, MemoryRef, PAGE},
+    peer::{Core, Lane, Link, Observer, Peer, Server},
+};
+
+/// A guest and a host in one process.
+///
+/// ```
+/// # use vmffi::{CallError, Peer};
+/// vmffi::ffi_interface! {
+///     pub interface Clock { fn now() -> u64; }
+/// }
+/// struct Machine;
+/// impl Clock for Machine {
+///     fn now(&self, _: &Peer) -> Result<u64, CallError> { Ok(7) }
+/// }
+/// vmffi::serve!(Machine: Clock);
+///
+/// let pair = vmffi::loopback::Loopback::new((), Machine)?;
+/// assert_eq!(ClockClient::from(pair.to_host()).now()?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Loopback {
+    pair: Box<Pair>,
+}
+
+struct Pair {
+    /// By [`Side`]; set once, when the pair has its place.
+    cores: [Core; 2],
+    peers: [Peer; 2],
+}
+
+/// Calls the other side of the same pair.
+struct Straight {
+    other: NonNull<Core>,
+}
+
+// SAFETY: `other` is `Sync`, and lives as long as the link: both are in the same `Pair`.
+unsafe impl Send for Straight {}
+// SAFETY: as above.
+unsafe impl Sync for Straight {}
+
+impl Link for Straight {
+    #[inline]
+    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
+        // SAFETY: the pair is whole before anyone can call, and outlives every call.
+        let other = unsafe { self.other.as_ref() };
+        other.serve(signature, transport, peer.depth() + 1, Lane::NONE)
+    }
+}
+
+/// How a [`Loopback`] is made, where the defaults will not do.
+pub struct Builder {
+    layout: Result<Layout, RegionError>,
+    observers: [Option<Box<Observer>>; 2],
+}
+
+impl core::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Builder").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Sets the sizes of the two arenas, in bytes, rounded up to whole pages. 4 MiB each, if nothing
+    /// is said; memory is taken as it is touched.
+    #[must_use]
+    pub fn arenas(mut self, guest: u64, host: u64) -> Self {
+        self.layout = Layout::new(guest, host);
+        self
+    }
+
+    /// Has every call that `side` refuses or fails reported: with the function, and the bad parameter
+    /// or field. It runs on the calling thread.
+    #[must_use]
+    pub fn observe(
+        mut self,
+        side: Side,
+        observer: impl Fn(&CallError) + Send + Sync + 'static,
+    ) -> Self {
+        self.observers[side as usize] = Some(Box::new(observer));
+        self
+    }
+
+    /// Makes the pair in memory of its own: `guest` serves the host's calls, `host` the guest's.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::OutOfMemory`], and what is wrong with the sizes.
+    pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, RegionError> {
+        let layout = self.layout.clone()?;
+        let memory = Pages::new(layout.len())?;
+        let (base, len) = (memory.base.as_ptr(), layout.len());
+        // SAFETY: `memory` has that many bytes for as long as it lives, and nobody else knows it.
+        unsafe { self.build_in(base, len, Box::new(memory), guest, host) }
+    }
+
+    /// Makes the pair in memory that is mapped elsewhere too: `len` bytes from `base` on, which stay
+    /// mapped for as long as `keep` lives. That is how a test plays a peer that writes to the region
+    /// while it is used.
+    ///
+    /// # Safety
+    ///
+    /// `base` is valid for reads and writes of `len` bytes until `keep` is dropped, and no Rust
+    /// reference covers them. Whoever else writes there does it from another process, or through
+    /// another mapping.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the memory or the sizes.
+    pub unsafe fn build_in(
+        self,
+        base: *mut u8,
+        len: u64,
+        keep: Box<dyn Send + Sync>,
+        guest: impl Serve,
+        host: impl Serve,
+    ) -> Result<Loopback, RegionError> {
+        let layout = self.layout?;
+        let books = [
+            Some(Memory::new_books(&layout, Side::Guest)?),
+            Some(Memory::new_books(&layout, Side::Host)?),
+        ];
+        // SAFETY: the caller's promise; the books are new.
+        let memory = unsafe { Memory::new(base, len, layout, books, keep) }?;
+        // SAFETY: the memory has a page and more.
+        unsafe { memory.layout().write_header(base) };
+        let memory = MemoryRef::new(memory);
+        let mut pair = Box::<Pair>::new_uninit();
+        let place = pair.as_mut_ptr();
+        // SAFETY: only addresses are taken of what is not yet there.
+        let cores =
+            [unsafe { addr_of!((*place).cores[0]) }, unsafe { addr_of!((*place).cores[1]) }];
+        let core_at = |side: Side| NonNull::new(cores[side as usize].cast_mut());
+        let (Some(guest_at), Some(host_at)) = (core_at(Side::Guest), core_at(Side::Host)) else {
+            return Err(RegionError::OutOfMemory { len: size_of::<Pair>() as u64 });
+        };
+        let [guest_observer, host_observer] = self.observers;
+        let core = |side, server, other, observer| Core {
+            memory: memory.clone(),
+            side,
+            server,
+            link: Box::new(Straight { other }),
+            observer,
+        };
+        let guest = core(Side::Guest, Server::new(Box::new(guest)), host_at, guest_observer);
+        let host = core(Side::Host, Server::new(Box::new(host)), guest_at, host_observer);
+        // SAFETY: the cores stay in the box as long as the peers do.
+        let peers = unsafe { [Peer::top(guest_at), Peer::top(host_at)] };
+        pair.write(Pair { cores: [guest, host], peers });
+        // SAFETY: written on the line above.
+        Ok(Loopback { pair: unsafe { pair.assume_init() } })
+    }
+}
+
+impl Loopback {
+    /// A pair with the defaults of [`Builder`]: `guest` serves the host's calls, `host` the guest's;
+    /// `()` serves nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::OutOfMemory`].
+    pub fn new(guest: impl Serve, host: impl Serve) -> Result<Self, RegionError> {
+        Self::builder().build(guest, host)
+    }
+
+    /// For other sizes, and for observers.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder { layout: Layout::new(4 << 20, 4 << 20), observers: [None, None] }
+    }
+
+    /// The host, as the guest's code sees it: calls through it are hypercalls.
+    #[must_use]
+    pub fn to_host(&self) -> &Peer {
+        &self.pair.peers[Side::Guest as usize]
+    }
+
+    /// The guest, as the host's code sees it: calls through it are upcalls.
+    #[must_use]
+    pub fn to_guest(&self) -> &Peer {
+        &self.pair.peers[Side::Host as usize]
+    }
+
+    /// The layout of the region.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        self.pair.cores[0].memory.layout()
+    }
+}
+
+impl core::fmt::Debug for Loopback {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Loopback").field("layout", self.layout()).finish_non_exhaustive()
+    }
+}
+
+/// Zeroed memory from the heap that begins at a page.
+struct Pages {
+    base: NonNull<u8>,
+    layout: core::alloc::Layout,
+}
+
+// SAFETY: plain memory, owned.
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    fn new(len: u64) -> Result<Self, RegionError> {
+        let full = RegionError::OutOfMemory { len };
+        let bytes = usize::try_from(len).map_err(|_| full)?;
+        let layout =
+            core::alloc::Layout::from_size_align(bytes, PAGE as usize).map_err(|_| full)?;
+        // SAFETY: a layout of a region has more than 0 bytes.
+        let base = NonNull::new(unsafe { alloc::alloc::alloc_zeroed(layout) }).ok_or(full)?;
+        Ok(Self { base, layout })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with the same layout.
+        unsafe { alloc::alloc::dealloc(self.base.as_ptr(), self.layout) }
+    }
+}

@@ -1,0 +1,656 @@
+//! `ffi_interface!`: from one declaration to a trait, a client, wire twins and a table.
+//!
+//! One macro is public. The others are one concern each: `__split` sorts attributes, `__item` tells
+//! the kinds of item apart, `__struct`, `__enum` and `__interface` make them. Lists are expanded by
+//! repetition; only attributes are munched.
+
+/// Declares what crosses: shared structs and enums, and interfaces.
+///
+/// Guest and host each write the declaration, or share it in a crate; functions meet by signature,
+/// which is a hash of the interface's and the function's name and of the types' names and layouts.
+///
+/// ```
+/// vmffi::ffi_interface! {
+///     /// What `stat` returns.
+///     #[derive(Clone, Debug, PartialEq)]
+///     #[size(16)]
+///     pub struct Stat { size: u64, mode: u32, links: u32 }
+///
+///     /// Why a file cannot be opened.
+///     #[derive(Clone, Copy, Debug, PartialEq)]
+///     pub enum OpenError: u32 { NotFound = 1, Denied = 2 }
+///
+///     /// What the host offers to its guest.
+///     pub interface Files {
+///         /// Opens a file.
+///         fn open(path: ForeignStr, flags: u32) -> Result<u64, OpenError>;
+///         fn read(file: u64, max: u32) -> ForeignBuf;
+///         fn stat(file: u64) -> Foreign<Stat>;
+///         /// Not every host has it.
+///         #[optional]
+///         fn delete(path: ForeignStr) -> bool;
+///     }
+/// }
+/// # use vmffi::{Foreign, ForeignBuf, ForeignStr};
+/// ```
+///
+/// # What it makes
+///
+/// - For a **struct**: the struct, `#[repr(C)]`. Its fields are as visible as it is, unless one of
+///   them has a visibility of its own: then each has what it says. A struct with handle fields also
+///   has a twin, `Shared` + name, which its sender fills.
+/// - For an **enum**: the enum, with the integer after the colon as its representation. Its variants
+///   may have values, but no handles.
+/// - For an **interface** `Files`: the trait `Files`, for the side that serves it
+///   ([`serve!`](crate::serve) says so); `FilesClient`, made from a [`&Peer`](crate::Peer), for the side
+///   that calls it; and for each function `Params` + interface + function, whose `FUNCTION` is the
+///   signature and whose fields are the parameters as they lie in memory.
+///
+/// A handler and a client's method both return `Result<T, CallError>`, and where the function declares
+/// `Result<T, E>`, both return `Result<T, Failure<E>>`. A handler gives a `Shared…` where the client
+/// gets the `Foreign…`.
+///
+/// # Attributes
+///
+/// `#[cfg]` works on items, functions, fields and variants. `#[size(N)]` on a struct, or on a function
+/// of two or more parameters, pins the size in bytes of what crosses. `#[optional]` on a function
+/// gives the client a method `has_` + name, which asks the peer. Everything else, `#[derive]`, doc
+/// comments, `#[must_use]`, `#[deprecated]`, goes where the user sees it.
+#[macro_export]
+macro_rules! ffi_interface {
+    ($( $(#[$($m:tt)*])* $vis:vis $kw:ident $name:ident $(: $repr:ident)? { $($body:tt)* } )*) => {
+        $( $crate::__split! { [$(#[$($m)*])*] [] [] [] []
+            __item [$vis] $kw $name [$($repr)?] { $($body)* } } )*
+    };
+    ($($other:tt)*) => { $crate::__private::core::compile_error! {
+        "ffi_interface! takes `struct Name { .. }`, `enum Name: u32 { .. }` and `interface Name { fn ..; }`, without generics, and no other items"
+    } };
+}
+
+/// Sorts attributes: `[left] [cfg] [kept] [size] [optional] callback …`.
+///
+/// `cfg` is repeated on everything that is generated, `size` and `optional` are ours, and the rest is
+/// kept for what the user sees. Doc comments are taken eight lines at a time.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __split {
+    ([#[doc = $a:literal] #[doc = $b:literal] #[doc = $c:literal] #[doc = $d:literal] #[doc = $e:literal] #[doc = $f:literal] #[doc = $g:literal] #[doc = $h:literal] $($left:tt)*] $cfg:tt [$($kept:tt)*] $($x:tt)*) => {
+        $crate::__split! { [$($left)*] $cfg [$($kept)* #[doc = $a] #[doc = $b] #[doc = $c] #[doc = $d] #[doc = $e] #[doc = $f] #[doc = $g] #[doc = $h]] $($x)* }
+    };
+    ([#[cfg($($c:tt)*)] $($left:tt)*] [$($cfg:tt)*] $($x:tt)*) => {
+        $crate::__split! { [$($left)*] [$($cfg)* #[cfg($($c)*)]] $($x)* }
+    };
+    ([#[size($n:expr)] $($left:tt)*] $cfg:tt $kept:tt [] $($x:tt)*) => {
+        $crate::__split! { [$($left)*] $cfg $kept [$n] $($x)* }
+    };
+    ([#[size $($n:tt)*] $($left:tt)*] $($x:tt)*) => { $crate::__private::core::compile_error! {
+        "write the pin as `#[size(16)]`, once"
+    } };
+    ([#[optional] $($left:tt)*] $cfg:tt $kept:tt $size:tt [] $($x:tt)*) => {
+        $crate::__split! { [$($left)*] $cfg $kept $size [optional] $($x)* }
+    };
+    ([#[optional $($n:tt)*] $($left:tt)*] $($x:tt)*) => { $crate::__private::core::compile_error! {
+        "write `#[optional]`, once"
+    } };
+    ([#[$($o:tt)*] $($left:tt)*] $cfg:tt [$($kept:tt)*] $($x:tt)*) => {
+        $crate::__split! { [$($left)*] $cfg [$($kept)* #[$($o)*]] $($x)* }
+    };
+    ([] $cfg:tt $kept:tt $size:tt $optional:tt $callback:ident $($x:tt)*) => {
+        $crate::$callback! { $cfg $kept $size $optional $($x)* }
+    };
+}
+
+/// Tells the kinds of item apart.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __item {
+    // No field says how visible it is: all are as visible as the struct.
+    ($cfg:tt $kept:tt $size:tt [] [$vis:vis] struct $name:ident [] { $( $(#[$($fm:tt)*])* $f:ident : $ft:ty ),* $(,)? }) => {
+        $crate::__struct! { $cfg $kept $size [$vis] $name { $( [$(#[$($fm)*])*] [$vis] $f : $ft, )* } }
+    };
+    ($cfg:tt $kept:tt $size:tt [] [$vis:vis] struct $name:ident [] { $( $(#[$($fm:tt)*])* $fv:vis $f:ident : $ft:ty ),* $(,)? }) => {
+        $crate::__struct! { $cfg $kept $size [$vis] $name { $( [$(#[$($fm)*])*] [$fv] $f : $ft, )* } }
+    };
+    // No variant has a value: the enum is its integer.
+    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( = $d:expr )? ),* $(,)? }) => {
+        $crate::__enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( = $d )?], )* } }
+    };
+    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( { $( $(#[$($fm:tt)*])* $f:ident : $ft:ty ),* $(,)? } )? $( ( $t:ty ) )? $( = $d:expr )? ),* $(,)? }) => {
+        $crate::__data_enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( { $( [$(#[$($fm)*])*] $f : $ft, )* } )?] [$( $t )?] [$( = $d )?], )* } }
+    };
+    ($cfg:tt $kept:tt $size:tt $optional:tt [$vis:vis] enum $name:ident [] $body:tt) => { $crate::__private::core::compile_error! {
+        $crate::__private::core::concat!("enum `", $crate::__private::core::stringify!($name), "` needs the integer that it crosses as: `enum ", $crate::__private::core::stringify!($name), ": u32 { .. }`")
+    } };
+    ($cfg:tt $kept:tt [] [] [$vis:vis] interface $name:ident [] { $( $(#[$($m:tt)*])* fn $f:ident ( $( $a:ident : $t:ty ),* $(,)? ) $( -> $r:ty )? ; )* }) => {
+        $crate::__interface! { $cfg $cfg $kept [$vis] $name { $( [$(#[$($m)*])*] $f ( $($a : $t),* ) [$($r)?] )* } }
+    };
+    // Something in the list is wrong: split loosely, and let each function say what.
+    ($cfg:tt $kept:tt [] [] [$vis:vis] interface $name:ident [] { $( $(#[$($m:tt)*])* $($q:ident)+ $( < $($g:tt $(: $gb:path)?),* > )? ( $($args:tt)* ) $( -> $r:ty )? ; )* }) => {
+        $( $crate::__why! { $name [$($q)+] [$( < $($g),* > )?] ( $($args)* ) } )*
+    };
+    ($cfg:tt $kept:tt $size:tt $optional:tt [$vis:vis] $kw:ident $name:ident $repr:tt $body:tt) => { $crate::__private::core::compile_error! {
+        $crate::__private::core::concat!("cannot read `", $crate::__private::core::stringify!($kw), " ", $crate::__private::core::stringify!($name), "`: is it a plain `struct`, `enum Name: u32` or `interface`, with its attributes in the right place?")
+    } };
+}
+
+/// Says what is wrong with one function.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __why {
+    ($i:ident [fn $f:ident] [] ( $( $a:ident : $t:ty ),* $(,)? )) => {};
+    ($i:ident [fn $f:ident] [] ( $( $(#[$($x:tt)*])* $a:ident : $t:ty ),* $(,)? )) => {
+        $crate::__say! { $i $f ": attributes on parameters are not taken; put `#[cfg]` on the function" }
+    };
+    ($i:ident [fn $f:ident] [] ( & $($a:tt)* )) => {
+        $crate::__say! { $i $f ": leave out the receiver, a handler gets `&self` and `&Peer` by itself" }
+    };
+    ($i:ident [fn $f:ident] [] ( self $($a:tt)* )) => {
+        $crate::__say! { $i $f ": leave out the receiver, a handler gets `&self` and `&Peer` by itself" }
+    };
+    ($i:ident [fn $f:ident] [] $a:tt) => { $crate::__say! { $i $f ": a parameter is written `name: Type`" } };
+    ($i:ident [fn $f:ident] [$($g:tt)+] $a:tt) => {
+        $crate::__say! { $i $f ": a function that crosses to another machine cannot be generic" }
+    };
+    ($i:ident [async fn $f:ident] $g:tt $a:tt) => { $crate::__say! { $i $f ": calls are synchronous, leave out `async`" } };
+    ($i:ident [$($q:ident)+] $g:tt $a:tt) => { $crate::__private::core::compile_error! {
+        $crate::__private::core::concat!("interface `", $crate::__private::core::stringify!($i), "`: write plain `fn name(..)`, not `", $crate::__private::core::stringify!($($q)+), "`")
+    } };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __say {
+    ($i:ident $f:ident $why:literal) => { $crate::__private::core::compile_error! {
+        $crate::__private::core::concat!("function `", $crate::__private::core::stringify!($i), "::", $crate::__private::core::stringify!($f), "`", $why)
+    } };
+}
+
+/// A `repr(C)` twin of some fields, `$name`, and a check of its layout against the ABI's rule.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __twin {
+    ([$($derive:tt)*] $name:ident { $( [$($fm:tt)*] $f:ident : $ft:ty, )* }) => {
+        $($derive)* #[repr(C)]
+        pub struct $name { $( $($fm)* $f: <$ft as $crate::FfiType>::Wire, )* }
+        const _: () = {
+            let mut layout = $crate::wire::Rule::new();
+            $( $($fm)* { layout = layout.field::<$ft>($crate::__offset!($name, $f)); } )*
+            layout.check::<$name>();
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __offset {
+    ($name:ident, $f:ident) => {
+        $crate::__private::memoffset::offset_of!($name, $f)
+    };
+}
+
+/// A shared struct: itself, the twin that its sender fills, and its wire twin.
+///
+/// Attributes of fields stand on all three, so only `cfg`, doc comments and lints can be there.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __struct {
+    ([$($cfg:tt)*] [$($kept:tt)*] [$($size:expr)?] [$vis:vis] $name:ident { $( [$($fm:tt)*] [$fv:vis] $f:ident : $ft:ty, )* }) => {
+        $($cfg)* $($kept)* #[allow(dead_code)] #[repr(C)]
+        $vis struct $name { $( $($fm)* $fv $f: $ft, )* }
+        $crate::__private::paste::paste! {
+            $($cfg)* #[allow(dead_code)]
+            #[doc = "What the sender of a [`" $name "`] gives, where that has handle fields."]
+            $vis struct [<Shared $name>] { $( $($fm)* $fv $f: <$ft as $crate::FfiType>::Shared, )* }
+            $($cfg)*
+            #[allow(unused_doc_comments, dead_code, unused_variables, unused_mut, missing_docs, deprecated)]
+            const _: () = {
+                use $crate::__private as __p;
+                use __p::core as __core;
+                $crate::__twin! {
+                    [#[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                     #[zerocopy(crate = "vmffi::__private::zerocopy")]]
+                    __Wire { $( [$($fm)*] $f : $ft, )* }
+                }
+                $( $crate::text::pin(__core::stringify!($name), __core::mem::size_of::<__Wire>(), $size); )?
+                const __HANDLES: bool = {
+                    let mut handles = false;
+                    $( $($fm)* { handles |= <$ft as $crate::FfiType>::HANDLES; } )*
+                    handles
+                };
+                // SAFETY: `repr(C)`, and `FromBytes` says that any bytes are a value.
+                unsafe impl $crate::Unpackable for __Wire {
+                    type Output = $name;
+                    fn unpack(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<$name, $crate::CallError> {
+                        // All fields first: what is owned is given back if another one is bad.
+                        $( $($fm)* let $f = $crate::wire::field::<$ft>(wire, $crate::__offset!(__Wire, $f), __core::stringify!($f), from); )*
+                        __core::result::Result::Ok($name { $( $($fm)* $f: $f?, )* })
+                    }
+                }
+                impl $crate::FfiType for $name {
+                    type Wire = __Wire;
+                    type OptionWire = $crate::wire::Tagged<__Wire>;
+                    type Shared = <$crate::wire::Bool<__HANDLES> as $crate::wire::Pick<$name, [<Shared $name>]>>::Out;
+                    const HANDLES: bool = __HANDLES;
+                    const HASH: u64 = {
+                        let mut hash = $crate::wire::hash_of::<__Wire>("struct", __core::stringify!($name));
+                        $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!(__Wire, $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )*
+                        hash.finish()
+                    };
+                    fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
+                        <__Wire as $crate::Unpackable>::unpack(wire, from)
+                    }
+                    fn write(&self, wire: &mut [u8]) {
+                        $( $($fm)* { $crate::wire::write::<$ft>(&self.$f, wire, $crate::__offset!(__Wire, $f)); } )*
+                    }
+                }
+                impl $crate::SendAs<$name> for [<Shared $name>] {
+                    fn encode(self, wire: &mut [u8], out: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
+                        $( $($fm)* { $crate::wire::put::<$ft, _>(self.$f, wire, $crate::__offset!(__Wire, $f), out)?; } )*
+                        __core::result::Result::Ok(())
+                    }
+                }
+                $crate::__plain! { [for<'x> $crate::wire::Flag<'x, __HANDLES>: $crate::wire::NoHandles] $name }
+                impl __core::convert::From<$name> for $crate::Failure<$name> {
+                    fn from(error: $name) -> Self { Self::App(error) }
+                }
+            };
+        }
+    };
+}
+
+/// A type that crosses as it is, by value or by reference, where `$when` holds.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __plain {
+    ([$($when:tt)*] $name:ident) => {
+        impl $crate::Plain for $name where $($when)* {}
+        impl $crate::SendAs<$name> for $name where $($when)* {
+            fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
+                <Self as $crate::FfiType>::write(&self, wire);
+                __core::result::Result::Ok(())
+            }
+        }
+        impl $crate::SendAs<$name> for &$name where $($when)* {
+            fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
+                <$name as $crate::FfiType>::write(self, wire);
+                __core::result::Result::Ok(())
+            }
+        }
+    };
+}
+
+/// An enum without values: it is its integer, in memory and in a register.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __enum {
+    ([$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident $repr:ident { $( [$($vm:tt)*] $v:ident [$( = $d:expr )?], )* }) => {
+        $($cfg)* $($kept)* #[allow(dead_code)] #[repr($repr)]
+        $vis enum $name { $( $($vm)* $v $( = $d )?, )* }
+        $($cfg)*
+        #[allow(unused_doc_comments, dead_code, unused_mut, deprecated)]
+        const _: () = {
+            use $crate::__private::core as __core;
+            // The numbers apart from the enum itself, which need not be `Copy`.
+            #[repr($repr)]
+            enum __Tag { $( $($vm)* $v $( = $d )?, )* }
+            impl $crate::FfiType for $name {
+                type Wire = <$repr as $crate::FfiType>::Wire;
+                type OptionWire = $crate::wire::Tagged<Self::Wire>;
+                type Shared = $name;
+                const HANDLES: bool = false;
+                const HASH: u64 = {
+                    let mut hash = $crate::wire::hash_of::<Self::Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
+                    $( $($vm)* { hash = hash.str(__core::stringify!($v)).u64(__Tag::$v as $repr as u64); } )*
+                    hash.finish()
+                };
+                fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
+                    let tag = <$repr as $crate::FfiType>::decode(wire, from)?;
+                    $( $($vm)* if tag == __Tag::$v as $repr { return __core::result::Result::Ok($name::$v); } )*
+                    __core::result::Result::Err($crate::CallError::new($crate::Why::BadValue))
+                }
+                fn from_transport(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
+                    let tag = <$repr as $crate::FfiType>::from_transport(transport, from)?;
+                    $( $($vm)* if tag == __Tag::$v as $repr { return __core::result::Result::Ok($name::$v); } )*
+                    __core::result::Result::Err($crate::CallError::new($crate::Why::BadValue))
+                }
+                fn write(&self, wire: &mut [u8]) {
+                    let tag = match *self { $( $($vm)* $name::$v => __Tag::$v as $repr, )* };
+                    <$repr as $crate::FfiType>::write(&tag, wire);
+                }
+            }
+            impl $crate::Plain for $name {}
+            impl $crate::SendAs<$name> for $name {
+                fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
+                    <Self as $crate::FfiType>::write(&self, wire);
+                    __core::result::Result::Ok(())
+                }
+                fn into_transport(self, out: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
+                    let tag = match self { $( $($vm)* $name::$v => __Tag::$v as $repr, )* };
+                    <$repr as $crate::SendAs<$repr>>::into_transport(tag, out)
+                }
+            }
+            impl __core::convert::From<$name> for $crate::Failure<$name> {
+                fn from(error: $name) -> Self { Self::App(error) }
+            }
+        };
+    };
+}
+
+/// An enum with values: its integer, and behind it, in the same place for all variants, the fields of
+/// the variant. The twin is a union of `repr(C)` structs that each begin with the integer.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __data_enum {
+    ([$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident $repr:ident { $( [$($vm:tt)*] $v:ident [$( { $( [$($fm:tt)*] $f:ident : $ft:ty, )* } )?] [$( $t:ty )?] [$( = $d:expr )?], )* }) => {
+        $($cfg)* $($kept)* #[allow(dead_code)] #[repr($repr)]
+        $vis enum $name { $( $($vm)* $v $( { $( $($fm)* $f: $ft, )* } )? $( ($t) )? $( = $d )?, )* }
+        $crate::__private::paste::paste! {
+            $($cfg)*
+            #[allow(unused_doc_comments, dead_code, unused_variables, unused_mut, non_snake_case, missing_docs, deprecated)]
+            const _: () = {
+                use $crate::__private as __p;
+                use __p::core as __core;
+                #[repr($repr)]
+                enum __Tag { $( $($vm)* $v $( = $d )?, )* }
+                $(
+                    $($vm)*
+                    #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                    #[zerocopy(crate = "vmffi::__private::zerocopy")]
+                    #[repr(C)]
+                    pub struct [<__ $v>] {
+                        __tag: <$repr as $crate::FfiType>::Wire,
+                        $( $( $($fm)* $f: <$ft as $crate::FfiType>::Wire, )* )?
+                        $( __value: <$t as $crate::FfiType>::Wire, )?
+                    }
+                )*
+                #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                #[zerocopy(crate = "vmffi::__private::zerocopy")]
+                #[repr(C)]
+                pub union __Wire {
+                    __tag: <$repr as $crate::FfiType>::Wire,
+                    $( $($vm)* $v: [<__ $v>], )*
+                }
+                const _: () = {
+                    let mut handles = false;
+                    $( $($vm)* {
+                        $( $( $($fm)* { handles |= <$ft as $crate::FfiType>::HANDLES; } )* )?
+                        $( handles |= <$t as $crate::FfiType>::HANDLES; )?
+                    } )*
+                    if handles {
+                        __core::panic!(__core::concat!("enum `", __core::stringify!($name), "` holds a handle: put it into a struct"));
+                    }
+                };
+                const __TAG: usize = __core::mem::size_of::<<$repr as $crate::FfiType>::Wire>();
+                impl $crate::FfiType for $name {
+                    type Wire = __Wire;
+                    type OptionWire = $crate::wire::Tagged<__Wire>;
+                    type Shared = $name;
+                    const HANDLES: bool = false;
+                    const HASH: u64 = {
+                        let mut hash = $crate::wire::hash_of::<__Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
+                        $( $($vm)* {
+                            hash = hash.str(__core::stringify!($v)).u64(__Tag::$v as $repr as u64);
+                            $( $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!([<__ $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
+                            $( hash = hash.u64($crate::__offset!([<__ $v>], __value) as u64).u64(<$t as $crate::FfiType>::HASH); )?
+                        } )*
+                        hash.finish()
+                    };
+                    fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
+                        let tag = $crate::wire::field::<$repr>(wire, 0, "", from)?;
+                        $( $($vm)* if tag == __Tag::$v as $repr {
+                            return __core::result::Result::Ok($name::$v
+                                $( { $( $($fm)* $f: $crate::wire::field::<$ft>(wire, $crate::__offset!([<__ $v>], $f), __core::stringify!($f), from)?, )* } )?
+                                $( ($crate::wire::field::<$t>(wire, $crate::__offset!([<__ $v>], __value), "", from)?) )?
+                            );
+                        } )*
+                        __core::result::Result::Err($crate::CallError::new($crate::Why::BadValue))
+                    }
+                    fn write(&self, wire: &mut [u8]) {
+                        match self { $( $($vm)* $name::$v $( { $( $($fm)* $f, )* } )? $( ($crate::__first!(value $t)) )? => {
+                            $crate::wire::write::<$repr>(&(__Tag::$v as $repr), wire, 0);
+                            $( $( $($fm)* { $crate::wire::write::<$ft>($f, wire, $crate::__offset!([<__ $v>], $f)); } )* )?
+                            $( $crate::wire::write::<$t>($crate::__first!(value $t), wire, $crate::__offset!([<__ $v>], __value)); )?
+                        } )* }
+                    }
+                }
+                $crate::__plain! { [] $name }
+                impl __core::convert::From<$name> for $crate::Failure<$name> {
+                    fn from(error: $name) -> Self { Self::App(error) }
+                }
+            };
+        }
+    };
+}
+
+/// The first of two things: a name, repeated along with something else.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __first {
+    ($a:ident $($b:tt)*) => {
+        $a
+    };
+}
+
+/// The declared return type, `()` if there is none.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __ret {
+    () => {
+        ()
+    };
+    ($t:ty) => {
+        $t
+    };
+}
+
+/// An interface: its trait, its client, its functions' parameters, and its table.
+///
+/// `$icfg` and `$cfg` are the same attributes, once to be passed on and once to be repeated.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __interface {
+    ($icfg:tt [$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident { $( [$($m:tt)*] $f:ident $args:tt $r:tt )* }) => {
+        $($cfg)* $($kept)* #[allow(dead_code)]
+        $vis trait $name { $( $crate::__split! { [$($m)*] [] [] [] [] __trait_fn $f $args $r } )* }
+        $crate::__private::paste::paste! {
+            $($cfg)* #[allow(dead_code)]
+            #[doc = "Calls [`" $name "`] on the other side. Made from a `&Peer`."]
+            #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy, $crate::__private::core::fmt::Debug)]
+            $vis struct [<$name Client>]<'__peer> { peer: &'__peer $crate::Peer }
+            $($cfg)*
+            impl<'__peer> $crate::__private::core::convert::From<&'__peer $crate::Peer> for [<$name Client>]<'__peer> {
+                fn from(peer: &'__peer $crate::Peer) -> Self { Self { peer } }
+            }
+            $( $crate::__split! { [$($m)*] $icfg [] [] [] __params [$vis] $name [<Params $name $f:camel>] $f $args $r } )*
+            $($cfg)* #[allow(dead_code, clippy::too_many_arguments)]
+            impl<'__peer> [<$name Client>]<'__peer> {
+                $( $crate::__split! { [$($m)*] [] [] [] [] __client_fn [<Params $name $f:camel>] $f [<has_ $f>] $args $r } )*
+            }
+            $($cfg)*
+            #[allow(unused_mut, unused_assignments, deprecated)]
+            const _: () = {
+                use $crate::dispatch as __dispatch;
+                const __N: usize = { let mut n = 0; $( $crate::__split! { [$($m)*] [] [] [] [] __count n } )* n };
+                impl __dispatch::Interface for dyn $name {
+                    const FUNCTIONS: &'static [&'static $crate::abi::Function] = &{
+                        let mut all = [__dispatch::NOBODY; __N];
+                        let mut n = 0;
+                        $( $crate::__split! { [$($m)*] [] [] [] [] __function all n [<Params $name $f:camel>] } )*
+                        all
+                    };
+                }
+                impl<__Server: $name + 'static> __dispatch::Implements<__Server> for dyn $name {
+                    const ENTRIES: &'static [__dispatch::Entry<__Server>] = &{
+                        let mut all = [__dispatch::Entry::EMPTY; __N];
+                        let mut n = 0;
+                        $( $crate::__split! { [$($m)*] [] [] [] [] __entry all n __Server $name [<Params $name $f:camel>] $f $args $r } )*
+                        all
+                    };
+                }
+            };
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __trait_fn {
+    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt $optional:tt $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+        $($cfg)* $($kept)*
+        fn $f(&self, peer: &$crate::Peer, $($a: $t),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Handled;
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __count {
+    ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $n:ident) => { $($cfg)* { $n += 1; } };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __function {
+    ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $params:ident) => {
+        $($cfg)* { $all[$n] = $params::FUNCTION; $n += 1; }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __entry {
+    ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $S:ident $name:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+        $($cfg)* {
+            $all[$n] = __dispatch::Entry::new($params::FUNCTION, |server: &$S, peer, transport| {
+                $crate::wire::handle::<$crate::__ret!($($r)?), _>(
+                    peer,
+                    $params::FUNCTION,
+                    $params::receive(transport, peer.incoming()),
+                    |($($a,)*)| <$S as $name>::$f(server, peer, $($a),*),
+                )
+            });
+            $n += 1;
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __client_fn {
+    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt [$($optional:ident)?] $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+        $($cfg)* $($kept)*
+        pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
+            let mut out = self.peer.outgoing();
+            let transport = $params::send(&mut out, $($a),*);
+            $crate::wire::finish::<$crate::__ret!($($r)?)>(out, $params::FUNCTION, transport)
+        }
+        $( $crate::__has! { $optional [$($cfg)*] $params $f $has } )?
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __has {
+    (optional [$($cfg:tt)*] $params:ident $f:ident $has:ident) => {
+        $($cfg)*
+        #[doc = $crate::__private::core::concat!("Whether the peer serves `", $crate::__private::core::stringify!($f), "`.")]
+        pub fn $has(&self) -> $crate::__private::core::result::Result<bool, $crate::CallError> {
+            self.peer.has($params::FUNCTION)
+        }
+    };
+}
+
+/// A function's parameters: their layout, their signature, how they are sent and received.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __params {
+    ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt [$vis:vis] $interface:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+        $($cfg)*
+        #[doc = $crate::__private::core::concat!("The parameters of `", $crate::__private::core::stringify!($interface), "::", $crate::__private::core::stringify!($f), "` as they lie in memory.")]
+        #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy)]
+        #[allow(dead_code, missing_debug_implementations)]
+        #[repr(C)]
+        $vis struct $params { $( $a: <$t as $crate::FfiType>::Wire, )* }
+        $($cfg)*
+        #[allow(dead_code, clippy::too_many_arguments)]
+        const _: () = {
+            use $crate::__private::core as __core;
+            impl $params {
+                /// The function: its signature and its names.
+                pub const FUNCTION: &'static $crate::abi::Function = &$crate::abi::Function::new(
+                    $crate::wire::signature(
+                        __core::stringify!($interface),
+                        __core::stringify!($f),
+                        &[$( <$t as $crate::FfiType>::HASH ),*],
+                        <$crate::__ret!($($r)?) as $crate::FfiReturn>::HASH,
+                    ),
+                    __core::stringify!($interface),
+                    __core::stringify!($f),
+                    __core::stringify!(fn $f($($a: $t),*) $(-> $r)?),
+                );
+            }
+            $crate::__params_body! { $size $params $f ($($a : $t),*) }
+        };
+    };
+}
+
+/// By their number: nothing, one parameter in the transport, or a struct in memory.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __params_body {
+    ([] $params:ident $f:ident ()) => {
+        impl $params {
+            #[inline]
+            fn send(_: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
+                __core::result::Result::Ok($crate::abi::Transport::EMPTY)
+            }
+            #[inline]
+            fn receive(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<(), $crate::CallError> {
+                <() as $crate::FfiType>::from_transport(transport, from)
+            }
+        }
+    };
+    ([] $params:ident $f:ident ($a:ident : $t:ty)) => {
+        impl $params {
+            #[inline]
+            fn send(out: &mut $crate::peer::Outgoing<'_>, $a: impl $crate::SendAs<$t>) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
+                $crate::SendAs::<$t>::into_transport($a, out)
+            }
+            #[inline]
+            fn receive(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<($t,), $crate::CallError> {
+                $crate::wire::alone::<$t>(transport, from, __core::stringify!($a))
+            }
+        }
+    };
+    ([$($size:expr)?] $params:ident $f:ident ($($a:ident : $t:ty),+)) => {
+        const _: () = {
+            let rule = $crate::wire::Rule::new();
+            $( let rule = rule.field::<$t>($crate::__offset!($params, $a)); )+
+            rule.check::<$params>();
+            $( $crate::text::pin(__core::stringify!($f), __core::mem::size_of::<$params>(), $size); )?
+        };
+        // SAFETY: `repr(C)`, and every field is a wire twin, of which any bytes are a value.
+        unsafe impl $crate::Unpackable for $params {
+            type Output = ($($t,)+);
+            #[inline]
+            fn unpack(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self::Output, $crate::CallError> {
+                $( let $a = $crate::wire::field::<$t>(wire, $crate::__offset!($params, $a), __core::stringify!($a), from); )+
+                __core::result::Result::Ok(($($a?,)+))
+            }
+        }
+        impl $params {
+            #[inline]
+            fn send(out: &mut $crate::peer::Outgoing<'_>, $($a: impl $crate::SendAs<$t>),+) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
+                let mut wire = [0_u8; __core::mem::size_of::<$params>()];
+                $( $crate::wire::put::<$t, _>($a, &mut wire, $crate::__offset!($params, $a), out)?; )+
+                out.lend_copy(&wire)
+            }
+            #[inline]
+            fn receive(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<($($t,)+), $crate::CallError> {
+                $crate::wire::receive::<Self>(transport, from)
+            }
+        }
+    };
+    ([$($size:expr)?] $params:ident $f:ident $args:tt) => { $crate::__private::core::compile_error! {
+        $crate::__private::core::concat!("function `", $crate::__private::core::stringify!($f), "`: `#[size]` pins a parameter struct, and there is none for fewer than two parameters")
+    } };
+}

@@ -1,0 +1,375 @@
+//! The other side of a connection: calls go out through it, and its calls come in here.
+
+use core::{fmt, ptr::NonNull};
+
+use crate::{
+    abi::{Answer, Function, Side, Transport, pointer, signature},
+    arena::{Allocated, ArenaStats},
+    dispatch::{Serve, Table},
+    error::{CallError, Why},
+    memory::{Memory, MemoryRef, Owned},
+};
+
+/// How deep calls may be nested, counted over both sides: a hypercall, an upcall in its handler, a
+/// hypercall in that one's handler, and so on (ABI, "Nesting").
+pub const MAX_DEPTH: u32 = 16;
+
+/// How calls leave for the other side.
+pub(crate) trait Link: Send + Sync {
+    /// Carries one call over and brings its answer back. Errors of the connection itself are status
+    /// words, as the peer's are.
+    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer;
+}
+
+/// Is told of each call that this side refused or failed, with the function and the bad field.
+pub(crate) type Observer = dyn Fn(&CallError) + Send + Sync;
+
+/// Stands for a server whose type is forgotten.
+#[repr(C)]
+struct Opaque([u8; 0]);
+
+/// A server and its table, whatever its type.
+pub(crate) struct Server {
+    server: NonNull<Opaque>,
+    table: &'static Table<Opaque>,
+    #[cfg(feature = "alloc")]
+    drop: unsafe fn(NonNull<Opaque>),
+}
+
+// SAFETY: made from a `Serve`, which is `Send + Sync`.
+unsafe impl Send for Server {}
+// SAFETY: as above.
+unsafe impl Sync for Server {}
+
+impl Server {
+    pub(crate) fn new<S: Serve>(server: Owned<S>) -> Self {
+        #[cfg(feature = "alloc")]
+        let server = NonNull::from(alloc::boxed::Box::leak(server)).cast();
+        #[cfg(not(feature = "alloc"))]
+        let server = NonNull::from(server).cast();
+        let table: *const Table<S> = S::TABLE;
+        // SAFETY: `Table` and `Entry` are `repr(C)` and hold `S` only behind the reference that
+        // their functions take; `&S` and `&Opaque` are both thin, and compatible in every ABI.
+        let table = unsafe { &*table.cast::<Table<Opaque>>() };
+        Self {
+            server,
+            table,
+            #[cfg(feature = "alloc")]
+            // SAFETY: `drop` is called once, with the pointer that was leaked above.
+            drop: |server| drop(unsafe { alloc::boxed::Box::from_raw(server.cast::<S>().as_ptr()) }),
+        }
+    }
+
+    #[inline]
+    fn get(&self) -> &Opaque {
+        // SAFETY: points to the server that `new` took, which lives until `drop`.
+        unsafe { self.server.as_ref() }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SAFETY: `server` is what `new` leaked, and nothing can use it after this.
+        unsafe { (self.drop)(self.server) }
+    }
+}
+
+/// One side of a connection: its memory, what it serves, and how it reaches the other side.
+pub(crate) struct Core {
+    pub(crate) memory: MemoryRef,
+    pub(crate) side: Side,
+    pub(crate) server: Server,
+    pub(crate) link: Owned<dyn Link>,
+    pub(crate) observer: Option<Owned<Observer>>,
+}
+
+impl Core {
+    /// Serves one call of the peer's: the host-side code behind a `CALL`, the guest-side code behind
+    /// an `UPCALL`. `depth` counts this call, `lane` is where nested calls go.
+    #[inline]
+    pub(crate) fn serve(
+        &self,
+        signature: u64,
+        transport: Transport,
+        depth: u32,
+        lane: Lane,
+    ) -> Answer {
+        if depth > MAX_DEPTH {
+            return self.refuse(CallError::new(Why::TooDeep));
+        }
+        let peer = Peer { core: NonNull::from(self), depth, lane };
+        let server = &self.server;
+        match catch(|| server.table.call(server.get(), &peer, signature, transport)) {
+            Ok(Some(answer)) => answer,
+            Ok(None) if signature == signature::HAS => Answer {
+                status: 0,
+                transport: Transport::word(u64::from(server.table.has(transport.primary))),
+            },
+            Ok(None) => self.refuse(CallError::new(Why::UnknownFunction)),
+            Err(Panicked) => self.refuse(CallError::new(Why::PeerPanicked).reached_handler()),
+        }
+    }
+
+    /// Turns an error into an answer, and lets the observer know.
+    #[cold]
+    pub(crate) fn refuse(&self, error: CallError) -> Answer {
+        let error = error.on(self.side);
+        if let Some(observer) = &self.observer {
+            observer(&error);
+        }
+        Answer::status(error.status())
+    }
+}
+
+struct Panicked;
+
+#[cfg(feature = "std")]
+#[inline]
+fn catch<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
+    // A server is shared by all calls anyway, so whatever a panic leaves half done, the type itself
+    // must stand (a poisoned mutex, say); nothing of ours is left half done.
+    std::panic::catch_unwind(core::panic::AssertUnwindSafe(call)).map_err(|panic| {
+        // What a panic carries may panic again when it is dropped.
+        let dropped = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(panic)));
+        core::mem::forget(dropped);
+        Panicked
+    })
+}
+
+#[cfg(not(feature = "std"))]
+#[inline]
+fn catch<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
+    Ok(call())
+}
+
+/// What a link must know of the call in whose handler a nested call is made: null outside of any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lane(pub(crate) *const ());
+
+impl Lane {
+    pub(crate) const NONE: Self = Self(core::ptr::null());
+}
+
+/// The other side of a connection, as one side's code sees it.
+///
+/// Clients are made from it, handlers get it with each call, and memory that is to be handed over is
+/// allocated through it: in the caller's own arena. It is always met as `&Peer`, borrowed from what
+/// owns the connection, and may be used by several threads at once.
+pub struct Peer {
+    core: NonNull<Core>,
+    /// Calls that are under way, this one's handler included.
+    depth: u32,
+    pub(crate) lane: Lane,
+}
+
+// SAFETY: `core` is `Sync` and outlives the peer, which is only ever handed out by reference; a link
+// that looks at `lane` guards what it leads to.
+unsafe impl Sync for Peer {}
+// SAFETY: as above.
+unsafe impl Send for Peer {}
+
+impl Peer {
+    /// The peer of a whole connection, outside of any call.
+    ///
+    /// # Safety
+    ///
+    /// `core` is valid for as long as references to the peer are handed out.
+    pub(crate) unsafe fn top(core: NonNull<Core>) -> Self {
+        Self { core, depth: 0, lane: Lane::NONE }
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core {
+        // SAFETY: the contract of `top`; a handler's peer is made from a `&Core` that outlives it.
+        unsafe { self.core.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn memory(&self) -> &MemoryRef {
+        &self.core().memory
+    }
+
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// The side that this code runs on; the peer is the other one.
+    #[must_use]
+    #[inline]
+    pub fn side(&self) -> Side {
+        self.core().side
+    }
+
+    /// How much of this side's arena is in use, after freeing what the peer has given back. Looks at
+    /// every block in use.
+    #[must_use]
+    pub fn arena_stats(&self) -> ArenaStats {
+        match self.memory().arena(self.side()) {
+            Ok(arena) => arena.stats(),
+            Err(_) => ArenaStats::NONE,
+        }
+    }
+
+    /// For [`FfiType::from_transport`](crate::FfiType::from_transport), after a raw call.
+    #[must_use]
+    #[inline]
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { memory: self.memory(), side: self.side() }
+    }
+
+    /// For [`SendAs::into_transport`](crate::SendAs::into_transport), before a raw call.
+    #[must_use]
+    #[inline]
+    pub fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing { peer: self, latest: u32::MAX, count: 0 }
+    }
+
+    /// The raw call, by signature and transport: for proxies, fuzzers and peers whose declaration is
+    /// not at hand. What the transport points to must have been made with [`SendAs::into_transport`](crate::SendAs::into_transport);
+    /// [`FfiType::from_transport`](crate::FfiType::from_transport) judges the answer's. The answer's status is not judged.
+    ///
+    /// # Errors
+    ///
+    /// None of its own: what fails, fails with a status word (ABI, "Statuses").
+    pub fn call(&self, signature: u64, transport: Transport) -> Answer {
+        if self.depth >= MAX_DEPTH {
+            return Answer::status(CallError::new(Why::TooDeep).status());
+        }
+        self.core().link.call(self, signature, transport)
+    }
+
+    /// Whether the peer serves the function with this signature: one call.
+    ///
+    /// # Errors
+    ///
+    /// Those of any call.
+    pub fn has(&self, function: &'static Function) -> Result<bool, CallError> {
+        let answer = self.call(signature::HAS, Transport::word(function.signature));
+        let fail = |error: CallError| error.in_function(function);
+        match (answer.status, answer.transport.primary) {
+            (0, 0) => Ok(false),
+            (0, 1) => Ok(true),
+            (0, _) => Err(fail(CallError::new(Why::BadValue))),
+            (status, _) => Err(fail(CallError::from_status(status).on(self.side().other()))),
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = self.side();
+        f.debug_struct("Peer").field("side", &us.other()).field("depth", &self.depth).finish()
+    }
+}
+
+/// Where bytes and pointer words come from: the memory of one connection, as one side sees it.
+#[derive(Clone, Copy)]
+pub struct Incoming<'p> {
+    pub(crate) memory: &'p MemoryRef,
+    pub(crate) side: Side,
+}
+
+impl fmt::Debug for Incoming<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+/// What is on its way to the peer: the loans of one call or of one answer, until it is certain that
+/// the peer has them.
+pub struct Outgoing<'p> {
+    peer: &'p Peer,
+    /// The latest loan, and how many there are.
+    latest: u32,
+    count: u32,
+}
+
+impl fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("loans", &self.count).finish_non_exhaustive()
+    }
+}
+
+impl<'p> Outgoing<'p> {
+    /// The peer that all this goes to.
+    #[must_use]
+    #[inline]
+    pub fn peer(&self) -> &'p Peer {
+        self.peer
+    }
+
+    /// Lends a block of this side's arena; returns its pointer word.
+    #[inline]
+    pub(crate) fn lend(&mut self, block: Allocated) -> Result<u64, CallError> {
+        let memory: &Memory = self.peer.memory();
+        let side = self.peer.side();
+        memory.arena(side)?.lend(block, self.latest);
+        self.latest = block.index;
+        self.count += 1;
+        Ok(pointer::join(memory.offset(side, block), block.loan))
+    }
+
+    /// Copies a wire form into a new block and lends it.
+    #[doc(hidden)]
+    #[inline]
+    pub fn lend_copy(&mut self, wire: &[u8]) -> Result<Transport, CallError> {
+        if wire.is_empty() {
+            return Ok(Transport::EMPTY);
+        }
+        let block = alloc(self.peer, wire.len())?;
+        let to = self.peer.memory().address(self.peer.side(), block);
+        // SAFETY: `to` is a block of at least `wire.len()` bytes that nobody else has.
+        unsafe { core::ptr::copy_nonoverlapping(wire.as_ptr(), to, wire.len()) };
+        Ok(Transport::word(self.lend(block)?))
+    }
+
+    /// Makes the call. Where the peer's function was not reached, everything lent comes back.
+    #[doc(hidden)]
+    #[inline]
+    pub fn call(
+        self,
+        function: &'static Function,
+        transport: Result<Transport, CallError>,
+    ) -> Result<Answer, CallError> {
+        let transport = match transport {
+            Ok(transport) => transport,
+            Err(error) => return Err(self.fail(error.on(self.peer.side()), function)),
+        };
+        let answer = self.peer.call(function.signature, transport);
+        if answer.status <= 1 {
+            Ok(answer)
+        } else {
+            let error = CallError::from_status(answer.status).on(self.peer.side().other());
+            Err(self.fail(error, function))
+        }
+    }
+
+    #[cold]
+    fn fail(&self, error: CallError, function: &'static Function) -> CallError {
+        if !error.reached() {
+            self.take_back();
+        }
+        error.in_function(function)
+    }
+
+    /// Everything lent is this side's again.
+    #[cold]
+    pub(crate) fn take_back(&self) {
+        if let Ok(arena) = self.peer.memory().arena(self.peer.side()) {
+            arena.take_back(self.latest, self.count);
+        }
+    }
+}
+
+/// A block of this side's arena.
+#[inline]
+pub(crate) fn alloc(peer: &Peer, len: usize) -> Result<Allocated, CallError> {
+    let arena = peer.memory().arena(peer.side())?;
+    arena.alloc(len).ok_or_else(|| out_of_memory(peer.side(), len))
+}
+
+#[cold]
+fn out_of_memory(side: Side, len: usize) -> CallError {
+    CallError::new(Why::OutOfMemory).at(0, len as u64).on(side)
+}
