@@ -44,6 +44,23 @@ pub struct Slot {
     link: AtomicU32,
 }
 
+impl Slot {
+    /// A slot of books that are not in use yet.
+    pub(crate) const fn new() -> Self {
+        const fn zero() -> AtomicU32 {
+            AtomicU32::new(0)
+        }
+        Self {
+            len: zero(),
+            before: zero(),
+            next: zero(),
+            prev: zero(),
+            state: zero(),
+            link: zero(),
+        }
+    }
+}
+
 fn get(field: &AtomicU32) -> u32 {
     field.load(Ordering::Relaxed)
 }
@@ -379,6 +396,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         }
     }
 
+    #[cfg(feature = "std")]
     /// Ends every loan: the peer is gone and will give nothing back.
     pub(crate) fn take_back_all(&self) {
         let lists = self.lists.lock();
@@ -424,16 +442,17 @@ impl<T> Lock<T> {
 
     #[inline]
     fn lock(&self) -> Guard<'_, T> {
-        let mut spins = 0_u32;
         while self.taken.swap(true, Ordering::Acquire) {
-            while self.taken.load(Ordering::Relaxed) {
-                hint::spin_loop();
-                spins += 1;
-                #[cfg(feature = "std")]
-                if spins % 128 == 0 {
-                    // The holder may be waiting for this processor.
-                    std::thread::yield_now();
+            for _ in 0..128 {
+                if !self.taken.load(Ordering::Relaxed) {
+                    break;
                 }
+                hint::spin_loop();
+            }
+            // The holder may be waiting for this processor.
+            #[cfg(feature = "std")]
+            if self.taken.load(Ordering::Relaxed) {
+                std::thread::yield_now();
             }
         }
         Guard(self)

@@ -328,6 +328,8 @@ pub enum RegionError {
         /// Its value.
         value: u64,
     },
+    /// The place for a guest's end was taken before.
+    Taken,
     /// There was no memory for the region or for an arena's books.
     OutOfMemory {
         /// The number of bytes that were wanted.
@@ -354,6 +356,7 @@ impl fmt::Display for RegionError {
             Self::BadHeader { field, value } => {
                 write!(f, "the region header's `{field}` cannot be {value:#x}")
             }
+            Self::Taken => f.write_str("the place for the guest's end is taken"),
             Self::OutOfMemory { len } => write!(f, "no memory for {len} bytes"),
         }
     }

@@ -13,7 +13,7 @@ use alloc::{string::String, vec::Vec};
 use crate::{
     abi::{Hasher, Side, Transport, pointer},
     error::{CallError, Why},
-    memory::MemoryRef,
+    owned::MemoryRef,
     peer::Incoming,
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
     wire::{FfiType, Local, Plain, W64, WBuf, no_secondary},

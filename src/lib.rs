@@ -17,10 +17,14 @@ mod arena;
 pub mod dispatch;
 mod error;
 mod foreign;
+pub mod guest;
+#[cfg(feature = "std")]
+pub mod host;
 #[cfg(feature = "alloc")]
 pub mod loopback;
 mod macros;
 mod memory;
+mod owned;
 #[doc(hidden)]
 pub mod peer;
 mod shared;

@@ -11,7 +11,8 @@ use crate::{
     abi::{Answer, Side, Transport},
     dispatch::Serve,
     error::{CallError, RegionError},
-    memory::{Layout, Memory, MemoryRef, PAGE},
+    memory::{Layout, Memory, PAGE},
+    owned::{MemoryRef, Owned},
     peer::{Core, Lane, Link, Observer, Peer, Server},
 };
 
@@ -100,7 +101,7 @@ impl Builder {
     ///
     /// [`RegionError::OutOfMemory`], and what is wrong with the sizes.
     pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, RegionError> {
-        let layout = self.layout.clone()?;
+        let layout = self.layout?;
         let memory = Pages::new(layout.len())?;
         let (base, len) = (memory.base.as_ptr(), layout.len());
         // SAFETY: `memory` has that many bytes for as long as it lives, and nobody else knows it.
@@ -134,10 +135,10 @@ impl Builder {
             Some(Memory::new_books(&layout, Side::Host)?),
         ];
         // SAFETY: the caller's promise; the books are new.
-        let memory = unsafe { Memory::new(base, len, layout, books, keep) }?;
+        let memory = unsafe { Memory::new(base, len, layout, books, keep.into()) }?;
         // SAFETY: the memory has a page and more.
         unsafe { memory.layout().write_header(base) };
-        let memory = MemoryRef::new(memory);
+        let memory = MemoryRef::Counted(memory.into());
         let mut pair = Box::<Pair>::new_uninit();
         let place = pair.as_mut_ptr();
         // SAFETY: only addresses are taken of what is not yet there.
@@ -148,15 +149,17 @@ impl Builder {
             return Err(RegionError::OutOfMemory { len: size_of::<Pair>() as u64 });
         };
         let [guest_observer, host_observer] = self.observers;
-        let core = |side, server, other, observer| Core {
+        let core = |side, server, other, observer: Option<Box<Observer>>| Core {
             memory: memory.clone(),
             side,
             server,
-            link: Box::new(Straight { other }),
-            observer,
+            link: Owned::Boxed(Box::new(Straight { other })),
+            observer: observer.map(Owned::Boxed),
         };
-        let guest = core(Side::Guest, Server::new(Box::new(guest)), host_at, guest_observer);
-        let host = core(Side::Host, Server::new(Box::new(host)), guest_at, host_observer);
+        let guest =
+            core(Side::Guest, Server::new(Owned::Boxed(Box::new(guest))), host_at, guest_observer);
+        let host =
+            core(Side::Host, Server::new(Owned::Boxed(Box::new(host))), guest_at, host_observer);
         // SAFETY: the cores stay in the box as long as the peers do.
         let peers = unsafe { [Peer::top(guest_at), Peer::top(host_at)] };
         pair.write(Pair { cores: [guest, host], peers });

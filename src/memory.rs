@@ -12,19 +12,8 @@ use crate::{
     abi::{ABI_VERSION, Side, pointer},
     arena::{Allocated, Arena, GRANULE, Slot},
     error::{CallError, RegionError, Why},
+    owned::Owned,
 };
-
-/// Something that lives as long as its owner: in a box, or for ever where there is no allocator.
-#[cfg(feature = "alloc")]
-pub(crate) type Owned<T> = alloc::boxed::Box<T>;
-#[cfg(not(feature = "alloc"))]
-pub(crate) type Owned<T> = &'static T;
-
-/// How handles hold on to the memory: counted, or for ever where there is no allocator.
-#[cfg(feature = "alloc")]
-pub(crate) type MemoryRef = alloc::sync::Arc<Memory>;
-#[cfg(not(feature = "alloc"))]
-pub(crate) type MemoryRef = &'static Memory;
 
 /// The unit of protection: a region, and each of its parts, begins and ends at a multiple of it.
 pub const PAGE: u64 = 4096;
@@ -120,6 +109,7 @@ impl Layout {
     /// # Safety
     ///
     /// `base` is valid for writes of a page.
+    #[cfg(feature = "alloc")]
     pub(crate) unsafe fn write_header(&self, base: *mut u8) {
         let put = |at: usize, value: u64| {
             // SAFETY: `at` is within the first page, which the caller gave.
@@ -188,8 +178,7 @@ pub(crate) struct Memory {
     arenas: [Option<Arena<Owned<[Slot]>>>; 2],
     epoch: AtomicU32,
     /// Keeps the region mapped.
-    #[cfg(feature = "alloc")]
-    _keep: alloc::boxed::Box<dyn Send + Sync>,
+    _keep: Owned<dyn Send + Sync>,
 }
 
 // SAFETY: `base` is memory that any thread may use (the contract of `new`); it is written only where
@@ -215,7 +204,7 @@ impl Memory {
         len: u64,
         layout: Layout,
         books: [Option<Owned<[Slot]>>; 2],
-        #[cfg(feature = "alloc")] keep: alloc::boxed::Box<dyn Send + Sync>,
+        keep: Owned<dyn Send + Sync>,
     ) -> Result<Self, RegionError> {
         check_place(base, len, layout.len)?;
         let arena = |books: Option<Owned<[Slot]>>, side: Side| {
@@ -228,14 +217,7 @@ impl Memory {
         };
         let [guest, host] = books;
         let arenas = [arena(guest, Side::Guest), arena(host, Side::Host)];
-        Ok(Self {
-            base,
-            layout,
-            arenas,
-            epoch: AtomicU32::new(1),
-            #[cfg(feature = "alloc")]
-            _keep: keep,
-        })
+        Ok(Self { base, layout, arenas, epoch: AtomicU32::new(1), _keep: keep })
     }
 
     /// Books for a side's arena.
@@ -246,9 +228,10 @@ impl Memory {
         let bytes = (count * size_of::<Slot>()) as u64;
         books.try_reserve_exact(count).map_err(|_| RegionError::OutOfMemory { len: bytes })?;
         books.resize_with(count, Slot::default);
-        Ok(books.into_boxed_slice())
+        Ok(books.into_boxed_slice().into())
     }
 
+    #[cfg(feature = "alloc")]
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }

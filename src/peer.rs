@@ -7,7 +7,8 @@ use crate::{
     arena::{Allocated, ArenaStats},
     dispatch::{Serve, Table},
     error::{CallError, Why},
-    memory::{Memory, MemoryRef, Owned},
+    memory::Memory,
+    owned::{MemoryRef, Owned},
 };
 
 /// How deep calls may be nested, counted over both sides: a hypercall, an upcall in its handler, a
@@ -32,8 +33,8 @@ struct Opaque([u8; 0]);
 pub(crate) struct Server {
     server: NonNull<Opaque>,
     table: &'static Table<Opaque>,
-    #[cfg(feature = "alloc")]
-    drop: unsafe fn(NonNull<Opaque>),
+    /// Frees the server, where it is on the heap.
+    drop: Option<unsafe fn(NonNull<Opaque>)>,
 }
 
 // SAFETY: made from a `Serve`, which is `Send + Sync`.
@@ -43,21 +44,22 @@ unsafe impl Sync for Server {}
 
 impl Server {
     pub(crate) fn new<S: Serve>(server: Owned<S>) -> Self {
-        #[cfg(feature = "alloc")]
-        let server = NonNull::from(alloc::boxed::Box::leak(server)).cast();
-        #[cfg(not(feature = "alloc"))]
-        let server = NonNull::from(server).cast();
+        let (server, drop) = match server {
+            Owned::Static(server) => (NonNull::from(server).cast(), None),
+            #[cfg(feature = "alloc")]
+            Owned::Boxed(server) => {
+                let drop: unsafe fn(NonNull<Opaque>) = |server| {
+                    // SAFETY: called once, with the pointer that was leaked below.
+                    drop(unsafe { alloc::boxed::Box::from_raw(server.cast::<S>().as_ptr()) });
+                };
+                (NonNull::from(alloc::boxed::Box::leak(server)).cast(), Some(drop))
+            }
+        };
         let table: *const Table<S> = S::TABLE;
         // SAFETY: `Table` and `Entry` are `repr(C)` and hold `S` only behind the reference that
         // their functions take; `&S` and `&Opaque` are both thin, and compatible in every ABI.
         let table = unsafe { &*table.cast::<Table<Opaque>>() };
-        Self {
-            server,
-            table,
-            #[cfg(feature = "alloc")]
-            // SAFETY: `drop` is called once, with the pointer that was leaked above.
-            drop: |server| drop(unsafe { alloc::boxed::Box::from_raw(server.cast::<S>().as_ptr()) }),
-        }
+        Self { server, table, drop }
     }
 
     #[inline]
@@ -67,11 +69,12 @@ impl Server {
     }
 }
 
-#[cfg(feature = "alloc")]
 impl Drop for Server {
     fn drop(&mut self) {
-        // SAFETY: `server` is what `new` leaked, and nothing can use it after this.
-        unsafe { (self.drop)(self.server) }
+        if let Some(drop) = self.drop {
+            // SAFETY: `server` is what `new` leaked, and nothing can use it after this.
+            unsafe { drop(self.server) }
+        }
     }
 }
 
@@ -145,7 +148,10 @@ fn catch<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
 
 /// What a link must know of the call in whose handler a nested call is made: null outside of any.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lane(pub(crate) *const ());
+pub(crate) struct Lane(
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
+    pub(crate) *const (),
+);
 
 impl Lane {
     pub(crate) const NONE: Self = Self(core::ptr::null());
@@ -160,6 +166,7 @@ pub struct Peer {
     core: NonNull<Core>,
     /// Calls that are under way, this one's handler included.
     depth: u32,
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
     pub(crate) lane: Lane,
 }
 

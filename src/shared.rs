@@ -11,7 +11,8 @@ use crate::{
     arena::{Allocated, GRANULE},
     error::{CallError, Why},
     foreign::{Foreign, ForeignBuf, ForeignSlice, ForeignStr},
-    memory::{Memory, MemoryRef},
+    memory::Memory,
+    owned::MemoryRef,
     peer::{Outgoing, Peer, alloc},
     wire::{FfiType, Local, Plain, SendAs},
 };
@@ -46,7 +47,7 @@ impl Block {
         let this = ManuallyDrop::new(self);
         let word = out.lend(this.block);
         // SAFETY: `this` is never dropped, so the reference is read out of it once.
-        drop(unsafe { core::ptr::read(&this.memory) });
+        let _memory = unsafe { core::ptr::read(&this.memory) };
         word
     }
 }

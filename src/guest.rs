@@ -1,0 +1,209 @@
+//! The guest's end of a connection: calls leave with a trap, upcalls arrive as its completion.
+//!
+//! Nothing here needs an allocator. Everything that a guest's end consists of lies in a
+//! [`Place`], which is a `static` of the guest's.
+
+use core::{
+    cell::UnsafeCell,
+    fmt,
+    mem::MaybeUninit,
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    abi::{Answer, Registers, Side, Transport, answer, trap},
+    arch::Trap,
+    arena::Slot,
+    dispatch::Serve,
+    error::{CallError, RegionError, Why},
+    memory::{Layout, Memory},
+    owned::{MemoryRef, Owned},
+    peer::{Core, Lane, Link, Peer, Server},
+};
+
+/// Where a guest's end lies: a `static`, with the books for an arena of `GRANULES` granules of 64
+/// bytes (16,384 for 1 MiB; 24 bytes each).
+///
+/// ```
+/// # struct Plugin; impl vmffi::Serve for Plugin {
+/// #   const TABLE: &'static vmffi::dispatch::Table<Self> = unreachable!(); }
+/// use vmffi::{arch::x86_64::Out, guest::Place};
+///
+/// static PLACE: Place<Plugin, Out<0x5658>, 16_384> = Place::new();
+/// ```
+pub struct Place<S, T, const GRANULES: usize> {
+    taken: AtomicBool,
+    books: [Slot; GRANULES],
+    server: UnsafeCell<MaybeUninit<S>>,
+    link: UnsafeCell<MaybeUninit<TrapLink<T>>>,
+    memory: UnsafeCell<MaybeUninit<Memory>>,
+    core: UnsafeCell<MaybeUninit<Core>>,
+    guest: UnsafeCell<MaybeUninit<Guest<T>>>,
+}
+
+// SAFETY: only whoever has set `taken` writes to the cells, once, before anyone can read them.
+unsafe impl<S: Send + Sync, T: Send + Sync, const GRANULES: usize> Sync for Place<S, T, GRANULES> {}
+
+impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
+    /// A place with nothing in it.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "a place is only ever made in a static")]
+    pub const fn new() -> Self {
+        Self {
+            taken: AtomicBool::new(false),
+            books: [const { Slot::new() }; GRANULES],
+            server: UnsafeCell::new(MaybeUninit::uninit()),
+            link: UnsafeCell::new(MaybeUninit::uninit()),
+            memory: UnsafeCell::new(MaybeUninit::uninit()),
+            core: UnsafeCell::new(MaybeUninit::uninit()),
+            guest: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+}
+
+impl<S, T, const GRANULES: usize> fmt::Debug for Place<S, T, GRANULES> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("granules", &GRANULES).finish_non_exhaustive()
+    }
+}
+
+/// A guest's end of a connection.
+pub struct Guest<T> {
+    trap: T,
+    core: &'static Core,
+    peer: Peer,
+}
+
+impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
+    /// Connects to the host: `trap` is how calls leave, `server` serves the host's calls, and the
+    /// region, which the host has laid out, has `len` bytes from `base` on.
+    ///
+    /// # Safety
+    ///
+    /// `base` is valid for reads of `len` bytes, and for writes of all but the header and the host's
+    /// arena (ABI, "Region header"), for ever, and nothing else in this guest uses them.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the region, [`RegionError::TooSmall`] where the place has fewer granules
+    /// than the guest's arena, and [`RegionError::Taken`] where the place was taken before.
+    pub unsafe fn connect<S: Serve, const GRANULES: usize>(
+        place: &'static Place<S, T, GRANULES>,
+        trap: T,
+        server: S,
+        base: *mut u8,
+        len: u64,
+    ) -> Result<&'static Self, RegionError> {
+        // SAFETY: the caller's promise.
+        let layout = unsafe { Layout::read_header(base, len) }?;
+        let granules = layout.granules(Side::Guest);
+        let books = place
+            .books
+            .get(..granules)
+            .ok_or(RegionError::TooSmall { len: GRANULES as u64, needed: granules as u64 })?;
+        if place.taken.swap(true, Ordering::Acquire) {
+            return Err(RegionError::Taken);
+        }
+        let books = [Some(Owned::Static(books)), None];
+        // SAFETY: the caller's promise; the books are this place's, which was free until now.
+        let memory = unsafe { Memory::new(base, len, layout, books, Owned::Static(&())) }?;
+        // SAFETY: `taken` was false until a moment ago, so nobody else has this place's cells; that
+        // goes for the four below as well.
+        let memory = unsafe { put(&place.memory, memory) };
+        // SAFETY: see above.
+        let server = unsafe { put(&place.server, server) };
+        // SAFETY: see above.
+        let link = unsafe { put(&place.link, TrapLink(trap)) };
+        let core = Core {
+            memory: MemoryRef::Static(memory),
+            side: Side::Guest,
+            server: Server::new(Owned::Static(server)),
+            link: Owned::Static(link),
+            observer: None,
+        };
+        // SAFETY: see above.
+        let core = unsafe { put(&place.core, core) };
+        // SAFETY: the core is there for ever.
+        let peer = unsafe { Peer::top(NonNull::from(core)) };
+        // SAFETY: see above.
+        Ok(unsafe { put(&place.guest, Self { trap, core, peer }) })
+    }
+
+    /// The host: calls through it are hypercalls.
+    #[must_use]
+    pub fn host(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Tells the host that the guest has started up, and serves its upcalls until it lets the guest
+    /// go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Why::Unsupported`] where nobody claims the trap, and what the host says.
+    pub fn park(&self) -> Result<(), CallError> {
+        let ready = Registers { kind: trap::READY, word: 0, transport: Transport::EMPTY };
+        match converse(&self.trap, self.core, 0, ready).status {
+            0 => Ok(()),
+            status => Err(CallError::from_status(status).on(Side::Host)),
+        }
+    }
+
+    /// Ends the guest: 0 for a good end, any other status means what the guest wants it to mean. A
+    /// host does not complete this trap; if one does, the guest asks again.
+    pub fn exit(&self, status: u64) -> ! {
+        let exit = Registers { kind: trap::EXIT, word: status, transport: Transport::EMPTY };
+        loop {
+            let _ = self.trap.trap(exit);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Guest<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Fills a cell of a place for good.
+///
+/// # Safety
+///
+/// Nobody else has the cell, and it is filled once.
+unsafe fn put<V>(cell: &'static UnsafeCell<MaybeUninit<V>>, value: V) -> &'static V {
+    // SAFETY: the caller says that there is no other reference.
+    let cell = unsafe { &mut *cell.get() };
+    cell.write(value)
+}
+
+/// Calls by trapping.
+struct TrapLink<T>(T);
+
+impl<T: Trap + Send + Sync> Link for TrapLink<T> {
+    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
+        let call = Registers { kind: trap::CALL, word: signature, transport };
+        converse(&self.0, peer.core(), peer.depth() + 1, call)
+    }
+}
+
+/// Traps, serves upcalls until the host has an answer (ABI, "Traps"). `depth` counts the calls under
+/// way.
+fn converse(trap: &impl Trap, core: &Core, depth: u32, out: Registers) -> Answer {
+    let mut back = trap.trap(out);
+    loop {
+        match back.kind {
+            answer::ANSWER => return Answer { status: back.word, transport: back.transport },
+            answer::UPCALL => {
+                let done = core.serve(back.word, back.transport, depth + 1, Lane::NONE);
+                back = trap.trap(Registers {
+                    kind: trap::RETURN,
+                    word: done.status,
+                    transport: done.transport,
+                });
+            }
+            // Nobody claimed the trap: the kind comes back as it was.
+            _ => return Answer::status(CallError::new(Why::Unsupported).status()),
+        }
+    }
+}

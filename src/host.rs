@@ -1,0 +1,278 @@
+//! The host's end of a connection: runs a vCPU from trap to trap, serves its hypercalls, and makes
+//! upcalls into it.
+//!
+//! What a virtual machine monitor has to bring is a [`Vcpu`].
+
+use std::{
+    boxed::Box,
+    fmt,
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{
+    abi::{Answer, Registers, Side, Transport, answer, trap},
+    dispatch::Serve,
+    error::{CallError, RegionError, Why},
+    memory::{Layout, Memory},
+    owned::{MemoryRef, Owned},
+    peer::{Core, Lane, Link, Observer, Peer, Server},
+};
+
+/// A virtual processor that runs until it traps.
+pub trait Vcpu: Send {
+    /// Completes the trap that is pending, if there is one, with `answer`, and runs to the next: the
+    /// four words of the ABI's register table, in both directions. The first call has no answer: it
+    /// starts the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Why::PeerDied`] where the guest can run no more, [`Why::Cancelled`] where it was stopped,
+    /// [`Why::Protocol`] where it did something that is no trap. The connection is then dead: `run` is
+    /// not called again.
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why>;
+}
+
+/// A vCPU, and whether it can still be run.
+struct Cpu<V> {
+    vcpu: V,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not started.
+    New,
+    /// In `READY`, or in the `RETURN` of the last upcall.
+    Parked,
+    /// It has ended itself with this status.
+    Ended(u64),
+    /// It can run no more.
+    Dead(Why),
+}
+
+impl<V: Vcpu> Cpu<V> {
+    fn run(&mut self, core: &Core, answer: Option<Registers>) -> Result<Registers, Why> {
+        match self.state {
+            State::New | State::Parked => {}
+            State::Ended(_) => return Err(Why::PeerDied),
+            State::Dead(why) => return Err(why),
+        }
+        self.vcpu.run(answer).map_err(|why| self.fail(core, why))
+    }
+
+    /// The guest runs no more, and gives nothing back.
+    fn end(&mut self, core: &Core, state: State) {
+        self.state = state;
+        if let Ok(arena) = core.memory.arena(Side::Host) {
+            arena.take_back_all();
+        }
+    }
+
+    fn fail(&mut self, core: &Core, why: Why) -> Why {
+        self.end(core, State::Dead(why));
+        why
+    }
+
+    /// Completes a trap, and serves hypercalls until one comes that is none. `depth` counts the calls
+    /// under way in the guest.
+    fn until_done(
+        &mut self,
+        core: &Core,
+        depth: u32,
+        first: Option<Registers>,
+    ) -> Result<Registers, Why> {
+        let mut trap = self.run(core, first)?;
+        while trap.kind == trap::CALL {
+            let lane = Nested { cpu: Mutex::new(self) };
+            let lane_at = Lane((&raw const lane).cast());
+            let done = core.serve(trap.word, trap.transport, depth + 1, lane_at);
+            let answer =
+                Registers { kind: answer::ANSWER, word: done.status, transport: done.transport };
+            trap = self.run(core, Some(answer))?;
+        }
+        if trap.kind == trap::EXIT {
+            self.end(core, State::Ended(trap.word));
+            return Err(Why::PeerDied);
+        }
+        Ok(trap)
+    }
+
+    /// One upcall. `depth` counts it.
+    fn upcall(
+        &mut self,
+        core: &Core,
+        depth: u32,
+        signature: u64,
+        transport: Transport,
+    ) -> Result<Answer, Why> {
+        let call = Registers { kind: answer::UPCALL, word: signature, transport };
+        let trap = self.until_done(core, depth, Some(call))?;
+        if trap.kind == trap::RETURN {
+            Ok(Answer { status: trap.word, transport: trap.transport })
+        } else {
+            Err(self.fail(core, Why::Protocol))
+        }
+    }
+}
+
+/// The vCPU whose hypercall a handler serves: what the handler's upcalls run on.
+struct Nested<'c, V> {
+    cpu: Mutex<&'c mut Cpu<V>>,
+}
+
+/// Calls by resuming the vCPU.
+struct VcpuLink<V> {
+    cpu: Mutex<Cpu<V>>,
+    /// The thread that has `cpu`: it must not wait for itself.
+    holder: AtomicUsize,
+}
+
+/// A number that no other thread has at the same time.
+fn this_thread() -> usize {
+    std::thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| (&raw const *here).addr())
+}
+
+impl<V: Vcpu> VcpuLink<V> {
+    /// Runs `with` on the vCPU while it is parked, waiting for other threads' calls to end.
+    fn parked<R>(&self, with: impl FnOnce(&mut Cpu<V>) -> Result<R, Why>) -> Result<R, Why> {
+        if self.holder.load(Ordering::Relaxed) == this_thread() {
+            return Err(Why::Busy);
+        }
+        // No panic gets past `Core::serve`; one of the vCPU's leaves its own state to itself.
+        let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        /// Forgets the holder, whatever happens.
+        struct Held<'h>(&'h AtomicUsize);
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {
+                self.0.store(0, Ordering::Relaxed);
+            }
+        }
+        self.holder.store(this_thread(), Ordering::Relaxed);
+        let _held = Held(&self.holder);
+        with(&mut cpu)
+    }
+
+    fn upcall(&self, peer: &Peer, signature: u64, transport: Transport) -> Result<Answer, Why> {
+        let depth = peer.depth() + 1;
+        if !peer.lane.0.is_null() {
+            // SAFETY: the peer is a handler's, which has it for the time of its call, and `lane` is
+            // this link's `Nested` of that very call.
+            let nested = unsafe { &*peer.lane.0.cast::<Nested<'_, V>>() };
+            // The handler may have several threads, but the vCPU is one.
+            let mut cpu = nested.cpu.try_lock().map_err(|_| Why::Busy)?;
+            return cpu.upcall(peer.core(), depth, signature, transport);
+        }
+        self.parked(|cpu| match cpu.state {
+            State::New => Err(Why::Busy),
+            _ => cpu.upcall(peer.core(), depth, signature, transport),
+        })
+    }
+}
+
+impl<V: Vcpu> Link for Arc<VcpuLink<V>> {
+    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
+        self.upcall(peer, signature, transport)
+            .unwrap_or_else(|why| Answer::status(CallError::new(why).status()))
+    }
+}
+
+/// What a guest has come to when it stops running by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// It waits for upcalls.
+    Ready,
+    /// It has ended, with this status: 0 for a good end.
+    Exited(u64),
+}
+
+/// A host's end of a connection with one vCPU.
+pub struct Host<V> {
+    peer: Peer,
+    core: Box<Core>,
+    link: Arc<VcpuLink<V>>,
+}
+
+impl<V: Vcpu + 'static> Host<V> {
+    /// Lays out a region of `layout.len()` bytes from `base` on and connects `vcpu`, whose guest will
+    /// find it there. `server` serves the guest's calls; `observer` is told of each call that the
+    /// host refuses or fails.
+    ///
+    /// # Safety
+    ///
+    /// `base` is valid for reads and writes of `len` bytes until `keep` is dropped, and no Rust
+    /// reference covers them. The guest cannot write to the host's arena.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the memory, and [`RegionError::OutOfMemory`].
+    pub unsafe fn new(
+        layout: Layout,
+        base: *mut u8,
+        len: u64,
+        keep: Box<dyn Send + Sync>,
+        server: impl Serve,
+        vcpu: V,
+        observer: Option<Box<Observer>>,
+    ) -> Result<Self, RegionError> {
+        let books = [None, Some(Memory::new_books(&layout, Side::Host)?)];
+        // SAFETY: the caller's promise; the books are new.
+        let memory = unsafe { Memory::new(base, len, layout, books, keep.into()) }?;
+        // SAFETY: the memory has a page and more.
+        unsafe { layout.write_header(base) };
+        let cpu = Mutex::new(Cpu { vcpu, state: State::New });
+        let link = Arc::new(VcpuLink { cpu, holder: AtomicUsize::new(0) });
+        let core = Box::new(Core {
+            memory: MemoryRef::Counted(Arc::new(memory)),
+            side: Side::Host,
+            server: Server::new(Owned::Boxed(Box::new(server))),
+            link: Owned::Boxed(Box::new(link.clone())),
+            observer: observer.map(Owned::Boxed),
+        });
+        // SAFETY: the core stays in its box for as long as the host, and the peer in it, live.
+        let peer = unsafe { Peer::top(NonNull::from(&*core)) };
+        Ok(Self { peer, core, link })
+    }
+
+    /// Starts the guest, or lets a parked one go on, and serves its hypercalls until it waits for
+    /// upcalls (again) or ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Why::Busy`] in a handler of this guest, and why it can run no more.
+    pub fn run(&self) -> Result<Ran, CallError> {
+        let ran = self.link.parked(|cpu| {
+            let go_on = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
+            let answer = (cpu.state != State::New).then_some(go_on);
+            match cpu.until_done(&self.core, 0, answer) {
+                Ok(trap) if trap.kind == trap::READY => {
+                    cpu.state = State::Parked;
+                    Ok(Ran::Ready)
+                }
+                Ok(_) => Err(cpu.fail(&self.core, Why::Protocol)),
+                Err(why) => match cpu.state {
+                    State::Ended(status) => Ok(Ran::Exited(status)),
+                    _ => Err(why),
+                },
+            }
+        });
+        ran.map_err(|why| CallError::new(why).on(Side::Guest))
+    }
+
+    /// The guest: calls through it are upcalls. Outside of handlers they wait for a parked vCPU;
+    /// before the first [`run`](Self::run) they are [`Why::Busy`].
+    #[must_use]
+    pub fn guest(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl<V> fmt::Debug for Host<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

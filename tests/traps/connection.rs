@@ -1,0 +1,319 @@
+//! A connection over real trap instructions: the crate's guest end on one thread, its host end on
+//! another, and the signal handler of `machine` between them (ABI, "Traps").
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::machine::{self, PORT, TrapVcpu, doorbell, out};
+use vmffi::{
+    CallError, Failure, ForeignBuf, ForeignStr, Layout, MAX_DEPTH, Peer, RegionError, SharedBuf,
+    Why,
+    abi::{Registers, Side, Transport, trap},
+    arch::{
+        Trap,
+        x86_64::{Doorbell, Out},
+    },
+    guest::{Guest, Place},
+    host::{Host, Ran, Vcpu},
+};
+
+vmffi::ffi_interface! {
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Point { x: i32, y: u8, z: f64 }
+
+    #[derive(Debug, PartialEq)]
+    pub enum Bad: u8 { Odd = 7 }
+
+    pub interface Files {
+        fn sum(a: u64, b: u32, c: u8) -> u64;
+        fn half(a: u64) -> Result<u64, Bad>;
+        fn shout(text: ForeignStr) -> ForeignBuf;
+        fn mirror(point: Point) -> Point;
+        fn down(left: u32) -> u32;
+        fn outside() -> bool;
+        fn threads() -> bool;
+        #[optional]
+        fn nobody(a: ForeignBuf, b: u64);
+    }
+
+    pub interface Plugin {
+        fn down(left: u32) -> u32;
+        fn count(bytes: ForeignBuf) -> u64;
+        fn keep(bytes: ForeignBuf);
+        fn panic();
+    }
+}
+
+type Machine = Host<ThreadVcpu>;
+
+/// The host's side. It also has a way to its own machine, from outside of any handler.
+struct Server {
+    machine: Arc<OnceLock<Weak<Machine>>>,
+}
+
+impl Files for Server {
+    fn sum(&self, _: &Peer, a: u64, b: u32, c: u8) -> Result<u64, CallError> {
+        Ok(a + u64::from(b) + u64::from(c))
+    }
+    fn half(&self, _: &Peer, a: u64) -> Result<u64, Failure<Bad>> {
+        if a % 2 == 0 { Ok(a / 2) } else { Err(Bad::Odd.into()) }
+    }
+    fn shout(&self, guest: &Peer, text: ForeignStr) -> Result<SharedBuf, CallError> {
+        let text = text.to_string()?.to_uppercase();
+        // An upcall inside the hypercall, with memory of its own.
+        let count = PluginClient::from(guest).count(text.as_bytes())?;
+        assert_eq!(count, text.len() as u64);
+        SharedBuf::copied(guest, text.as_bytes())
+    }
+    fn mirror(&self, _: &Peer, point: Point) -> Result<Point, CallError> {
+        Ok(Point { x: -point.x, ..point })
+    }
+    fn down(&self, guest: &Peer, left: u32) -> Result<u32, CallError> {
+        if left == 0 { Ok(0) } else { Ok(PluginClient::from(guest).down(left - 1)? + 1) }
+    }
+    fn outside(&self, _: &Peer) -> Result<bool, CallError> {
+        // The vCPU is in this very call, so from outside it cannot be had, and nobody waits.
+        let machine = self.machine.get().unwrap().upgrade().unwrap();
+        let busy = |error: CallError| error.why() == Why::Busy;
+        Ok(PluginClient::from(machine.guest()).down(0).is_err_and(busy)
+            && machine.run().is_err_and(busy))
+    }
+    fn threads(&self, guest: &Peer) -> Result<bool, CallError> {
+        let calls = std::thread::scope(|scope| {
+            let call = || PluginClient::from(guest).down(3);
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(call)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        Ok(calls.iter().any(Result::is_ok)
+            && calls.iter().all(|call| match call {
+                Ok(depth) => *depth == 3,
+                Err(error) => error.why() == Why::Busy,
+            }))
+    }
+    fn nobody(&self, _: &Peer, _: ForeignBuf, _: u64) -> Result<(), CallError> {
+        Err(CallError::refused())
+    }
+}
+
+vmffi::serve!(Server: Files);
+
+#[derive(Default)]
+struct Guests {
+    kept: std::sync::Mutex<Vec<ForeignBuf>>,
+}
+
+impl Plugin for Guests {
+    fn down(&self, host: &Peer, left: u32) -> Result<u32, CallError> {
+        if left == 0 { Ok(0) } else { Ok(FilesClient::from(host).down(left - 1)? + 1) }
+    }
+    fn count(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
+        Ok(bytes.len() as u64)
+    }
+    fn keep(&self, _: &Peer, bytes: ForeignBuf) -> Result<(), CallError> {
+        self.kept.lock().unwrap().push(bytes);
+        Ok(())
+    }
+    fn panic(&self, _: &Peer) -> Result<(), CallError> {
+        std::panic::resume_unwind(Box::new("a handler's panic"))
+    }
+}
+
+vmffi::serve!(Guests: Plugin);
+
+/// A guest thread as a vCPU.
+struct ThreadVcpu {
+    start: Option<Box<dyn FnOnce() + Send>>,
+    thread: Option<TrapVcpu<()>>,
+}
+
+impl ThreadVcpu {
+    fn new(guest: impl FnOnce() + Send + 'static) -> Self {
+        Self { start: Some(Box::new(guest)), thread: None }
+    }
+}
+
+impl Vcpu for ThreadVcpu {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why> {
+        match (answer, &mut self.thread) {
+            (Some(answer), Some(thread)) => Ok(thread.resume(answer)),
+            (None, thread @ None) => {
+                let (started, first) = TrapVcpu::start(self.start.take().ok_or(Why::PeerDied)?);
+                *thread = Some(started);
+                Ok(first)
+            }
+            _ => Err(Why::Protocol),
+        }
+    }
+}
+
+/// Zeroed memory at a page, which both ends know by its address.
+#[derive(Clone, Copy)]
+struct Region(usize, usize);
+
+impl Region {
+    fn new(layout: &Layout) -> Self {
+        let len = layout.len() as usize;
+        let pages = std::alloc::Layout::from_size_align(len, 4096).unwrap();
+        // SAFETY: more than 0 bytes. It is never freed: the guest's end is there for ever.
+        Self(unsafe { std::alloc::alloc_zeroed(pages) }.expose_provenance(), len)
+    }
+    fn base(self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.0)
+    }
+}
+
+/// A host, started, with a guest that traps through `trap` and does `guest` before it parks, and ends
+/// with status 3 when it goes on.
+fn machine<T: Trap + Copy + Send + Sync + 'static>(
+    place: &'static Place<Guests, T, 1024>,
+    trap: T,
+    guest: impl FnOnce(&Peer) + Send + 'static,
+) -> Arc<Machine> {
+    let layout = Layout::new(1 << 16, 1 << 16).unwrap();
+    let region = Region::new(&layout);
+    let vcpu = ThreadVcpu::new(move || {
+        let (base, len) = (region.base(), region.1 as u64);
+        let guests = Guests::default();
+        // SAFETY: the region is there for ever, and this thread is the guest that it is for.
+        let end = unsafe { Guest::connect(place, trap, guests, base, len) }.unwrap();
+        guest(end.host());
+        end.park().unwrap();
+        end.exit(3);
+    });
+    let own = Arc::new(OnceLock::new());
+    let server = Server { machine: own.clone() };
+    let (base, len) = (region.base(), region.1 as u64);
+    // SAFETY: the region is there for ever, and nothing else uses it but the guest.
+    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) };
+    let host = Arc::new(host.unwrap());
+    own.set(Arc::downgrade(&host)).unwrap();
+    host
+}
+
+fn hypercalls(host: &Peer) {
+    let files = FilesClient::from(host);
+    for i in 0..1000 {
+        assert_eq!(files.sum(i, 2, 3).unwrap(), i + 5);
+    }
+    assert_eq!(files.half(8), Ok(4));
+    assert_eq!(files.half(9), Err(Failure::App(Bad::Odd)));
+    let loud = files.shout("quiet").unwrap();
+    assert_eq!(loud.to_vec().unwrap(), b"QUIET");
+    let point = Point { x: 5, y: 6, z: 7.5 };
+    assert_eq!(files.mirror(&point).unwrap(), Point { x: -5, ..point });
+    assert!(files.outside().unwrap());
+    assert!(files.threads().unwrap());
+    assert!(files.has_nobody().unwrap());
+    assert_eq!(files.nobody(&[1, 2, 3], 4).unwrap_err().why(), Why::Refused);
+    // Each of these is two calls deep, and the first call counts.
+    assert_eq!(files.down(MAX_DEPTH - 1).unwrap(), MAX_DEPTH - 1);
+    let error = files.down(MAX_DEPTH).unwrap_err();
+    assert_eq!((error.why(), error.side()), (Why::TooDeep, Some(Side::Host)));
+    drop(loud);
+    assert_eq!(host.arena_stats().blocks, 0);
+}
+
+fn both_directions(host: &Machine) {
+    assert_eq!(PluginClient::from(host.guest()).count(b"abc").unwrap_err().why(), Why::Busy);
+    assert_eq!(host.run().unwrap(), Ran::Ready);
+    let plugin = PluginClient::from(host.guest());
+    for len in [0, 1, 63, 64, 65, 40_000] {
+        assert_eq!(plugin.count(&vec![1; len]).unwrap(), len as u64);
+    }
+    assert_eq!(plugin.down(MAX_DEPTH - 1).unwrap(), MAX_DEPTH - 1);
+    assert_eq!(plugin.down(MAX_DEPTH).unwrap_err().why(), Why::TooDeep);
+    let error = plugin.panic().unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::PeerPanicked, true));
+    let error = plugin.count(&vec![1; 70_000]).unwrap_err();
+    assert_eq!((error.why(), error.side()), (Why::OutOfMemory, Some(Side::Host)));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    // Two threads of the host: one waits for the other's call to end.
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..100).for_each(|i| assert_eq!(plugin.down(i % 5).unwrap(), i % 5)));
+        }
+    });
+    // The guest keeps a block, and dies: its owner has it back.
+    plugin.keep(b"never given back").unwrap();
+    assert_eq!(host.guest().arena_stats().blocks, 1);
+    assert_eq!(host.run().unwrap(), Ran::Exited(3));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    assert_eq!(plugin.count(b"abc").unwrap_err().why(), Why::PeerDied);
+    assert_eq!(host.run().unwrap(), Ran::Exited(3));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+}
+
+#[test]
+fn a_connection_by_port() {
+    static PLACE: Place<Guests, Out<PORT>, 1024> = Place::new();
+    both_directions(&machine(&PLACE, out(), hypercalls));
+}
+
+#[test]
+fn a_connection_by_doorbell() {
+    static PLACE: Place<Guests, Doorbell, 1024> = Place::new();
+    both_directions(&machine(&PLACE, doorbell(), hypercalls));
+}
+
+/// ABI, "Traps": what a guest may not do ends the connection, not the host.
+#[test]
+fn a_guest_that_breaks_the_protocol() {
+    const NOTHING: Transport = Transport::EMPTY;
+    for kind in [trap::RETURN, 0, u64::MAX, vmffi::abi::answer::ANSWER] {
+        let layout = Layout::new(4096, 4096).unwrap();
+        let region = Region::new(&layout);
+        let vcpu = ThreadVcpu::new(move || {
+            let _ = out().trap(Registers { kind, word: 0, transport: NOTHING });
+        });
+        let server = Server { machine: Arc::default() };
+        let (base, len) = (region.base(), region.1 as u64);
+        // SAFETY: the region is there for ever, and nothing else uses it.
+        let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) };
+        let host = host.unwrap();
+        assert_eq!(host.run().unwrap_err().why(), Why::Protocol);
+        let error = PluginClient::from(host.guest()).count(b"x").unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::Protocol, false));
+        assert_eq!(host.guest().arena_stats().blocks, 0);
+    }
+}
+
+/// ABI, "Traps": a trap that nobody claims leaves the kind as it was.
+#[test]
+fn a_host_that_does_not_answer() {
+    static PLACE: Place<Guests, Out<PORT>, 64> = Place::new();
+    let layout = Layout::new(4096, 4096).unwrap();
+    let region = Region::new(&layout);
+    let (base, len) = (region.base(), region.1 as u64);
+    // A host has laid it out, and is not there any more.
+    let vcpu = ThreadVcpu::new(|| ());
+    // SAFETY: the region is there for ever.
+    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), vcpu, None) }.unwrap());
+    machine::as_guest(
+        |seen| seen,
+        move || {
+            let guests = Guests::default();
+            // SAFETY: as above.
+            let end = unsafe { Guest::connect(&PLACE, out(), guests, base, len) }.unwrap();
+            let error = FilesClient::from(end.host()).shout("anyone?").unwrap_err();
+            assert_eq!(error.why(), Why::Unsupported);
+            assert_eq!(end.park().unwrap_err().why(), Why::Unsupported);
+            assert_eq!(end.host().arena_stats().blocks, 0, "what was lent is back");
+            // SAFETY: as above.
+            let again = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
+            assert_eq!(again.unwrap_err(), RegionError::Taken);
+        },
+    );
+}
+
+/// The books of a place are as many as its type says.
+#[test]
+fn a_place_that_is_too_small() {
+    static PLACE: Place<Guests, Out<PORT>, 63> = Place::new();
+    let layout = Layout::new(4096, 4096).unwrap();
+    let region = Region::new(&layout);
+    let (base, len) = (region.base(), region.1 as u64);
+    // SAFETY: the region is there for ever.
+    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), ThreadVcpu::new(|| ()), None) });
+    // SAFETY: as above.
+    let end = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
+    assert_eq!(end.unwrap_err(), RegionError::TooSmall { len: 63, needed: 64 });
+}
