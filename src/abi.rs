@@ -5,7 +5,7 @@ use core::fmt;
 
 /// What a call or a return carries beside its signature or status (ABI, "Transport").
 ///
-/// `primary` is a scalar or a [pointer word](pointer), `secondary` the byte count of a buffer and 0
+/// `primary` is a scalar or a [pointer word](mod@pointer), `secondary` the byte count of a buffer and 0
 /// for everything else. Two registers: R8 and R9 on x86_64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]

@@ -1,4 +1,67 @@
-//! Typed function calls across a hypervisor boundary.
+//! Typed function calls across a hypervisor boundary, in both directions.
+//!
+//! A guest and its host declare an interface once, inline, with [`ffi_interface!`]. Whoever serves it
+//! implements a trait, whoever calls it gets a client; scalars travel in registers, everything else
+//! in one shared region, in memory that has an owner and goes back to the allocator that it came
+//! from. The host trusts nothing that the guest can write.
+//!
+//! ```
+//! use vmffi::{CallError, ForeignStr, Peer, loopback::Loopback};
+//!
+//! vmffi::ffi_interface! {
+//!     /// What the host offers to its guest.
+//!     pub interface Log {
+//!         /// Returns the number of lines so far.
+//!         fn line(level: u8, text: ForeignStr) -> u64;
+//!     }
+//! }
+//!
+//! struct Host;
+//!
+//! impl Log for Host {
+//!     fn line(&self, _guest: &Peer, level: u8, text: ForeignStr) -> Result<u64, CallError> {
+//!         println!("<{level}> {}", text.to_string()?);
+//!         Ok(1)
+//!     }
+//! }
+//!
+//! vmffi::serve!(Host: Log);
+//!
+//! // Guest and host in one process, for a first look: the guest serves nothing, `()`.
+//! let pair = Loopback::new((), Host)?;
+//! let log = LogClient::from(pair.to_host());
+//! assert_eq!(log.line(3, "a hypercall")?, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What connects two sides
+//!
+//! - [`loopback`]: both in one process, without isolation; for tests and benchmarks.
+//! - [`guest`] and [`host`]: the guest traps (see [`arch`]), the host runs a [`Vcpu`](host::Vcpu) that
+//!   somebody else brings, from a virtual machine monitor or a hypervisor.
+//!
+//! # Who owns what
+//!
+//! A sender makes a [`SharedBuf`] (or [`SharedStr`], [`SharedSlice`], [`Shared`]) in its own arena, or
+//! lends a borrowed `&[u8]` or `&str`, which is copied there. The call hands it over: the receiver
+//! owns a [`ForeignBuf`] (or [`ForeignStr`], [`ForeignSlice`], [`Foreign`]), may keep it for as long as
+//! it likes, and gives the memory back by dropping it. A call that fails before its function is
+//! reached costs the caller nothing; one that fails later has consumed its arguments.
+//!
+//! # What it does not do
+//!
+//! A guest trusts its host: confidential virtual machines (SEV, TDX) are out of scope, and so are side
+//! channels. Both sides are little-endian.
+//!
+//! # Features
+//!
+//! - `std` (default): the loopback, the host's end, caught panics, `std::io` views. Implies `alloc`.
+//! - `alloc`: `to_vec`, `to_string` and their kin.
+//!
+//! Without features the crate is `no_std` and needs no allocator; a guest's end never needs one.
+//!
+//! The ABI is a document, `docs/abi.md` in the repository: what is said here to be in a section of
+//! the ABI is there.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, missing_docs)]
 
