@@ -128,6 +128,9 @@ macro_rules! __item {
     ($cfg:tt $kept:tt [] [] [$vis:vis] interface $name:ident [] { $( $(#[$($m:tt)*])* $($q:ident)+ $( < $($g:tt $(: $gb:path)?),* > )? ( $($args:tt)* ) $( -> $r:ty )? ; )* }) => {
         $( $crate::__why! { $name [$($q)+] [$( < $($g),* > )?] ( $($args)* ) } )*
     };
+    ($cfg:tt $kept:tt [] [] [$vis:vis] interface $name:ident [] $body:tt) => { $crate::__private::core::compile_error! {
+        $crate::__private::core::concat!("cannot read interface `", $crate::__private::core::stringify!($name), "`: every function in it is `fn name(parameter: Type, ..) -> Type;`, with a semicolon behind it and no body")
+    } };
     ($cfg:tt $kept:tt $size:tt $optional:tt [$vis:vis] $kw:ident $name:ident $repr:tt $body:tt) => { $crate::__private::core::compile_error! {
         $crate::__private::core::concat!("cannot read `", $crate::__private::core::stringify!($kw), " ", $crate::__private::core::stringify!($name), "`: is it a plain `struct`, `enum Name: u32` or `interface`, with its attributes in the right place?")
     } };
