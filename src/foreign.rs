@@ -335,12 +335,6 @@ impl ForeignStr {
         String::from_utf8(self.bytes.to_vec()?).map_err(|_| CallError::new(Why::BadValue))
     }
 
-    /// The bytes of the text.
-    #[must_use]
-    pub fn into_bytes(self) -> ForeignBuf {
-        self.bytes
-    }
-
     /// The text where it lies.
     ///
     /// # Safety
@@ -354,6 +348,20 @@ impl ForeignStr {
         // SAFETY: the caller's promise is the same.
         let bytes = unsafe { self.bytes.as_slice() }?;
         core::str::from_utf8(bytes).map_err(|_| CallError::new(Why::BadValue))
+    }
+}
+
+/// The bytes of a text.
+impl From<ForeignStr> for ForeignBuf {
+    fn from(text: ForeignStr) -> Self {
+        text.bytes
+    }
+}
+
+/// Bytes as a text, to be judged when they are read.
+impl From<ForeignBuf> for ForeignStr {
+    fn from(bytes: ForeignBuf) -> Self {
+        Self { bytes }
     }
 }
 

@@ -111,6 +111,8 @@ impl Layout {
     /// `base` is valid for writes of a page.
     #[cfg(feature = "alloc")]
     pub(crate) unsafe fn write_header(&self, base: *mut u8) {
+        // SAFETY: the caller gave a page.
+        unsafe { base.write_bytes(0, PAGE as usize) };
         let put = |at: usize, value: u64| {
             // SAFETY: `at` is within the first page, which the caller gave.
             unsafe { base.add(at).cast::<u64>().write_unaligned(value) }
