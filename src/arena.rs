@@ -25,6 +25,8 @@ const LENT: u32 = 2 << 8;
 const DONE: u32 = 3 << 8;
 const KIND: u32 = 3 << 8;
 const LOAN: u32 = 0xff;
+/// Where the number of the loan that [`Slot::link`] leads to begins, in a block that is lent.
+const LINK_SHIFT: u32 = 16;
 
 /// What the owner remembers of a block, at the place of the block's first granule.
 ///
@@ -38,7 +40,7 @@ pub struct Slot {
     /// Neighbours in the list that the block is on: a free list, or that of the blocks in use.
     next: AtomicU32,
     prev: AtomicU32,
-    /// A kind, and the number of the block's latest loan.
+    /// A kind, the number of the block's latest loan, and that of the linked one.
     state: AtomicU32,
     /// The next loan of the same call.
     link: AtomicU32,
@@ -137,6 +139,11 @@ unsafe impl<B: Sync> Sync for Arena<B> {}
 pub(crate) struct Allocated {
     pub(crate) index: u32,
     pub(crate) loan: u8,
+}
+
+impl Allocated {
+    /// Ends a list of loans.
+    pub(crate) const NONE: Self = Self { index: NIL, loan: 0 };
 }
 
 impl<B: Deref<Target = [Slot]>> Arena<B> {
@@ -369,10 +376,11 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Hands a block over to the peer, as the first of the list of loans that goes on at `link`.
-    pub(crate) fn lend(&self, block: Allocated, link: u32) {
+    pub(crate) fn lend(&self, block: Allocated, link: Allocated) {
         let slot = self.slot(block.index);
-        set(&slot.link, link);
-        slot.state.store(LENT | u32::from(block.loan), Ordering::Release);
+        set(&slot.link, link.index);
+        let state = LENT | u32::from(block.loan) | u32::from(link.loan) << LINK_SHIFT;
+        slot.state.store(state, Ordering::Release);
     }
 
     /// The owner is done with a block that it has not lent. It becomes free at a later allocation.
@@ -380,19 +388,24 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         self.slot(block.index).state.store(DONE | u32::from(block.loan), Ordering::Release);
     }
 
-    /// Takes back `count` loans, the last of which is `index`: those of a call that never arrived.
-    pub(crate) fn take_back(&self, mut index: u32, count: u32) {
-        // A peer that has marked its loans all the same may have had this list changed below us,
-        // by another call's loans. All it can win is that loans of its own end early.
+    /// Takes back `count` loans, the last of which is `latest`: those of a call that never arrived.
+    pub(crate) fn take_back(&self, mut latest: Allocated, count: u32) {
         for _ in 0..count {
-            let Some(slot) = self.books.get(index as usize) else { return };
-            let state = slot.state.load(Ordering::Relaxed);
-            index = get(&slot.link);
-            if state & KIND == LENT {
-                let done = DONE | (state & LOAN);
-                let _ =
-                    slot.state.compare_exchange(state, done, Ordering::Release, Ordering::Relaxed);
+            let Some(slot) = self.books.get(latest.index as usize) else { return };
+            let state = slot.state.load(Ordering::Acquire);
+            // A peer that took its loans before it failed the call has marked them, and another call
+            // may have them by now: then the list ends here, and what is behind is marked as well.
+            if state & (KIND | LOAN) != LENT | u32::from(latest.loan) {
+                return;
             }
+            let link = Allocated { index: get(&slot.link), loan: (state >> LINK_SHIFT) as u8 };
+            let done = DONE | u32::from(latest.loan);
+            let taken =
+                slot.state.compare_exchange(state, done, Ordering::Release, Ordering::Relaxed);
+            if taken.is_err() {
+                return;
+            }
+            latest = link;
         }
     }
 

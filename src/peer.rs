@@ -229,7 +229,7 @@ impl Peer {
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing { peer: self, latest: u32::MAX, count: 0 }
+        Outgoing { peer: self, latest: Allocated::NONE, count: 0 }
     }
 
     /// The raw call, by signature and transport: for proxies, fuzzers and peers whose declaration is
@@ -288,7 +288,7 @@ impl fmt::Debug for Incoming<'_> {
 pub struct Outgoing<'p> {
     peer: &'p Peer,
     /// The latest loan, and how many there are.
-    latest: u32,
+    latest: Allocated,
     count: u32,
 }
 
@@ -312,7 +312,7 @@ impl<'p> Outgoing<'p> {
         let memory: &Memory = self.peer.memory();
         let side = self.peer.side();
         memory.arena(side)?.lend(block, self.latest);
-        self.latest = block.index;
+        self.latest = block;
         self.count += 1;
         Ok(pointer::join(memory.offset(side, block), block.loan))
     }

@@ -1,1 +1,484 @@
-//! The allocator against a plain model.
+//! The allocator against a plain model, and against a peer that marks what it likes.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// An arena with its release map.
+struct World {
+    arena: Arena<Box<[Slot]>>,
+    marks: Box<[AtomicU8]>,
+}
+
+impl World {
+    fn new(granules: usize) -> Self {
+        let books: Box<[Slot]> = (0..granules).map(|_| Slot::default()).collect();
+        let marks: Box<[AtomicU8]> = (0..granules).map(|_| AtomicU8::new(0)).collect();
+        // SAFETY: the marks are on the heap, as many as the books have slots, and dropped with the
+        // arena.
+        let arena = unsafe { Arena::new(books, marks.as_ptr()) };
+        Self { arena, marks }
+    }
+
+    /// A block of some granules.
+    fn alloc(&self, granules: usize) -> Option<Allocated> {
+        self.arena.alloc(granules * GRANULE)
+    }
+
+    /// What the peer does to give a block back.
+    fn mark(&self, block: Allocated) {
+        self.mark_as(block.index, block.loan);
+    }
+
+    fn mark_as(&self, index: u32, loan: u8) {
+        self.marks[index as usize].store(loan, Ordering::Release);
+    }
+
+    /// Granules and blocks in use.
+    fn in_use(&self) -> (usize, usize) {
+        let stats = self.arena.stats();
+        assert_eq!(stats.capacity, self.marks.len() * GRANULE);
+        (stats.used / GRANULE, stats.blocks)
+    }
+
+    /// Nothing is in use, and all memory is one block again.
+    fn assert_whole(&self) {
+        assert_eq!(self.in_use(), (0, 0));
+        let all = self.alloc(self.marks.len()).expect("all memory as one block");
+        assert_eq!(all.index, 0);
+        assert!(self.arena.alloc(1).is_none());
+        self.arena.drop_owned(all);
+        assert_eq!(self.in_use(), (0, 0));
+    }
+}
+
+/// Lends blocks as one call does, and returns the latest loan.
+fn lend_all(world: &World, blocks: &[Allocated]) -> Allocated {
+    blocks.iter().fold(Allocated::NONE, |latest, block| {
+        world.arena.lend(*block, latest);
+        *block
+    })
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    /// The owner takes a block of so many bytes.
+    Alloc(usize),
+    /// The owner is done with the nth block of its own.
+    Drop(usize),
+    /// The owner lends up to so many of its blocks in one call.
+    Lend(usize, usize),
+    /// The peer gives back the nth loan.
+    Mark(usize),
+    /// The peer writes any number anywhere, but not the right one.
+    Forge(usize, u8),
+    /// The nth call did not arrive.
+    TakeBack(usize),
+    /// The peer has died.
+    TakeBackAll,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        8 => prop_oneof![0_usize..200, 0_usize..5000, 0_usize..70_000].prop_map(Op::Alloc),
+        3 => any::<usize>().prop_map(Op::Drop),
+        4 => (any::<usize>(), 1_usize..5).prop_map(|(nth, most)| Op::Lend(nth, most)),
+        4 => any::<usize>().prop_map(Op::Mark),
+        2 => (any::<usize>(), any::<u8>()).prop_map(|(at, loan)| Op::Forge(at, loan)),
+        1 => any::<usize>().prop_map(Op::TakeBack),
+        1 => (0_u8..10).prop_map(|_| Op::TakeBackAll),
+    ];
+    prop::collection::vec(op, 1..400)
+}
+
+/// A block that is in use, for all that the model knows.
+#[derive(Clone, Copy)]
+struct Live {
+    block: Allocated,
+    granules: usize,
+}
+
+#[derive(Default)]
+struct Model {
+    owned: Vec<Live>,
+    /// Loans by call.
+    lent: Vec<Vec<Live>>,
+    /// Where a mark may not have been looked at yet: a peer that wipes it out keeps the loan.
+    marked: HashSet<u32>,
+}
+
+impl Model {
+    fn live(&self) -> impl Iterator<Item = &Live> {
+        self.owned.iter().chain(self.lent.iter().flatten())
+    }
+
+    /// The largest piece of memory that no block in use covers.
+    fn gap(&self, granules: usize) -> usize {
+        let mut taken: Vec<_> =
+            self.live().map(|live| (live.block.index as usize, live.granules)).collect();
+        taken.sort_unstable();
+        let (mut end, mut gap) = (0, 0);
+        for (start, len) in taken.into_iter().chain([(granules, 0)]) {
+            gap = gap.max(start - end);
+            end = start + len;
+        }
+        gap
+    }
+}
+
+fn run(world: &World, granules: usize, ops: &[Op]) {
+    let mut model = Model::default();
+    for op in ops {
+        match *op {
+            Op::Alloc(bytes) => {
+                let wanted = bytes.div_ceil(GRANULE).max(1);
+                let Some(block) = world.arena.alloc(bytes) else {
+                    // Refused for want of memory alone, and nothing has changed.
+                    assert!(model.gap(granules) < wanted, "refused {wanted} granules");
+                    let used = model.live().map(|live| live.granules).sum();
+                    assert_eq!(world.in_use(), (used, model.live().count()));
+                    continue;
+                };
+                let (start, end) = (block.index as usize, block.index as usize + wanted);
+                assert!(end <= granules, "outside");
+                assert_ne!(block.loan, 0);
+                for other in model.live() {
+                    let at = other.block.index as usize;
+                    assert!(end <= at || at + other.granules <= start, "two blocks overlap");
+                }
+                model.marked.remove(&block.index);
+                model.owned.push(Live { block, granules: wanted });
+            }
+            Op::Drop(nth) if !model.owned.is_empty() => {
+                let nth = nth % model.owned.len();
+                world.arena.drop_owned(model.owned.swap_remove(nth).block);
+            }
+            Op::Lend(nth, most) if !model.owned.is_empty() => {
+                let nth = nth % model.owned.len();
+                let most = most.min(model.owned.len() - nth);
+                let call: Vec<Live> = model.owned.drain(nth..nth + most).collect();
+                let blocks: Vec<_> = call.iter().map(|live| live.block).collect();
+                lend_all(world, &blocks);
+                model.lent.push(call);
+            }
+            Op::Mark(nth) if !model.lent.is_empty() => {
+                let call = nth % model.lent.len();
+                let loan = nth / 7 % model.lent[call].len();
+                let block = model.lent[call].swap_remove(loan).block;
+                world.mark(block);
+                model.marked.insert(block.index);
+                if model.lent[call].is_empty() {
+                    model.lent.swap_remove(call);
+                }
+            }
+            Op::Forge(at, loan) => {
+                let index = (at % granules) as u32;
+                let right = |live: &Live| live.block.index == index && live.block.loan == loan;
+                // Nor the number that a block of the owner's will have when it is lent.
+                if !model.marked.contains(&index) && !model.live().any(right) {
+                    world.mark_as(index, loan);
+                }
+            }
+            Op::TakeBack(nth) if !model.lent.is_empty() => {
+                // A call that did not arrive has all its loans still: no mark has split its list.
+                let nth = nth % model.lent.len();
+                let call = model.lent.swap_remove(nth);
+                let latest = lend_all(world, &call.iter().map(|l| l.block).collect::<Vec<_>>());
+                world.arena.take_back(latest, call.len() as u32);
+            }
+            Op::TakeBackAll => {
+                world.arena.take_back_all();
+                model.lent.clear();
+            }
+            _ => {}
+        }
+    }
+    for live in model.owned.drain(..) {
+        world.arena.drop_owned(live.block);
+    }
+    for live in model.lent.drain(..).flatten() {
+        world.mark(live.block);
+    }
+    world.assert_whole();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No two blocks in use overlap, every block is inside, nothing is refused that there is room
+    /// for, a wrong mark does nothing, and all memory comes back as one block.
+    #[test]
+    fn like_the_model(granules in prop_oneof![1_usize..40, 40_usize..3000], ops in ops()) {
+        let world = World::new(granules);
+        run(&world, granules, &ops);
+    }
+}
+
+/// ABI, "Release map": the number of a loan goes from 255 to 1, and a mark with any other number
+/// than the loan's own means nothing.
+#[test]
+fn a_mark_names_the_loan() {
+    let world = World::new(8);
+    let mut before = None;
+    let mut seen = [0_u32; 256];
+    for _ in 0..1000 {
+        let block = world.alloc(8).expect("the only block, given back");
+        seen[usize::from(block.loan)] += 1;
+        if let Some(Allocated { loan, .. }) = before {
+            let next = if loan == u8::MAX { 1 } else { loan + 1 };
+            assert_eq!(block.loan, next);
+            // Late, while the owner has the block, and once more when it is lent again.
+            world.mark_as(0, loan);
+            assert!(world.alloc(8).is_none());
+        }
+        // The right number, but not yet lent: the owner has it still.
+        world.mark(block);
+        assert!(world.alloc(8).is_none());
+        world.mark_as(0, 0);
+        world.arena.lend(block, Allocated::NONE);
+        for wrong in (0..=u8::MAX).filter(|loan| *loan != block.loan) {
+            world.mark_as(0, wrong);
+            assert_eq!(world.in_use(), (8, 1), "loan {} by mark {wrong}", block.loan);
+        }
+        world.mark(block);
+        before = Some(block);
+    }
+    assert_eq!(seen[0], 0);
+    assert!(seen[1..].iter().all(|times| *times >= 3), "{seen:?}");
+    world.assert_whole();
+}
+
+/// A call that fails before its handler may have had its loans given back already, by a callee that
+/// had taken them. By then they may be another call's, which goes on.
+#[test]
+fn take_back_leaves_the_loans_of_others() {
+    let world = World::new(64);
+    let [a, b] = [(); 2].map(|()| world.alloc(1).expect("room"));
+    let latest = lend_all(&world, &[a, b]);
+    // The callee takes the parameters, finds one bad, and gives both back.
+    world.mark(a);
+    world.mark(b);
+    // Before its answer is seen, another thread makes a call.
+    let [c, d] = [(); 2].map(|()| world.alloc(1).expect("room"));
+    assert!([a, b].iter().all(|old| old.index == c.index || old.index == d.index));
+    lend_all(&world, &[c, d]);
+    world.arena.take_back(latest, 2);
+    assert_eq!(world.in_use(), (2, 2), "the other call's loans have ended");
+    world.mark(c);
+    world.mark(d);
+    world.assert_whole();
+}
+
+/// A list of loans whose blocks were lent again, in whatever order, is a list of `count` steps at
+/// most, and of blocks that are this arena's.
+#[test]
+fn take_back_with_a_broken_list() {
+    let world = World::new(16);
+    let blocks: Vec<_> = (0..16).map(|_| world.alloc(1).expect("room")).collect();
+    let latest = lend_all(&world, &blocks);
+    for block in &blocks {
+        world.mark(*block);
+    }
+    let again: Vec<_> = (0..16).map(|_| world.alloc(1).expect("room")).collect();
+    for pair in again.windows(2) {
+        world.arena.lend(pair[0], pair[1]);
+    }
+    world.arena.lend(again[15], again[0]);
+    world.arena.take_back(latest, u32::MAX);
+    world.arena.take_back(Allocated::NONE, u32::MAX);
+    assert_eq!(world.in_use(), (16, 16));
+    world.arena.take_back(again[15], u32::MAX);
+    world.assert_whole();
+}
+
+/// A refusal changes nothing: neither what is in use nor what can still be had.
+#[test]
+fn exhaustion_leaves_all_as_it_was() {
+    let world = World::new(1000);
+    let held: Vec<_> = (0..10).map(|_| world.alloc(90).expect("room")).collect();
+    for bytes in [101 * GRANULE, 1 << 20, usize::MAX, usize::MAX - 63, (u32::MAX as usize) << 6] {
+        for _ in 0..3 {
+            assert!(world.arena.alloc(bytes).is_none(), "{bytes}");
+        }
+        assert_eq!(world.in_use(), (900, 10));
+    }
+    let rest = world.alloc(100).expect("the rest, whole");
+    assert!(world.arena.alloc(0).is_none());
+    for block in held.into_iter().chain([rest]) {
+        world.arena.drop_owned(block);
+    }
+    world.assert_whole();
+}
+
+/// A small generator, so that the figures below are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// Granules: mostly few, sometimes many.
+    fn size(&mut self) -> usize {
+        let most = [2, 8, 64, 256][self.below(4)];
+        1 + self.below(most)
+    }
+}
+
+/// At 70 % fill, after much coming and going of mixed sizes, the largest requests of the mix are
+/// still met.
+#[test]
+fn fragmentation_at_70_percent() {
+    const GRANULES: usize = 1 << 16;
+    let world = World::new(GRANULES);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut live, mut used, mut refused, mut asked) = (Vec::new(), 0, 0, 0);
+    for _ in 0..200_000 {
+        if used < GRANULES * 7 / 10 {
+            let size = random.size();
+            asked += 1;
+            match world.alloc(size) {
+                Some(block) => {
+                    live.push((block, size));
+                    used += size;
+                }
+                None => refused += 1,
+            }
+        } else {
+            let (block, size) = live.swap_remove(random.below(live.len()));
+            used -= size;
+            world.arena.lend(block, Allocated::NONE);
+            world.mark(block);
+        }
+    }
+    let blocks = live.len();
+    assert_eq!(world.in_use(), (used, blocks));
+    let (mut low, mut high) = (0, GRANULES);
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        match world.alloc(middle) {
+            Some(block) => {
+                world.arena.drop_owned(block);
+                low = middle;
+            }
+            None => high = middle - 1,
+        }
+    }
+    println!(
+        "{asked} requests of 1 to 256 granules at {used} of {GRANULES} in {blocks} blocks: \
+         {refused} refused; largest free block {low} granules, {:.1} % of what is free",
+        100.0 * low as f64 / (GRANULES - used) as f64
+    );
+    assert_eq!(refused, 0);
+    assert!(low >= 256);
+    for (block, _) in live {
+        world.arena.drop_owned(block);
+    }
+    world.assert_whole();
+}
+
+/// Several threads allocate, write, lend and give back at once: nobody gets what another has.
+#[test]
+fn threads_never_share_a_block() {
+    const GRANULES: usize = 300;
+    let world = World::new(GRANULES);
+    let owners: Vec<AtomicU32> = (0..GRANULES).map(|_| AtomicU32::new(0)).collect();
+    let claim = |block: Allocated, size: usize, from: u32, to: u32| {
+        for granule in &owners[block.index as usize..][..size] {
+            assert_eq!(granule.swap(to, Ordering::AcqRel), from, "in use by two");
+        }
+    };
+    let refused = AtomicU32::new(0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A peer that writes wrong marks all the while: 0 is no loan's number.
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                world.marks.iter().for_each(|mark| mark.store(0, Ordering::Relaxed));
+                std::thread::yield_now();
+            }
+        });
+        let workers: Vec<_> = (1..=4_u32)
+            .map(|me| {
+                let (world, refused) = (&world, &refused);
+                scope.spawn(move || {
+                    let mut random = Random(u64::from(me) * 0x1234_5678_9abc);
+                    let mut held = Vec::new();
+                    for _ in 0..30_000 {
+                        if held.len() < 12 && random.below(2) == 0 {
+                            let size = 1 + random.below(20);
+                            match world.alloc(size) {
+                                Some(block) => {
+                                    claim(block, size, 0, me);
+                                    held.push((block, size));
+                                }
+                                None => _ = refused.fetch_add(1, Ordering::Relaxed),
+                            }
+                        } else if !held.is_empty() {
+                            let (block, size) = held.swap_remove(random.below(held.len()));
+                            claim(block, size, me, 0);
+                            if random.below(2) == 0 {
+                                world.arena.drop_owned(block);
+                            } else {
+                                world.arena.lend(block, Allocated::NONE);
+                                // Not a mark: the forger above might wipe it out.
+                                world.arena.take_back(block, 1);
+                            }
+                        }
+                    }
+                    for (block, size) in held {
+                        claim(block, size, me, 0);
+                        world.arena.drop_owned(block);
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().expect("no worker panics");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    println!("4 threads, 120,000 steps, {} refused", refused.load(Ordering::Relaxed));
+    world.assert_whole();
+}
+
+/// An allocation costs the same whether 10 or 10,000 other blocks are in use.
+#[test]
+fn cost_does_not_grow_with_the_blocks_in_use() {
+    fn cost(live: usize) -> Duration {
+        let world = World::new(1 << 17);
+        let mut random = Random(42);
+        let held: Vec<_> = (0..live).map(|_| world.alloc(random.size() % 8 + 1)).collect();
+        assert!(held.iter().all(Option::is_some));
+        for block in held.iter().flatten() {
+            world.arena.lend(*block, Allocated::NONE);
+        }
+        let round = || {
+            let start = Instant::now();
+            for _ in 0..2000 {
+                let blocks = [1, 3, 70].map(|size| world.alloc(size).expect("room"));
+                let latest = lend_all(&world, &blocks);
+                world.mark(latest);
+                world.arena.take_back(latest, 3);
+            }
+            start.elapsed()
+        };
+        (0..15).map(|_| round()).min().expect("some rounds")
+    }
+    let (few, many) = (cost(10), cost(10_000));
+    println!("6,000 blocks taken and given back: {few:?} with 10 in use, {many:?} with 10,000");
+    assert!(many < few * 8, "{few:?} with 10 blocks in use, {many:?} with 10,000");
+}

@@ -1,0 +1,346 @@
+//! What an attacker does before calls and with them, as proptest makes it up, and what must hold
+//! when it is over.
+
+use std::{
+    cell::Cell,
+    ops::Range,
+    panic,
+    sync::{
+        Mutex, Once,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use proptest::prelude::*;
+use vmffi::{
+    Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, SendAs, Shared, SharedBuf, SharedSlice,
+    SharedStr,
+    abi::{Answer, Side, Transport, pointer},
+    loopback::Loopback,
+};
+
+use super::{
+    interface::*,
+    liar::{Liar, Random},
+    region::{self, Attacker},
+};
+
+thread_local! {
+    /// Panics on this thread, which its handlers run on too: none is wanted.
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Raw calls that were made, over all tests.
+pub static CALLS: AtomicUsize = AtomicUsize::new(0);
+/// Those that were answered with success.
+pub static GOOD: AtomicUsize = AtomicUsize::new(0);
+
+/// Begins to count, at 0.
+pub fn count_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let old = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            old(info);
+        }));
+    });
+    PANICS.set(0);
+}
+
+pub fn assert_no_panics() {
+    assert_eq!(PANICS.get(), 0, "a handler panicked");
+}
+
+/// Serves with the real server on the side under attack and with a [`Liar`] on the other.
+pub struct Field {
+    pub pair: Loopback,
+    pub attacker: Attacker,
+    kept: Kept,
+    /// Blocks of the victim's own that it has not lent, with what is in them.
+    treasure: Mutex<Vec<(SharedBuf, u8)>>,
+}
+
+impl Field {
+    pub fn new(victim: Side, arenas: (u64, u64), seed: u64) -> Self {
+        count_panics();
+        let server = Server::default();
+        let kept = server.kept.clone();
+        let layout = vmffi::Layout::new(arenas.0, arenas.1).expect("sizes");
+        let liar = Liar::new(layout, victim.other(), seed);
+        let (pair, attacker) = match victim {
+            Side::Host => region::pair(victim, arenas, |_| {}, liar, server),
+            Side::Guest => region::pair(victim, arenas, |_| {}, server, liar),
+        };
+        Self { pair, attacker, kept, treasure: Mutex::new(Vec::new()) }
+    }
+
+    /// Through which the attacker calls.
+    pub fn to_victim(&self) -> &Peer {
+        match self.attacker.victim {
+            Side::Host => self.pair.to_host(),
+            Side::Guest => self.pair.to_guest(),
+        }
+    }
+
+    /// Through which the victim allocates.
+    pub fn to_attacker(&self) -> &Peer {
+        match self.attacker.victim {
+            Side::Host => self.pair.to_guest(),
+            Side::Guest => self.pair.to_host(),
+        }
+    }
+
+    pub fn call(&self, signature: u64, transport: Transport) -> Answer {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        let answer = self.to_victim().call(signature, transport);
+        GOOD.fetch_add(usize::from(answer.status == 0), Ordering::Relaxed);
+        let known =
+            matches!(answer.status & !64, 0..=15) && answer.status != 64 && answer.status != 65;
+        assert!(known, "status {}", answer.status);
+        assert_no_panics();
+        answer
+    }
+
+    /// The victim takes a block for itself.
+    pub fn hoard(&self, len: usize, fill: u8) {
+        let mut treasure = self.treasure.lock().expect("no panics");
+        if let Ok(mut buf) = SharedBuf::zeroed(self.to_attacker(), len) {
+            buf.as_mut_slice().fill(fill);
+            treasure.push((buf, fill));
+        }
+        if treasure.len() > 12 {
+            treasure.swap_remove(usize::from(fill) % 12);
+        }
+    }
+
+    /// What the victim owns is as it was, and nobody else has it.
+    pub fn assert_treasure(&self) {
+        let treasure = self.treasure.lock().expect("no panics");
+        let mut places: Vec<Range<*const u8>> = Vec::new();
+        for (buf, fill) in treasure.iter() {
+            assert!(buf.as_slice().iter().all(|byte| byte == fill), "somebody else wrote here");
+            let place = buf.as_slice().as_ptr_range();
+            for other in &places {
+                assert!(place.end <= other.start || other.end <= place.start, "handed out twice");
+            }
+            places.push(place);
+        }
+    }
+
+    /// The attack is over: all is given back, honest calls are right again, and no block is missing.
+    pub fn assert_restored(&self) {
+        self.assert_treasure();
+        self.treasure.lock().expect("no panics").clear();
+        self.kept.lock().expect("no panics").clear();
+        for side in [Side::Guest, Side::Host] {
+            self.attacker.give_all_back(&self.pair, side);
+        }
+        self.honest();
+        let (victim, attacker) = (self.to_attacker().arena_stats(), self.to_victim().arena_stats());
+        assert_eq!((victim.used, victim.blocks), (0, 0), "the victim has lost blocks");
+        assert_eq!((attacker.used, attacker.blocks), (0, 0), "the attacker has lost blocks");
+        for peer in [self.to_attacker(), self.to_victim()] {
+            let all = peer.arena_stats().capacity;
+            drop(SharedBuf::with_capacity(peer, all).expect("all memory as one block"));
+        }
+        assert_no_panics();
+    }
+
+    /// Honest calls with right answers.
+    fn honest(&self) {
+        let victim = EverythingClient::from(self.to_victim());
+        let bytes = victim.bytes(&[1, 2, 3, 250]).expect("an honest call");
+        assert_eq!(bytes.to_vec().expect("bytes"), [1, 2, 3, 250]);
+        let point = Point { on: true, glyph: '字', colour: Colour::Blue, ..ZERO };
+        assert_eq!(victim.alone_point(point), Ok(point));
+        let spot = victim.spot(Shared::new(self.to_victim(), point).expect("room"));
+        assert_eq!(spot.and_then(|spot| spot.read()), Ok(point));
+        let shape = Shape::Circle { radius: 2.5, filled: true };
+        assert_eq!(victim.small(Colour::Red, None::<Colour>, true, 'é', shape), Ok(Some(shape)));
+        let text = victim.maybe_text(Some("grüße")).expect("an honest call");
+        assert_eq!(text.map(|text| text.to_string()), Some(Ok("grüße".into())));
+    }
+
+    /// A good parameter for one of four functions that take much, lent: its signature and transport.
+    pub fn template(&self, nth: u8) -> Option<(u64, Transport)> {
+        let peer = self.to_victim();
+        let mut out = peer.outgoing();
+        let parcel = || -> Option<SharedParcel> {
+            Some(SharedParcel {
+                id: 4,
+                body: SharedBuf::copied(peer, &[3; 130]).ok()?,
+                label: Some(SharedStr::copied(peer, "a label ✓").ok()?),
+                at: Point { on: true, ..ZERO },
+            })
+        };
+        let spot = || Shared::new(peer, ZERO).ok();
+        match nth % 4 {
+            0 => {
+                let parcel: SharedParcel = parcel()?;
+                let transport = parcel.into_transport(&mut out).ok()?;
+                Some((ParamsEverythingParcel::FUNCTION.signature, transport))
+            }
+            1 => {
+                let cargo = SharedCargo {
+                    left: parcel()?,
+                    right: Some(parcel()?),
+                    numbers: SharedSlice::copied(peer, &[5, 6, 7]).ok()?,
+                    shape: Some(Shape::Letter('q')),
+                    spot: spot()?,
+                    spots: SharedSlice::copied(peer, &[ZERO; 5]).ok()?,
+                    flag: Some(true),
+                    wide: 8,
+                };
+                let transport = cargo.into_transport(&mut out).ok()?;
+                Some((ParamsEverythingCargo::FUNCTION.signature, transport))
+            }
+            2 => {
+                let chat = SharedChat {
+                    value: SharedStr::copied(peer, "hello").ok()?,
+                    depth: u32::from(nth / 4),
+                };
+                let transport = chat.into_transport(&mut out).ok()?;
+                Some((ParamsEverythingChat::FUNCTION.signature, transport))
+            }
+            _ => {
+                let maybe = SharedMaybe {
+                    bytes: Some(SharedBuf::copied(peer, &[9; 9]).ok()?),
+                    spot: Some(spot()?),
+                    number: Some(1),
+                    parcel: Some(parcel()?),
+                    chars: Some(SharedSlice::copied(peer, &['a', '字']).ok()?),
+                };
+                let transport = maybe.into_transport(&mut out).ok()?;
+                Some((ParamsEverythingMaybe::FUNCTION.signature, transport))
+            }
+        }
+    }
+
+    /// Takes an answer as an honest caller would, and gives it back.
+    pub fn take(&self, signature: u64, answer: Answer) {
+        use vmffi::FfiType;
+        let (t, from) = (answer.transport, self.to_victim().incoming());
+        if answer.status != 0 {
+            return;
+        }
+        match signature {
+            _ if signature == ParamsEverythingBytes::FUNCTION.signature => {
+                ForeignBuf::from_transport(t, from).expect("a right answer");
+            }
+            _ if signature == ParamsEverythingText::FUNCTION.signature => {
+                let text = ForeignStr::from_transport(t, from).expect("a right answer");
+                text.to_string().expect("the victim's memory is its own");
+            }
+            _ if signature == ParamsEverythingNumbers::FUNCTION.signature => {
+                ForeignSlice::<u64>::from_transport(t, from).expect("a right answer");
+            }
+            _ if signature == ParamsEverythingSpot::FUNCTION.signature => {
+                let spot = Foreign::<Point>::from_transport(t, from).expect("a right answer");
+                spot.read().expect("the victim's memory is its own");
+            }
+            _ if signature == ParamsEverythingParcel::FUNCTION.signature
+                || signature == ParamsEverythingCargo::FUNCTION.signature =>
+            {
+                let parcel = Parcel::from_transport(t, from).expect("a right answer");
+                parcel.body.to_vec().expect("the victim's memory is its own");
+            }
+            _ if signature == ParamsEverythingAloneChar::FUNCTION.signature => {
+                char::from_transport(t, from).expect("a right answer");
+            }
+            _ if signature == ParamsEverythingAloneShape::FUNCTION.signature => {
+                Shape::from_transport(t, from).expect("a right answer");
+            }
+            _ => {}
+        }
+    }
+
+    /// One step of an attack.
+    pub fn step(&self, op: &Op) {
+        let layout = self.attacker.layout;
+        let side = self.attacker.victim.other();
+        match op {
+            Op::Write { place, at, bytes } => {
+                let (start, len) = self.attacker.places()[*place];
+                self.attacker.write(start + at % len, bytes);
+            }
+            Op::Marks { own, loan } => {
+                let victim = self.attacker.victim;
+                self.attacker.fill_marks(if *own { side } else { victim }, *loan);
+            }
+            Op::Hoard { len, fill } => self.hoard(*len, *fill),
+            Op::Call { seed, take } => {
+                let mut random = Random(*seed);
+                let (signature, t) = (random.signature(), random.transport(&layout, side));
+                let answer = self.call(signature, t);
+                if *take {
+                    self.take(signature, answer);
+                }
+            }
+            Op::Plant { seed, words, take } => {
+                let mut random = Random(*seed);
+                let (start, len) = layout.arena(side);
+                let at = start + random.below(len / 64) * 64;
+                for i in 0..*words {
+                    let word = random.word(&layout, side);
+                    self.attacker.write(at + 8 * i, &word.to_le_bytes());
+                }
+                let signature = random.signature();
+                let answer = self.call(signature, Transport::word(pointer::join(at, 1)));
+                if *take {
+                    self.take(signature, answer);
+                }
+            }
+            Op::Twist { nth, changes, seed, take } => {
+                let Some((signature, transport)) = self.template(*nth) else { return };
+                let mut random = Random(*seed);
+                let at = pointer::offset(transport.primary);
+                for change in changes {
+                    let word = random.word(&layout, side);
+                    let (at, len) = (at + u64::from(*change), 1 + random.below(8) as usize);
+                    self.attacker.write(at, &word.to_le_bytes()[..len]);
+                }
+                let answer = self.call(signature, transport);
+                assert!(!changes.is_empty() || matches!(answer.status, 0 | 69 | 1), "{answer:?}");
+                if *take {
+                    self.take(signature, answer);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Arbitrary bytes at an arbitrary place that the attacker can write to.
+    Write { place: usize, at: u64, bytes: Vec<u8> },
+    /// The same mark everywhere, for the attacker's own blocks or for the victim's.
+    Marks { own: bool, loan: u8 },
+    /// The victim allocates for itself.
+    Hoard { len: usize, fill: u8 },
+    /// A call with an arbitrary transport.
+    Call { seed: u64, take: bool },
+    /// A call with a parameter struct of arbitrary words.
+    Plant { seed: u64, words: u64, take: bool },
+    /// A call with a parameter struct that was good before some bytes of it were changed.
+    Twist { nth: u8, changes: Vec<u8>, seed: u64, take: bool },
+}
+
+pub fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let bytes = prop_oneof![
+        prop::collection::vec(any::<u8>(), 1..64),
+        (any::<u8>(), 1_usize..4096).prop_map(|(byte, len)| vec![byte; len]),
+    ];
+    let op = prop_oneof![
+        3 => (0_usize..4, any::<u64>(), bytes)
+            .prop_map(|(place, at, bytes)| Op::Write { place, at, bytes }),
+        1 => (any::<bool>(), any::<u8>()).prop_map(|(own, loan)| Op::Marks { own, loan }),
+        1 => (1_usize..3000, any::<u8>()).prop_map(|(len, fill)| Op::Hoard { len, fill }),
+        6 => (any::<u64>(), any::<bool>()).prop_map(|(seed, take)| Op::Call { seed, take }),
+        4 => (any::<u64>(), 1_u64..40, any::<bool>())
+            .prop_map(|(seed, words, take)| Op::Plant { seed, words, take }),
+        5 => (any::<u8>(), prop::collection::vec(0_u8..250, 0..4), any::<u64>(), any::<bool>())
+            .prop_map(|(nth, changes, seed, take)| Op::Twist { nth, changes, seed, take }),
+    ];
+    prop::collection::vec(op, 1..120)
+}

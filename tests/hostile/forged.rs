@@ -1,0 +1,537 @@
+//! One forgery at a time, each against the host and against the guest: which status the caller gets,
+//! which field the served side names, and that all which was already taken is given back.
+
+use std::sync::{Arc, Mutex};
+
+use vmffi::{
+    CallError, Failure, Peer, SendAs, Shared, SharedBuf, SharedSlice, SharedStr, Why,
+    abi::{Answer, Function, Side, Transport, pointer, signature},
+    loopback::Loopback,
+};
+
+use super::{
+    attack::{assert_no_panics, count_panics},
+    interface::*,
+    liar::Liar,
+    region::{self, Attacker},
+};
+
+// The same bytes as in `interface`, as integers that take any bits.
+vmffi::ffi_interface! {
+    #[derive(Clone, Copy)]
+    pub struct FalseBuf { word: u64, len: u64 }
+
+    #[derive(Clone, Copy)]
+    pub struct FalsePoint { on: u8, x: i16, glyph: u32, y: f32, colour: u8, far: u64 }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseParcel { id: u32, body: FalseBuf, label: FalseBuf, at: FalsePoint }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseShape { tag: u16, glyph: u32, radius: f64, filled: u8 }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseCircle { tag: u16, radius: f64, filled: u8 }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseOption { tag: u32, value: u32 }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseSmall { colour: u8, other: FalseByte, flag: u8, glyph: u32, shape: FalseCircle }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseByte { tag: u32, value: u8 }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseMaybe {
+        bytes: FalseBuf, spot: u64, number: FalseWide, parcel: FalseSome, chars: FalseBuf
+    }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseWide { tag: u32, value: u64 }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseSome { tag: u32, value: FalseParcel }
+}
+
+const POINT: FalsePoint = FalsePoint { on: 1, x: -1, glyph: 'x' as u32, y: 0.5, colour: 2, far: 9 };
+
+/// A served side, who calls it, and what it has refused.
+struct Case {
+    pair: Loopback,
+    attacker: Attacker,
+    refused: Arc<Mutex<Vec<CallError>>>,
+    script: Arc<Mutex<Option<Answer>>>,
+}
+
+impl Case {
+    fn new(victim: Side) -> Self {
+        count_panics();
+        let arenas = (16 << 10, 16 << 10);
+        let layout = vmffi::Layout::new(arenas.0, arenas.1).expect("sizes");
+        let liar = Liar::new(layout, victim.other(), 0);
+        let script = liar.script.clone();
+        let refused: Arc<Mutex<Vec<CallError>>> = Arc::default();
+        let seen = refused.clone();
+        let observe = move |error: &CallError| seen.lock().expect("no panics").push(*error);
+        let (pair, attacker) = match victim {
+            Side::Host => region::pair(victim, arenas, observe, liar, Server::default()),
+            Side::Guest => region::pair(victim, arenas, observe, Server::default(), liar),
+        };
+        Self { pair, attacker, refused, script }
+    }
+
+    fn to_victim(&self) -> &Peer {
+        match self.attacker.victim {
+            Side::Host => self.pair.to_host(),
+            Side::Guest => self.pair.to_guest(),
+        }
+    }
+
+    fn to_attacker(&self) -> &Peer {
+        match self.attacker.victim {
+            Side::Host => self.pair.to_guest(),
+            Side::Guest => self.pair.to_host(),
+        }
+    }
+
+    /// Blocks in use: the victim's, and the attacker's.
+    fn blocks(&self) -> (usize, usize) {
+        (self.to_attacker().arena_stats().blocks, self.to_victim().arena_stats().blocks)
+    }
+
+    /// The call is refused for a reason, with the field named, before the handler is reached. Of what
+    /// the attacker has really lent, all but `left` blocks are given back, and the victim has none.
+    fn refuses(&self, f: &'static Function, t: Transport, why: Why, field: &str, left: usize) {
+        let name = format!("{f} with {t:x?} on the {}", self.attacker.victim);
+        let answer = self.to_victim().call(f.signature, t);
+        assert_eq!(answer, Answer::status(why as u64), "{name}");
+        let refused = std::mem::take(&mut *self.refused.lock().expect("no panics"));
+        let [error] = refused[..] else { panic!("{name}: reported {refused:?}") };
+        assert_eq!((error.why(), error.field().unwrap_or("")), (why, field), "{name}");
+        assert_eq!(error.function().map(|f| f.name), Some(f.name), "{name}");
+        assert_eq!(error.side(), Some(self.attacker.victim), "{name}");
+        assert!(!error.reached(), "{name}");
+        let (victims, attackers) = self.blocks();
+        assert_eq!((victims, attackers), (0, left), "{name}: blocks in use");
+        assert_no_panics();
+        // For the next.
+        self.attacker.give_all_back(&self.pair, self.attacker.victim.other());
+    }
+
+    /// Lends a wire form.
+    fn lend<T: vmffi::FfiType>(&self, value: impl SendAs<T>) -> Transport {
+        value.into_transport(&mut self.to_victim().outgoing()).expect("room")
+    }
+
+    fn lend_bytes(&self, bytes: &[u8]) -> FalseBuf {
+        let t = self.lend::<vmffi::ForeignBuf>(bytes);
+        FalseBuf { word: t.primary, len: t.secondary }
+    }
+}
+
+fn on_both_sides(test: impl Fn(&Case)) {
+    for victim in [Side::Host, Side::Guest] {
+        test(&Case::new(victim));
+    }
+}
+
+fn words(primary: u64, secondary: u64) -> Transport {
+    Transport { primary, secondary }
+}
+
+/// ABI, "Pointers": a range lies wholly in the sender's arena, in 64 bits, without wrapping around.
+#[test]
+fn pointer_outside() {
+    on_both_sides(|case| {
+        let layout = case.attacker.layout;
+        let (start, len) = layout.arena(case.attacker.victim.other());
+        let (own, _) = layout.arena(case.attacker.victim);
+        let (maps, end) = (layout.release_map(Side::Host), start + len);
+        let forged = [
+            (0, 1),
+            (0, u64::MAX),
+            (start - 1, 1),
+            (start - 1, 2),
+            (end, 1),
+            (end - 1, 2),
+            (end - 8, 9),
+            (start, len + 1),
+            (start + 64, len),
+            (start + 64, u64::MAX - 63),
+            (start + 64, u64::MAX - start - 63),
+            (start, u64::MAX),
+            (start, 1 << 63),
+            (start, 1 << 32 | 1),
+            (own, 64),
+            (maps, 64),
+            (8, 8),
+            (layout.len(), 1),
+            (pointer::OFFSET, 1),
+            (u64::MAX >> 8, 1),
+            (u64::MAX >> 8, u64::MAX),
+            (start | 1 << 48, 1),
+            (start | 1 << 55, 1),
+        ];
+        for (offset, len) in forged {
+            let t = words(pointer::join(offset, 1), len);
+            case.refuses(ParamsEverythingBytes::FUNCTION, t, Why::BadPointer, "value", 0);
+            case.refuses(ParamsEverythingText::FUNCTION, t, Why::BadPointer, "value", 0);
+            case.refuses(ParamsEverythingMaybeText::FUNCTION, t, Why::BadPointer, "value", 0);
+            // The same in a parameter struct; what lies beside it is given back.
+            let (body, label) = (FalseBuf { word: t.primary, len }, case.lend_bytes(b"label"));
+            let parcel = case.lend::<FalseParcel>(FalseParcel { id: 1, body, label, at: POINT });
+            case.refuses(ParamsEverythingParcel::FUNCTION, parcel, Why::BadPointer, "body", 0);
+        }
+        // The last byte and the whole arena are fine.
+        for (offset, len) in [(end - 1, 1), (start, len)] {
+            let t = words(pointer::join(offset, 1), len);
+            let answer = case.to_victim().call(ParamsEverythingKeep::FUNCTION.signature, t);
+            assert_eq!(answer.status, 0);
+        }
+    });
+}
+
+/// ABI, "Pointers": without a loan's number nothing could be given back, so a handle has one.
+#[test]
+fn pointer_without_a_loan() {
+    on_both_sides(|case| {
+        let buf = case.lend_bytes(b"0123456789abcdef0123456789abcdef");
+        let offset = pointer::offset(buf.word);
+        let f = ParamsEverythingBytes::FUNCTION;
+        case.refuses(f, words(offset, buf.len), Why::BadPointer, "value", 1);
+        let f = ParamsEverythingSpot::FUNCTION;
+        case.refuses(f, words(offset, 0), Why::BadPointer, "value", 0);
+    });
+}
+
+/// ABI, "Pointers": what is pointed at is aligned as its wire form is.
+#[test]
+fn pointer_misaligned() {
+    on_both_sides(|case| {
+        let (start, _) = case.attacker.layout.arena(case.attacker.victim.other());
+        for off in [1, 2, 4, 7] {
+            let t = words(pointer::join(start + off, 1), 0);
+            case.refuses(ParamsEverythingSpot::FUNCTION, t, Why::BadPointer, "value", 0);
+            case.refuses(ParamsEverythingAlonePoint::FUNCTION, t, Why::BadPointer, "value", 0);
+            case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadPointer, "", 0);
+            let t = words(t.primary, 16);
+            case.refuses(ParamsEverythingNumbers::FUNCTION, t, Why::BadPointer, "value", 0);
+        }
+        let t = words(pointer::join(start + 8, 1), 0);
+        case.refuses(ParamsEverythingAloneU128::FUNCTION, t, Why::BadPointer, "value", 0);
+    });
+}
+
+/// ABI, "Parameters": the pointer of a parameter struct is judged as any other.
+#[test]
+fn parameter_struct_outside() {
+    on_both_sides(|case| {
+        let layout = case.attacker.layout;
+        let (start, len) = layout.arena(case.attacker.victim.other());
+        let size = size_of::<ParamsEverythingMaybe>() as u64;
+        for offset in [0, start - 8, start + len - size + 8, start + len, u64::MAX >> 8, 1 << 52] {
+            for loan in [0, 1] {
+                let t = words(pointer::join(offset, loan), 0);
+                case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadPointer, "", 0);
+                case.refuses(ParamsEverythingCargo::FUNCTION, t, Why::BadPointer, "value", 0);
+            }
+        }
+    });
+}
+
+/// ABI, "Transport": the secondary is a byte count, and 0 for all that has none.
+#[test]
+fn secondary_where_there_is_none() {
+    on_both_sides(|case| {
+        for junk in [1, 1 << 32, 1 << 63, u64::MAX] {
+            let at = |t: Transport| words(t.primary, junk);
+            let bad = Why::BadValue;
+            case.refuses(ParamsEverythingNothing::FUNCTION, words(0, junk), bad, "", 0);
+            case.refuses(ParamsEverythingAloneU16::FUNCTION, words(7, junk), bad, "value", 0);
+            case.refuses(ParamsEverythingAloneColour::FUNCTION, words(1, junk), bad, "value", 0);
+            case.refuses(ParamsEverythingAloneChar::FUNCTION, words(65, junk), bad, "value", 0);
+            let spot = at(case.lend(Shared::new(case.to_victim(), ZERO).expect("room")));
+            case.refuses(ParamsEverythingSpot::FUNCTION, spot, bad, "value", 1);
+            let point = at(case.lend::<Point>(ZERO));
+            case.refuses(ParamsEverythingAlonePoint::FUNCTION, point, bad, "value", 1);
+        }
+        case.refuses(ParamsEverythingNothing::FUNCTION, words(1, 0), Why::BadValue, "", 0);
+    });
+}
+
+/// ABI, "Types": a register holds a scalar zero- or sign-extended, and only bits that the type has.
+#[test]
+fn scalars_that_are_none() {
+    on_both_sides(|case| {
+        let refuse = |f: &'static Function, words: &[u64]| {
+            for word in words {
+                case.refuses(f, Transport::word(*word), Why::BadValue, "value", 0);
+            }
+        };
+        refuse(ParamsEverythingAloneBool::FUNCTION, &[2, 255, 256, 257, 1 << 63, u64::MAX]);
+        refuse(
+            ParamsEverythingAloneChar::FUNCTION,
+            &[0xd800, 0xdfff, 0x11_0000, u64::from(u32::MAX), 1 << 32 | 65, u64::MAX],
+        );
+        refuse(
+            ParamsEverythingAloneI8::FUNCTION,
+            &[0x80, 0xff, 0xff80, 0xffff_ff80, 0x7fff_ffff_ffff_ff80, u64::MAX << 8],
+        );
+        refuse(ParamsEverythingAloneU16::FUNCTION, &[1 << 16, 1 << 63, u64::MAX, 0xffff_0001]);
+        refuse(ParamsEverythingAloneF32::FUNCTION, &[1 << 32, u64::MAX]);
+        refuse(ParamsEverythingAloneColour::FUNCTION, &[0, 3, 199, 201, 255, 256 | 1, u64::MAX]);
+        let echo = |f: &'static Function, word: u64| {
+            let t = Transport::word(word);
+            assert_eq!(case.to_victim().call(f.signature, t), Answer { status: 0, transport: t });
+        };
+        echo(ParamsEverythingAloneI8::FUNCTION, u64::MAX << 7);
+        echo(ParamsEverythingAloneU16::FUNCTION, 0xffff);
+        echo(ParamsEverythingAloneF32::FUNCTION, 0xffff_ffff);
+        echo(ParamsEverythingAloneChar::FUNCTION, 0x10_ffff);
+    });
+}
+
+/// ABI, "Types": the same in memory, where each field is named.
+#[test]
+fn fields_that_are_none() {
+    on_both_sides(|case| {
+        let points = [
+            ("on", FalsePoint { on: 2, ..POINT }),
+            ("glyph", FalsePoint { glyph: 0xdc00, ..POINT }),
+            ("glyph", FalsePoint { glyph: 0x11_0000, ..POINT }),
+            ("colour", FalsePoint { colour: 0, ..POINT }),
+            ("on", FalsePoint { on: 128, colour: 9, ..POINT }),
+        ];
+        for (field, at) in points {
+            let t = case.lend::<FalsePoint>(at);
+            case.refuses(ParamsEverythingAlonePoint::FUNCTION, t, Why::BadValue, field, 0);
+            // Deeper, behind two handles that are good.
+            let (body, label) = (case.lend_bytes(&[1; 200]), case.lend_bytes(b"label"));
+            let t = case.lend::<FalseParcel>(FalseParcel { id: 1, body, label, at });
+            case.refuses(ParamsEverythingParcel::FUNCTION, t, Why::BadValue, field, 0);
+        }
+        let good = FalseCircle { tag: 7, radius: 1.5, filled: 1 };
+        let small = FalseSmall {
+            colour: 1,
+            other: FalseByte { tag: 0, value: 77 },
+            flag: 1,
+            glyph: 65,
+            shape: good,
+        };
+        let smalls = [
+            ("colour", FalseSmall { colour: 4, ..small }),
+            ("other", FalseSmall { other: FalseByte { tag: 2, value: 1 }, ..small }),
+            ("other", FalseSmall { other: FalseByte { tag: 1, value: 77 }, ..small }),
+            ("other", FalseSmall { other: FalseByte { tag: 1 << 31, value: 1 }, ..small }),
+            ("flag", FalseSmall { flag: 3, ..small }),
+            ("glyph", FalseSmall { glyph: u32::MAX, ..small }),
+            ("shape", FalseSmall { shape: FalseCircle { tag: 8, ..good }, ..small }),
+            ("filled", FalseSmall { shape: FalseCircle { filled: 2, ..good }, ..small }),
+        ];
+        assert_eq!(size_of::<FalseSmall>(), size_of::<ParamsEverythingSmall>());
+        for (field, small) in smalls {
+            let t = case.lend::<FalseSmall>(small);
+            case.refuses(ParamsEverythingSmall::FUNCTION, t, Why::BadValue, field, 0);
+        }
+        let letter = FalseShape { tag: 9, glyph: 0xd800, radius: 0.0, filled: 0 };
+        let t = case.lend::<FalseShape>(letter);
+        case.refuses(ParamsEverythingAloneShape::FUNCTION, t, Why::BadValue, "value", 0);
+    });
+}
+
+/// ABI, "Types": an `Option` is tagged 0 or 1, and the null pointer of a buffer has no byte count.
+#[test]
+fn options_that_are_none() {
+    on_both_sides(|case| {
+        for tag in [2, 256, 1 << 16, u32::MAX] {
+            let t = case.lend::<FalseOption>(FalseOption { tag, value: 5 });
+            case.refuses(ParamsEverythingAloneMaybe::FUNCTION, t, Why::BadValue, "value", 0);
+        }
+        let f = ParamsEverythingMaybeText::FUNCTION;
+        case.refuses(f, words(0, 5), Why::BadValue, "value", 0);
+        let label = FalseBuf { word: 0, len: 5 };
+        let parcel = FalseParcel { id: 1, body: case.lend_bytes(b"body"), label, at: POINT };
+        let t = case.lend::<FalseParcel>(parcel);
+        case.refuses(ParamsEverythingParcel::FUNCTION, t, Why::BadValue, "label", 0);
+        // The last of five is bad: the four before it are given back.
+        let maybe = FalseMaybe {
+            bytes: case.lend_bytes(&[5; 100]),
+            spot: case.lend(Shared::new(case.to_victim(), ZERO).expect("room")).primary,
+            number: FalseWide { tag: 1, value: 5 },
+            parcel: FalseSome {
+                tag: 1,
+                value: FalseParcel {
+                    id: 0,
+                    body: case.lend_bytes(&[6; 70]),
+                    label: case.lend_bytes(b"seven"),
+                    at: POINT,
+                },
+            },
+            chars: FalseBuf { word: 0, len: 8 },
+        };
+        assert_eq!(size_of::<FalseMaybe>(), size_of::<ParamsEverythingMaybe>());
+        let t = case.lend::<FalseMaybe>(maybe);
+        case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadValue, "chars", 0);
+    });
+}
+
+/// ABI, "Types": a slice's byte count is a whole number of values.
+#[test]
+fn slice_of_a_value_and_a_half() {
+    on_both_sides(|case| {
+        for len in [1, 7, 9, 12, 15] {
+            let buf = case.lend_bytes(&[0; 16]);
+            let t = words(buf.word, len);
+            case.refuses(ParamsEverythingNumbers::FUNCTION, t, Why::BadValue, "value", 0);
+        }
+    });
+}
+
+/// ABI, "Types": text is judged when it is read, so the handler fails, and its reason crosses.
+#[test]
+fn text_that_is_none() {
+    on_both_sides(|case| {
+        let texts: [&[u8]; 6] = [
+            b"\xff",
+            b"ok\x80",
+            b"\xed\xa0\x80",
+            b"\xc0\x80",
+            b"\xf4\x90\x80\x80",
+            b"cut off \xe5\xad",
+        ];
+        for text in texts {
+            let f = ParamsEverythingText::FUNCTION;
+            let buf = case.lend_bytes(text);
+            let answer = case.to_victim().call(f.signature, words(buf.word, buf.len));
+            assert_eq!(answer, Answer::status(Why::BadValue as u64 | 64));
+            let refused = std::mem::take(&mut *case.refused.lock().expect("no panics"));
+            assert!(
+                matches!(refused[..], [error] if error.reached() && error.why() == Why::BadValue)
+            );
+            assert_eq!(case.blocks(), (0, 0));
+        }
+    });
+}
+
+/// ABI, "Signatures": what is not served is refused, reserved numbers too.
+#[test]
+fn functions_that_are_none() {
+    on_both_sides(|case| {
+        for word in [0, 2, 3, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
+            let answer = case.to_victim().call(word, words(word, word));
+            assert_eq!(answer, Answer::status(Why::UnknownFunction as u64));
+        }
+        for word in [0, 1, u64::MAX] {
+            let answer = case.to_victim().call(signature::HAS, Transport::word(word));
+            assert_eq!(answer, Answer { status: 0, transport: Transport::EMPTY });
+        }
+    });
+}
+
+/// The served side never touches its own memory, or the caller's twice, on a pointer's word.
+#[test]
+fn one_block_lent_twice() {
+    on_both_sides(|case| {
+        let own = SharedBuf::copied(case.to_attacker(), b"mine").expect("room");
+        let both = case.lend_bytes(b"both");
+        let parcel = FalseParcel { id: 1, body: both, label: both, at: POINT };
+        let t = case.lend::<FalseParcel>(parcel);
+        let answer = case.to_victim().call(ParamsEverythingParcel::FUNCTION.signature, t);
+        assert_eq!(answer.status, 0);
+        case.attacker.give_all_back(&case.pair, case.attacker.victim.other());
+        assert_eq!(own.as_slice(), b"mine");
+        drop(own);
+        case.attacker.give_all_back(&case.pair, case.attacker.victim);
+        assert_eq!(case.blocks(), (0, 0));
+    });
+}
+
+/// ABI, "Release map": marks of every number, written by a peer that was lent nothing, free nothing.
+#[test]
+fn marks_for_what_was_not_lent() {
+    on_both_sides(|case| {
+        let peer = case.to_attacker();
+        let mut own: Vec<_> =
+            (0..60_u8).map(|i| SharedBuf::copied(peer, &[i; 100]).expect("room")).collect();
+        for loan in 0..=u8::MAX {
+            case.attacker.fill_marks(case.attacker.victim, loan);
+            let more = SharedBuf::copied(peer, &[0xee; 100]).expect("room");
+            for (i, buf) in own.iter().enumerate() {
+                assert_eq!(buf.as_slice(), [i as u8; 100], "after marks of {loan}");
+                assert_ne!(buf.as_slice().as_ptr(), more.as_slice().as_ptr());
+            }
+            // And the one that has just been made takes the place of another.
+            own[usize::from(loan) % 60] = SharedBuf::copied(peer, &[loan % 60; 100]).expect("room");
+        }
+        assert_eq!(peer.arena_stats().blocks, 60);
+        own.clear();
+        assert_eq!(case.blocks(), (0, 0));
+    });
+}
+
+/// ABI, "Statuses" and "Types": what comes back is judged as what comes in.
+#[test]
+fn forged_answers() {
+    on_both_sides(|case| {
+        let guest = CallbackClient::from(case.to_attacker());
+        let (attacker, victim) = (case.attacker.victim.other(), case.attacker.victim);
+        let (start, len) = case.attacker.layout.arena(attacker);
+        let say = |status: u64, transport: Transport| {
+            *case.script.lock().expect("no panics") = Some(Answer { status, transport });
+        };
+        let check = |error: CallError, why: Why, side: Side, reached: bool| {
+            assert_eq!((error.why(), error.side(), error.reached()), (why, Some(side), reached));
+            case.attacker.give_all_back(&case.pair, victim);
+            assert_eq!(case.blocks(), (0, 0));
+        };
+        for word in [0xd800, 0x11_0000, 1 << 40] {
+            say(0, Transport::word(word));
+            let error = guest.glyph('a').expect_err("no char");
+            check(error, Why::BadValue, victim, true);
+        }
+        for (offset, len) in [(0, 1), (start - 1, 1), (start + len, 1), (start, u64::MAX)] {
+            say(0, words(pointer::join(offset, 9), len));
+            let error = guest.fetch(1).expect_err("a bad pointer");
+            check(error, Why::BadPointer, victim, true);
+        }
+        // An application error where none is declared, and one with a number that is none.
+        say(1, Transport::word(5));
+        check(guest.fetch(1).expect_err("no such"), Why::Protocol, victim, true);
+        let parcel = || SharedParcel {
+            id: 1,
+            body: SharedBuf::copied(case.to_attacker(), b"body").expect("room"),
+            label: None,
+            at: ZERO,
+        };
+        say(1, Transport::word(6));
+        match guest.judge(parcel()) {
+            Err(Failure::Call(error)) => check(error, Why::BadValue, victim, true),
+            other => panic!("{:?}", other.is_ok()),
+        }
+        for status in [64, 65, 16, 999, u64::MAX, 1 << 32] {
+            say(status, Transport::EMPTY);
+            check(guest.fetch(1).expect_err("no status"), Why::Protocol, attacker, true);
+        }
+        // "Not reached", though it keeps the loans: they are the caller's again, without a mark.
+        say(Why::BadPointer as u64, Transport::EMPTY);
+        match guest.judge(parcel()) {
+            Err(Failure::Call(error)) => {
+                assert_eq!(case.blocks(), (0, 0));
+                check(error, Why::BadPointer, attacker, false);
+            }
+            other => panic!("{:?}", other.is_ok()),
+        }
+        // "Reached": they are consumed, and the peer owes them.
+        say(Why::Refused as u64 | 64, Transport::EMPTY);
+        assert!(guest.note("text", 1).is_err());
+        assert_eq!(case.blocks().0, 2);
+        let values = SharedSlice::copied(case.to_attacker(), &[1_u64]).expect("room");
+        drop(values);
+        let text = SharedStr::copied(case.to_attacker(), "x").expect("room");
+        drop(text);
+        assert_eq!(case.blocks().0, 2);
+        case.attacker.give_all_back(&case.pair, victim);
+        assert_eq!(case.blocks(), (0, 0));
+    });
+}

@@ -1,0 +1,560 @@
+//! An interface with every type, and a server that reads all that it gets, twice, and judges it.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use vmffi::{
+    CallError, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Plain, Shared,
+    SharedBuf, SharedSlice, SharedStr, Why,
+};
+
+vmffi::ffi_interface! {
+    /// With padding, and three types that do not take every bit pattern.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Point { on: bool, x: i16, glyph: char, y: f32, colour: Colour, far: u64 }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Colour: u8 { Red = 1, Green = 2, Blue = 200 }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Shape: u16 { Dot = 0, Circle { radius: f64, filled: bool } = 7, Letter(char) = 9 }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Fault: i32 { Empty = -1, Odd = 5 }
+
+    pub struct Parcel { id: u32, body: ForeignBuf, label: Option<ForeignStr>, at: Point }
+
+    pub struct Cargo {
+        left: Parcel,
+        right: Option<Parcel>,
+        numbers: ForeignSlice<u32>,
+        shape: Option<Shape>,
+        spot: Foreign<Point>,
+        spots: ForeignSlice<Point>,
+        flag: Option<bool>,
+        wide: u128,
+    }
+
+    /// The parameters of `Everything::maybe`, as a struct.
+    pub struct Maybe {
+        bytes: Option<ForeignBuf>,
+        spot: Option<Foreign<Point>>,
+        number: Option<u64>,
+        parcel: Option<Parcel>,
+        chars: Option<ForeignSlice<char>>,
+    }
+
+    /// Those of `Everything::chat`.
+    pub struct Chat { value: ForeignStr, depth: u32 }
+
+    pub interface Everything {
+        fn nothing();
+        fn unsigned(a: u8, b: u16, c: u32, d: u64, e: usize, f: f32, g: f64, h: u128) -> u64;
+        fn signed(a: i8, b: i16, c: i32, d: i64, e: isize, f: i128) -> i64;
+        fn alone_i8(value: i8) -> i8;
+        fn alone_u16(value: u16) -> u16;
+        fn alone_f32(value: f32) -> f32;
+        fn alone_bool(value: bool) -> bool;
+        fn alone_char(value: char) -> char;
+        fn alone_colour(value: Colour) -> Colour;
+        fn alone_shape(value: Shape) -> Shape;
+        fn alone_u128(value: u128) -> u128;
+        fn alone_point(value: Point) -> Point;
+        fn alone_maybe(value: Option<u32>) -> Option<u32>;
+        fn small(colour: Colour, other: Option<Colour>, flag: bool, glyph: char, shape: Shape) -> Option<Shape>;
+        fn bytes(value: ForeignBuf) -> ForeignBuf;
+        fn text(value: ForeignStr) -> ForeignStr;
+        fn maybe_text(value: Option<ForeignStr>) -> Option<ForeignStr>;
+        fn numbers(value: ForeignSlice<u64>) -> ForeignSlice<u64>;
+        fn spots(value: ForeignSlice<Point>) -> u64;
+        fn spot(value: Foreign<Point>) -> Foreign<Point>;
+        fn parcel(value: Parcel) -> Parcel;
+        fn cargo(value: Cargo) -> Result<Parcel, Fault>;
+        fn maybe(bytes: Option<ForeignBuf>, spot: Option<Foreign<Point>>, number: Option<u64>, parcel: Option<Parcel>, chars: Option<ForeignSlice<char>>) -> u64;
+        fn keep(value: ForeignBuf) -> u64;
+        fn chat(value: ForeignStr, depth: u32) -> u64;
+    }
+
+    /// What `chat` calls back.
+    pub interface Callback {
+        fn note(text: ForeignStr, left: u32) -> u32;
+        fn fetch(key: u32) -> ForeignBuf;
+        fn judge(value: Parcel) -> Result<Parcel, Fault>;
+        fn glyph(value: char) -> char;
+        fn shapes(value: Option<Shape>) -> ForeignSlice<Point>;
+        fn spot(value: Foreign<Point>) -> Option<Foreign<Point>>;
+    }
+}
+
+/// The signatures of [`Everything`].
+pub const FUNCTIONS: [u64; 25] = [
+    ParamsEverythingNothing::FUNCTION.signature,
+    ParamsEverythingUnsigned::FUNCTION.signature,
+    ParamsEverythingSigned::FUNCTION.signature,
+    ParamsEverythingAloneI8::FUNCTION.signature,
+    ParamsEverythingAloneU16::FUNCTION.signature,
+    ParamsEverythingAloneF32::FUNCTION.signature,
+    ParamsEverythingAloneBool::FUNCTION.signature,
+    ParamsEverythingAloneChar::FUNCTION.signature,
+    ParamsEverythingAloneColour::FUNCTION.signature,
+    ParamsEverythingAloneShape::FUNCTION.signature,
+    ParamsEverythingAloneU128::FUNCTION.signature,
+    ParamsEverythingAlonePoint::FUNCTION.signature,
+    ParamsEverythingAloneMaybe::FUNCTION.signature,
+    ParamsEverythingSmall::FUNCTION.signature,
+    ParamsEverythingBytes::FUNCTION.signature,
+    ParamsEverythingText::FUNCTION.signature,
+    ParamsEverythingMaybeText::FUNCTION.signature,
+    ParamsEverythingNumbers::FUNCTION.signature,
+    ParamsEverythingSpots::FUNCTION.signature,
+    ParamsEverythingSpot::FUNCTION.signature,
+    ParamsEverythingParcel::FUNCTION.signature,
+    ParamsEverythingCargo::FUNCTION.signature,
+    ParamsEverythingMaybe::FUNCTION.signature,
+    ParamsEverythingKeep::FUNCTION.signature,
+    ParamsEverythingChat::FUNCTION.signature,
+];
+
+/// Values with the bits that their types may have. Read as bytes: the compiler knows what a `bool`
+/// can be, and would not look.
+pub trait Sane {
+    fn sane(&self);
+}
+
+impl Sane for bool {
+    fn sane(&self) {
+        // SAFETY: a `bool` is one byte.
+        let bits = unsafe { std::ptr::from_ref(self).cast::<u8>().read_volatile() };
+        assert!(bits <= 1, "a bool of {bits}");
+    }
+}
+
+impl Sane for char {
+    fn sane(&self) {
+        // SAFETY: a `char` is four bytes, aligned.
+        let bits = unsafe { std::ptr::from_ref(self).cast::<u32>().read_volatile() };
+        assert!(char::from_u32(bits).is_some(), "a char of {bits:#x}");
+    }
+}
+
+impl Sane for Colour {
+    fn sane(&self) {
+        // SAFETY: its representation is a `u8`.
+        let bits = unsafe { std::ptr::from_ref(self).cast::<u8>().read_volatile() };
+        assert!([1, 2, 200].contains(&bits), "a colour of {bits}");
+    }
+}
+
+impl Sane for Shape {
+    fn sane(&self) {
+        // SAFETY: its representation begins with a `u16`.
+        let bits = unsafe { std::ptr::from_ref(self).cast::<u16>().read_volatile() };
+        match self {
+            Self::Dot => assert_eq!(bits, 0),
+            Self::Circle { filled, .. } => {
+                assert_eq!(bits, 7);
+                filled.sane();
+            }
+            Self::Letter(glyph) => {
+                assert_eq!(bits, 9);
+                glyph.sane();
+            }
+        }
+    }
+}
+
+impl Sane for Point {
+    fn sane(&self) {
+        self.on.sane();
+        self.glyph.sane();
+        self.colour.sane();
+    }
+}
+
+impl<T: Sane> Sane for Option<T> {
+    fn sane(&self) {
+        if let Some(value) = self {
+            value.sane();
+        }
+    }
+}
+
+impl Sane for u32 {
+    fn sane(&self) {}
+}
+
+impl Sane for u64 {
+    fn sane(&self) {}
+}
+
+/// Bytes and values that handlers have read and judged, over all tests.
+pub static READ: AtomicUsize = AtomicUsize::new(0);
+
+/// Handles that outlive their call.
+pub type Kept = Arc<Mutex<Vec<ForeignBuf>>>;
+
+/// Serves both interfaces, on either side.
+#[derive(Default)]
+pub struct Server {
+    pub kept: Kept,
+}
+
+impl Server {
+    fn count(&self, more: usize) {
+        READ.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn bytes_of(&self, buf: &ForeignBuf) -> Result<Vec<u8>, CallError> {
+        let bytes = buf.to_vec()?;
+        assert_eq!(bytes.len(), buf.len());
+        let mut part = [0; 100];
+        let len = buf.read_into(&mut part)?.len();
+        assert_eq!(len, buf.len().min(100));
+        let mut last = [0; 3];
+        let read = buf.read_at(buf.len().saturating_sub(3), &mut last);
+        assert_eq!(read.is_ok(), buf.len() >= 3);
+        assert!(buf.read_at(usize::MAX, &mut last).is_err());
+        let through = std::io::copy(&mut buf.reader(), &mut std::io::sink());
+        assert_eq!(through.ok(), Some(buf.len() as u64));
+        self.count(bytes.len());
+        Ok(bytes)
+    }
+
+    fn text_of(&self, text: &ForeignStr) -> Result<String, CallError> {
+        let mut local = [0; 64];
+        match text.read_into(&mut local) {
+            Ok(part) => assert!(std::str::from_utf8(part.as_bytes()).is_ok()),
+            Err(error) => assert!(matches!(error.why(), Why::BadValue | Why::OutOfMemory)),
+        }
+        let string = text.to_string()?;
+        assert!(std::str::from_utf8(string.as_bytes()).is_ok());
+        assert_eq!(string.len(), text.len());
+        self.count(string.len());
+        Ok(string)
+    }
+
+    fn values_of<T: Plain + Sane + Copy>(
+        &self,
+        slice: &ForeignSlice<T>,
+        zero: T,
+    ) -> Result<Vec<T>, CallError> {
+        let mut seen = 0;
+        for value in slice.iter() {
+            // In one go the next may be good again: each is judged by itself.
+            if let Ok(value) = value {
+                value.sane();
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, slice.len());
+        assert!(slice.get(slice.len())?.is_none());
+        let mut part = [zero; 40];
+        if let Ok(part) = slice.read_into(&mut part) {
+            part.iter().for_each(Sane::sane);
+        }
+        let values = slice.to_vec()?;
+        values.iter().for_each(Sane::sane);
+        assert_eq!(values.len(), slice.len());
+        self.count(values.len());
+        Ok(values)
+    }
+
+    fn point_at(&self, spot: &Foreign<Point>) -> Result<Point, CallError> {
+        let first = spot.read();
+        if let Ok(point) = &first {
+            point.sane();
+        }
+        let again = spot.read()?;
+        again.sane();
+        self.count(2);
+        Ok(again)
+    }
+
+    fn parcel_of(&self, parcel: &Parcel) -> Result<Vec<u8>, CallError> {
+        parcel.at.sane();
+        let body = self.bytes_of(&parcel.body);
+        if let Some(label) = &parcel.label {
+            self.text_of(label)?;
+        }
+        body
+    }
+}
+
+pub const ZERO: Point = Point { on: false, x: 0, glyph: '\0', y: 0.0, colour: Colour::Red, far: 0 };
+
+impl Everything for Server {
+    fn nothing(&self, _: &Peer) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    fn unsigned(
+        &self,
+        _: &Peer,
+        a: u8,
+        b: u16,
+        c: u32,
+        d: u64,
+        e: usize,
+        f: f32,
+        g: f64,
+        h: u128,
+    ) -> Result<u64, CallError> {
+        let sum =
+            [u64::from(a), u64::from(b), u64::from(c), d, e as u64, h as u64, f as u64, g as u64];
+        Ok(sum.into_iter().fold(0, u64::wrapping_add))
+    }
+
+    fn signed(
+        &self,
+        _: &Peer,
+        a: i8,
+        b: i16,
+        c: i32,
+        d: i64,
+        e: isize,
+        f: i128,
+    ) -> Result<i64, CallError> {
+        let sum = [i64::from(a), i64::from(b), i64::from(c), d, e as i64, f as i64];
+        Ok(sum.into_iter().fold(0, i64::wrapping_add))
+    }
+
+    fn alone_i8(&self, _: &Peer, value: i8) -> Result<i8, CallError> {
+        Ok(value)
+    }
+
+    fn alone_u16(&self, _: &Peer, value: u16) -> Result<u16, CallError> {
+        Ok(value)
+    }
+
+    fn alone_f32(&self, _: &Peer, value: f32) -> Result<f32, CallError> {
+        Ok(value)
+    }
+
+    fn alone_bool(&self, _: &Peer, value: bool) -> Result<bool, CallError> {
+        value.sane();
+        Ok(value)
+    }
+
+    fn alone_char(&self, _: &Peer, value: char) -> Result<char, CallError> {
+        value.sane();
+        Ok(value)
+    }
+
+    fn alone_colour(&self, _: &Peer, value: Colour) -> Result<Colour, CallError> {
+        value.sane();
+        Ok(value)
+    }
+
+    fn alone_shape(&self, _: &Peer, value: Shape) -> Result<Shape, CallError> {
+        value.sane();
+        Ok(value)
+    }
+
+    fn alone_u128(&self, _: &Peer, value: u128) -> Result<u128, CallError> {
+        Ok(value)
+    }
+
+    fn alone_point(&self, _: &Peer, value: Point) -> Result<Point, CallError> {
+        value.sane();
+        Ok(value)
+    }
+
+    fn alone_maybe(&self, _: &Peer, value: Option<u32>) -> Result<Option<u32>, CallError> {
+        Ok(value)
+    }
+
+    fn small(
+        &self,
+        _: &Peer,
+        colour: Colour,
+        other: Option<Colour>,
+        flag: bool,
+        glyph: char,
+        shape: Shape,
+    ) -> Result<Option<Shape>, CallError> {
+        colour.sane();
+        other.sane();
+        flag.sane();
+        glyph.sane();
+        shape.sane();
+        Ok(flag.then_some(shape))
+    }
+
+    fn bytes(&self, peer: &Peer, value: ForeignBuf) -> Result<SharedBuf, CallError> {
+        let bytes = self.bytes_of(&value)?;
+        drop(value);
+        SharedBuf::copied(peer, &bytes)
+    }
+
+    fn text(&self, peer: &Peer, value: ForeignStr) -> Result<SharedStr, CallError> {
+        SharedStr::copied(peer, &self.text_of(&value)?)
+    }
+
+    fn maybe_text(
+        &self,
+        peer: &Peer,
+        value: Option<ForeignStr>,
+    ) -> Result<Option<SharedStr>, CallError> {
+        value.map(|text| SharedStr::copied(peer, &self.text_of(&text)?)).transpose()
+    }
+
+    fn numbers(
+        &self,
+        peer: &Peer,
+        value: ForeignSlice<u64>,
+    ) -> Result<SharedSlice<u64>, CallError> {
+        SharedSlice::copied(peer, &self.values_of(&value, 0)?)
+    }
+
+    fn spots(&self, _: &Peer, value: ForeignSlice<Point>) -> Result<u64, CallError> {
+        Ok(self.values_of(&value, ZERO)?.len() as u64)
+    }
+
+    fn spot(&self, peer: &Peer, value: Foreign<Point>) -> Result<Shared<Point>, CallError> {
+        Shared::new(peer, self.point_at(&value)?)
+    }
+
+    fn parcel(&self, peer: &Peer, value: Parcel) -> Result<SharedParcel, CallError> {
+        let body = self.parcel_of(&value)?;
+        let label = value.label.map(|label| SharedStr::copied(peer, &self.text_of(&label)?));
+        Ok(SharedParcel {
+            id: value.id,
+            body: SharedBuf::copied(peer, &body)?,
+            label: label.transpose()?,
+            at: value.at,
+        })
+    }
+
+    fn cargo(&self, peer: &Peer, value: Cargo) -> Result<SharedParcel, Failure<Fault>> {
+        value.shape.sane();
+        value.flag.sane();
+        let numbers = self.values_of(&value.numbers, 0)?;
+        let spots = self.values_of(&value.spots, ZERO)?;
+        let at = self.point_at(&value.spot)?;
+        let mut body = self.parcel_of(&value.left)?;
+        if let Some(right) = &value.right {
+            body.extend(self.parcel_of(right)?);
+        }
+        if numbers.is_empty() && spots.is_empty() {
+            return Err(Fault::Empty.into());
+        }
+        if value.wide % 2 == 1 {
+            return Err(Fault::Odd.into());
+        }
+        let label = Some(SharedStr::copied(peer, "both")?);
+        Ok(SharedParcel { id: value.left.id, body: SharedBuf::copied(peer, &body)?, label, at })
+    }
+
+    fn maybe(
+        &self,
+        _: &Peer,
+        bytes: Option<ForeignBuf>,
+        spot: Option<Foreign<Point>>,
+        number: Option<u64>,
+        parcel: Option<Parcel>,
+        chars: Option<ForeignSlice<char>>,
+    ) -> Result<u64, CallError> {
+        let mut count = number.unwrap_or(0) % 2;
+        if let Some(bytes) = bytes {
+            count += self.bytes_of(&bytes)?.len() as u64;
+        }
+        if let Some(spot) = spot {
+            self.point_at(&spot)?;
+            count += 1;
+        }
+        if let Some(parcel) = parcel {
+            count += self.parcel_of(&parcel)?.len() as u64;
+        }
+        if let Some(chars) = chars {
+            count += self.values_of(&chars, ' ')?.len() as u64;
+        }
+        Ok(count)
+    }
+
+    fn keep(&self, _: &Peer, value: ForeignBuf) -> Result<u64, CallError> {
+        let mut kept = self.kept.lock().expect("no panics");
+        if kept.len() == 8 {
+            kept.remove(0);
+        }
+        kept.push(value);
+        // Some of these are from calls long past.
+        kept.iter().try_fold(0, |sum, buf| Ok(sum + self.bytes_of(buf)?.len() as u64))
+    }
+
+    fn chat(&self, peer: &Peer, value: ForeignStr, depth: u32) -> Result<u64, CallError> {
+        let text = self.text_of(&value)?;
+        let other = CallbackClient::from(peer);
+        // An upcall that fails is the peer's affair: it goes on with the next.
+        let mut good = u64::from(other.note(text.as_str(), depth).is_ok());
+        if let Ok(bytes) = other.fetch(depth) {
+            good += u64::from(self.bytes_of(&bytes).is_ok());
+        }
+        let shared = || -> Result<_, CallError> {
+            let label = Some(SharedStr::copied(peer, &text)?);
+            let body = SharedBuf::copied(peer, &[7; 70])?;
+            Ok(SharedParcel { id: depth, body, label, at: ZERO })
+        };
+        if let Ok(shared) = shared() {
+            match other.judge(shared) {
+                Ok(parcel) => good += u64::from(self.parcel_of(&parcel).is_ok()),
+                Err(Failure::App(fault)) => assert!([-1, 5].contains(&(fault as i32))),
+                Err(Failure::Call(_)) => {}
+            }
+        }
+        if let Ok(glyph) = other.glyph('ü') {
+            glyph.sane();
+            good += 1;
+        }
+        if let Ok(points) = other.shapes(Some(Shape::Letter('x'))) {
+            good += u64::from(self.values_of(&points, ZERO).is_ok());
+        }
+        if let Ok(Some(spot)) = other.spot(Shared::new(peer, ZERO)?) {
+            good += u64::from(self.point_at(&spot).is_ok());
+        }
+        Ok(good)
+    }
+}
+
+impl Callback for Server {
+    fn note(&self, peer: &Peer, text: ForeignStr, left: u32) -> Result<u32, CallError> {
+        let text = self.text_of(&text)?;
+        match left {
+            0 => Ok(0),
+            // Deeper and deeper, until one says no or the limit does.
+            _ => Ok(EverythingClient::from(peer)
+                .chat(text.as_str(), left.min(20) - 1)
+                .is_ok()
+                .into()),
+        }
+    }
+
+    fn fetch(&self, peer: &Peer, key: u32) -> Result<SharedBuf, CallError> {
+        SharedBuf::zeroed(peer, key as usize % 500)
+    }
+
+    fn judge(&self, peer: &Peer, value: Parcel) -> Result<SharedParcel, Failure<Fault>> {
+        if value.id % 4 == 3 {
+            return Err(Fault::Odd.into());
+        }
+        Ok(Everything::parcel(self, peer, value)?)
+    }
+
+    fn glyph(&self, _: &Peer, value: char) -> Result<char, CallError> {
+        value.sane();
+        Ok(value)
+    }
+
+    fn shapes(&self, peer: &Peer, value: Option<Shape>) -> Result<SharedSlice<Point>, CallError> {
+        value.sane();
+        SharedSlice::copied(peer, &[ZERO; 9])
+    }
+
+    fn spot(&self, peer: &Peer, value: Foreign<Point>) -> Result<Option<Shared<Point>>, CallError> {
+        let point = self.point_at(&value)?;
+        point.on.then(|| Shared::new(peer, point)).transpose()
+    }
+}
+
+vmffi::serve!(Server: Everything, Callback);

@@ -1,0 +1,177 @@
+//! Attackers that write while calls are under way: a thread, and another process.
+
+use std::{
+    io::Error,
+    ptr::null_mut,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use vmffi::{
+    Layout,
+    abi::{Side, Transport},
+};
+
+use super::{
+    attack::{Field, Op, assert_no_panics, count_panics},
+    interface::ParamsEverythingAloneU16,
+    liar::Random,
+    region::WRITES,
+    report,
+};
+
+const TIME: Duration = Duration::from_millis(2500);
+const ARENAS: (u64, u64) = (64 << 10, 64 << 10);
+
+/// Where to write next, and what. Runs in a forked child too: it allocates nothing and cannot panic.
+fn scribble(random: &mut Random, layout: &Layout, places: &[(u64, u64); 4]) -> (u64, [u8; 8], u64) {
+    let side = if places[3].0 == layout.arena(Side::Guest).0 { Side::Guest } else { Side::Host };
+    let nr = random.pick(&[0, 1, 1, 2, 3, 3, 3, 3, 3, 3]);
+    let (start, len) = places[nr];
+    let at = start + random.below(len / 8) * 8;
+    let word = if nr == 3 { random.word(layout, side) } else { random.next() };
+    (at, word.to_le_bytes(), 1 + random.below(64))
+}
+
+/// Two threads call as long as the storm lasts.
+fn call(field: &Field) {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for me in 1..=2_u64 {
+            scope.spawn(move || {
+                count_panics();
+                let mut random = Random(me << 32);
+                while start.elapsed() < TIME {
+                    let seed = random.next();
+                    field.step(&match random.below(8) {
+                        0 | 1 => Op::Call { seed, take: false },
+                        2 | 3 => Op::Plant { seed, words: 1 + random.below(40), take: false },
+                        4 => Op::Hoard { len: 1 + random.below(2000) as usize, fill: seed as u8 },
+                        _ => {
+                            let changes = vec![random.below(250) as u8];
+                            Op::Twist { nth: seed as u8, changes, seed, take: false }
+                        }
+                    });
+                    if random.below(16) == 0 {
+                        field.assert_treasure();
+                    }
+                    // What is in registers stays right.
+                    let word = random.below(1 << 16);
+                    let echo = ParamsEverythingAloneU16::FUNCTION.signature;
+                    let answer = field.call(echo, Transport::word(word));
+                    assert_eq!((answer.status, answer.transport), (0, Transport::word(word)));
+                }
+                assert_no_panics();
+            });
+        }
+    });
+}
+
+fn storm_of_a_thread(victim: Side) {
+    let field = Field::new(victim, ARENAS, 3);
+    let (stop, mut writes) = (AtomicBool::new(false), 0_u64);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut random, places) = (Random(4), field.attacker.places());
+            while !stop.load(Ordering::Relaxed) {
+                let (at, word, times) = scribble(&mut random, &field.attacker.layout, &places);
+                for i in 0..times {
+                    field.attacker.write(at + 8 * i, &word);
+                }
+                writes += times;
+            }
+        });
+        call(&field);
+        stop.store(true, Ordering::Relaxed);
+    });
+    field.assert_restored();
+    report(&format!("a thread wrote {writes} times while the {victim} served"));
+}
+
+/// A child that writes until it is killed, and counts in a page of its own.
+struct Child {
+    pid: libc::pid_t,
+    count: *mut libc::c_void,
+}
+
+impl Child {
+    fn new(field: &Field) -> Self {
+        let (both, anonymous) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping.
+        let count = unsafe { libc::mmap(null_mut(), 4096, both, anonymous, -1, 0) };
+        assert_ne!(count, libc::MAP_FAILED, "{}", Error::last_os_error());
+        let (layout, places) = (field.attacker.layout, field.attacker.places());
+        let (victim, base) = (layout.arena(field.attacker.victim), field.attacker.raw());
+        // SAFETY: the child only computes and writes to shared memory, until it is killed.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0, "{}", Error::last_os_error());
+        if pid == 0 {
+            // SAFETY: it asks to be killed when its parent dies.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            let mut random = Random(5);
+            loop {
+                let (at, word, times) = scribble(&mut random, &layout, &places);
+                for i in 0..times {
+                    let at = at + 8 * i;
+                    if at < layout.len() && !(victim.0..victim.0 + victim.1).contains(&at) {
+                        let place = base.wrapping_add(at as usize).cast::<[u8; 8]>();
+                        // SAFETY: within the region, at a multiple of 8.
+                        unsafe { place.write_volatile(word) };
+                    }
+                }
+                // SAFETY: the page was mapped above, and is only used as this atomic.
+                unsafe { AtomicU64::from_ptr(count.cast()) }.fetch_add(times, Ordering::Relaxed);
+            }
+        }
+        Self { pid, count }
+    }
+
+    fn writes(&self) -> u64 {
+        // SAFETY: as in the child.
+        unsafe { AtomicU64::from_ptr(self.count.cast()) }.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // SAFETY: the child is ours, and not yet waited for.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        // SAFETY: as above.
+        unsafe { libc::waitpid(self.pid, null_mut(), 0) };
+        // SAFETY: mapped in `new`.
+        unsafe { libc::munmap(self.count, 4096) };
+    }
+}
+
+fn storm_of_a_process(victim: Side) {
+    let field = Field::new(victim, ARENAS, 6);
+    let child = Child::new(&field);
+    call(&field);
+    let writes = child.writes();
+    drop(child);
+    WRITES.fetch_add(writes as usize, Ordering::Relaxed);
+    assert!(writes > 0);
+    field.assert_restored();
+    report(&format!("a process wrote {writes} times while the {victim} served"));
+}
+
+#[test]
+fn a_thread_against_the_host() {
+    storm_of_a_thread(Side::Host);
+}
+
+#[test]
+fn a_thread_against_the_guest() {
+    storm_of_a_thread(Side::Guest);
+}
+
+#[test]
+fn a_process_against_the_host() {
+    storm_of_a_process(Side::Host);
+}
+
+#[test]
+fn a_process_against_the_guest() {
+    storm_of_a_process(Side::Guest);
+}
