@@ -44,10 +44,12 @@ pub struct Slot {
     link: AtomicU32,
 }
 
+#[inline]
 fn get(field: &AtomicU32) -> u32 {
     field.load(Ordering::Relaxed)
 }
 
+#[inline]
 fn set(field: &AtomicU32, value: u32) {
     field.store(value, Ordering::Relaxed);
 }
@@ -150,10 +152,12 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         arena
     }
 
+    #[inline]
     fn slot(&self, index: u32) -> &Slot {
         &self.books[index as usize]
     }
 
+    #[inline]
     fn mark(&self, index: u32) -> &AtomicU8 {
         assert!((index as usize) < self.books.len());
         // SAFETY: `index` is within the books, and `new` was promised as many marks.
@@ -161,6 +165,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Whether a block in use is so no more: dropped by its owner, or given back by the peer.
+    #[inline]
     fn finished(&self, index: u32) -> bool {
         let state = self.slot(index).state.load(Ordering::Acquire);
         match state & KIND {
@@ -171,6 +176,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Makes a block in use its owner's again, as the next loan.
+    #[inline]
     fn issue(&self, index: u32) -> Allocated {
         let slot = self.slot(index);
         let loan = match (get(&slot.state) & LOAN) as u8 {
@@ -197,12 +203,18 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
             }
             at = get(&self.slot(at).next);
         }
-        self.reap(&mut lists, 4);
-        let index = match self.take(&mut lists, len) {
+        self.alloc_new(&mut lists, len)
+    }
+
+    /// Takes a free block of `len` granules.
+    #[inline(never)]
+    fn alloc_new(&self, lists: &mut Lists, len: u32) -> Option<Allocated> {
+        self.reap(lists, 4);
+        let index = match self.take(lists, len) {
             Some(index) => index,
             None => {
-                self.reap(&mut lists, u32::MAX);
-                self.take(&mut lists, len)?
+                self.reap(lists, u32::MAX);
+                self.take(lists, len)?
             }
         };
         let head = lists.used;
@@ -352,6 +364,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Hands a block over to the peer, as the first of the list of loans that goes on at `link`.
+    #[inline]
     pub(crate) fn lend(&self, block: Allocated, link: u32) {
         let slot = self.slot(block.index);
         set(&slot.link, link);
@@ -359,6 +372,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// The owner is done with a block that it has not lent. It becomes free at a later allocation.
+    #[inline]
     pub(crate) fn drop_owned(&self, block: Allocated) {
         self.slot(block.index).state.store(DONE | u32::from(block.loan), Ordering::Release);
     }
@@ -424,6 +438,14 @@ impl<T> Lock<T> {
 
     #[inline]
     fn lock(&self) -> Guard<'_, T> {
+        if self.taken.swap(true, Ordering::Acquire) {
+            self.wait();
+        }
+        Guard(self)
+    }
+
+    #[cold]
+    fn wait(&self) {
         let mut spins = 0_u32;
         while self.taken.swap(true, Ordering::Acquire) {
             while self.taken.load(Ordering::Relaxed) {
@@ -436,7 +458,6 @@ impl<T> Lock<T> {
                 }
             }
         }
-        Guard(self)
     }
 }
 
@@ -444,6 +465,7 @@ struct Guard<'a, T>(&'a Lock<T>);
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: this guard holds the lock, so there is no other reference to the value.
         unsafe { &*self.0.value.get() }
@@ -451,6 +473,7 @@ impl<T> Deref for Guard<'_, T> {
 }
 
 impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above, and the guard itself is borrowed mutably.
         unsafe { &mut *self.0.value.get() }
@@ -458,6 +481,7 @@ impl<T> DerefMut for Guard<'_, T> {
 }
 
 impl<T> Drop for Guard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.0.taken.store(false, Ordering::Release);
     }

@@ -71,6 +71,7 @@ impl Held {
         CallError::new(Why::BadPointer).at(at, len as u64)
     }
 
+    #[inline]
     fn fresh(&self) -> Result<(), CallError> {
         if self.len == 0 || self.epoch == self.memory.epoch() {
             Ok(())

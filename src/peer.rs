@@ -365,8 +365,18 @@ impl<'p> Outgoing<'p> {
 /// A block of this side's arena.
 #[inline]
 pub(crate) fn alloc(peer: &Peer, len: usize) -> Result<Allocated, CallError> {
-    let arena = peer.memory().arena(peer.side())?;
-    arena.alloc(len).ok_or_else(|| out_of_memory(peer.side(), len))
+    match try_alloc(peer.core(), len) {
+        0 => Err(out_of_memory(peer.side(), len)),
+        packed => Ok(Allocated { index: packed as u32, loan: (packed >> 32) as u8 }),
+    }
+}
+
+/// An index and a loan that fit into one register, or 0: no block is number 0 of its loans. Compiled
+/// once, here, and not for each caller.
+#[inline(never)]
+fn try_alloc(core: &Core, len: usize) -> u64 {
+    let block = core.memory.arena(core.side).ok().and_then(|arena| arena.alloc(len));
+    block.map_or(0, |block| u64::from(block.index) | u64::from(block.loan) << 32)
 }
 
 #[cold]

@@ -24,6 +24,7 @@ struct Block {
 }
 
 impl Block {
+    #[inline]
     fn new(peer: &Peer, len: usize) -> Result<Self, CallError> {
         let block = alloc(peer, len)?;
         Ok(Self { memory: peer.memory().clone(), block, side: peer.side() })
@@ -76,6 +77,7 @@ impl SharedBuf {
     /// # Errors
     ///
     /// [`Why::OutOfMemory`].
+    #[inline]
     pub fn with_capacity(peer: &Peer, capacity: usize) -> Result<Self, CallError> {
         let block = if capacity == 0 { None } else { Some(Block::new(peer, capacity)?) };
         Ok(Self { block, len: 0, capacity })
