@@ -168,6 +168,11 @@ fn measure<R>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut call: im
     group.bench_function(name, |bencher| bencher.iter(&mut call));
 }
 
+/// A call's result, looked at as its user would.
+fn good<R>(result: Result<R, CallError>) -> R {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// One case after its floor.
 fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
     let pair = Loopback::new((), Host).expect("memory");
@@ -176,16 +181,18 @@ fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
     let mut group = c.benchmark_group("scalar");
     let function: fn(u64) -> u64 = floor::next;
     measure(&mut group, "indirect call", || floor::indirect(black_box(function), black_box(7)));
-    measure(&mut group, "(u64) -> u64", || call::scalar(peer(), black_box(7)));
+    measure(&mut group, "(u64) -> u64", || good(call::scalar(peer(), black_box(7))));
     rows.push(Row::new("scalar", "(u64) -> u64", "indirect call", Target::Times(3.0)));
     group.finish();
 
     let mut group = c.benchmark_group("parameters");
     let target = Target::TimesOr(2.0, 25.0);
     measure(&mut group, "malloc+free 64 B", || floor::allocate(black_box(64)));
-    measure(&mut group, "(u32, bool) -> u64", || call::two(peer(), black_box(7), black_box(true)));
+    measure(&mut group, "(u32, bool) -> u64", || {
+        good(call::two(peer(), black_box(7), black_box(true)))
+    });
     measure(&mut group, "(u64, u8, f64) -> u64", || {
-        call::three(peer(), black_box(7), black_box(8), black_box(9.5))
+        good(call::three(peer(), black_box(7), black_box(8), black_box(9.5)))
     });
     for case in ["(u32, bool) -> u64", "(u64, u8, f64) -> u64"] {
         rows.push(Row::new("parameters", case, "malloc+free 64 B", target));
@@ -204,7 +211,7 @@ fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
             floor::copy(black_box(here), black_box(there));
         }
     });
-    measure(&mut group, "(Block of 32 B) -> Block", || call::block(peer(), black_box(block)));
+    measure(&mut group, "(Block of 32 B) -> Block", || good(call::block(peer(), black_box(block))));
     rows.push(Row::new(
         "struct",
         "(Block of 32 B) -> Block",
@@ -226,12 +233,12 @@ fn buffers(c: &mut Criterion, rows: &mut Vec<Row>) {
         measure(&mut group, &memcpy, || floor::copy(black_box(to), black_box(from)));
         if len <= 4096 {
             let case = format!("borrowed {shown}, read");
-            measure(&mut group, &case, || call::borrowed(peer(), black_box(from)));
+            measure(&mut group, &case, || good(call::borrowed(peer(), black_box(from))));
             rows.push(Row::new("buffer", &case, &memcpy, Target::Copies(2)));
         }
         if len != 4096 {
             let case = format!("owned {shown}, dropped");
-            measure(&mut group, &case, || call::owned(peer(), black_box(from)));
+            measure(&mut group, &case, || good(call::owned(peer(), black_box(from))));
             rows.push(Row::new("buffer", &case, &memcpy, Target::Copies(1)));
         }
     }
@@ -241,7 +248,7 @@ fn buffers(c: &mut Criterion, rows: &mut Vec<Row>) {
     for (len, shown) in [(64, "64 B"), (4096, "4 KiB")] {
         let malloc = format!("malloc+free {shown}");
         measure(&mut group, &malloc, || floor::allocate(black_box(len)));
-        measure(&mut group, shown, || call::allocate(peer(), black_box(len)));
+        measure(&mut group, shown, || good(call::allocate(peer(), black_box(len))));
         rows.push(Row::new("allocate and release", shown, &malloc, Target::TimesOr(2.0, 25.0)));
     }
     group.finish();

@@ -520,12 +520,13 @@ macro_rules! __function {
 macro_rules! __entry {
     ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $S:ident $name:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
         $($cfg)* {
-            $all[$n] = __dispatch::Entry::new($params::FUNCTION, |server: &$S, peer, transport| {
+            $all[$n] = __dispatch::Entry::new($params::FUNCTION, |server: &$S, peer, transport, status| {
                 $crate::wire::handle::<$crate::__ret!($($r)?), _>(
                     peer,
                     $params::FUNCTION,
                     $params::receive(transport, peer.incoming()),
                     |($($a,)*)| <$S as $name>::$f(server, peer, $($a),*),
+                    status,
                 )
             });
             $n += 1;

@@ -100,8 +100,9 @@ impl Core {
         }
         let peer = Peer { core: NonNull::from(self), depth, lane };
         let server = &self.server;
-        match catch(|| server.table.call(server.get(), &peer, signature, transport)) {
-            Ok(Some(answer)) => answer,
+        let mut status = 0;
+        match catch(|| server.table.call(server.get(), &peer, signature, transport, &mut status)) {
+            Ok(Some(transport)) => Answer { status, transport },
             Ok(None) if signature == signature::HAS => Answer {
                 status: 0,
                 transport: Transport::word(u64::from(server.table.has(transport.primary))),
@@ -190,6 +191,7 @@ impl Peer {
         &self.core().memory
     }
 
+    #[inline]
     pub(crate) fn depth(&self) -> u32 {
         self.depth
     }
@@ -232,9 +234,10 @@ impl Peer {
     /// # Errors
     ///
     /// None of its own: what fails, fails with a status word (ABI, "Statuses").
+    #[inline]
     pub fn call(&self, signature: u64, transport: Transport) -> Answer {
         if self.depth >= MAX_DEPTH {
-            return Answer::status(CallError::new(Why::TooDeep).status());
+            return Answer::status(const { CallError::new(Why::TooDeep).status() });
         }
         self.core().link.call(self, signature, transport)
     }
@@ -326,27 +329,34 @@ impl<'p> Outgoing<'p> {
 
     /// Makes the call. Where the peer's function was not reached, everything lent comes back.
     #[doc(hidden)]
-    #[inline]
+    #[inline(always)]
     pub fn call(
         self,
         function: &'static Function,
         transport: Result<Transport, CallError>,
     ) -> Result<Answer, CallError> {
-        let transport = match transport {
-            Ok(transport) => transport,
-            Err(error) => return Err(self.fail(error.on(self.peer.side()), function)),
-        };
-        let answer = self.peer.call(function.signature, transport);
-        if answer.status <= 1 {
-            Ok(answer)
-        } else {
-            let error = CallError::from_status(answer.status).on(self.peer.side().other());
-            Err(self.fail(error, function))
+        match transport {
+            Ok(transport) => {
+                let answer = self.peer.call(function.signature, transport);
+                if answer.status <= 1 { Ok(answer) } else { Err(self.failed(answer, function)) }
+            }
+            Err(error) => Err(self.unsent(error, function)),
         }
     }
 
+    /// The call was never made.
     #[cold]
-    fn fail(&self, error: CallError, function: &'static Function) -> CallError {
+    #[inline(never)]
+    fn unsent(&self, error: CallError, function: &'static Function) -> CallError {
+        self.take_back();
+        error.on(self.peer.side()).in_function(function)
+    }
+
+    /// The peer, or the way to it, says that the call failed.
+    #[cold]
+    #[inline(never)]
+    fn failed(&self, answer: Answer, function: &'static Function) -> CallError {
+        let error = CallError::from_status(answer.status).on(self.peer.side().other());
         if !error.reached() {
             self.take_back();
         }

@@ -747,18 +747,29 @@ pub trait NoHandles {}
 
 impl NoHandles for Flag<'_, false> {}
 
-/// The client's half of a call.
+/// The client's half of a call. What is not for a call that succeeds is kept out of it, so that the
+/// rest is small enough for every caller: no result passes through memory.
 #[doc(hidden)]
-#[inline]
+#[inline(always)]
 pub fn finish<R: FfiReturn>(
     out: Outgoing<'_>,
     function: &'static Function,
     transport: Result<Transport, CallError>,
 ) -> R::Received {
     let peer = out.peer();
-    let bad = |error: CallError| error.reached_handler().on(peer.side()).in_function(function);
-    let answer = out.call(function, transport);
-    R::received(answer.and_then(|answer| R::receive(answer, peer.incoming()).map_err(bad)))
+    R::received(match out.call(function, transport) {
+        Ok(answer) => match R::receive(answer, peer.incoming()) {
+            Ok(received) => Ok(received),
+            Err(error) => Err(bad_answer(error, peer, function)),
+        },
+        Err(error) => Err(error),
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn bad_answer(error: CallError, peer: &Peer, function: &'static Function) -> CallError {
+    error.reached_handler().on(peer.side()).in_function(function)
 }
 
 /// The server's half of a call: `parameters` come from [`receive`], `handler` is the user's.
@@ -769,19 +780,37 @@ pub fn handle<R: FfiReturn, P>(
     function: &'static Function,
     parameters: Result<P, CallError>,
     handler: impl FnOnce(P) -> R::Handled,
-) -> Answer {
-    let fail = |error: CallError| peer.core().refuse(error.in_function(function));
+    status: &mut u64,
+) -> Transport {
     let parameters = match parameters {
         Ok(parameters) => parameters,
-        Err(error) => return fail(error),
+        Err(error) => return refuse(error, peer, function, status),
     };
     let handled = handler(parameters);
     let mut out = peer.outgoing();
     match R::answer(handled, &mut out) {
-        Ok(answer) => answer,
+        Ok(answer) => {
+            if answer.status != 0 {
+                *status = answer.status;
+            }
+            answer.transport
+        }
         Err(error) => {
             out.take_back();
-            fail(error.reached_handler())
+            refuse(error.reached_handler(), peer, function, status)
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse(
+    error: CallError,
+    peer: &Peer,
+    function: &'static Function,
+    status: &mut u64,
+) -> Transport {
+    let answer = peer.core().refuse(error.in_function(function));
+    *status = answer.status;
+    answer.transport
 }
