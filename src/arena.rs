@@ -63,10 +63,12 @@ impl Slot {
     }
 }
 
+#[inline]
 fn get(field: &AtomicU32) -> u32 {
     field.load(Ordering::Relaxed)
 }
 
+#[inline]
 fn set(field: &AtomicU32, value: u32) {
     field.store(value, Ordering::Relaxed);
 }
@@ -174,10 +176,12 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         arena
     }
 
+    #[inline]
     fn slot(&self, index: u32) -> &Slot {
         &self.books[index as usize]
     }
 
+    #[inline]
     fn mark(&self, index: u32) -> &AtomicU8 {
         assert!((index as usize) < self.books.len());
         // SAFETY: `index` is within the books, and `new` was promised as many marks.
@@ -185,6 +189,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Whether a block in use is so no more: dropped by its owner, or given back by the peer.
+    #[inline]
     fn finished(&self, index: u32) -> bool {
         let state = self.slot(index).state.load(Ordering::Acquire);
         match state & KIND {
@@ -195,6 +200,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Makes a block in use its owner's again, as the next loan.
+    #[inline]
     fn issue(&self, index: u32) -> Allocated {
         let slot = self.slot(index);
         let loan = match (get(&slot.state) & LOAN) as u8 {
@@ -207,6 +213,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Takes a block of at least `len` bytes (at least one granule), or leaves all as it was.
+    #[inline]
     pub(crate) fn alloc(&self, len: usize) -> Option<Allocated> {
         let len = u32::try_from(len.div_ceil(GRANULE).max(1)).ok()?;
         let mut lists = self.lists.lock();
@@ -221,12 +228,18 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
             }
             at = get(&self.slot(at).next);
         }
-        self.reap(&mut lists, 4);
-        let index = match self.take(&mut lists, len) {
+        self.alloc_new(&mut lists, len)
+    }
+
+    /// Takes a free block of `len` granules.
+    #[inline(never)]
+    fn alloc_new(&self, lists: &mut Lists, len: u32) -> Option<Allocated> {
+        self.reap(lists, 4);
+        let index = match self.take(lists, len) {
             Some(index) => index,
             None => {
-                self.reap(&mut lists, u32::MAX);
-                self.take(&mut lists, len)?
+                self.reap(lists, u32::MAX);
+                self.take(lists, len)?
             }
         };
         let head = lists.used;
@@ -376,6 +389,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Hands a block over to the peer, as the first of the list of loans that goes on at `link`.
+    #[inline]
     pub(crate) fn lend(&self, block: Allocated, link: Allocated) {
         let slot = self.slot(block.index);
         set(&slot.link, link.index);
@@ -384,6 +398,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// The owner is done with a block that it has not lent. It becomes free at a later allocation.
+    #[inline]
     pub(crate) fn drop_owned(&self, block: Allocated) {
         self.slot(block.index).state.store(DONE | u32::from(block.loan), Ordering::Release);
     }
@@ -455,6 +470,14 @@ impl<T> Lock<T> {
 
     #[inline]
     fn lock(&self) -> Guard<'_, T> {
+        if self.taken.swap(true, Ordering::Acquire) {
+            self.wait();
+        }
+        Guard(self)
+    }
+
+    #[cold]
+    fn wait(&self) {
         while self.taken.swap(true, Ordering::Acquire) {
             for _ in 0..128 {
                 if !self.taken.load(Ordering::Relaxed) {
@@ -468,7 +491,6 @@ impl<T> Lock<T> {
                 std::thread::yield_now();
             }
         }
-        Guard(self)
     }
 }
 
@@ -476,6 +498,7 @@ struct Guard<'a, T>(&'a Lock<T>);
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: this guard holds the lock, so there is no other reference to the value.
         unsafe { &*self.0.value.get() }
@@ -483,6 +506,7 @@ impl<T> Deref for Guard<'_, T> {
 }
 
 impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above, and the guard itself is borrowed mutably.
         unsafe { &mut *self.0.value.get() }
@@ -490,6 +514,7 @@ impl<T> DerefMut for Guard<'_, T> {
 }
 
 impl<T> Drop for Guard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.0.taken.store(false, Ordering::Release);
     }

@@ -4,7 +4,7 @@
 //! interfaces that one type serves. Looking one up is a load from each of three arrays.
 
 use crate::{
-    abi::{Answer, Function, Transport, signature},
+    abi::{Function, Transport, signature},
     peer::Peer,
 };
 
@@ -37,8 +37,12 @@ pub trait Implements<S: 'static>: Interface {
 #[repr(C)]
 pub struct Entry<S> {
     signature: u64,
-    call: fn(&S, &Peer, Transport) -> Answer,
+    call: Call<S>,
 }
+
+/// What to do when a function is called: returns what the answer carries, in registers, and writes
+/// its status where that is not 0.
+pub type Call<S> = fn(&S, &Peer, Transport, &mut u64) -> Transport;
 
 impl<S> Clone for Entry<S> {
     fn clone(&self) -> Self {
@@ -50,14 +54,11 @@ impl<S> Copy for Entry<S> {}
 
 impl<S> Entry<S> {
     #[doc(hidden)]
-    pub const EMPTY: Self = Self { signature: 0, call: |_, _, _| Answer::status(0) };
+    pub const EMPTY: Self = Self { signature: 0, call: |_, _, transport, _| transport };
 
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(
-        function: &'static Function,
-        call: fn(&S, &Peer, Transport) -> Answer,
-    ) -> Self {
+    pub const fn new(function: &'static Function, call: Call<S>) -> Self {
         Self { signature: function.signature, call }
     }
 }
@@ -109,8 +110,9 @@ impl<S> Table<S> {
         peer: &Peer,
         signature: u64,
         transport: Transport,
-    ) -> Option<Answer> {
-        self.find(signature).map(|entry| (entry.call)(server, peer, transport))
+        status: &mut u64,
+    ) -> Option<Transport> {
+        self.find(signature).map(|entry| (entry.call)(server, peer, transport, status))
     }
 }
 

@@ -157,8 +157,10 @@ impl CallError {
         self
     }
 
-    /// The error that a status word stands for, found by `side`'s peer.
-    pub(crate) fn from_status(status: u64) -> Self {
+    /// The error that a status word from 2 on stands for (ABI, "Statuses"); one that stands for none
+    /// is [`Why::Protocol`].
+    #[must_use]
+    pub fn from_status(status: u64) -> Self {
         let why = Why::ALL.into_iter().find(|why| *why as u64 == status & !REACHED);
         let mut error = Self::new(why.unwrap_or(Why::Protocol));
         error.reached = status & REACHED != 0 || why.is_none();

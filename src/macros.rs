@@ -223,6 +223,7 @@ macro_rules! __struct {
                 // SAFETY: `repr(C)`, and `FromBytes` says that any bytes are a value.
                 unsafe impl $crate::Unpackable for __Wire {
                     type Output = $name;
+                    #[inline]
                     fn unpack(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<$name, $crate::CallError> {
                         // All fields first: what is owned is given back if another one is bad.
                         $( $($fm)* let $f = $crate::wire::field::<$ft>(wire, $crate::__offset!(__Wire, $f), __core::stringify!($f), from); )*
@@ -239,14 +240,17 @@ macro_rules! __struct {
                         $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!(__Wire, $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )*
                         hash.finish()
                     };
+                    #[inline]
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
                         <__Wire as $crate::Unpackable>::unpack(wire, from)
                     }
+                    #[inline]
                     fn write(&self, wire: &mut [u8]) {
                         $( $($fm)* { $crate::wire::write::<$ft>(&self.$f, wire, $crate::__offset!(__Wire, $f)); } )*
                     }
                 }
                 impl $crate::SendAs<$name> for [<Shared $name>] {
+                    #[inline]
                     fn encode(self, wire: &mut [u8], out: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                         $( $($fm)* { $crate::wire::put::<$ft, _>(self.$f, wire, $crate::__offset!(__Wire, $f), out)?; } )*
                         __core::result::Result::Ok(())
@@ -268,12 +272,14 @@ macro_rules! __plain {
     ([$($when:tt)*] $name:ident) => {
         impl $crate::Plain for $name where $($when)* {}
         impl $crate::SendAs<$name> for $name where $($when)* {
+            #[inline]
             fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                 <Self as $crate::FfiType>::write(&self, wire);
                 __core::result::Result::Ok(())
             }
         }
         impl $crate::SendAs<$name> for &$name where $($when)* {
+            #[inline]
             fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                 <$name as $crate::FfiType>::write(self, wire);
                 __core::result::Result::Ok(())
@@ -323,7 +329,8 @@ macro_rules! __enum {
             }
             impl $crate::Plain for $name {}
             impl $crate::SendAs<$name> for $name {
-                fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
+                #[inline]
+            fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                     <Self as $crate::FfiType>::write(&self, wire);
                     __core::result::Result::Ok(())
                 }
@@ -398,6 +405,7 @@ macro_rules! __data_enum {
                         } )*
                         hash.finish()
                     };
+                    #[inline]
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
                         let tag = $crate::wire::field::<$repr>(wire, 0, "", from)?;
                         $( $($vm)* if tag == __Tag::$v as $repr {
@@ -453,7 +461,7 @@ macro_rules! __ret {
 #[macro_export]
 macro_rules! __interface {
     ($icfg:tt [$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident { $( [$($m:tt)*] $f:ident $args:tt $r:tt )* }) => {
-        $($cfg)* $($kept)* #[allow(dead_code)]
+        $($cfg)* $($kept)* #[allow(dead_code, clippy::too_many_arguments)]
         $vis trait $name { $( $crate::__split! { [$($m)*] [] [] [] [] __trait_fn $f $args $r } )* }
         $crate::__private::paste::paste! {
             $($cfg)* #[allow(dead_code)]
@@ -523,12 +531,13 @@ macro_rules! __function {
 macro_rules! __entry {
     ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $S:ident $name:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
         $($cfg)* {
-            $all[$n] = __dispatch::Entry::new($params::FUNCTION, |server: &$S, peer, transport| {
+            $all[$n] = __dispatch::Entry::new($params::FUNCTION, |server: &$S, peer, transport, status| {
                 $crate::wire::handle::<$crate::__ret!($($r)?), _>(
                     peer,
                     $params::FUNCTION,
                     $params::receive(transport, peer.incoming()),
                     |($($a,)*)| <$S as $name>::$f(server, peer, $($a),*),
+                    status,
                 )
             });
             $n += 1;
@@ -540,7 +549,7 @@ macro_rules! __entry {
 #[macro_export]
 macro_rules! __client_fn {
     ([$($cfg:tt)*] [$($kept:tt)*] $size:tt $optional:tt $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
-        $($cfg)* $($kept)*
+        $($cfg)* $($kept)* #[inline]
         pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
             let mut out = self.peer.outgoing();
             let transport = $params::send(&mut out, $($a),*);
@@ -644,9 +653,10 @@ macro_rules! __params_body {
         impl $params {
             #[inline]
             fn send(out: &mut $crate::peer::Outgoing<'_>, $($a: impl $crate::SendAs<$t>),+) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
-                let mut wire = [0_u8; __core::mem::size_of::<$params>()];
-                $( $crate::wire::put::<$t, _>($a, &mut wire, $crate::__offset!($params, $a), out)?; )+
-                out.lend_copy(&wire)
+                out.lend_wire::<Self>(|wire, out| {
+                    $( $crate::wire::put::<$t, _>($a, wire, $crate::__offset!($params, $a), out)?; )+
+                    __core::result::Result::Ok(())
+                })
             }
             #[inline]
             fn receive(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<($($t,)+), $crate::CallError> {

@@ -238,6 +238,7 @@ impl Memory {
         &self.layout
     }
 
+    #[inline]
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -245,7 +246,7 @@ impl Memory {
     /// The arena of a side that lives here.
     #[inline]
     pub(crate) fn arena(&self, side: Side) -> Result<&Arena<Owned<[Slot]>>, CallError> {
-        self.arenas[side as usize].as_ref().ok_or(CallError::new(Why::Protocol))
+        self.arenas[side as usize].as_ref().ok_or_else(|| CallError::new(Why::Protocol))
     }
 
     /// The offset in the region of a block in a side's own arena.

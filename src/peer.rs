@@ -99,19 +99,39 @@ impl Core {
         lane: Lane,
     ) -> Answer {
         if depth > MAX_DEPTH {
-            return self.refuse(CallError::new(Why::TooDeep));
+            return self.too_deep();
         }
         let peer = Peer { core: NonNull::from(self), depth, lane };
         let server = &self.server;
-        match catch(|| server.table.call(server.get(), &peer, signature, transport)) {
-            Ok(Some(answer)) => answer,
-            Ok(None) if signature == signature::HAS => Answer {
-                status: 0,
-                transport: Transport::word(u64::from(server.table.has(transport.primary))),
-            },
-            Ok(None) => self.refuse(CallError::new(Why::UnknownFunction)),
-            Err(Panicked) => self.refuse(CallError::new(Why::PeerPanicked).reached_handler()),
+        let mut status = 0;
+        match catch(|| server.table.call(server.get(), &peer, signature, transport, &mut status)) {
+            Ok(Some(transport)) => Answer { status, transport },
+            Ok(None) => self.unserved(signature, transport),
+            Err(Panicked) => self.panicked(),
         }
+    }
+
+    /// A signature that is not in the table: one of the ABI's own, or nobody's.
+    #[cold]
+    #[inline(never)]
+    fn unserved(&self, signature: u64, transport: Transport) -> Answer {
+        if signature == signature::HAS {
+            let has = self.server.table.has(transport.primary);
+            return Answer { status: 0, transport: Transport::word(u64::from(has)) };
+        }
+        self.refuse(CallError::new(Why::UnknownFunction))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_deep(&self) -> Answer {
+        self.refuse(CallError::new(Why::TooDeep))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn panicked(&self) -> Answer {
+        self.refuse(CallError::new(Why::PeerPanicked).reached_handler())
     }
 
     /// Turns an error into an answer, and lets the observer know.
@@ -132,12 +152,17 @@ struct Panicked;
 fn catch<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
     // A server is shared by all calls anyway, so whatever a panic leaves half done, the type itself
     // must stand (a poisoned mutex, say); nothing of ours is left half done.
-    std::panic::catch_unwind(core::panic::AssertUnwindSafe(call)).map_err(|panic| {
-        // What a panic carries may panic again when it is dropped.
-        let dropped = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(panic)));
-        core::mem::forget(dropped);
-        Panicked
-    })
+    std::panic::catch_unwind(core::panic::AssertUnwindSafe(call)).map_err(forget)
+}
+
+#[cfg(feature = "std")]
+#[cold]
+#[inline(never)]
+fn forget(panic: alloc::boxed::Box<dyn core::any::Any + Send>) -> Panicked {
+    // What a panic carries may panic again when it is dropped.
+    let dropped = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(panic)));
+    core::mem::forget(dropped);
+    Panicked
 }
 
 #[cfg(not(feature = "std"))]
@@ -197,6 +222,7 @@ impl Peer {
         &self.core().memory
     }
 
+    #[inline]
     pub(crate) fn depth(&self) -> u32 {
         self.depth
     }
@@ -225,7 +251,8 @@ impl Peer {
         Incoming { memory: self.memory(), side: self.side() }
     }
 
-    /// For [`SendAs::into_transport`](crate::SendAs::into_transport), before a raw call.
+    /// For [`SendAs::into_transport`](crate::SendAs::into_transport), before a raw call with
+    /// [`Outgoing::call`].
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> Outgoing<'_> {
@@ -233,15 +260,17 @@ impl Peer {
     }
 
     /// The raw call, by signature and transport: for proxies, fuzzers and peers whose declaration is
-    /// not at hand. What the transport points to must have been made with [`SendAs::into_transport`](crate::SendAs::into_transport);
-    /// [`FfiType::from_transport`](crate::FfiType::from_transport) judges the answer's. The answer's status is not judged.
+    /// not at hand. Memory goes along through [`outgoing`](Self::outgoing) and [`Outgoing::call`].
+    /// [`CallError::from_status`] judges the answer's status, and
+    /// [`FfiType::from_transport`](crate::FfiType::from_transport) its transport.
     ///
     /// # Errors
     ///
     /// None of its own: what fails, fails with a status word (ABI, "Statuses").
+    #[inline]
     pub fn call(&self, signature: u64, transport: Transport) -> Answer {
         if self.depth >= MAX_DEPTH {
-            return Answer::status(CallError::new(Why::TooDeep).status());
+            return Answer::status(const { CallError::new(Why::TooDeep).status() });
         }
         self.core().link.call(self, signature, transport)
     }
@@ -317,52 +346,97 @@ impl<'p> Outgoing<'p> {
         Ok(pointer::join(memory.offset(side, block), block.loan))
     }
 
-    /// Copies a wire form into a new block and lends it.
-    #[doc(hidden)]
+    /// A new block of `len` bytes, filled by `fill` and lent; returns its pointer word.
     #[inline]
-    pub fn lend_copy(&mut self, wire: &[u8]) -> Result<Transport, CallError> {
-        if wire.is_empty() {
+    fn lend_filled(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(*mut u8, &mut Self) -> Result<(), CallError>,
+    ) -> Result<u64, CallError> {
+        let core = self.peer.core();
+        let memory: &Memory = &core.memory;
+        let arena = memory.arena(core.side)?;
+        let block = alloc(self.peer, len)?;
+        match fill(memory.address(core.side, block), self) {
+            Ok(()) => {
+                arena.lend(block, self.latest);
+                self.latest = block;
+                self.count += 1;
+                Ok(pointer::join(memory.offset(core.side, block), block.loan))
+            }
+            Err(error) => {
+                arena.drop_owned(block);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lends a new block with a wire form, which `fill` writes over zeros where it lies.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn lend_wire<W>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<Transport, CallError> {
+        let len = const { size_of::<W>() };
+        if len == 0 {
+            return fill(&mut [], self).map(|()| Transport::EMPTY);
+        }
+        let filled = self.lend_filled(len, |block, out| {
+            // SAFETY: the block has room for as many bytes, and nobody else has it.
+            unsafe { block.write_bytes(0, len) };
+            // SAFETY: as above, and they are initialised. The peer cannot write to this side's arena,
+            // or else this side trusts it.
+            fill(unsafe { core::slice::from_raw_parts_mut(block, len) }, out)
+        });
+        filled.map(Transport::word)
+    }
+
+    /// Lends a new block with a copy of some bytes.
+    #[inline]
+    pub(crate) fn lend_bytes(&mut self, bytes: &[u8]) -> Result<Transport, CallError> {
+        if bytes.is_empty() {
             return Ok(Transport::EMPTY);
         }
-        let block = alloc(self.peer, wire.len())?;
-        let to = self.peer.memory().address(self.peer.side(), block);
-        // SAFETY: `to` is a block of at least `wire.len()` bytes that nobody else has.
-        unsafe { core::ptr::copy_nonoverlapping(wire.as_ptr(), to, wire.len()) };
-        Ok(Transport::word(self.lend(block)?))
+        let filled = self.lend_filled(bytes.len(), |block, _| {
+            // SAFETY: the block has room for as many bytes, and nobody else has it.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), block, bytes.len()) };
+            Ok(())
+        });
+        filled.map(|primary| Transport { primary, secondary: bytes.len() as u64 })
     }
 
-    /// Makes the call. Where the peer's function was not reached, everything lent comes back.
-    #[doc(hidden)]
-    #[inline]
-    pub fn call(
-        self,
-        function: &'static Function,
-        transport: Result<Transport, CallError>,
-    ) -> Result<Answer, CallError> {
-        let transport = match transport {
-            Ok(transport) => transport,
-            Err(error) => return Err(self.fail(error.on(self.peer.side()), function)),
-        };
-        let answer = self.peer.call(function.signature, transport);
-        if answer.status <= 1 {
-            Ok(answer)
-        } else {
-            let error = CallError::from_status(answer.status).on(self.peer.side().other());
-            Err(self.fail(error, function))
+    /// The raw call ([`Peer::call`]) for a transport that was made through this: where the peer's
+    /// function was not reached, everything lent comes back.
+    #[must_use]
+    pub fn call(self, signature: u64, transport: Transport) -> Answer {
+        let answer = self.peer.call(signature, transport);
+        if answer.status <= 1 || CallError::from_status(answer.status).reached() {
+            self.arrived();
         }
+        answer
     }
 
-    #[cold]
-    fn fail(&self, error: CallError, function: &'static Function) -> CallError {
-        if !error.reached() {
+    /// The peer has what was lent.
+    #[inline]
+    pub(crate) fn arrived(self) {
+        core::mem::forget(self);
+    }
+}
+
+/// What was lent and did not arrive is this side's again.
+impl Drop for Outgoing<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.count != 0 {
             self.take_back();
         }
-        error.in_function(function)
     }
+}
 
-    /// Everything lent is this side's again.
+impl Outgoing<'_> {
     #[cold]
-    pub(crate) fn take_back(&self) {
+    fn take_back(&self) {
         if let Ok(arena) = self.peer.memory().arena(self.peer.side()) {
             arena.take_back(self.latest, self.count);
         }
@@ -372,8 +446,18 @@ impl<'p> Outgoing<'p> {
 /// A block of this side's arena.
 #[inline]
 pub(crate) fn alloc(peer: &Peer, len: usize) -> Result<Allocated, CallError> {
-    let arena = peer.memory().arena(peer.side())?;
-    arena.alloc(len).ok_or_else(|| out_of_memory(peer.side(), len))
+    match try_alloc(peer.core(), len) {
+        0 => Err(out_of_memory(peer.side(), len)),
+        packed => Ok(Allocated { index: packed as u32, loan: (packed >> 32) as u8 }),
+    }
+}
+
+/// An index and a loan that fit into one register, or 0: no block is number 0 of its loans. Compiled
+/// once, here, and not for each caller.
+#[inline(never)]
+fn try_alloc(core: &Core, len: usize) -> u64 {
+    let block = core.memory.arena(core.side).ok().and_then(|arena| arena.alloc(len));
+    block.map_or(0, |block| u64::from(block.index) | u64::from(block.loan) << 32)
 }
 
 #[cold]

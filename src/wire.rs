@@ -147,9 +147,7 @@ pub trait SendAs<T: FfiType>: Sized {
     ///
     /// As [`encode`](Self::encode).
     fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-        let mut wire = Local::<T::Wire>::zeroed();
-        self.encode(wire.bytes_mut(), out)?;
-        out.lend_copy(wire.bytes())
+        out.lend_wire::<T::Wire>(|wire, out| self.encode(wire, out))
     }
 }
 
@@ -390,7 +388,10 @@ macro_rules! wide {
         impl Plain for $t {}
         impl InTransport for $t {
             fn put(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-                out.lend_copy(bytemuck::bytes_of(&self))
+                out.lend_wire::<Self>(|wire, _| {
+                    self.write(wire);
+                    Ok(())
+                })
             }
         }
         plain!($t);
@@ -506,9 +507,7 @@ impl<T: FfiType, S: SendAs<T>> SendAs<Option<T>> for Option<S> {
 
     fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
         if !T::NULLABLE {
-            let mut wire = Local::<T::OptionWire>::zeroed();
-            self.encode(wire.bytes_mut(), out)?;
-            return out.lend_copy(wire.bytes());
+            return out.lend_wire::<T::OptionWire>(|wire, out| self.encode(wire, out));
         }
         let Some(value) = self else { return Ok(Transport::EMPTY) };
         let mut transport = value.into_transport(out)?;
@@ -747,18 +746,67 @@ pub trait NoHandles {}
 
 impl NoHandles for Flag<'_, false> {}
 
-/// The client's half of a call.
+/// The client's half of a call. What is not for a call that succeeds is kept out of it, so that the
+/// rest is small enough for every caller: no result passes through memory.
 #[doc(hidden)]
-#[inline]
+#[inline(always)]
 pub fn finish<R: FfiReturn>(
     out: Outgoing<'_>,
     function: &'static Function,
     transport: Result<Transport, CallError>,
 ) -> R::Received {
+    let transport = match transport {
+        Ok(transport) => transport,
+        Err(error) => return unsent::<R>(out, function, error),
+    };
     let peer = out.peer();
-    let bad = |error: CallError| error.reached_handler().on(peer.side()).in_function(function);
-    let answer = out.call(function, transport);
-    R::received(answer.and_then(|answer| R::receive(answer, peer.incoming()).map_err(bad)))
+    let answer = peer.call(function.signature, transport);
+    if answer.status > 1 {
+        return failed::<R>(out, function, answer.status);
+    }
+    out.arrived();
+    match R::receive(answer, peer.incoming()) {
+        Ok(received) => R::received(Ok(received)),
+        Err(error) => bad_answer::<R>(peer, function, error),
+    }
+}
+
+/// The call was never made: everything lent comes back.
+#[cold]
+#[inline(never)]
+fn unsent<R: FfiReturn>(
+    out: Outgoing<'_>,
+    function: &'static Function,
+    error: CallError,
+) -> R::Received {
+    R::received(Err(error.on(out.peer().side()).in_function(function)))
+}
+
+/// The peer, or the way to it, says that the call failed. Where its function was not reached,
+/// everything lent comes back.
+#[cold]
+#[inline(never)]
+fn failed<R: FfiReturn>(
+    out: Outgoing<'_>,
+    function: &'static Function,
+    status: u64,
+) -> R::Received {
+    let error = CallError::from_status(status).on(out.peer().side().other());
+    if error.reached() {
+        out.arrived();
+    }
+    R::received(Err(error.in_function(function)))
+}
+
+/// The answer is none of this function's.
+#[cold]
+#[inline(never)]
+fn bad_answer<R: FfiReturn>(
+    peer: &Peer,
+    function: &'static Function,
+    error: CallError,
+) -> R::Received {
+    R::received(Err(error.reached_handler().on(peer.side()).in_function(function)))
 }
 
 /// The server's half of a call: `parameters` come from [`receive`], `handler` is the user's.
@@ -769,19 +817,35 @@ pub fn handle<R: FfiReturn, P>(
     function: &'static Function,
     parameters: Result<P, CallError>,
     handler: impl FnOnce(P) -> R::Handled,
-) -> Answer {
-    let fail = |error: CallError| peer.core().refuse(error.in_function(function));
+    status: &mut u64,
+) -> Transport {
     let parameters = match parameters {
         Ok(parameters) => parameters,
-        Err(error) => return fail(error),
+        Err(error) => return refuse(error, peer, function, status),
     };
     let handled = handler(parameters);
     let mut out = peer.outgoing();
     match R::answer(handled, &mut out) {
-        Ok(answer) => answer,
-        Err(error) => {
-            out.take_back();
-            fail(error.reached_handler())
+        Ok(answer) => {
+            if answer.status != 0 {
+                *status = answer.status;
+            }
+            out.arrived();
+            answer.transport
         }
+        Err(error) => refuse(error.reached_handler(), peer, function, status),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse(
+    error: CallError,
+    peer: &Peer,
+    function: &'static Function,
+    status: &mut u64,
+) -> Transport {
+    let answer = peer.core().refuse(error.in_function(function));
+    *status = answer.status;
+    answer.transport
 }

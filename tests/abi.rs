@@ -304,7 +304,11 @@ impl Region {
 
     /// What the guest sends for a value that is alone in a transport.
     fn sent<T: FfiType>(&self, value: impl SendAs<T>) -> Transport {
-        value.into_transport(&mut self.pair.to_host().outgoing()).unwrap()
+        let mut out = self.pair.to_host().outgoing();
+        let transport = value.into_transport(&mut out).unwrap();
+        // As if a call had taken it along.
+        std::mem::forget(out);
+        transport
     }
 
     /// The wire form that the guest sends for a value.

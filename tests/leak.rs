@@ -197,7 +197,8 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
         5 => {
             let mut out = peer.outgoing();
             let t = SendAs::<ForeignBuf>::into_transport(b"caf\xe9 ", &mut out);
-            expect(out.call(ParamsDepotText::FUNCTION, t), Why::BadValue);
+            let answer = out.call(ParamsDepotText::FUNCTION.signature, t.expect("room"));
+            assert_eq!(CallError::from_status(answer.status).why(), Why::BadValue);
         }
         6 => {
             // Taken and given back by the callee, and taken back by the caller: once in all.
@@ -208,7 +209,8 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
                 flag: 2 + (nr % 200) as u8,
             };
             let t = odd.into_transport(&mut out);
-            expect(out.call(ParamsDepotOdd::FUNCTION, t), Why::BadValue);
+            let answer = out.call(ParamsDepotOdd::FUNCTION.signature, t.expect("room"));
+            assert_eq!(CallError::from_status(answer.status).why(), Why::BadValue);
         }
         7 => expect(depot.refuse(bytes, "text"), Why::Refused),
         8 => expect(depot.panic(bytes, "text"), Why::PeerPanicked),
