@@ -176,7 +176,10 @@ impl Hasher {
     /// Adds the length of a text (as [`u64`](Self::u64)) and its bytes.
     #[must_use]
     pub const fn str(self, text: &str) -> Self {
-        let bytes = text.as_bytes();
+        self.bytes(text.as_bytes())
+    }
+
+    const fn bytes(self, bytes: &[u8]) -> Self {
         let mut hash = self.u64(bytes.len() as u64);
         let mut i = 0;
         while i < bytes.len() {
@@ -184,6 +187,15 @@ impl Hasher {
             i += 1;
         }
         hash
+    }
+
+    /// Adds an identifier as a text, without the `r#` of a raw one.
+    #[must_use]
+    pub const fn name(self, name: &str) -> Self {
+        match name.as_bytes() {
+            [b'r', b'#', plain @ ..] => self.bytes(plain),
+            plain => self.bytes(plain),
+        }
     }
 
     /// Adds a number as eight bytes, the lowest first.

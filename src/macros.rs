@@ -237,7 +237,7 @@ macro_rules! __struct {
                     const HANDLES: bool = __HANDLES;
                     const HASH: u64 = {
                         let mut hash = $crate::wire::hash_of::<__Wire>("struct", __core::stringify!($name));
-                        $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!(__Wire, $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )*
+                        $( $($fm)* { hash = hash.name(__core::stringify!($f)).u64($crate::__offset!(__Wire, $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )*
                         hash.finish()
                     };
                     #[inline]
@@ -309,7 +309,7 @@ macro_rules! __enum {
                 const HANDLES: bool = false;
                 const HASH: u64 = {
                     let mut hash = $crate::wire::hash_of::<Self::Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
-                    $( $($vm)* { hash = hash.str(__core::stringify!($v)).u64(__Tag::$v as $repr as u64); } )*
+                    $( $($vm)* { hash = hash.name(__core::stringify!($v)).u64(__Tag::$v as $repr as u64); } )*
                     hash.finish()
                 };
                 fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
@@ -390,7 +390,12 @@ macro_rules! __data_enum {
                         __core::panic!(__core::concat!("enum `", __core::stringify!($name), "` holds a handle: put it into a struct"));
                     }
                 };
-                const __TAG: usize = __core::mem::size_of::<<$repr as $crate::FfiType>::Wire>();
+                $( $($vm)* const _: () = {
+                    let mut layout = $crate::wire::Rule::new().field::<$repr>($crate::__offset!([<__ $v>], __tag));
+                    $( $( $($fm)* { layout = layout.field::<$ft>($crate::__offset!([<__ $v>], $f)); } )* )?
+                    $( layout = layout.field::<$t>($crate::__offset!([<__ $v>], __value)); )?
+                    layout.check::<[<__ $v>]>();
+                }; )*
                 impl $crate::FfiType for $name {
                     type Wire = __Wire;
                     type OptionWire = $crate::wire::Tagged<__Wire>;
@@ -399,8 +404,8 @@ macro_rules! __data_enum {
                     const HASH: u64 = {
                         let mut hash = $crate::wire::hash_of::<__Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
                         $( $($vm)* {
-                            hash = hash.str(__core::stringify!($v)).u64(__Tag::$v as $repr as u64);
-                            $( $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!([<__ $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
+                            hash = hash.name(__core::stringify!($v)).u64(__Tag::$v as $repr as u64);
+                            $( $( $($fm)* { hash = hash.name(__core::stringify!($f)).u64($crate::__offset!([<__ $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
                             $( hash = hash.u64($crate::__offset!([<__ $v>], __value) as u64).u64(<$t as $crate::FfiType>::HASH); )?
                         } )*
                         hash.finish()
@@ -598,11 +603,27 @@ macro_rules! __params {
                     ),
                     __core::stringify!($interface),
                     __core::stringify!($f),
-                    __core::stringify!(fn $f($($a: $t),*) $(-> $r)?),
+                    $crate::__declaration! { $f ($($a : $t),*) [$($r)?] },
                 );
             }
             $crate::__params_body! { $size $params $f ($($a : $t),*) }
         };
+    };
+}
+
+/// A function's declaration as a text.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __declaration {
+    ($f:ident () [$($r:ty)?]) => {
+        __core::concat!("fn ", __core::stringify!($f), "()" $(, " -> ", __core::stringify!($r))?)
+    };
+    ($f:ident ($a:ident : $t:ty $(, $b:ident : $u:ty)*) [$($r:ty)?]) => {
+        __core::concat!(
+            "fn ", __core::stringify!($f), "(", __core::stringify!($a), ": ", __core::stringify!($t),
+            $( ", ", __core::stringify!($b), ": ", __core::stringify!($u), )*
+            ")" $(, " -> ", __core::stringify!($r))?
+        )
     };
 }
 

@@ -192,7 +192,9 @@ fn copied<W: Copy, R>(
     no_secondary(transport)?;
     let mut local = Local::<W>::zeroed();
     let size = size_of::<W>();
-    if size != 0 {
+    if size == 0 {
+        <()>::from_transport(transport, from)?;
+    } else {
         let memory: &Memory = from.memory;
         let word = transport.primary;
         let offset = memory.check(from.side, word, size as u64, align_of::<W>() as u64)?;
@@ -648,14 +650,14 @@ impl Rule {
 #[doc(hidden)]
 #[must_use]
 pub const fn hash_of<W>(kind: &str, name: &str) -> Hasher {
-    Hasher::new(kind).str(name).u64(size_of::<W>() as u64).u64(align_of::<W>() as u64)
+    Hasher::new(kind).name(name).u64(size_of::<W>() as u64).u64(align_of::<W>() as u64)
 }
 
 /// The signature of a function (ABI, "Signatures").
 #[doc(hidden)]
 #[must_use]
 pub const fn signature(interface: &str, name: &str, parameters: &[u64], returned: u64) -> u64 {
-    let mut hash = Hasher::new("fn").str(interface).str(name).u64(parameters.len() as u64);
+    let mut hash = Hasher::new("fn").name(interface).name(name).u64(parameters.len() as u64);
     let mut i = 0;
     while i < parameters.len() {
         hash = hash.u64(parameters[i]);
