@@ -536,21 +536,25 @@ macro_rules! __entry {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __client_fn {
-    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt [$($optional:ident)?] $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+    // The attributes of an optional function stand on two methods.
+    ($cfg:tt $kept:tt $size:tt [optional] $params:ident $f:ident $has:ident $args:tt $r:tt) => {
+        $crate::__client_fn! { $cfg $kept $size [] $params $f $has $args $r }
+        $crate::__has! { $cfg $params $f $has }
+    };
+    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt [] $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
         $($cfg)* $($kept)*
         pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
             let mut out = self.peer.outgoing();
             let transport = $params::send(&mut out, $($a),*);
             $crate::wire::finish::<$crate::__ret!($($r)?)>(out, $params::FUNCTION, transport)
         }
-        $( $crate::__has! { $optional [$($cfg)*] $params $f $has } )?
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __has {
-    (optional [$($cfg:tt)*] $params:ident $f:ident $has:ident) => {
+    ([$($cfg:tt)*] $params:ident $f:ident $has:ident) => {
         $($cfg)*
         #[doc = $crate::__private::core::concat!("Whether the peer serves `", $crate::__private::core::stringify!($f), "`.")]
         pub fn $has(&self) -> $crate::__private::core::result::Result<bool, $crate::CallError> {
