@@ -589,11 +589,24 @@ macro_rules! __params {
                     ),
                     __core::stringify!($interface),
                     __core::stringify!($f),
-                    __core::stringify!(fn $f($($a: $t),*) $(-> $r)?),
+                    __core::concat!("fn ", __core::stringify!($f), "(", $crate::__list!($($a: $t),*), ")" $(, " -> ", __core::stringify!($r))?),
                 );
             }
             $crate::__params_body! { $size $params $f ($($a : $t),*) }
         };
+    };
+}
+
+/// Parameters as a person writes them; `stringify!` alone spaces them as each compiler likes.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __list {
+    () => { "" };
+    ($a:ident : $t:ty $(, $b:ident : $u:ty)*) => {
+        $crate::__private::core::concat!(
+            $crate::__private::core::stringify!($a), ": ", $crate::__private::core::stringify!($t)
+            $(, ", ", $crate::__private::core::stringify!($b), ": ", $crate::__private::core::stringify!($u))*
+        )
     };
 }
 
