@@ -207,7 +207,7 @@ macro_rules! __struct {
                 use $crate::__private as __p;
                 use __p::core as __core;
                 $crate::__twin! {
-                    [#[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                    [#[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::Immutable)]
                      #[zerocopy(crate = "vmffi::__private::zerocopy")]]
                     __Wire { $( [$($fm)*] $f : $ft, )* }
                 }
@@ -217,8 +217,12 @@ macro_rules! __struct {
                     $( $($fm)* { handles |= <$ft as $crate::FfiType>::HANDLES; } )*
                     handles
                 };
+                // As visible as its output: the wire twin is as visible as any type that holds one.
+                #[derive(__core::clone::Clone, __core::marker::Copy)]
+                #[repr(C)]
+                $vis struct __Fields(__Wire);
                 // SAFETY: `repr(C)`, and `FromBytes` says that any bytes are a value.
-                unsafe impl $crate::Unpackable for __Wire {
+                unsafe impl $crate::Unpackable for __Fields {
                     type Output = $name;
                     fn unpack(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<$name, $crate::CallError> {
                         // All fields first: what is owned is given back if another one is bad.
@@ -237,7 +241,7 @@ macro_rules! __struct {
                         hash.finish()
                     };
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
-                        <__Wire as $crate::Unpackable>::unpack(wire, from)
+                        <__Fields as $crate::Unpackable>::unpack(wire, from)
                     }
                     fn write(&self, wire: &mut [u8]) {
                         $( $($fm)* { $crate::wire::write::<$ft>(&self.$f, wire, $crate::__offset!(__Wire, $f)); } )*
@@ -354,21 +358,21 @@ macro_rules! __data_enum {
                 enum __Tag { $( $($vm)* $v $( = $d )?, )* }
                 $(
                     $($vm)*
-                    #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                    #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::Immutable)]
                     #[zerocopy(crate = "vmffi::__private::zerocopy")]
                     #[repr(C)]
-                    pub struct [<__ $v>] {
+                    pub struct [<__In $v>] {
                         __tag: <$repr as $crate::FfiType>::Wire,
                         $( $( $($fm)* $f: <$ft as $crate::FfiType>::Wire, )* )?
                         $( __value: <$t as $crate::FfiType>::Wire, )?
                     }
                 )*
-                #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::Immutable)]
                 #[zerocopy(crate = "vmffi::__private::zerocopy")]
                 #[repr(C)]
                 pub union __Wire {
                     __tag: <$repr as $crate::FfiType>::Wire,
-                    $( $($vm)* $v: [<__ $v>], )*
+                    $( $($vm)* $v: [<__In $v>], )*
                 }
                 const _: () = {
                     let mut handles = false;
@@ -390,8 +394,8 @@ macro_rules! __data_enum {
                         let mut hash = $crate::wire::hash_of::<__Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
                         $( $($vm)* {
                             hash = hash.str(__core::stringify!($v)).u64(__Tag::$v as $repr as u64);
-                            $( $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!([<__ $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
-                            $( hash = hash.u64($crate::__offset!([<__ $v>], __value) as u64).u64(<$t as $crate::FfiType>::HASH); )?
+                            $( $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!([<__In $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
+                            $( hash = hash.u64($crate::__offset!([<__In $v>], __value) as u64).u64(<$t as $crate::FfiType>::HASH); )?
                         } )*
                         hash.finish()
                     };
@@ -399,8 +403,8 @@ macro_rules! __data_enum {
                         let tag = $crate::wire::field::<$repr>(wire, 0, "", from)?;
                         $( $($vm)* if tag == __Tag::$v as $repr {
                             return __core::result::Result::Ok($name::$v
-                                $( { $( $($fm)* $f: $crate::wire::field::<$ft>(wire, $crate::__offset!([<__ $v>], $f), __core::stringify!($f), from)?, )* } )?
-                                $( ($crate::wire::field::<$t>(wire, $crate::__offset!([<__ $v>], __value), "", from)?) )?
+                                $( { $( $($fm)* $f: $crate::wire::field::<$ft>(wire, $crate::__offset!([<__In $v>], $f), __core::stringify!($f), from)?, )* } )?
+                                $( ($crate::wire::field::<$t>(wire, $crate::__offset!([<__In $v>], __value), "", from)?) )?
                             );
                         } )*
                         __core::result::Result::Err($crate::CallError::new($crate::Why::BadValue))
@@ -408,8 +412,8 @@ macro_rules! __data_enum {
                     fn write(&self, wire: &mut [u8]) {
                         match self { $( $($vm)* $name::$v $( { $( $($fm)* $f, )* } )? $( ($crate::__first!(value $t)) )? => {
                             $crate::wire::write::<$repr>(&(__Tag::$v as $repr), wire, 0);
-                            $( $( $($fm)* { $crate::wire::write::<$ft>($f, wire, $crate::__offset!([<__ $v>], $f)); } )* )?
-                            $( $crate::wire::write::<$t>($crate::__first!(value $t), wire, $crate::__offset!([<__ $v>], __value)); )?
+                            $( $( $($fm)* { $crate::wire::write::<$ft>($f, wire, $crate::__offset!([<__In $v>], $f)); } )* )?
+                            $( $crate::wire::write::<$t>($crate::__first!(value $t), wire, $crate::__offset!([<__In $v>], __value)); )?
                         } )* }
                     }
                 }
