@@ -186,6 +186,13 @@ impl Hasher {
         hash
     }
 
+    /// Adds a name from a declaration as a text, without the `r#` of a raw identifier: which names
+    /// need one depends on the edition.
+    #[must_use]
+    pub const fn name(self, name: &str) -> Self {
+        self.str(bare(name))
+    }
+
     /// Adds a number as eight bytes, the lowest first.
     #[must_use]
     pub const fn u64(self, value: u64) -> Self {
@@ -206,6 +213,17 @@ impl Hasher {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+/// A name without the mark of a raw identifier.
+pub(crate) const fn bare(name: &str) -> &str {
+    match name.as_bytes() {
+        [b'r', b'#', rest @ ..] => match core::str::from_utf8(rest) {
+            Ok(rest) => rest,
+            Err(_) => name, // not after a whole character
+        },
+        _ => name,
     }
 }
 
@@ -232,7 +250,7 @@ impl Function {
         name: &'static str,
         declaration: &'static str,
     ) -> Self {
-        Self { signature, interface, name, declaration }
+        Self { signature, interface: bare(interface), name: bare(name), declaration }
     }
 }
 

@@ -237,7 +237,7 @@ macro_rules! __struct {
                     const HANDLES: bool = __HANDLES;
                     const HASH: u64 = {
                         let mut hash = $crate::wire::hash_of::<__Wire>("struct", __core::stringify!($name));
-                        $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!(__Wire, $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )*
+                        $( $($fm)* { hash = hash.name(__core::stringify!($f)).u64($crate::__offset!(__Wire, $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )*
                         hash.finish()
                     };
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
@@ -304,7 +304,7 @@ macro_rules! __enum {
                 const HANDLES: bool = false;
                 const HASH: u64 = {
                     let mut hash = $crate::wire::hash_of::<Self::Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
-                    $( $($vm)* { hash = hash.str(__core::stringify!($v)).u64(__Tag::$v as $repr as u64); } )*
+                    $( $($vm)* { hash = hash.name(__core::stringify!($v)).u64(__Tag::$v as $repr as u64); } )*
                     hash.finish()
                 };
                 fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
@@ -393,8 +393,8 @@ macro_rules! __data_enum {
                     const HASH: u64 = {
                         let mut hash = $crate::wire::hash_of::<__Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
                         $( $($vm)* {
-                            hash = hash.str(__core::stringify!($v)).u64(__Tag::$v as $repr as u64);
-                            $( $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!([<__In $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
+                            hash = hash.name(__core::stringify!($v)).u64(__Tag::$v as $repr as u64);
+                            $( $( $($fm)* { hash = hash.name(__core::stringify!($f)).u64($crate::__offset!([<__In $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
                             $( hash = hash.u64($crate::__offset!([<__In $v>], __value) as u64).u64(<$t as $crate::FfiType>::HASH); )?
                         } )*
                         hash.finish()

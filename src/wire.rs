@@ -649,14 +649,14 @@ impl Rule {
 #[doc(hidden)]
 #[must_use]
 pub const fn hash_of<W>(kind: &str, name: &str) -> Hasher {
-    Hasher::new(kind).str(name).u64(size_of::<W>() as u64).u64(align_of::<W>() as u64)
+    Hasher::new(kind).name(name).u64(size_of::<W>() as u64).u64(align_of::<W>() as u64)
 }
 
 /// The signature of a function (ABI, "Signatures").
 #[doc(hidden)]
 #[must_use]
 pub const fn signature(interface: &str, name: &str, parameters: &[u64], returned: u64) -> u64 {
-    let mut hash = Hasher::new("fn").str(interface).str(name).u64(parameters.len() as u64);
+    let mut hash = Hasher::new("fn").name(interface).name(name).u64(parameters.len() as u64);
     let mut i = 0;
     while i < parameters.len() {
         hash = hash.u64(parameters[i]);
