@@ -176,10 +176,7 @@ impl Hasher {
     /// Adds the length of a text (as [`u64`](Self::u64)) and its bytes.
     #[must_use]
     pub const fn str(self, text: &str) -> Self {
-        self.bytes(text.as_bytes())
-    }
-
-    const fn bytes(self, bytes: &[u8]) -> Self {
+        let bytes = text.as_bytes();
         let mut hash = self.u64(bytes.len() as u64);
         let mut i = 0;
         while i < bytes.len() {
@@ -189,13 +186,11 @@ impl Hasher {
         hash
     }
 
-    /// Adds an identifier as a text, without the `r#` of a raw one.
+    /// Adds a name from a declaration as a text, without the `r#` of a raw identifier: which names
+    /// need one depends on the edition.
     #[must_use]
     pub const fn name(self, name: &str) -> Self {
-        match name.as_bytes() {
-            [b'r', b'#', plain @ ..] => self.bytes(plain),
-            plain => self.bytes(plain),
-        }
+        self.str(bare(name))
     }
 
     /// Adds a number as eight bytes, the lowest first.
@@ -218,6 +213,17 @@ impl Hasher {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+/// A name without the mark of a raw identifier.
+pub(crate) const fn bare(name: &str) -> &str {
+    match name.as_bytes() {
+        [b'r', b'#', rest @ ..] => match core::str::from_utf8(rest) {
+            Ok(rest) => rest,
+            Err(_) => name, // not after a whole character
+        },
+        _ => name,
     }
 }
 
@@ -244,7 +250,7 @@ impl Function {
         name: &'static str,
         declaration: &'static str,
     ) -> Self {
-        Self { signature, interface, name, declaration }
+        Self { signature, interface: bare(interface), name: bare(name), declaration }
     }
 }
 

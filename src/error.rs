@@ -152,7 +152,7 @@ impl CallError {
     #[must_use]
     pub const fn in_field(mut self, field: &'static str) -> Self {
         if self.field.is_empty() {
-            self.field = field;
+            self.field = crate::abi::bare(field);
         }
         self
     }

@@ -210,7 +210,7 @@ macro_rules! __struct {
                 use $crate::__private as __p;
                 use __p::core as __core;
                 $crate::__twin! {
-                    [#[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                    [#[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::Immutable)]
                      #[zerocopy(crate = "vmffi::__private::zerocopy")]]
                     __Wire { $( [$($fm)*] $f : $ft, )* }
                 }
@@ -220,8 +220,12 @@ macro_rules! __struct {
                     $( $($fm)* { handles |= <$ft as $crate::FfiType>::HANDLES; } )*
                     handles
                 };
+                // As visible as its output: the wire twin is as visible as any type that holds one.
+                #[derive(__core::clone::Clone, __core::marker::Copy)]
+                #[repr(C)]
+                $vis struct __Fields(__Wire);
                 // SAFETY: `repr(C)`, and `FromBytes` says that any bytes are a value.
-                unsafe impl $crate::Unpackable for __Wire {
+                unsafe impl $crate::Unpackable for __Fields {
                     type Output = $name;
                     #[inline]
                     fn unpack(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<$name, $crate::CallError> {
@@ -242,7 +246,7 @@ macro_rules! __struct {
                     };
                     #[inline]
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
-                        <__Wire as $crate::Unpackable>::unpack(wire, from)
+                        <__Fields as $crate::Unpackable>::unpack(wire, from)
                     }
                     #[inline]
                     fn write(&self, wire: &mut [u8]) {
@@ -364,21 +368,21 @@ macro_rules! __data_enum {
                 enum __Tag { $( $($vm)* $v $( = $d )?, )* }
                 $(
                     $($vm)*
-                    #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                    #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::Immutable)]
                     #[zerocopy(crate = "vmffi::__private::zerocopy")]
                     #[repr(C)]
-                    pub struct [<__ $v>] {
+                    pub struct [<__In $v>] {
                         __tag: <$repr as $crate::FfiType>::Wire,
                         $( $( $($fm)* $f: <$ft as $crate::FfiType>::Wire, )* )?
                         $( __value: <$t as $crate::FfiType>::Wire, )?
                     }
                 )*
-                #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::KnownLayout, __p::zerocopy::Immutable)]
+                #[derive(__core::clone::Clone, __core::marker::Copy, __p::zerocopy::FromBytes, __p::zerocopy::Immutable)]
                 #[zerocopy(crate = "vmffi::__private::zerocopy")]
                 #[repr(C)]
                 pub union __Wire {
                     __tag: <$repr as $crate::FfiType>::Wire,
-                    $( $($vm)* $v: [<__ $v>], )*
+                    $( $($vm)* $v: [<__In $v>], )*
                 }
                 const _: () = {
                     let mut handles = false;
@@ -391,10 +395,10 @@ macro_rules! __data_enum {
                     }
                 };
                 $( $($vm)* const _: () = {
-                    let mut layout = $crate::wire::Rule::new().field::<$repr>($crate::__offset!([<__ $v>], __tag));
-                    $( $( $($fm)* { layout = layout.field::<$ft>($crate::__offset!([<__ $v>], $f)); } )* )?
-                    $( layout = layout.field::<$t>($crate::__offset!([<__ $v>], __value)); )?
-                    layout.check::<[<__ $v>]>();
+                    let mut layout = $crate::wire::Rule::new().field::<$repr>($crate::__offset!([<__In $v>], __tag));
+                    $( $( $($fm)* { layout = layout.field::<$ft>($crate::__offset!([<__In $v>], $f)); } )* )?
+                    $( layout = layout.field::<$t>($crate::__offset!([<__In $v>], __value)); )?
+                    layout.check::<[<__In $v>]>();
                 }; )*
                 impl $crate::FfiType for $name {
                     type Wire = __Wire;
@@ -405,8 +409,8 @@ macro_rules! __data_enum {
                         let mut hash = $crate::wire::hash_of::<__Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
                         $( $($vm)* {
                             hash = hash.name(__core::stringify!($v)).u64(__Tag::$v as $repr as u64);
-                            $( $( $($fm)* { hash = hash.name(__core::stringify!($f)).u64($crate::__offset!([<__ $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
-                            $( hash = hash.u64($crate::__offset!([<__ $v>], __value) as u64).u64(<$t as $crate::FfiType>::HASH); )?
+                            $( $( $($fm)* { hash = hash.name(__core::stringify!($f)).u64($crate::__offset!([<__In $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
+                            $( hash = hash.u64($crate::__offset!([<__In $v>], __value) as u64).u64(<$t as $crate::FfiType>::HASH); )?
                         } )*
                         hash.finish()
                     };
@@ -415,8 +419,8 @@ macro_rules! __data_enum {
                         let tag = $crate::wire::field::<$repr>(wire, 0, "", from)?;
                         $( $($vm)* if tag == __Tag::$v as $repr {
                             return __core::result::Result::Ok($name::$v
-                                $( { $( $($fm)* $f: $crate::wire::field::<$ft>(wire, $crate::__offset!([<__ $v>], $f), __core::stringify!($f), from)?, )* } )?
-                                $( ($crate::wire::field::<$t>(wire, $crate::__offset!([<__ $v>], __value), "", from)?) )?
+                                $( { $( $($fm)* $f: $crate::wire::field::<$ft>(wire, $crate::__offset!([<__In $v>], $f), __core::stringify!($f), from)?, )* } )?
+                                $( ($crate::wire::field::<$t>(wire, $crate::__offset!([<__In $v>], __value), "", from)?) )?
                             );
                         } )*
                         __core::result::Result::Err($crate::CallError::new($crate::Why::BadValue))
@@ -424,8 +428,8 @@ macro_rules! __data_enum {
                     fn write(&self, wire: &mut [u8]) {
                         match self { $( $($vm)* $name::$v $( { $( $($fm)* $f, )* } )? $( ($crate::__first!(value $t)) )? => {
                             $crate::wire::write::<$repr>(&(__Tag::$v as $repr), wire, 0);
-                            $( $( $($fm)* { $crate::wire::write::<$ft>($f, wire, $crate::__offset!([<__ $v>], $f)); } )* )?
-                            $( $crate::wire::write::<$t>($crate::__first!(value $t), wire, $crate::__offset!([<__ $v>], __value)); )?
+                            $( $( $($fm)* { $crate::wire::write::<$ft>($f, wire, $crate::__offset!([<__In $v>], $f)); } )* )?
+                            $( $crate::wire::write::<$t>($crate::__first!(value $t), wire, $crate::__offset!([<__In $v>], __value)); )?
                         } )* }
                     }
                 }
@@ -553,22 +557,25 @@ macro_rules! __entry {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __client_fn {
-    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt $optional:tt $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+    // The attributes of an optional function stand on two methods.
+    ($cfg:tt $kept:tt $size:tt [optional] $params:ident $f:ident $has:ident $args:tt $r:tt) => {
+        $crate::__client_fn! { $cfg $kept $size [] $params $f $has $args $r }
+        $crate::__has! { $cfg $params $f $has }
+    };
+    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt [] $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
         $($cfg)* $($kept)* #[inline]
         pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
             let mut out = self.peer.outgoing();
             let transport = $params::send(&mut out, $($a),*);
             $crate::wire::finish::<$crate::__ret!($($r)?)>(out, $params::FUNCTION, transport)
         }
-        $crate::__has! { $optional [$($cfg)*] $params $f $has }
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __has {
-    ([] $cfg:tt $params:ident $f:ident $has:ident) => {};
-    ([optional] [$($cfg:tt)*] $params:ident $f:ident $has:ident) => {
+    ([$($cfg:tt)*] $params:ident $f:ident $has:ident) => {
         $($cfg)*
         #[doc = $crate::__private::core::concat!("Whether the peer serves `", $crate::__private::core::stringify!($f), "`.")]
         pub fn $has(&self) -> $crate::__private::core::result::Result<bool, $crate::CallError> {
@@ -603,7 +610,7 @@ macro_rules! __params {
                     ),
                     __core::stringify!($interface),
                     __core::stringify!($f),
-                    $crate::__declaration! { $f ($($a : $t),*) [$($r)?] },
+                    __core::concat!("fn ", __core::stringify!($f), "(", $crate::__list!($($a: $t),*), ")" $(, " -> ", __core::stringify!($r))?),
                 );
             }
             $crate::__params_body! { $size $params $f ($($a : $t),*) }
@@ -611,18 +618,15 @@ macro_rules! __params {
     };
 }
 
-/// A function's declaration as a text.
+/// Parameters as a person writes them; `stringify!` alone spaces them as each compiler likes.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __declaration {
-    ($f:ident () [$($r:ty)?]) => {
-        __core::concat!("fn ", __core::stringify!($f), "()" $(, " -> ", __core::stringify!($r))?)
-    };
-    ($f:ident ($a:ident : $t:ty $(, $b:ident : $u:ty)*) [$($r:ty)?]) => {
-        __core::concat!(
-            "fn ", __core::stringify!($f), "(", __core::stringify!($a), ": ", __core::stringify!($t),
-            $( ", ", __core::stringify!($b), ": ", __core::stringify!($u), )*
-            ")" $(, " -> ", __core::stringify!($r))?
+macro_rules! __list {
+    () => { "" };
+    ($a:ident : $t:ty $(, $b:ident : $u:ty)*) => {
+        $crate::__private::core::concat!(
+            $crate::__private::core::stringify!($a), ": ", $crate::__private::core::stringify!($t)
+            $(, ", ", $crate::__private::core::stringify!($b), ": ", $crate::__private::core::stringify!($u))*
         )
     };
 }

@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// A wire twin: a type that has the layout of a wire form, and that any bytes are a value of.
-pub trait Wire: FromBytes + KnownLayout + Immutable + Copy + 'static {}
+pub trait Wire: FromBytes + Immutable + Copy + 'static {}
 
-impl<T: FromBytes + KnownLayout + Immutable + Copy + 'static> Wire for T {}
+impl<T: FromBytes + Immutable + Copy + 'static> Wire for T {}
 
 macro_rules! words {
     ($($name:ident $size:literal $what:literal),*) => { $(

@@ -1,0 +1,337 @@
+//! Interfaces: what one type serves, what the other side lacks, and the call without a declaration.
+
+use vmffi::{
+    CallError, FfiType, ForeignBuf, ForeignStr, Peer, SendAs, SharedBuf, Why,
+    abi::{Transport, signature},
+    loopback::Loopback,
+};
+
+use crate::{assert_clean, both_ways};
+
+/// What the server was built with.
+mod old {
+    use vmffi::ForeignBuf;
+    vmffi::ffi_interface! {
+        pub struct Item { size: u32 }
+        pub interface Store {
+            fn size(nr: u32) -> u32;
+            fn item(nr: u32) -> Item;
+            fn put(nr: u32, bytes: ForeignBuf) -> u32;
+        }
+    }
+}
+
+/// What the client was built with: the same functions in another order, one that has changed, one
+/// whose types have, and two that are new.
+mod new {
+    use vmffi::{ForeignBuf, ForeignStr};
+    vmffi::ffi_interface! {
+        pub struct Item { size: u32, more: u32 }
+        pub interface Store {
+            fn store(text: ForeignStr, bytes: ForeignBuf, letters: ForeignStr) -> ForeignBuf;
+            #[optional]
+            fn put(nr: u64, bytes: ForeignBuf) -> u32;
+            fn item(nr: u32) -> Item;
+            #[optional]
+            fn size(nr: u32) -> u32;
+            /// In the client's documentation too.
+            #[optional]
+            fn drain() -> u32;
+        }
+    }
+}
+
+struct Old;
+
+impl old::Store for Old {
+    fn size(&self, _: &Peer, nr: u32) -> Result<u32, CallError> {
+        Ok(nr * 2)
+    }
+    fn item(&self, _: &Peer, nr: u32) -> Result<old::Item, CallError> {
+        Ok(old::Item { size: nr })
+    }
+    fn put(&self, _: &Peer, nr: u32, bytes: ForeignBuf) -> Result<u32, CallError> {
+        Ok(nr + bytes.len() as u32)
+    }
+}
+
+vmffi::serve!(Old: old::Store);
+
+#[test]
+fn an_unknown_function_gives_its_loans_back() {
+    both_ways(
+        || Old,
+        |peer| {
+            let store = new::StoreClient::from(peer);
+            let error = store.store("text", &[7; 1000], "letters").unwrap_err();
+            assert_eq!((error.why(), error.reached()), (Why::UnknownFunction, false));
+            assert_eq!(error.function(), Some(new::ParamsStoreStore::FUNCTION));
+            assert_eq!(error.side(), Some(peer.side().other()));
+            assert_eq!(peer.arena_stats().blocks, 0, "at once, not when memory is short");
+            // A changed parameter or a changed type is another function, never a wrong call.
+            assert_eq!(store.put(1, b"bytes").unwrap_err().why(), Why::UnknownFunction);
+            let error = store.item(1).err().unwrap();
+            assert_eq!(error.why(), Why::UnknownFunction);
+            assert_eq!(store.size(21), Ok(42), "the same function in another order is the same");
+            assert_eq!(old::StoreClient::from(peer).put(1, b"bytes"), Ok(6));
+        },
+    );
+}
+
+#[test]
+fn a_side_that_serves_nothing_knows_no_function() {
+    let pair = Loopback::new((), ()).unwrap();
+    let store = new::StoreClient::from(pair.to_host());
+    assert_eq!(store.size(1).unwrap_err().why(), Why::UnknownFunction);
+    assert_eq!(store.has_size(), Ok(false));
+    assert_clean(&pair);
+}
+
+#[test]
+fn the_client_of_an_optional_function_asks() {
+    both_ways(
+        || Old,
+        |peer| {
+            let store = new::StoreClient::from(peer);
+            assert_eq!(store.has_size(), Ok(true));
+            assert_eq!(store.has_drain(), Ok(false));
+            assert_eq!(store.has_put(), Ok(false), "the peer's takes another parameter");
+            assert_eq!(peer.has(old::ParamsStorePut::FUNCTION), Ok(true));
+        },
+    );
+}
+
+vmffi::ffi_interface! {
+    pub interface Clock { fn now() -> u64; fn reset(to: u64); }
+    pub interface Console { fn print(text: ForeignStr) -> u32; fn reset(); }
+    /// It has no function at all.
+    pub interface Nothing {}
+    pub interface Disk {
+        fn read(sector: u64, count: u8) -> ForeignBuf;
+        fn write(sector: u64, bytes: ForeignBuf);
+    }
+}
+
+struct Machine;
+
+impl Clock for Machine {
+    fn now(&self, _: &Peer) -> Result<u64, CallError> {
+        Ok(12)
+    }
+    fn reset(&self, _: &Peer, to: u64) -> Result<(), CallError> {
+        assert_eq!(to, 5);
+        Ok(())
+    }
+}
+
+impl Console for Machine {
+    fn print(&self, _: &Peer, text: ForeignStr) -> Result<u32, CallError> {
+        Ok(text.len() as u32)
+    }
+    fn reset(&self, _: &Peer) -> Result<(), CallError> {
+        Err(CallError::refused())
+    }
+}
+
+impl Nothing for Machine {}
+
+vmffi::serve!(Machine: Clock, Console, Nothing);
+
+#[test]
+fn one_type_serves_several_interfaces() {
+    both_ways(
+        || Machine,
+        |peer| {
+            let (clock, console) = (ClockClient::from(peer), ConsoleClient::from(peer));
+            assert_eq!(clock.now(), Ok(12));
+            assert_eq!(clock.reset(5), Ok(()));
+            assert_eq!(console.print("four"), Ok(4));
+            assert_eq!(console.reset().unwrap_err().why(), Why::Refused);
+            let error = DiskClient::from(peer).read(0, 1).unwrap_err();
+            assert_eq!(error.why(), Why::UnknownFunction);
+        },
+    );
+}
+
+struct Idle;
+impl Nothing for Idle {}
+vmffi::serve!(Idle: Nothing);
+
+#[test]
+fn an_interface_may_be_empty() {
+    both_ways(
+        || Idle,
+        |peer| {
+            let _client = NothingClient::from(peer);
+            assert_eq!(ClockClient::from(peer).now().unwrap_err().why(), Why::UnknownFunction);
+        },
+    );
+}
+
+trait Sectors: Send + Sync {
+    fn get(&self, sector: u64) -> u8;
+}
+
+struct Same(u8);
+struct Counted;
+
+impl Sectors for Same {
+    fn get(&self, _: u64) -> u8 {
+        self.0
+    }
+}
+
+impl Sectors for Counted {
+    fn get(&self, sector: u64) -> u8 {
+        sector as u8
+    }
+}
+
+struct Drive<T, const SIZE: usize>(T);
+
+impl<T: Sectors + 'static, const SIZE: usize> Disk for Drive<T, SIZE> {
+    fn read(&self, peer: &Peer, sector: u64, count: u8) -> Result<SharedBuf, CallError> {
+        let mut buf = SharedBuf::with_capacity(peer, SIZE * usize::from(count))?;
+        for sector in sector..sector + u64::from(count) {
+            buf.append(&[self.0.get(sector); SIZE])?;
+        }
+        Ok(buf)
+    }
+    fn write(&self, _: &Peer, _: u64, _: ForeignBuf) -> Result<(), CallError> {
+        Err(CallError::refused())
+    }
+}
+
+vmffi::serve!([T: Sectors + 'static, const SIZE: usize] Drive<T, SIZE>: Disk);
+
+#[test]
+fn a_generic_type_serves() {
+    let read = |peer: &Peer| DiskClient::from(peer).read(4, 2).unwrap().to_vec().unwrap();
+    both_ways(|| Drive::<_, 2>(Same(9)), |peer| assert_eq!(read(peer), [9; 4]));
+    both_ways(|| Drive::<_, 3>(Counted), |peer| assert_eq!(read(peer), [4, 4, 4, 5, 5, 5]));
+}
+
+vmffi::ffi_interface! {
+    #[derive(Debug, PartialEq)]
+    pub struct Pair { left: i32, right: char }
+    pub interface Raw {
+        fn swap(pair: Pair) -> Result<Pair, i16>;
+        fn negate(value: i16) -> i16;
+        fn size(bytes: ForeignBuf) -> u64;
+    }
+}
+
+struct Swapper;
+
+impl Raw for Swapper {
+    fn swap(&self, _: &Peer, pair: Pair) -> Result<Pair, vmffi::Failure<i16>> {
+        let right = u32::try_from(pair.left).ok().and_then(char::from_u32).ok_or(-1_i16)?;
+        Ok(Pair { left: u32::from(pair.right) as i32, right })
+    }
+    fn negate(&self, _: &Peer, value: i16) -> Result<i16, CallError> {
+        Ok(-value)
+    }
+    fn size(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
+        Ok(bytes.len() as u64)
+    }
+}
+
+vmffi::serve!(Swapper: Raw);
+
+#[test]
+fn a_call_can_be_made_by_signature_and_transport() {
+    both_ways(
+        || Swapper,
+        |peer| {
+            let swap = |left, right| {
+                let mut out = peer.outgoing();
+                let transport = SendAs::<Pair>::into_transport(Pair { left, right }, &mut out);
+                peer.call(ParamsRawSwap::FUNCTION.signature, transport.unwrap())
+            };
+            let answer = swap(97, 'b');
+            assert_eq!(answer.status, 0);
+            let back = Pair::from_transport(answer.transport, peer.incoming());
+            assert_eq!(back, Ok(Pair { left: 98, right: 'a' }));
+            let answer = swap(-5, 'b');
+            assert_eq!((answer.status, answer.transport), (1, Transport::word(u64::MAX)));
+            assert_eq!(i16::from_transport(answer.transport, peer.incoming()), Ok(-1));
+        },
+    );
+}
+
+#[test]
+fn a_register_holds_nothing_but_the_value() {
+    both_ways(
+        || Swapper,
+        |peer| {
+            let negate = |primary, secondary| {
+                let transport = Transport { primary, secondary };
+                peer.call(ParamsRawNegate::FUNCTION.signature, transport)
+            };
+            // Sign-extended on the way in and on the way out.
+            assert_eq!(negate(5, 0).transport, Transport::word((-5_i64) as u64));
+            assert_eq!(negate((-5_i64) as u64, 0).transport, Transport::word(5));
+            for (primary, secondary) in [(0xfffb, 0), (1 << 16, 0), (5, 1), (5 | 1 << 63, 0)] {
+                let answer = negate(primary, secondary);
+                assert_eq!(answer.status, Why::BadValue as u64, "{primary:#x}, {secondary}");
+            }
+        },
+    );
+}
+
+#[test]
+fn an_empty_buffer_has_no_pointer_to_look_at() {
+    both_ways(
+        || Swapper,
+        |peer| {
+            for primary in [0, 1, 0xdead_beef, u64::MAX] {
+                let transport = Transport { primary, secondary: 0 };
+                let answer = peer.call(ParamsRawSize::FUNCTION.signature, transport);
+                assert_eq!((answer.status, answer.transport), (0, Transport::EMPTY));
+            }
+            for (primary, secondary) in [(0, 1), (1, 1), (64, 4096), (u64::MAX, u64::MAX)] {
+                let transport = Transport { primary, secondary };
+                let answer = peer.call(ParamsRawSize::FUNCTION.signature, transport);
+                assert_eq!(answer.status, Why::BadPointer as u64, "{primary:#x}, {secondary}");
+            }
+        },
+    );
+}
+
+#[test]
+fn signatures_depend_on_names_and_types() {
+    assert_eq!(old::ParamsStoreSize::FUNCTION.signature, new::ParamsStoreSize::FUNCTION.signature);
+    let all = [
+        old::ParamsStoreSize::FUNCTION,
+        old::ParamsStoreItem::FUNCTION,
+        new::ParamsStoreItem::FUNCTION,
+        old::ParamsStorePut::FUNCTION,
+        new::ParamsStorePut::FUNCTION,
+        ParamsClockReset::FUNCTION,
+        ParamsConsoleReset::FUNCTION,
+        ParamsRawNegate::FUNCTION,
+    ];
+    for (nr, function) in all.iter().enumerate() {
+        assert!(function.signature >= signature::FIRST_FREE);
+        for other in &all[..nr] {
+            assert_ne!(function.signature, other.signature, "{function} and {other}");
+        }
+    }
+    assert_eq!(ParamsRawSwap::FUNCTION.declaration, "fn swap(pair: Pair) -> Result<Pair, i16>");
+    assert_eq!(ParamsConsoleReset::FUNCTION.declaration, "fn reset()");
+    let two = "fn write(sector: u64, bytes: ForeignBuf)";
+    assert_eq!(ParamsDiskWrite::FUNCTION.declaration, two);
+    let texts = [ParamsRawSwap::FUNCTION.interface, ParamsRawSwap::FUNCTION.name];
+    assert_eq!(texts, ["Raw", "swap"]);
+}
+
+#[test]
+fn a_client_and_a_peer_can_be_shown() {
+    let pair = Loopback::new((), Machine).unwrap();
+    assert_eq!(format!("{:?}", pair.to_host()), "Peer { side: Host, depth: 0 }");
+    let client = ClockClient::from(pair.to_host());
+    let copy = client;
+    assert_eq!((client.now(), copy.now()), (Ok(12), Ok(12)));
+    assert!(format!("{client:?}").starts_with("ClockClient"));
+    assert!(format!("{pair:?}").starts_with("Loopback"));
+}

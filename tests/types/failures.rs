@@ -1,0 +1,284 @@
+//! Calls that fail: what the caller learns, and that nothing is lost.
+
+use std::sync::{Arc, Mutex, atomic::AtomicU32, atomic::Ordering};
+
+use vmffi::{
+    CallError, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer, SharedBuf, SharedStr, Why,
+    abi::{Side, Transport},
+    loopback::Loopback,
+};
+
+use crate::{assert_clean, both_ways};
+
+vmffi::ffi_interface! {
+    #[derive(Debug)]
+    pub enum Cause: u8 { Sleepy = 1 }
+
+    pub struct Note { urgent: bool, text: ForeignStr, more: ForeignBuf }
+
+    pub interface Fails {
+        fn refuses(text: ForeignStr, bytes: ForeignBuf) -> u32;
+        fn reads(text: ForeignStr) -> u32;
+        fn panics(text: ForeignStr, bytes: ForeignBuf) -> ForeignBuf;
+        fn panics_or_fails(text: ForeignStr) -> Result<(), Cause>;
+        fn runs_out(len: u64) -> ForeignBuf;
+        fn takes(flag: bool, letter: char, text: ForeignStr, cause: Cause);
+        fn notes(nr: u8, note: Note);
+        fn works() -> u32;
+    }
+}
+
+struct Server;
+
+impl Fails for Server {
+    fn refuses(&self, _: &Peer, _: ForeignStr, _: ForeignBuf) -> Result<u32, CallError> {
+        Err(CallError::refused())
+    }
+    fn reads(&self, _: &Peer, text: ForeignStr) -> Result<u32, CallError> {
+        Ok(text.to_string()?.len() as u32)
+    }
+    fn panics(&self, peer: &Peer, _: ForeignStr, _: ForeignBuf) -> Result<SharedBuf, CallError> {
+        let _made = SharedBuf::copied(peer, b"never sent")?;
+        std::panic::resume_unwind(Box::new("quietly"))
+    }
+    fn panics_or_fails(&self, _: &Peer, _: ForeignStr) -> Result<(), Failure<Cause>> {
+        std::panic::resume_unwind(Box::new(Bomb))
+    }
+    fn runs_out(&self, peer: &Peer, len: u64) -> Result<SharedBuf, CallError> {
+        let _before = SharedBuf::copied(peer, b"freed on the way out")?;
+        SharedBuf::zeroed(peer, len as usize)
+    }
+    fn takes(&self, _: &Peer, _: bool, _: char, _: ForeignStr, _: Cause) -> Result<(), CallError> {
+        Ok(())
+    }
+    fn notes(&self, _: &Peer, _: u8, _: Note) -> Result<(), CallError> {
+        Ok(())
+    }
+    fn works(&self, _: &Peer) -> Result<u32, CallError> {
+        Ok(7)
+    }
+}
+
+vmffi::serve!(Server: Fails);
+
+/// What a panic carries may panic again.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("again"));
+    }
+}
+
+#[test]
+fn a_handler_refuses() {
+    both_ways(
+        || Server,
+        |peer| {
+            let error = FailsClient::from(peer).refuses("text", b"bytes").unwrap_err();
+            assert_eq!(error.why(), Why::Refused);
+            assert_eq!(error.function(), Some(ParamsFailsRefuses::FUNCTION));
+            assert_eq!(error.function().unwrap().to_string(), "Fails::refuses");
+            assert_eq!(error.side(), Some(peer.side().other()));
+            assert!(error.reached());
+            assert_eq!(error.field(), None);
+            assert_eq!((error.offset(), error.len(), error.is_empty()), (0, 0, true));
+            let side = peer.side().other();
+            let text = format!("Fails::refuses: the called function refused [found by the {side}]");
+            assert_eq!(error.to_string(), text);
+            assert_eq!(format!("{error:?}"), format!("CallError(Refused: {text})"));
+        },
+    );
+}
+
+#[test]
+fn a_bad_string_fails_its_reader() {
+    both_ways(
+        || Server,
+        |peer| {
+            // The raw call can say that bytes are text which are none.
+            let mut out = peer.outgoing();
+            let bytes = SharedBuf::copied(peer, &[0xff, 0xfe]).unwrap();
+            let transport = vmffi::SendAs::<ForeignBuf>::into_transport(bytes, &mut out).unwrap();
+            let answer = peer.call(ParamsFailsReads::FUNCTION.signature, transport);
+            assert_eq!(answer.status, Why::BadValue as u64 | 64, "the handler's `?` was reached");
+            assert_eq!(answer.transport, Transport::EMPTY);
+            assert_eq!(FailsClient::from(peer).reads("märz"), Ok(5));
+        },
+    );
+}
+
+#[test]
+fn a_panic_fails_the_call_and_nothing_else() {
+    both_ways(
+        || Server,
+        |peer| {
+            let call = FailsClient::from(peer);
+            for _ in 0..3 {
+                let error = call.panics("text", b"bytes").unwrap_err();
+                assert_eq!((error.why(), error.reached()), (Why::PeerPanicked, true));
+                assert_eq!(error.function(), Some(ParamsFailsPanics::FUNCTION));
+                let Err(Failure::Call(error)) = call.panics_or_fails("text") else { panic!() };
+                assert_eq!(error.why(), Why::PeerPanicked);
+                assert_eq!(call.works(), Ok(7));
+                assert_eq!(peer.arena_stats().blocks, 0);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_handler_runs_out_of_memory() {
+    let pair = Loopback::builder().arenas(4096, 8192).build((), Server).unwrap();
+    let call = FailsClient::from(pair.to_host());
+    assert_eq!(call.runs_out(8150).unwrap_err().why(), Why::OutOfMemory);
+    assert_eq!(call.runs_out(9000).unwrap_err().why(), Why::OutOfMemory);
+    assert_eq!(call.runs_out(u64::MAX).unwrap_err().why(), Why::OutOfMemory);
+    assert_clean(&pair);
+    assert_eq!(call.runs_out(7000).unwrap().len(), 7000);
+    assert_clean(&pair);
+}
+
+/// One pair whose sides note what they refuse.
+fn observed(side: Side) -> (Loopback, Arc<Mutex<Vec<CallError>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&seen);
+    let builder = Loopback::builder().observe(side, move |error| sink.lock().unwrap().push(*error));
+    (builder.build(Server, Server).unwrap(), seen)
+}
+
+#[test]
+fn the_server_knows_which_field_was_bad() {
+    for side in [Side::Guest, Side::Host] {
+        let (pair, seen) = observed(side);
+        let peer = if side == Side::Host { pair.to_host() } else { pair.to_guest() };
+        // `takes(flag, letter, text, cause)`: a struct of 1 + 4 + 16 + 1 bytes with padding.
+        let good = |text: &SharedStrWords| -> [u8; 32] {
+            let mut wire = [0; 32];
+            wire[0] = 1;
+            wire[4..8].copy_from_slice(&u32::from('x').to_le_bytes());
+            wire[8..16].copy_from_slice(&text.primary.to_le_bytes());
+            wire[16..24].copy_from_slice(&text.secondary.to_le_bytes());
+            wire[24] = 1;
+            wire
+        };
+        let call = |change: &dyn Fn(&mut [u8; 32])| {
+            let mut out = peer.outgoing();
+            let text = SharedStr::copied(peer, "text").unwrap();
+            let text = vmffi::SendAs::<ForeignStr>::into_transport(text, &mut out).unwrap();
+            let mut wire = good(&text);
+            change(&mut wire);
+            let wire = vmffi::SendAs::<ForeignBuf>::into_transport(&wire, &mut out).unwrap();
+            out.call(ParamsFailsTakes::FUNCTION.signature, Transport::word(wire.primary)).status
+        };
+        assert_eq!(call(&|_| {}), 0);
+        assert!(seen.lock().unwrap().is_empty());
+        assert_clean(&pair);
+        for (field, at, value, why) in [
+            ("flag", 0, 2, Why::BadValue),
+            ("letter", 6, 0xff, Why::BadValue),
+            ("cause", 24, 0, Why::BadValue),
+            ("text", 14, 1, Why::BadPointer),
+            ("text", 23, 1, Why::BadPointer),
+        ] {
+            let status = call(&|wire| wire[at] = value);
+            assert_eq!(status, why as u64, "{field}: not reached");
+            let error = seen.lock().unwrap().pop().unwrap();
+            assert_eq!((error.why(), error.field()), (why, Some(field)));
+            assert_eq!(error.function(), Some(ParamsFailsTakes::FUNCTION));
+            assert_eq!((error.side(), error.reached()), (Some(side), false));
+            let start = format!("Fails::takes: {why} (`{field}`)");
+            assert!(error.to_string().starts_with(&start), "{error}");
+            assert_clean(&pair);
+        }
+    }
+}
+
+type SharedStrWords = Transport;
+
+#[test]
+fn every_field_is_judged_before_the_call_fails() {
+    let (pair, seen) = observed(Side::Host);
+    let peer = pair.to_host();
+    // `notes(nr, note)`: the note's first field is bad, and the handles behind it must come back.
+    let mut out = peer.outgoing();
+    let text = SharedStr::copied(peer, "text").unwrap();
+    let text = vmffi::SendAs::<ForeignStr>::into_transport(text, &mut out).unwrap();
+    let more = SharedBuf::copied(peer, b"more").unwrap();
+    let more = vmffi::SendAs::<ForeignBuf>::into_transport(more, &mut out).unwrap();
+    let mut wire = [0; 48];
+    wire[8] = 3;
+    for (at, word) in
+        [text.primary, text.secondary, more.primary, more.secondary].iter().enumerate()
+    {
+        wire[16 + at * 8..][..8].copy_from_slice(&word.to_le_bytes());
+    }
+    let wire = vmffi::SendAs::<ForeignBuf>::into_transport(&wire, &mut out).unwrap();
+    assert_eq!(peer.arena_stats().blocks, 3);
+    // Nothing is taken back on this side, so that what comes back is what the callee gives back.
+    std::mem::forget(out);
+    let transport = Transport::word(wire.primary);
+    let answer = peer.call(ParamsFailsNotes::FUNCTION.signature, transport);
+    assert_eq!(answer.status, Why::BadValue as u64);
+    assert_eq!(seen.lock().unwrap()[0].field(), Some("urgent"), "the innermost field is named");
+    assert_clean(&pair);
+}
+
+#[test]
+fn an_observer_sees_every_refusal() {
+    let (pair, seen) = observed(Side::Guest);
+    let call = FailsClient::from(pair.to_guest());
+    call.refuses("", b"").unwrap_err();
+    call.panics("", b"").unwrap_err();
+    assert_eq!(pair.to_guest().call(0x1234_5678, Transport::EMPTY).status, 2);
+    call.works().unwrap();
+    let seen: Vec<_> = seen.lock().unwrap().iter().map(CallError::why).collect();
+    assert_eq!(seen, [Why::Refused, Why::PeerPanicked, Why::UnknownFunction]);
+}
+
+vmffi::ffi_interface! {
+    /// Served by both sides: each calls the other until nothing is left.
+    pub interface Bounce {
+        fn bounce(left: u32, text: ForeignStr) -> ForeignStr;
+    }
+}
+
+struct Player(Arc<AtomicU32>);
+
+impl Bounce for Player {
+    fn bounce(&self, peer: &Peer, left: u32, text: ForeignStr) -> Result<SharedStr, CallError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let text = text.to_string()?;
+        if left == 0 {
+            return SharedStr::copied(peer, &text);
+        }
+        let back = BounceClient::from(peer).bounce(left - 1, &format!("{text}."))?;
+        SharedStr::copied(peer, &back.to_string()?)
+    }
+}
+
+vmffi::serve!(Player: Bounce);
+
+#[test]
+fn calls_nest_to_the_declared_depth_and_no_deeper() {
+    let calls = [Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0))];
+    let player = |side: Side| Player(Arc::clone(&calls[side as usize]));
+    let pair = Loopback::new(player(Side::Guest), player(Side::Host)).unwrap();
+    let counted = || [&calls[0], &calls[1]].map(|count| count.swap(0, Ordering::Relaxed));
+    for peer in [pair.to_host(), pair.to_guest()] {
+        let call = BounceClient::from(peer);
+        let back = call.bounce(MAX_DEPTH - 1, "").unwrap().to_string().unwrap();
+        assert_eq!(back.len() as u32, MAX_DEPTH - 1);
+        assert_eq!(counted(), [MAX_DEPTH / 2; 2]);
+        assert_clean(&pair);
+        for more in [MAX_DEPTH, MAX_DEPTH + 5] {
+            let error = call.bounce(more, "").unwrap_err();
+            assert_eq!(error.why(), Why::TooDeep);
+            assert!(error.reached(), "the first of them was");
+            assert_eq!(counted(), [MAX_DEPTH / 2; 2]);
+            assert_clean(&pair);
+        }
+    }
+    assert_eq!(BounceClient::from(pair.to_host()).bounce(0, "x").unwrap().len(), 1);
+    assert_eq!(counted(), [0, 1]);
+}
