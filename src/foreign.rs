@@ -33,19 +33,17 @@ impl Held {
     #[inline]
     fn new(from: Incoming<'_>, word: u64, len: u64, align: usize) -> Result<Self, CallError> {
         let Incoming { memory, side } = from;
-        let mut held = Self { memory: memory.clone(), word: 0, len: 0, epoch: 0, side };
         // The pointer of an empty buffer is never looked at.
+        let word = if len == 0 { 0 } else { word };
         if len != 0 {
             memory.check(side, word, len, align as u64)?;
             if pointer::loan(word) == 0 {
                 // Not lent: its owner would never learn that it was given back.
                 return Err(CallError::new(Why::BadPointer).at(pointer::offset(word), len));
             }
-            held.epoch = memory.epoch();
-            held.word = word;
-            held.len = len as usize; // no longer than the arena, so it fits
         }
-        Ok(held)
+        let len = len as usize; // no longer than the arena, so it fits
+        Ok(Self { memory: memory.clone(), word, len, epoch: memory.epoch(), side })
     }
 
     /// Copies bytes out. `from + out.len()` must not be more than `len`.

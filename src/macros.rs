@@ -538,7 +538,7 @@ macro_rules! __entry {
 #[macro_export]
 macro_rules! __client_fn {
     ([$($cfg:tt)*] [$($kept:tt)*] $size:tt [$($optional:ident)?] $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
-        $($cfg)* $($kept)*
+        $($cfg)* $($kept)* #[inline]
         pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
             let mut out = self.peer.outgoing();
             let transport = $params::send(&mut out, $($a),*);
@@ -641,9 +641,10 @@ macro_rules! __params_body {
         impl $params {
             #[inline]
             fn send(out: &mut $crate::peer::Outgoing<'_>, $($a: impl $crate::SendAs<$t>),+) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
-                let mut wire = [0_u8; __core::mem::size_of::<$params>()];
-                $( $crate::wire::put::<$t, _>($a, &mut wire, $crate::__offset!($params, $a), out)?; )+
-                out.lend_copy(&wire)
+                out.lend_wire::<Self>(|wire, out| {
+                    $( $crate::wire::put::<$t, _>($a, wire, $crate::__offset!($params, $a), out)?; )+
+                    __core::result::Result::Ok(())
+                })
             }
             #[inline]
             fn receive(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<($($t,)+), $crate::CallError> {

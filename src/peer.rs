@@ -313,18 +313,64 @@ impl<'p> Outgoing<'p> {
         Ok(pointer::join(memory.offset(side, block), block.loan))
     }
 
-    /// Copies a wire form into a new block and lends it.
-    #[doc(hidden)]
+    /// A new block of `len` bytes, filled by `fill` and lent; returns its pointer word.
     #[inline]
-    pub fn lend_copy(&mut self, wire: &[u8]) -> Result<Transport, CallError> {
-        if wire.is_empty() {
+    fn lend_filled(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(*mut u8, &mut Self) -> Result<(), CallError>,
+    ) -> Result<u64, CallError> {
+        let core = self.peer.core();
+        let memory: &Memory = &core.memory;
+        let arena = memory.arena(core.side)?;
+        let block = alloc(self.peer, len)?;
+        match fill(memory.address(core.side, block), self) {
+            Ok(()) => {
+                arena.lend(block, self.latest);
+                self.latest = block.index;
+                self.count += 1;
+                Ok(pointer::join(memory.offset(core.side, block), block.loan))
+            }
+            Err(error) => {
+                arena.drop_owned(block);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lends a new block with a wire form, which `fill` writes over zeros where it lies.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn lend_wire<W>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<Transport, CallError> {
+        let len = const { size_of::<W>() };
+        if len == 0 {
+            return fill(&mut [], self).map(|()| Transport::EMPTY);
+        }
+        let filled = self.lend_filled(len, |block, out| {
+            // SAFETY: the block has room for as many bytes, and nobody else has it.
+            unsafe { block.write_bytes(0, len) };
+            // SAFETY: as above, and they are initialised. The peer cannot write to this side's arena,
+            // or else this side trusts it.
+            fill(unsafe { core::slice::from_raw_parts_mut(block, len) }, out)
+        });
+        filled.map(Transport::word)
+    }
+
+    /// Lends a new block with a copy of some bytes.
+    #[inline]
+    pub(crate) fn lend_bytes(&mut self, bytes: &[u8]) -> Result<Transport, CallError> {
+        if bytes.is_empty() {
             return Ok(Transport::EMPTY);
         }
-        let block = alloc(self.peer, wire.len())?;
-        let to = self.peer.memory().address(self.peer.side(), block);
-        // SAFETY: `to` is a block of at least `wire.len()` bytes that nobody else has.
-        unsafe { core::ptr::copy_nonoverlapping(wire.as_ptr(), to, wire.len()) };
-        Ok(Transport::word(self.lend(block)?))
+        let filled = self.lend_filled(bytes.len(), |block, _| {
+            // SAFETY: the block has room for as many bytes, and nobody else has it.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), block, bytes.len()) };
+            Ok(())
+        });
+        filled.map(|primary| Transport { primary, secondary: bytes.len() as u64 })
     }
 
     /// Makes the call. Where the peer's function was not reached, everything lent comes back.

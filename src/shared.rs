@@ -339,66 +339,66 @@ impl<T: Plain> SendAs<Foreign<T>> for Shared<T> {
     }
 }
 
-impl SendAs<ForeignBuf> for SharedBuf {
-    #[inline]
-    fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
-        let transport = self.into_transport(out)?;
-        let (word, len) = wire.split_at_mut(8);
-        transport.primary.write(word);
-        transport.secondary.write(len);
-        Ok(())
-    }
-
-    #[inline]
-    fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-        match self.block {
-            Some(block) if self.len != 0 => {
-                Ok(Transport { primary: block.lend(out)?, secondary: self.len as u64 })
-            }
-            _ => Ok(Transport::EMPTY),
-        }
-    }
-}
-
-/// What is sent as a buffer: `$made` makes a [`SharedBuf`] of it.
+/// What is sent as a buffer: `$sent` lends it.
 macro_rules! as_buffer {
-    ($([$($generics:tt)*] $from:ty => $t:ty: $made:expr;)*) => { $(
+    ($([$($generics:tt)*] $from:ty => $t:ty: $sent:expr;)*) => { $(
         impl<$($generics)*> SendAs<$t> for $from {
             #[inline]
             fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
-                SendAs::<ForeignBuf>::encode($made(self, out.peer())?, wire, out)
+                encode_buffer($sent(self, out)?, wire);
+                Ok(())
             }
 
             #[inline]
             fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-                SendAs::<ForeignBuf>::into_transport($made(self, out.peer())?, out)
+                $sent(self, out)
             }
         }
     )* };
 }
 
-/// The bytes of any of these are copied.
-fn copied(bytes: impl AsRef<[u8]>, peer: &Peer) -> Result<SharedBuf, CallError> {
-    SharedBuf::copied(peer, bytes.as_ref())
+/// The wire form of a buffer.
+#[inline]
+fn encode_buffer(transport: Transport, wire: &mut [u8]) {
+    let (word, len) = wire.split_at_mut(8);
+    transport.primary.write(word);
+    transport.secondary.write(len);
 }
 
-fn slice<T: Plain>(values: &[T], peer: &Peer) -> Result<SharedBuf, CallError> {
-    SharedSlice::copied(peer, values).map(|slice| slice.bytes)
+/// The bytes of any of these are copied.
+#[inline]
+fn copied(bytes: impl AsRef<[u8]>, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+    out.lend_bytes(bytes.as_ref())
+}
+
+fn slice<T: Plain>(values: &[T], out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+    lend(SharedSlice::copied(out.peer(), values)?.bytes, out)
+}
+
+#[inline]
+fn lend(buf: SharedBuf, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+    match buf.block {
+        Some(block) if buf.len != 0 => {
+            Ok(Transport { primary: block.lend(out)?, secondary: buf.len as u64 })
+        }
+        _ => Ok(Transport::EMPTY),
+    }
 }
 
 as_buffer! {
+    [] SharedBuf => ForeignBuf: lend;
     [] &[u8] => ForeignBuf: copied;
     [const N: usize] &[u8; N] => ForeignBuf: copied;
-    [] SharedStr => ForeignStr: |text: SharedStr, _: &Peer| Ok(text.bytes);
+    [] SharedStr => ForeignStr: |text: SharedStr, out| lend(text.bytes, out);
     [] &str => ForeignStr: copied;
-    [T: Plain] SharedSlice<T> => ForeignSlice<T>: |slice: SharedSlice<T>, _: &Peer| Ok(slice.bytes);
+    [T: Plain] SharedSlice<T> => ForeignSlice<T>: |slice: SharedSlice<T>, out| lend(slice.bytes, out);
     [T: Plain] &[T] => ForeignSlice<T>: slice;
-    [T: Plain, const N: usize] &[T; N] => ForeignSlice<T>: |values: &[T; N], peer| slice(values, peer);
+    [T: Plain, const N: usize] &[T; N] => ForeignSlice<T>: |values: &[T; N], out| slice(values, out);
 }
 
 #[cfg(feature = "alloc")]
 as_buffer! {
     [] &alloc::vec::Vec<u8> => ForeignBuf: copied;
     [] &alloc::string::String => ForeignStr: copied;
-    [T: Plain] &alloc::vec::Vec<T> => ForeignSlice<T>: |values: &alloc::vec::Vec<T>, peer| slice(values, peer);
+    [T: Plain] &alloc::vec::Vec<T> => ForeignSlice<T>: |values: &alloc::vec::Vec<T>, out| slice(values, out);
 }

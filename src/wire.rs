@@ -147,9 +147,7 @@ pub trait SendAs<T: FfiType>: Sized {
     ///
     /// As [`encode`](Self::encode).
     fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-        let mut wire = Local::<T::Wire>::zeroed();
-        self.encode(wire.bytes_mut(), out)?;
-        out.lend_copy(wire.bytes())
+        out.lend_wire::<T::Wire>(|wire, out| self.encode(wire, out))
     }
 }
 
@@ -390,7 +388,10 @@ macro_rules! wide {
         impl Plain for $t {}
         impl InTransport for $t {
             fn put(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-                out.lend_copy(bytemuck::bytes_of(&self))
+                out.lend_wire::<Self>(|wire, _| {
+                    self.write(wire);
+                    Ok(())
+                })
             }
         }
         plain!($t);
@@ -506,9 +507,7 @@ impl<T: FfiType, S: SendAs<T>> SendAs<Option<T>> for Option<S> {
 
     fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
         if !T::NULLABLE {
-            let mut wire = Local::<T::OptionWire>::zeroed();
-            self.encode(wire.bytes_mut(), out)?;
-            return out.lend_copy(wire.bytes());
+            return out.lend_wire::<T::OptionWire>(|wire, out| self.encode(wire, out));
         }
         let Some(value) = self else { return Ok(Transport::EMPTY) };
         let mut transport = value.into_transport(out)?;
