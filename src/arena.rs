@@ -189,6 +189,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Takes a block of at least `len` bytes (at least one granule), or leaves all as it was.
+    #[inline]
     pub(crate) fn alloc(&self, len: usize) -> Option<Allocated> {
         let len = u32::try_from(len.div_ceil(GRANULE).max(1)).ok()?;
         let mut lists = self.lists.lock();

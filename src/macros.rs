@@ -220,6 +220,7 @@ macro_rules! __struct {
                 // SAFETY: `repr(C)`, and `FromBytes` says that any bytes are a value.
                 unsafe impl $crate::Unpackable for __Wire {
                     type Output = $name;
+                    #[inline]
                     fn unpack(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<$name, $crate::CallError> {
                         // All fields first: what is owned is given back if another one is bad.
                         $( $($fm)* let $f = $crate::wire::field::<$ft>(wire, $crate::__offset!(__Wire, $f), __core::stringify!($f), from); )*
@@ -236,14 +237,17 @@ macro_rules! __struct {
                         $( $($fm)* { hash = hash.str(__core::stringify!($f)).u64($crate::__offset!(__Wire, $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )*
                         hash.finish()
                     };
+                    #[inline]
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
                         <__Wire as $crate::Unpackable>::unpack(wire, from)
                     }
+                    #[inline]
                     fn write(&self, wire: &mut [u8]) {
                         $( $($fm)* { $crate::wire::write::<$ft>(&self.$f, wire, $crate::__offset!(__Wire, $f)); } )*
                     }
                 }
                 impl $crate::SendAs<$name> for [<Shared $name>] {
+                    #[inline]
                     fn encode(self, wire: &mut [u8], out: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                         $( $($fm)* { $crate::wire::put::<$ft, _>(self.$f, wire, $crate::__offset!(__Wire, $f), out)?; } )*
                         __core::result::Result::Ok(())
@@ -265,12 +269,14 @@ macro_rules! __plain {
     ([$($when:tt)*] $name:ident) => {
         impl $crate::Plain for $name where $($when)* {}
         impl $crate::SendAs<$name> for $name where $($when)* {
+            #[inline]
             fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                 <Self as $crate::FfiType>::write(&self, wire);
                 __core::result::Result::Ok(())
             }
         }
         impl $crate::SendAs<$name> for &$name where $($when)* {
+            #[inline]
             fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                 <$name as $crate::FfiType>::write(self, wire);
                 __core::result::Result::Ok(())
@@ -320,7 +326,8 @@ macro_rules! __enum {
             }
             impl $crate::Plain for $name {}
             impl $crate::SendAs<$name> for $name {
-                fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
+                #[inline]
+            fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                     <Self as $crate::FfiType>::write(&self, wire);
                     __core::result::Result::Ok(())
                 }
@@ -395,6 +402,7 @@ macro_rules! __data_enum {
                         } )*
                         hash.finish()
                     };
+                    #[inline]
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
                         let tag = $crate::wire::field::<$repr>(wire, 0, "", from)?;
                         $( $($vm)* if tag == __Tag::$v as $repr {

@@ -96,20 +96,39 @@ impl Core {
         lane: Lane,
     ) -> Answer {
         if depth > MAX_DEPTH {
-            return self.refuse(CallError::new(Why::TooDeep));
+            return self.too_deep();
         }
         let peer = Peer { core: NonNull::from(self), depth, lane };
         let server = &self.server;
         let mut status = 0;
         match catch(|| server.table.call(server.get(), &peer, signature, transport, &mut status)) {
             Ok(Some(transport)) => Answer { status, transport },
-            Ok(None) if signature == signature::HAS => Answer {
-                status: 0,
-                transport: Transport::word(u64::from(server.table.has(transport.primary))),
-            },
-            Ok(None) => self.refuse(CallError::new(Why::UnknownFunction)),
-            Err(Panicked) => self.refuse(CallError::new(Why::PeerPanicked).reached_handler()),
+            Ok(None) => self.unserved(signature, transport),
+            Err(Panicked) => self.panicked(),
         }
+    }
+
+    /// A signature that is not in the table: one of the ABI's own, or nobody's.
+    #[cold]
+    #[inline(never)]
+    fn unserved(&self, signature: u64, transport: Transport) -> Answer {
+        if signature == signature::HAS {
+            let has = self.server.table.has(transport.primary);
+            return Answer { status: 0, transport: Transport::word(u64::from(has)) };
+        }
+        self.refuse(CallError::new(Why::UnknownFunction))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_deep(&self) -> Answer {
+        self.refuse(CallError::new(Why::TooDeep))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn panicked(&self) -> Answer {
+        self.refuse(CallError::new(Why::PeerPanicked).reached_handler())
     }
 
     /// Turns an error into an answer, and lets the observer know.
@@ -130,12 +149,17 @@ struct Panicked;
 fn catch<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
     // A server is shared by all calls anyway, so whatever a panic leaves half done, the type itself
     // must stand (a poisoned mutex, say); nothing of ours is left half done.
-    std::panic::catch_unwind(core::panic::AssertUnwindSafe(call)).map_err(|panic| {
-        // What a panic carries may panic again when it is dropped.
-        let dropped = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(panic)));
-        core::mem::forget(dropped);
-        Panicked
-    })
+    std::panic::catch_unwind(core::panic::AssertUnwindSafe(call)).map_err(forget)
+}
+
+#[cfg(feature = "std")]
+#[cold]
+#[inline(never)]
+fn forget(panic: alloc::boxed::Box<dyn core::any::Any + Send>) -> Panicked {
+    // What a panic carries may panic again when it is dropped.
+    let dropped = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(panic)));
+    core::mem::forget(dropped);
+    Panicked
 }
 
 #[cfg(not(feature = "std"))]
@@ -371,42 +395,6 @@ impl<'p> Outgoing<'p> {
             Ok(())
         });
         filled.map(|primary| Transport { primary, secondary: bytes.len() as u64 })
-    }
-
-    /// Makes the call. Where the peer's function was not reached, everything lent comes back.
-    #[doc(hidden)]
-    #[inline(always)]
-    pub fn call(
-        self,
-        function: &'static Function,
-        transport: Result<Transport, CallError>,
-    ) -> Result<Answer, CallError> {
-        match transport {
-            Ok(transport) => {
-                let answer = self.peer.call(function.signature, transport);
-                if answer.status <= 1 { Ok(answer) } else { Err(self.failed(answer, function)) }
-            }
-            Err(error) => Err(self.unsent(error, function)),
-        }
-    }
-
-    /// The call was never made.
-    #[cold]
-    #[inline(never)]
-    fn unsent(&self, error: CallError, function: &'static Function) -> CallError {
-        self.take_back();
-        error.on(self.peer.side()).in_function(function)
-    }
-
-    /// The peer, or the way to it, says that the call failed.
-    #[cold]
-    #[inline(never)]
-    fn failed(&self, answer: Answer, function: &'static Function) -> CallError {
-        let error = CallError::from_status(answer.status).on(self.peer.side().other());
-        if !error.reached() {
-            self.take_back();
-        }
-        error.in_function(function)
     }
 
     /// Everything lent is this side's again.

@@ -755,20 +755,58 @@ pub fn finish<R: FfiReturn>(
     function: &'static Function,
     transport: Result<Transport, CallError>,
 ) -> R::Received {
+    let transport = match transport {
+        Ok(transport) => transport,
+        Err(error) => return unsent::<R>(out, function, error),
+    };
     let peer = out.peer();
-    R::received(match out.call(function, transport) {
-        Ok(answer) => match R::receive(answer, peer.incoming()) {
-            Ok(received) => Ok(received),
-            Err(error) => Err(bad_answer(error, peer, function)),
-        },
-        Err(error) => Err(error),
-    })
+    let answer = peer.call(function.signature, transport);
+    if answer.status > 1 {
+        return failed::<R>(out, function, answer.status);
+    }
+    match R::receive(answer, peer.incoming()) {
+        Ok(received) => R::received(Ok(received)),
+        Err(error) => bad_answer::<R>(peer, function, error),
+    }
 }
 
+/// The call was never made: everything lent comes back.
 #[cold]
 #[inline(never)]
-fn bad_answer(error: CallError, peer: &Peer, function: &'static Function) -> CallError {
-    error.reached_handler().on(peer.side()).in_function(function)
+fn unsent<R: FfiReturn>(
+    out: Outgoing<'_>,
+    function: &'static Function,
+    error: CallError,
+) -> R::Received {
+    out.take_back();
+    R::received(Err(error.on(out.peer().side()).in_function(function)))
+}
+
+/// The peer, or the way to it, says that the call failed. Where its function was not reached,
+/// everything lent comes back.
+#[cold]
+#[inline(never)]
+fn failed<R: FfiReturn>(
+    out: Outgoing<'_>,
+    function: &'static Function,
+    status: u64,
+) -> R::Received {
+    let error = CallError::from_status(status).on(out.peer().side().other());
+    if !error.reached() {
+        out.take_back();
+    }
+    R::received(Err(error.in_function(function)))
+}
+
+/// The answer is none of this function's.
+#[cold]
+#[inline(never)]
+fn bad_answer<R: FfiReturn>(
+    peer: &Peer,
+    function: &'static Function,
+    error: CallError,
+) -> R::Received {
+    R::received(Err(error.reached_handler().on(peer.side()).in_function(function)))
 }
 
 /// The server's half of a call: `parameters` come from [`receive`], `handler` is the user's.
