@@ -446,10 +446,9 @@ fn threads_never_share_a_block() {
                 })
             })
             .collect();
-        for worker in workers {
-            worker.join().expect("no worker panics");
-        }
+        let ends: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         stop.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok), "a worker panicked");
     });
     println!("4 threads, 120,000 steps, {} refused", refused.load(Ordering::Relaxed));
     world.assert_whole();
