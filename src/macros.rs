@@ -450,7 +450,7 @@ macro_rules! __ret {
 #[macro_export]
 macro_rules! __interface {
     ($icfg:tt [$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident { $( [$($m:tt)*] $f:ident $args:tt $r:tt )* }) => {
-        $($cfg)* $($kept)* #[allow(dead_code)]
+        $($cfg)* $($kept)* #[allow(dead_code, clippy::too_many_arguments)]
         $vis trait $name { $( $crate::__split! { [$($m)*] [] [] [] [] __trait_fn $f $args $r } )* }
         $crate::__private::paste::paste! {
             $($cfg)* #[allow(dead_code)]
