@@ -84,7 +84,7 @@ fn targets(field: &Field) -> Vec<(&'static str, Target)> {
     // As the wire form lies: `on` first, `x` at 2, `glyph` at 4, `y` at 8, `colour` at 12.
     for function in [ParamsEverythingSpot::FUNCTION, ParamsEverythingAlonePoint::FUNCTION] {
         in_point(function, "a bool", 0, &[1], &[2]);
-        in_point(function, "a char", 4, &['a' as u8, 0, 0, 0], &[0, 0xd8, 0, 0]);
+        in_point(function, "a char", 4, &[b'a', 0, 0, 0], &[0, 0xd8, 0, 0]);
         in_point(function, "an enum", 12, &[200], &[199]);
     }
 
