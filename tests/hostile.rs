@@ -4,6 +4,8 @@
 #![cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+#[path = "hostile/aimed.rs"]
+mod aimed;
 #[path = "hostile/attack.rs"]
 mod attack;
 #[path = "hostile/forged.rs"]

@@ -446,10 +446,9 @@ fn threads_never_share_a_block() {
                 })
             })
             .collect();
-        for worker in workers {
-            worker.join().expect("no worker panics");
-        }
+        let ends: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         stop.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok), "a worker panicked");
     });
     println!("4 threads, 120,000 steps, {} refused", refused.load(Ordering::Relaxed));
     world.assert_whole();
@@ -476,7 +475,12 @@ fn cost_does_not_grow_with_the_blocks_in_use() {
             }
             start.elapsed()
         };
-        (0..15).map(|_| round()).min().expect("some rounds")
+        let best = (0..15).map(|_| round()).min().expect("some rounds");
+        // A refusal does look at all of them: memory is short.
+        let start = Instant::now();
+        assert!(world.alloc(1 << 17).is_none());
+        println!("a refusal with {live} blocks in use: {:?}", start.elapsed());
+        best
     }
     let (few, many) = (cost(10), cost(10_000));
     println!("6,000 blocks taken and given back: {few:?} with 10 in use, {many:?} with 10,000");

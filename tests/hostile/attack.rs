@@ -7,7 +7,7 @@ use std::{
     panic,
     sync::{
         Mutex, Once,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -50,6 +50,15 @@ pub fn count_panics() {
 
 pub fn assert_no_panics() {
     assert_eq!(PANICS.get(), 0, "a handler panicked");
+}
+
+/// Ends an attacker's thread, if its opponent panics too.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Serves with the real server on the side under attack and with a [`Liar`] on the other.
@@ -250,6 +259,9 @@ impl Field {
             }
             _ if signature == ParamsEverythingAloneChar::FUNCTION.signature => {
                 char::from_transport(t, from).expect("a right answer");
+            }
+            _ if signature == ParamsEverythingAlonePoint::FUNCTION.signature => {
+                Point::from_transport(t, from).expect("a right answer");
             }
             _ if signature == ParamsEverythingAloneShape::FUNCTION.signature => {
                 Shape::from_transport(t, from).expect("a right answer");

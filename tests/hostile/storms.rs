@@ -13,7 +13,7 @@ use vmffi::{
 };
 
 use super::{
-    attack::{Field, Op, assert_no_panics, count_panics},
+    attack::{Field, Op, StopOnDrop, assert_no_panics, count_panics},
     interface::ParamsEverythingAloneU16,
     liar::Random,
     region::WRITES,
@@ -81,8 +81,8 @@ fn storm_of_a_thread(victim: Side) {
                 writes += times;
             }
         });
+        let _stop = StopOnDrop(&stop);
         call(&field);
-        stop.store(true, Ordering::Relaxed);
     });
     field.assert_restored();
     report(&format!("a thread wrote {writes} times while the {victim} served"));

@@ -1,0 +1,123 @@
+//! An attacker that changes one thing back and forth, from good to bad, while it is read: what was
+//! judged is what is used, because it was copied first.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use vmffi::{
+    ForeignBuf, SendAs,
+    abi::{Function, Side, Transport, pointer},
+};
+
+use super::{
+    attack::{Field, StopOnDrop, assert_no_panics},
+    interface::*,
+    region::WRITES,
+};
+
+const TIME: Duration = Duration::from_millis(250);
+
+/// Something in the attacker's arena that is good, or bad.
+struct Target {
+    function: &'static Function,
+    transport: Transport,
+    at: u64,
+    good: Vec<u8>,
+    bad: Vec<u8>,
+}
+
+/// Calls with a target for a while, during which it changes. Both outcomes must be seen, or the
+/// attacker was too slow to mean anything.
+fn duel(field: &Field, target: &Target) -> [usize; 2] {
+    let stop = AtomicBool::new(false);
+    let flips = AtomicUsize::new(0);
+    let mut seen = [0; 2];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for _ in 0..16 {
+                    field.attacker.write(target.at, &target.bad);
+                    field.attacker.write(target.at, &target.good);
+                }
+                flips.fetch_add(32, Ordering::Relaxed);
+            }
+        });
+        let _stop = StopOnDrop(&stop);
+        let start = Instant::now();
+        while start.elapsed() < TIME || (seen.contains(&0) && start.elapsed() < 40 * TIME) {
+            let answer = field.call(target.function.signature, target.transport);
+            match answer.status {
+                0 => {
+                    seen[0] += 1;
+                    field.take(target.function.signature, answer);
+                }
+                // A bad pointer or value, found at dispatch or by the handler.
+                3 | 4 | 67 | 68 => seen[1] += 1,
+                status => panic!("{}: status {status}", target.function),
+            }
+        }
+    });
+    assert_no_panics();
+    WRITES.fetch_add(flips.load(Ordering::Relaxed), Ordering::Relaxed);
+    assert!(!seen.contains(&0), "{}: {seen:?} good and bad", target.function);
+    seen
+}
+
+fn targets(field: &Field) -> Vec<(&'static str, Target)> {
+    let mut all = Vec::new();
+    let mut out = field.to_victim().outgoing();
+    let text: Vec<u8> = vec![b'a'; 6000];
+    let t = SendAs::<ForeignBuf>::into_transport(&text, &mut out).expect("room");
+    let middle = pointer::offset(t.primary) + 5000;
+    let function = ParamsEverythingText::FUNCTION;
+    let (good, bad) = (b"a".to_vec(), b"\xff".to_vec());
+    all.push(("a byte of a text", Target { function, transport: t, at: middle, good, bad }));
+
+    let point = SendAs::<Point>::into_transport(ZERO, &mut out).expect("room");
+    let mut in_point = |function, name, at: usize, good: &[u8], bad: &[u8]| {
+        let at = pointer::offset(point.primary) + at as u64;
+        let (good, bad) = (good.to_vec(), bad.to_vec());
+        all.push((name, Target { function, transport: point, at, good, bad }));
+    };
+    // As the wire form lies: `on` first, `x` at 2, `glyph` at 4, `y` at 8, `colour` at 12.
+    for function in [ParamsEverythingSpot::FUNCTION, ParamsEverythingAlonePoint::FUNCTION] {
+        in_point(function, "a bool", 0, &[1], &[2]);
+        in_point(function, "a char", 4, &[b'a', 0, 0, 0], &[0, 0xd8, 0, 0]);
+        in_point(function, "an enum", 12, &[200], &[199]);
+    }
+
+    let (_, transport) = field.template(0).expect("room");
+    let function = ParamsEverythingParcel::FUNCTION;
+    let mut in_parcel = |name, at: u64, good: u64, bad: u64| {
+        let at = pointer::offset(transport.primary) + at;
+        let (good, bad) = (good.to_le_bytes().to_vec(), bad.to_le_bytes().to_vec());
+        all.push((name, Target { function, transport, at, good, bad }));
+    };
+    // `id`, then the pointer word of `body` at 8 and its byte count at 16.
+    in_parcel("a byte count", 16, 130, u64::MAX);
+    let (start, len) = field.attacker.layout.arena(field.attacker.victim.other());
+    in_parcel("a byte count by one", 16, 128, len + 1);
+    in_parcel("a pointer", 8, pointer::join(start, 1), pointer::join(start + len - 64, 1));
+    all
+}
+
+fn all_duels(victim: Side) {
+    let field = Field::new(victim, (32 << 10, 32 << 10), 7);
+    for (name, target) in targets(&field) {
+        let [good, bad] = duel(&field, &target);
+        println!("{}, {name}, on the {victim}: {good} good, {bad} refused", target.function);
+    }
+    field.assert_restored();
+}
+
+#[test]
+fn what_is_judged_is_what_is_used_by_the_host() {
+    all_duels(Side::Host);
+}
+
+#[test]
+fn what_is_judged_is_what_is_used_by_the_guest() {
+    all_duels(Side::Guest);
+}
