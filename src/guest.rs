@@ -19,7 +19,7 @@ use crate::{
     error::{CallError, RegionError, Why},
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
-    peer::{Core, Lane, Link, Peer, Server},
+    peer::{Core, Far, Lane, Link, Peer, Server},
 };
 
 /// Where a guest's end lies: a `static`, with the books for an arena of `GRANULES` granules of 64
@@ -119,7 +119,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
             memory: MemoryRef::Static(memory),
             side: Side::Guest,
             server: Server::new(Owned::Static(server)),
-            link: Owned::Static(link),
+            link: Link::Far(Owned::Static(link)),
             observer: None,
         };
         // SAFETY: see above.
@@ -180,7 +180,7 @@ unsafe fn put<V>(cell: &'static UnsafeCell<MaybeUninit<V>>, value: V) -> &'stati
 /// Calls by trapping.
 struct TrapLink<T>(T);
 
-impl<T: Trap + Send + Sync> Link for TrapLink<T> {
+impl<T: Trap + Send + Sync> Far for TrapLink<T> {
     fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
         let call = Registers { kind: trap::CALL, word: signature, transport };
         converse(&self.0, peer.core(), peer.depth() + 1, call)

@@ -19,7 +19,7 @@ use crate::{
     error::{CallError, RegionError, Why},
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
-    peer::{Core, Lane, Link, Observer, Peer, Server},
+    peer::{Core, Far, Lane, Link, Observer, Peer, Server},
 };
 
 /// A virtual processor that runs until it traps.
@@ -174,7 +174,7 @@ impl<V: Vcpu> VcpuLink<V> {
     }
 }
 
-impl<V: Vcpu> Link for Arc<VcpuLink<V>> {
+impl<V: Vcpu> Far for Arc<VcpuLink<V>> {
     fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
         self.upcall(peer, signature, transport)
             .unwrap_or_else(|why| Answer::status(CallError::new(why).status()))
@@ -230,7 +230,7 @@ impl<V: Vcpu + 'static> Host<V> {
             memory: MemoryRef::Counted(Arc::new(memory)),
             side: Side::Host,
             server: Server::new(Owned::Boxed(Box::new(server))),
-            link: Owned::Boxed(Box::new(link.clone())),
+            link: Link::Far(Owned::Boxed(Box::new(link.clone()))),
             observer: observer.map(Owned::Boxed),
         });
         // SAFETY: the core stays in its box for as long as the host, and the peer in it, live.

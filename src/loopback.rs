@@ -8,12 +8,12 @@ use core::ptr::{NonNull, addr_of};
 use alloc::boxed::Box;
 
 use crate::{
-    abi::{Answer, Side, Transport},
+    abi::Side,
     dispatch::Serve,
     error::{CallError, RegionError},
     memory::{Layout, Memory, PAGE},
     owned::{MemoryRef, Owned},
-    peer::{Core, Lane, Link, Observer, Peer, Server},
+    peer::{Core, Link, Observer, Peer, Server},
 };
 
 /// A guest and a host in one process.
@@ -41,25 +41,6 @@ struct Pair {
     /// By [`Side`]; set once, when the pair has its place.
     cores: [Core; 2],
     peers: [Peer; 2],
-}
-
-/// Calls the other side of the same pair.
-struct Straight {
-    other: NonNull<Core>,
-}
-
-// SAFETY: `other` is `Sync`, and lives as long as the link: both are in the same `Pair`.
-unsafe impl Send for Straight {}
-// SAFETY: as above.
-unsafe impl Sync for Straight {}
-
-impl Link for Straight {
-    #[inline]
-    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
-        // SAFETY: the pair is whole before anyone can call, and outlives every call.
-        let other = unsafe { self.other.as_ref() };
-        other.serve(signature, transport, peer.depth() + 1, Lane::NONE)
-    }
 }
 
 /// How a [`Loopback`] is made, where the defaults will not do.
@@ -153,7 +134,7 @@ impl Builder {
             memory: memory.clone(),
             side,
             server,
-            link: Owned::Boxed(Box::new(Straight { other })),
+            link: Link::Near(other),
             observer: observer.map(Owned::Boxed),
         };
         let guest =

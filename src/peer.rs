@@ -16,7 +16,21 @@ use crate::{
 pub const MAX_DEPTH: u32 = 16;
 
 /// How calls leave for the other side.
-pub(crate) trait Link: Send + Sync {
+pub(crate) enum Link {
+    /// As a function call: the other side is in this process, and lives as long as this one.
+    #[cfg_attr(not(feature = "alloc"), expect(dead_code, reason = "for the loopback"))]
+    Near(NonNull<Core>),
+    /// By a trap, or as the completion of one.
+    Far(Owned<dyn Far>),
+}
+
+// SAFETY: a core is `Sync`, and so is what is far.
+unsafe impl Send for Link {}
+// SAFETY: as above.
+unsafe impl Sync for Link {}
+
+/// A way to the other side of a real boundary.
+pub(crate) trait Far: Send + Sync {
     /// Carries one call over and brings its answer back. Errors of the connection itself are status
     /// words, as the peer's are.
     fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer;
@@ -83,14 +97,13 @@ pub(crate) struct Core {
     pub(crate) memory: MemoryRef,
     pub(crate) side: Side,
     pub(crate) server: Server,
-    pub(crate) link: Owned<dyn Link>,
+    pub(crate) link: Link,
     pub(crate) observer: Option<Owned<Observer>>,
 }
 
 impl Core {
     /// Serves one call of the peer's: the host-side code behind a `CALL`, the guest-side code behind
     /// an `UPCALL`. `depth` counts this call, `lane` is where nested calls go.
-    #[inline]
     pub(crate) fn serve(
         &self,
         signature: u64,
@@ -99,39 +112,61 @@ impl Core {
         lane: Lane,
     ) -> Answer {
         if depth > MAX_DEPTH {
-            return self.too_deep();
+            return self.refuse(CallError::new(Why::TooDeep));
         }
+        let mut status = 0;
+        let transport = self.dispatch(signature, transport, depth, lane, &mut status);
+        Answer { status, transport }
+    }
+
+    /// The same for a call from this process, whose depth its caller has checked. Writes a status
+    /// that is not 0; a transport then comes back in registers.
+    #[inline(never)]
+    fn serve_near(
+        &self,
+        signature: u64,
+        transport: Transport,
+        depth: u32,
+        status: &mut u64,
+    ) -> Transport {
+        self.dispatch(signature, transport, depth, Lane::NONE, status)
+    }
+
+    #[inline(always)]
+    fn dispatch(
+        &self,
+        signature: u64,
+        transport: Transport,
+        depth: u32,
+        lane: Lane,
+        status: &mut u64,
+    ) -> Transport {
         let peer = Peer { core: NonNull::from(self), depth, lane };
         let server = &self.server;
-        let mut status = 0;
-        match catch(|| server.table.call(server.get(), &peer, signature, transport, &mut status)) {
-            Ok(Some(transport)) => Answer { status, transport },
-            Ok(None) => self.unserved(signature, transport),
-            Err(Panicked) => self.panicked(),
+        match catch(|| server.table.call(server.get(), &peer, signature, transport, status)) {
+            Ok(Some(transport)) => transport,
+            Ok(None) => self.unserved(signature, transport, status),
+            Err(Panicked) => self.panicked(status),
         }
     }
 
     /// A signature that is not in the table: one of the ABI's own, or nobody's.
     #[cold]
     #[inline(never)]
-    fn unserved(&self, signature: u64, transport: Transport) -> Answer {
+    fn unserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
         if signature == signature::HAS {
             let has = self.server.table.has(transport.primary);
-            return Answer { status: 0, transport: Transport::word(u64::from(has)) };
+            return Transport::word(u64::from(has));
         }
-        self.refuse(CallError::new(Why::UnknownFunction))
+        *status = self.refuse(CallError::new(Why::UnknownFunction)).status;
+        Transport::EMPTY
     }
 
     #[cold]
     #[inline(never)]
-    fn too_deep(&self) -> Answer {
-        self.refuse(CallError::new(Why::TooDeep))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn panicked(&self) -> Answer {
-        self.refuse(CallError::new(Why::PeerPanicked).reached_handler())
+    fn panicked(&self, status: &mut u64) -> Transport {
+        *status = self.refuse(CallError::new(Why::PeerPanicked).reached_handler()).status;
+        Transport::EMPTY
     }
 
     /// Turns an error into an answer, and lets the observer know.
@@ -267,12 +302,36 @@ impl Peer {
     /// # Errors
     ///
     /// None of its own: what fails, fails with a status word (ABI, "Statuses").
-    #[inline]
     pub fn call(&self, signature: u64, transport: Transport) -> Answer {
+        let mut status = 0;
+        let transport = self.exchange(signature, transport, &mut status);
+        Answer { status, transport }
+    }
+
+    /// One call. Writes a status that is not 0; a transport then comes back in registers.
+    #[inline]
+    pub(crate) fn exchange(
+        &self,
+        signature: u64,
+        transport: Transport,
+        status: &mut u64,
+    ) -> Transport {
         if self.depth >= MAX_DEPTH {
-            return Answer::status(const { CallError::new(Why::TooDeep).status() });
+            *status = const { CallError::new(Why::TooDeep).status() };
+            return Transport::EMPTY;
         }
-        self.core().link.call(self, signature, transport)
+        match &self.core().link {
+            Link::Near(other) => {
+                // SAFETY: the other side lives as long as this one.
+                let other = unsafe { other.as_ref() };
+                other.serve_near(signature, transport, self.depth + 1, status)
+            }
+            Link::Far(link) => {
+                let answer = link.call(self, signature, transport);
+                *status = answer.status;
+                answer.transport
+            }
+        }
     }
 
     /// Whether the peer serves the function with this signature: one call.

@@ -759,56 +759,45 @@ pub fn finish<R: FfiReturn>(
 ) -> R::Received {
     let transport = match transport {
         Ok(transport) => transport,
-        Err(error) => return unsent::<R>(out, function, error),
+        Err(error) => return R::received(Err(unsent(out, function, error))),
     };
     let peer = out.peer();
-    let answer = peer.call(function.signature, transport);
-    if answer.status > 1 {
-        return failed::<R>(out, function, answer.status);
+    let mut status = 0;
+    let transport = peer.exchange(function.signature, transport, &mut status);
+    if status > 1 {
+        return R::received(Err(failed(out, function, status)));
     }
     out.arrived();
-    match R::receive(answer, peer.incoming()) {
+    match R::receive(Answer { status, transport }, peer.incoming()) {
         Ok(received) => R::received(Ok(received)),
-        Err(error) => bad_answer::<R>(peer, function, error),
+        Err(error) => R::received(Err(bad_answer(peer, function, error))),
     }
 }
 
 /// The call was never made: everything lent comes back.
 #[cold]
 #[inline(never)]
-fn unsent<R: FfiReturn>(
-    out: Outgoing<'_>,
-    function: &'static Function,
-    error: CallError,
-) -> R::Received {
-    R::received(Err(error.on(out.peer().side()).in_function(function)))
+fn unsent(out: Outgoing<'_>, function: &'static Function, error: CallError) -> CallError {
+    error.on(out.peer().side()).in_function(function)
 }
 
 /// The peer, or the way to it, says that the call failed. Where its function was not reached,
 /// everything lent comes back.
 #[cold]
 #[inline(never)]
-fn failed<R: FfiReturn>(
-    out: Outgoing<'_>,
-    function: &'static Function,
-    status: u64,
-) -> R::Received {
+fn failed(out: Outgoing<'_>, function: &'static Function, status: u64) -> CallError {
     let error = CallError::from_status(status).on(out.peer().side().other());
     if error.reached() {
         out.arrived();
     }
-    R::received(Err(error.in_function(function)))
+    error.in_function(function)
 }
 
 /// The answer is none of this function's.
 #[cold]
 #[inline(never)]
-fn bad_answer<R: FfiReturn>(
-    peer: &Peer,
-    function: &'static Function,
-    error: CallError,
-) -> R::Received {
-    R::received(Err(error.reached_handler().on(peer.side()).in_function(function)))
+fn bad_answer(peer: &Peer, function: &'static Function, error: CallError) -> CallError {
+    error.reached_handler().on(peer.side()).in_function(function)
 }
 
 /// The server's half of a call: `parameters` come from [`receive`], `handler` is the user's.
