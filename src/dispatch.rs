@@ -1,10 +1,11 @@
 //! From a signature to the function that serves it, at the same cost for any number of functions.
 //!
 //! The table is built at compile time: a hash-and-displace index over the signatures of all the
-//! interfaces that one type serves. Looking one up is a load from each of three arrays.
+//! interfaces that one type serves. Looking one up is a load from each of two arrays.
 
 use crate::{
     abi::{Function, Transport, signature},
+    error::{CallError, Why},
     peer::Peer,
 };
 
@@ -16,8 +17,7 @@ pub trait Serve: Send + Sync + Sized + 'static {
 }
 
 impl Serve for () {
-    const TABLE: &'static Table<Self> =
-        &Table { entries: &[], seed: 1, displace: &[0], slots: &[NONE] };
+    const TABLE: &'static Table<Self> = &Table { slots: &[Entry::EMPTY], displace: &[0], seed: 1 };
 }
 
 /// An interface as such, whoever serves it. Implemented by the declaration, for `dyn Interface`.
@@ -53,8 +53,15 @@ impl<S> Clone for Entry<S> {
 impl<S> Copy for Entry<S> {}
 
 impl<S> Entry<S> {
+    /// In a slot of no function. No function has its signature, but a caller may send it.
     #[doc(hidden)]
-    pub const EMPTY: Self = Self { signature: 0, call: |_, _, transport, _| transport };
+    pub const EMPTY: Self = Self {
+        signature: 0,
+        call: |_, peer, _, status| {
+            *status = peer.core().refuse(CallError::new(Why::UnknownFunction)).status;
+            Transport::EMPTY
+        },
+    };
 
     #[doc(hidden)]
     #[must_use]
@@ -63,16 +70,15 @@ impl<S> Entry<S> {
     }
 }
 
-/// "No entry", in a slot.
+/// "No function", in an index.
 const NONE: u16 = u16::MAX;
 
-/// All functions that a type serves, and their index.
+/// All functions that a type serves, each in the slot that the index has found for it.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Table<S: 'static> {
-    entries: &'static [Entry<S>],
+    slots: &'static [Entry<S>],
     displace: &'static [u16],
-    slots: &'static [u16],
     seed: u64,
 }
 
@@ -80,29 +86,32 @@ impl<S> Table<S> {
     #[doc(hidden)]
     #[must_use]
     pub const fn new<const B: usize, const M: usize>(
-        entries: &'static [Entry<S>],
+        slots: &'static [Entry<S>; M],
         index: &'static Index<B, M>,
     ) -> Self {
-        Self { entries, displace: &index.displace, slots: &index.slots, seed: index.seed }
+        const { assert!(B.is_power_of_two() && M.is_power_of_two()) };
+        Self { slots, displace: &index.displace, seed: index.seed }
     }
 
     /// The entry for a signature.
     #[inline]
     fn find(&self, signature: u64) -> Option<&Entry<S>> {
         let bucket = signature as usize & (self.displace.len() - 1);
-        let displace = *self.displace.get(bucket)?;
+        // SAFETY: the length is a power of two, as `new` asserts, so `bucket` is below it.
+        let displace = *unsafe { self.displace.get_unchecked(bucket) };
         let slot = place(signature, self.seed, displace, self.slots.len());
-        let entry = self.entries.get(usize::from(*self.slots.get(slot)?))?;
+        // SAFETY: as above; `place` keeps below the length.
+        let entry = unsafe { self.slots.get_unchecked(slot) };
         (entry.signature == signature).then_some(entry)
     }
 
     /// Whether the type serves the function with this signature.
     #[must_use]
     pub fn has(&self, signature: u64) -> bool {
-        self.find(signature).is_some()
+        signature >= signature::FIRST_FREE && self.find(signature).is_some()
     }
 
-    /// Calls the function with this signature, if there is one.
+    /// Calls the function with this signature, if there is one. Writes a status that is not 0.
     #[inline]
     pub(crate) fn call(
         &self,
@@ -116,7 +125,8 @@ impl<S> Table<S> {
     }
 }
 
-/// The index of a table with `B` buckets and `M` slots, both powers of two.
+/// The index of a table with `B` buckets and `M` slots, both powers of two: which function is in
+/// which slot.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Index<const B: usize, const M: usize> {
@@ -138,11 +148,12 @@ pub const fn slots(functions: usize) -> usize {
     (functions * 2).next_power_of_two()
 }
 
+/// The slot of a signature, of `slots`, which is a power of two: some of its bits, mixed, and moved on
+/// by what its bucket says.
 #[inline]
 const fn place(signature: u64, seed: u64, displace: u16, slots: usize) -> usize {
-    let mixed = signature.wrapping_mul(seed);
-    let step = (mixed >> 40) as usize | 1;
-    ((mixed >> 20) as usize).wrapping_add((displace as usize).wrapping_mul(step)) & (slots - 1)
+    let mixed = (signature.wrapping_mul(seed) >> 32) as usize;
+    mixed.wrapping_add(displace as usize) & (slots - 1)
 }
 
 impl<const B: usize, const M: usize> Index<B, M> {
@@ -227,7 +238,7 @@ impl<const B: usize, const M: usize> Index<B, M> {
                             slots[place(functions[k as usize].signature, seed, d, M)] = NONE;
                             k = next[k as usize];
                         }
-                        if d as usize == 4 * M || d == u16::MAX {
+                        if d as usize == M - 1 || d == u16::MAX {
                             return false;
                         }
                         d += 1;
@@ -283,19 +294,27 @@ pub const fn join_functions<const N: usize>(
     all
 }
 
+/// Puts the entries of all interfaces, one interface behind the other, into their slots.
 #[doc(hidden)]
 #[must_use]
-pub const fn join_entries<S, const N: usize>(parts: &[&[Entry<S>]]) -> [Entry<S>; N] {
-    let mut all = [Entry::EMPTY; N];
-    let (mut n, mut i) = (0, 0);
-    while i < parts.len() {
-        let mut j = 0;
-        while j < parts[i].len() {
-            all[n] = parts[i][j];
-            n += 1;
-            j += 1;
+pub const fn join_entries<S, const B: usize, const M: usize>(
+    parts: &[&[Entry<S>]],
+    index: &Index<B, M>,
+) -> [Entry<S>; M] {
+    let mut all = [Entry::EMPTY; M];
+    let mut slot = 0;
+    while slot < M {
+        let mut nth = index.slots[slot] as usize;
+        let mut i = 0;
+        while nth != NONE as usize && i < parts.len() {
+            if nth < parts[i].len() {
+                all[slot] = parts[i][nth];
+                break;
+            }
+            nth -= parts[i].len();
+            i += 1;
         }
-        i += 1;
+        slot += 1;
     }
     all
 }
@@ -339,9 +358,10 @@ macro_rules! serve {
                 const TABLE: &'static $crate::dispatch::Table<Self> =
                     &$crate::dispatch::Table::new(
                         &const {
-                            $crate::dispatch::join_entries::<Self, __N>(&[
-                                $( <dyn $interface as $crate::dispatch::Implements<Self>>::ENTRIES ),+
-                            ])
+                            $crate::dispatch::join_entries(
+                                &[$( <dyn $interface as $crate::dispatch::Implements<Self>>::ENTRIES ),+],
+                                &__INDEX,
+                            )
                         },
                         &__INDEX,
                     );

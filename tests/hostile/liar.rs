@@ -8,7 +8,7 @@ use std::sync::{
 use vmffi::{
     Layout, Peer, Serve,
     abi::{Answer, Function, Side, Transport, pointer},
-    dispatch::{Entry, Index, Interface, Table, buckets, slots},
+    dispatch::{Entry, Index, Interface, Table, buckets, join_entries, slots},
 };
 
 use super::interface::{Callback, FUNCTIONS, ParamsCallbackGlyph};
@@ -190,7 +190,7 @@ static INDEX: Index<{ buckets(COUNT) }, { slots(COUNT) }> = {
     Index::build::<COUNT>(&all)
 };
 
-static ENTRIES: [Entry<Liar>; COUNT] = [
+const ENTRIES: &[Entry<Liar>] = &[
     Entry::new(LIST[0], |liar, peer, _, status| liar.answer(peer, LIST[0], status)),
     Entry::new(LIST[1], |liar, peer, _, status| liar.answer(peer, LIST[1], status)),
     Entry::new(LIST[2], |liar, peer, _, status| liar.answer(peer, LIST[2], status)),
@@ -201,7 +201,8 @@ static ENTRIES: [Entry<Liar>; COUNT] = [
 
 impl Serve for Liar {
     const TABLE: &'static Table<Self> = {
-        static TABLE: Table<Liar> = Table::new(&ENTRIES, &INDEX);
+        static SLOTS: [Entry<Liar>; slots(COUNT)] = join_entries(&[ENTRIES], &INDEX);
+        static TABLE: Table<Liar> = Table::new(&SLOTS, &INDEX);
         &TABLE
     };
 }
