@@ -649,7 +649,7 @@ macro_rules! __params_body {
     };
     ([] $params:ident $f:ident ($a:ident : $t:ty)) => {
         impl $params {
-            #[inline]
+            #[inline(always)]
             fn send(out: &mut $crate::peer::Outgoing<'_>, $a: impl $crate::SendAs<$t>) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
                 $crate::SendAs::<$t>::into_transport($a, out)
             }

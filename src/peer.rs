@@ -395,7 +395,7 @@ impl<'p> Outgoing<'p> {
     }
 
     /// Lends a block of this side's arena; returns its pointer word.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lend(&mut self, block: Allocated) -> Result<u64, CallError> {
         let memory: &Memory = self.peer.memory();
         let side = self.peer.side();

@@ -37,19 +37,27 @@ impl Block {
     }
 
     /// Hands the block over; returns its pointer word.
-    #[inline]
+    #[inline(always)]
     fn lend(self, out: &mut Outgoing<'_>) -> Result<u64, CallError> {
         let ours: &Memory = &self.memory;
         let theirs: &Memory = out.peer().memory();
         if !core::ptr::eq(ours, theirs) || self.side != out.peer().side() {
-            // A block of another connection: it stays there, and is freed.
-            return Err(CallError::new(Why::BadPointer));
+            return Err(self.not_ours());
         }
         let this = ManuallyDrop::new(self);
         let word = out.lend(this.block);
         // SAFETY: `this` is never dropped, so the reference is read out of it once.
         let _memory = unsafe { core::ptr::read(&this.memory) };
         word
+    }
+}
+
+impl Block {
+    /// A block of another connection: it stays there, and is freed.
+    #[cold]
+    #[inline(never)]
+    fn not_ours(self) -> CallError {
+        CallError::new(Why::BadPointer)
     }
 }
 
@@ -89,6 +97,7 @@ impl SharedBuf {
     /// # Errors
     ///
     /// [`Why::OutOfMemory`].
+    #[inline]
     pub fn zeroed(peer: &Peer, len: usize) -> Result<Self, CallError> {
         let mut buf = Self::with_capacity(peer, len)?;
         if let Some(block) = &buf.block {
@@ -104,6 +113,7 @@ impl SharedBuf {
     /// # Errors
     ///
     /// [`Why::OutOfMemory`].
+    #[inline]
     pub fn copied(peer: &Peer, bytes: &[u8]) -> Result<Self, CallError> {
         let mut buf = Self::with_capacity(peer, bytes.len())?;
         buf.append(bytes)?;
@@ -132,6 +142,7 @@ impl SharedBuf {
 
     /// The number of bytes that are filled.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -155,6 +166,7 @@ impl SharedBuf {
 
     /// The bytes that are filled.
     #[must_use]
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.block {
             // SAFETY: `len` bytes of the block are initialised, and it was not handed over, so that
@@ -166,6 +178,7 @@ impl SharedBuf {
 
     /// The bytes that are filled, to be changed.
     #[must_use]
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         match &self.block {
             // SAFETY: as above, and the owner is borrowed mutably.
@@ -215,6 +228,7 @@ impl SharedStr {
     /// # Errors
     ///
     /// [`Why::OutOfMemory`].
+    #[inline]
     pub fn with_capacity(peer: &Peer, capacity: usize) -> Result<Self, CallError> {
         SharedBuf::with_capacity(peer, capacity).map(|bytes| Self { bytes })
     }
@@ -224,6 +238,7 @@ impl SharedStr {
     /// # Errors
     ///
     /// [`Why::OutOfMemory`].
+    #[inline]
     pub fn copied(peer: &Peer, text: &str) -> Result<Self, CallError> {
         SharedBuf::copied(peer, text.as_bytes()).map(|bytes| Self { bytes })
     }
@@ -280,6 +295,7 @@ impl<T: Plain> SharedSlice<T> {
 
     /// The number of values.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len / const { size_of::<T::Wire>() }
     }
@@ -309,6 +325,7 @@ impl<T: Plain> Shared<T> {
     /// # Errors
     ///
     /// [`Why::OutOfMemory`].
+    #[inline]
     pub fn new(peer: &Peer, value: T) -> Result<Self, CallError> {
         const { assert!(align_of::<T::Wire>() <= GRANULE) };
         let mut wire = Local::<T::Wire>::zeroed();
@@ -350,7 +367,7 @@ macro_rules! as_buffer {
                 Ok(())
             }
 
-            #[inline]
+            #[inline(always)]
             fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
                 $sent(self, out)
             }
@@ -376,7 +393,7 @@ fn slice<T: Plain>(values: &[T], out: &mut Outgoing<'_>) -> Result<Transport, Ca
     lend(SharedSlice::copied(out.peer(), values)?.bytes, out)
 }
 
-#[inline]
+#[inline(always)]
 fn lend(buf: SharedBuf, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
     match buf.block {
         Some(block) if buf.len != 0 => {
