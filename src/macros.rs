@@ -567,7 +567,7 @@ macro_rules! __client_fn {
         pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
             let mut out = self.peer.outgoing();
             let transport = $params::send(&mut out, $($a),*);
-            $crate::wire::finish::<$crate::__ret!($($r)?)>(out, $params::FUNCTION, transport)
+            $crate::wire::finish::<$crate::__ret!($($r)?)>(&mut out, $params::FUNCTION, transport)
         }
     };
 }

@@ -468,7 +468,7 @@ impl<'p> Outgoing<'p> {
     /// The raw call ([`Peer::call`]) for a transport that was made through this: where the peer's
     /// function was not reached, everything lent comes back.
     #[must_use]
-    pub fn call(self, signature: u64, transport: Transport) -> Answer {
+    pub fn call(mut self, signature: u64, transport: Transport) -> Answer {
         let answer = self.peer.call(signature, transport);
         if answer.status <= 1 || CallError::from_status(answer.status).reached() {
             self.arrived();
@@ -478,8 +478,8 @@ impl<'p> Outgoing<'p> {
 
     /// The peer has what was lent.
     #[inline]
-    pub(crate) fn arrived(self) {
-        core::mem::forget(self);
+    pub(crate) fn arrived(&mut self) {
+        self.count = 0;
     }
 }
 

@@ -753,7 +753,7 @@ impl NoHandles for Flag<'_, false> {}
 #[doc(hidden)]
 #[inline(always)]
 pub fn finish<R: FfiReturn>(
-    out: Outgoing<'_>,
+    out: &mut Outgoing<'_>,
     function: &'static Function,
     transport: Result<Transport, CallError>,
 ) -> R::Received {
@@ -774,18 +774,18 @@ pub fn finish<R: FfiReturn>(
     }
 }
 
-/// The call was never made: everything lent comes back.
+/// The call was never made: everything lent comes back when `out` is dropped.
 #[cold]
 #[inline(never)]
-fn unsent(out: Outgoing<'_>, function: &'static Function, error: CallError) -> CallError {
+fn unsent(out: &mut Outgoing<'_>, function: &'static Function, error: CallError) -> CallError {
     error.on(out.peer().side()).in_function(function)
 }
 
 /// The peer, or the way to it, says that the call failed. Where its function was not reached,
-/// everything lent comes back.
+/// everything lent comes back when `out` is dropped.
 #[cold]
 #[inline(never)]
-fn failed(out: Outgoing<'_>, function: &'static Function, status: u64) -> CallError {
+fn failed(out: &mut Outgoing<'_>, function: &'static Function, status: u64) -> CallError {
     let error = CallError::from_status(status).on(out.peer().side().other());
     if error.reached() {
         out.arrived();
