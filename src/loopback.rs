@@ -100,7 +100,7 @@ impl Builder {
     ///
     /// [`RegionError::OutOfMemory`], and what is wrong with the sizes.
     pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, RegionError> {
-        let layout = self.layout.clone()?;
+        let layout = self.layout?;
         let memory = Pages::new(layout.len())?;
         let (base, len) = (memory.base.as_ptr(), layout.len());
         // SAFETY: `memory` has that many bytes for as long as it lives, and nobody else knows it.
