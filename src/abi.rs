@@ -169,21 +169,21 @@ impl Hasher {
         Self(0xcbf2_9ce4_8422_2325).str(kind)
     }
 
-    const fn byte(self, byte: u8) -> Self {
-        Self((self.0 ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3))
+    /// FNV-1a. Written without calls: each would be interpreted, byte for byte, at compile time.
+    const fn bytes(self, bytes: &[u8]) -> Self {
+        let mut hash = self.0;
+        let mut i = 0;
+        while i < bytes.len() {
+            hash = ((hash ^ bytes[i] as u64) as u128 * 0x0000_0100_0000_01b3) as u64;
+            i += 1;
+        }
+        Self(hash)
     }
 
     /// Adds the length of a text (as [`u64`](Self::u64)) and its bytes.
     #[must_use]
     pub const fn str(self, text: &str) -> Self {
-        let bytes = text.as_bytes();
-        let mut hash = self.u64(bytes.len() as u64);
-        let mut i = 0;
-        while i < bytes.len() {
-            hash = hash.byte(bytes[i]);
-            i += 1;
-        }
-        hash
+        self.u64(text.len() as u64).bytes(text.as_bytes())
     }
 
     /// Adds a name from a declaration as a text, without the `r#` of a raw identifier: which names
@@ -196,14 +196,7 @@ impl Hasher {
     /// Adds a number as eight bytes, the lowest first.
     #[must_use]
     pub const fn u64(self, value: u64) -> Self {
-        let bytes = value.to_le_bytes();
-        let mut hash = self;
-        let mut i = 0;
-        while i < 8 {
-            hash = hash.byte(bytes[i]);
-            i += 1;
-        }
-        hash
+        self.bytes(&value.to_le_bytes())
     }
 
     /// The hash.

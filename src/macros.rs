@@ -70,10 +70,15 @@ macro_rules! ffi_interface {
 /// Sorts attributes: `[left] [cfg] [kept] [size] [optional] callback …`.
 ///
 /// `cfg` is repeated on everything that is generated, `size` and `optional` are ours, and the rest is
-/// kept for what the user sees. Doc comments are taken eight lines at a time.
+/// kept for what the user sees. Doc comments are taken all at once where nothing else is left, else
+/// eight lines at a time.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __split {
+    // Nothing, or nothing but documentation, is left: the most common case, in one step.
+    ([$(#[doc = $doc:literal])*] $cfg:tt [$($kept:tt)*] $size:tt $optional:tt $callback:ident $($x:tt)*) => {
+        $crate::$callback! { $cfg [$($kept)* $(#[doc = $doc])*] $size $optional $($x)* }
+    };
     ([#[doc = $a:literal] #[doc = $b:literal] #[doc = $c:literal] #[doc = $d:literal] #[doc = $e:literal] #[doc = $f:literal] #[doc = $g:literal] #[doc = $h:literal] $($left:tt)*] $cfg:tt [$($kept:tt)*] $($x:tt)*) => {
         $crate::__split! { [$($left)*] $cfg [$($kept)* #[doc = $a] #[doc = $b] #[doc = $c] #[doc = $d] #[doc = $e] #[doc = $f] #[doc = $g] #[doc = $h]] $($x)* }
     };
@@ -94,9 +99,6 @@ macro_rules! __split {
     } };
     ([#[$($o:tt)*] $($left:tt)*] $cfg:tt [$($kept:tt)*] $($x:tt)*) => {
         $crate::__split! { [$($left)*] $cfg [$($kept)* #[$($o)*]] $($x)* }
-    };
-    ([] $cfg:tt $kept:tt $size:tt $optional:tt $callback:ident $($x:tt)*) => {
-        $crate::$callback! { $cfg $kept $size $optional $($x)* }
     };
 }
 

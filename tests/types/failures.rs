@@ -153,7 +153,7 @@ fn the_server_knows_which_field_was_bad() {
         let (pair, seen) = observed(side);
         let peer = if side == Side::Host { pair.to_host() } else { pair.to_guest() };
         // `takes(flag, letter, text, cause)`: a struct of 1 + 4 + 16 + 1 bytes with padding.
-        let good = |text: &SharedStrWords| -> [u8; 32] {
+        let good = |text: &Transport| -> [u8; 32] {
             let mut wire = [0; 32];
             wire[0] = 1;
             wire[4..8].copy_from_slice(&u32::from('x').to_le_bytes());
@@ -193,8 +193,6 @@ fn the_server_knows_which_field_was_bad() {
         }
     }
 }
-
-type SharedStrWords = Transport;
 
 #[test]
 fn every_field_is_judged_before_the_call_fails() {
