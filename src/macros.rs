@@ -483,11 +483,7 @@ macro_rules! __interface {
             impl<'__peer> $crate::__private::core::convert::From<&'__peer $crate::Peer> for [<$name Client>]<'__peer> {
                 fn from(peer: &'__peer $crate::Peer) -> Self { Self { peer } }
             }
-            $( $crate::__split! { [$($m)*] $icfg [] [] [] __params [$vis] $name [<Params $name $f:camel>] $f $args $r } )*
-            $($cfg)* #[allow(dead_code, clippy::too_many_arguments)]
-            impl<'__peer> [<$name Client>]<'__peer> {
-                $( $crate::__split! { [$($m)*] [] [] [] [] __client_fn [<Params $name $f:camel>] $f [<has_ $f>] $args $r } )*
-            }
+            $( $crate::__split! { [$($m)*] $icfg [] [] [] __call [$vis] $name [<$name Client>] [<Params $name $f:camel>] $f [<has_ $f>] $args $r } )*
             $($cfg)*
             #[allow(unused_mut, unused_assignments, deprecated)]
             const _: () = {
@@ -546,7 +542,7 @@ macro_rules! __entry {
                 $crate::wire::handle::<$crate::__ret!($($r)?), _>(
                     peer,
                     $params::FUNCTION,
-                    $params::receive(transport, peer.incoming()),
+                    $crate::__receive! { $params transport peer.incoming(), ($($a : $t),*) },
                     |($($a,)*)| <$S as $name>::$f(server, peer, $($a),*),
                     status,
                 )
@@ -556,41 +552,11 @@ macro_rules! __entry {
     };
 }
 
+/// A function as its caller sees it: the parameters' layout, the signature, the client's method.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __client_fn {
-    // The attributes of an optional function stand on two methods.
-    ($cfg:tt $kept:tt $size:tt [optional] $params:ident $f:ident $has:ident $args:tt $r:tt) => {
-        $crate::__client_fn! { $cfg $kept $size [] $params $f $has $args $r }
-        $crate::__has! { $cfg $params $f $has }
-    };
-    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt [] $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
-        $($cfg)* $($kept)* #[inline]
-        pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
-            let mut out = self.peer.outgoing();
-            let transport = $params::send(&mut out, $($a),*);
-            $crate::wire::finish::<$crate::__ret!($($r)?)>(&mut out, $params::FUNCTION, transport)
-        }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __has {
-    ([$($cfg:tt)*] $params:ident $f:ident $has:ident) => {
-        $($cfg)*
-        #[doc = $crate::__private::core::concat!("Whether the peer serves `", $crate::__private::core::stringify!($f), "`.")]
-        pub fn $has(&self) -> $crate::__private::core::result::Result<bool, $crate::CallError> {
-            self.peer.has($params::FUNCTION)
-        }
-    };
-}
-
-/// A function's parameters: their layout, their signature, how they are sent and received.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __params {
-    ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt [$vis:vis] $interface:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+macro_rules! __call {
+    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt $optional:tt [$vis:vis] $interface:ident $client:ident $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
         $($cfg)*
         #[doc = $crate::__private::core::concat!("The parameters of `", $crate::__private::core::stringify!($interface), "::", $crate::__private::core::stringify!($f), "` as they lie in memory.")]
         #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy)]
@@ -603,20 +569,44 @@ macro_rules! __params {
             use $crate::__private::core as __core;
             impl $params {
                 /// The function: its signature and its names.
-                pub const FUNCTION: &'static $crate::abi::Function = &$crate::abi::Function::new(
-                    $crate::wire::signature(
+                pub const FUNCTION: &'static $crate::abi::Function = {
+                    $crate::__check! { $size $params $f ($($a : $t),*) }
+                    &$crate::abi::Function::new(
+                        $crate::wire::signature(
+                            __core::stringify!($interface),
+                            __core::stringify!($f),
+                            &[$( <$t as $crate::FfiType>::HASH ),*],
+                            <$crate::__ret!($($r)?) as $crate::FfiReturn>::HASH,
+                        ),
                         __core::stringify!($interface),
                         __core::stringify!($f),
-                        &[$( <$t as $crate::FfiType>::HASH ),*],
-                        <$crate::__ret!($($r)?) as $crate::FfiReturn>::HASH,
-                    ),
-                    __core::stringify!($interface),
-                    __core::stringify!($f),
-                    __core::concat!("fn ", __core::stringify!($f), "(", $crate::__list!($($a: $t),*), ")" $(, " -> ", __core::stringify!($r))?),
-                );
+                        __core::concat!("fn ", __core::stringify!($f), "(", $crate::__list!($($a: $t),*), ")" $(, " -> ", __core::stringify!($r))?),
+                    )
+                };
             }
-            $crate::__params_body! { $size $params $f ($($a : $t),*) }
+            $crate::__unpack! { $params ($($a : $t),*) }
+            impl $client<'_> {
+                $($kept)* #[inline]
+                pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
+                    let mut out = self.peer.outgoing();
+                    let transport = $crate::__send! { out $params ($($a : $t),*) };
+                    $crate::wire::finish::<$crate::__ret!($($r)?)>(&mut out, $params::FUNCTION, transport)
+                }
+                $crate::__has! { $optional $params $f $has }
+            }
         };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __has {
+    ([] $params:ident $f:ident $has:ident) => {};
+    ([optional] $params:ident $f:ident $has:ident) => {
+        #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($f), "`.")]
+        pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
+            self.peer.has($params::FUNCTION)
+        }
     };
 }
 
@@ -633,41 +623,34 @@ macro_rules! __list {
     };
 }
 
-/// By their number: nothing, one parameter in the transport, or a struct in memory.
+// What depends on the number of parameters: none travels as nothing, one in the transport, more in a
+// struct in memory.
+
+/// Checks the layout of a parameter struct, and its size against a pin.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __params_body {
-    ([] $params:ident $f:ident ()) => {
-        impl $params {
-            #[inline]
-            fn send(_: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
-                __core::result::Result::Ok($crate::abi::Transport::EMPTY)
-            }
-            #[inline]
-            fn receive(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<(), $crate::CallError> {
-                <() as $crate::FfiType>::from_transport(transport, from)
-            }
-        }
+macro_rules! __check {
+    ([] $params:ident $f:ident ()) => {};
+    ([] $params:ident $f:ident ($a:ident : $t:ty)) => {};
+    ([$($size:expr)?] $params:ident $f:ident ($a:ident : $t:ty $(, $b:ident : $u:ty)+)) => {
+        $crate::wire::Rule::new()
+            .field::<$t>($crate::__offset!($params, $a))
+            $( .field::<$u>($crate::__offset!($params, $b)) )+
+            .check::<$params>();
+        $( $crate::text::pin(__core::stringify!($f), __core::mem::size_of::<$params>(), $size); )?
     };
-    ([] $params:ident $f:ident ($a:ident : $t:ty)) => {
-        impl $params {
-            #[inline(always)]
-            fn send(out: &mut $crate::peer::Outgoing<'_>, $a: impl $crate::SendAs<$t>) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
-                $crate::SendAs::<$t>::into_transport($a, out)
-            }
-            #[inline]
-            fn receive(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<($t,), $crate::CallError> {
-                $crate::wire::alone::<$t>(transport, from, __core::stringify!($a))
-            }
-        }
-    };
-    ([$($size:expr)?] $params:ident $f:ident ($($a:ident : $t:ty),+)) => {
-        const _: () = {
-            let rule = $crate::wire::Rule::new();
-            $( let rule = rule.field::<$t>($crate::__offset!($params, $a)); )+
-            rule.check::<$params>();
-            $( $crate::text::pin(__core::stringify!($f), __core::mem::size_of::<$params>(), $size); )?
-        };
+    ([$($size:expr)?] $params:ident $f:ident $args:tt) => { __core::compile_error! {
+        __core::concat!("function `", __core::stringify!($f), "`: `#[size]` pins a parameter struct, and there is none for fewer than two parameters")
+    } };
+}
+
+/// Makes owned parameters out of a struct.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __unpack {
+    ($params:ident ()) => {};
+    ($params:ident ($a:ident : $t:ty)) => {};
+    ($params:ident ($($a:ident : $t:ty),+)) => {
         // SAFETY: `repr(C)`, and every field is a wire twin, of which any bytes are a value.
         unsafe impl $crate::Unpackable for $params {
             type Output = ($($t,)+);
@@ -677,21 +660,34 @@ macro_rules! __params_body {
                 __core::result::Result::Ok(($($a?,)+))
             }
         }
-        impl $params {
-            #[inline]
-            fn send(out: &mut $crate::peer::Outgoing<'_>, $($a: impl $crate::SendAs<$t>),+) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
-                out.lend_wire::<Self>(|wire, out| {
-                    $( $crate::wire::put::<$t, _>($a, wire, $crate::__offset!($params, $a), out)?; )+
-                    __core::result::Result::Ok(())
-                })
-            }
-            #[inline]
-            fn receive(transport: $crate::abi::Transport, from: $crate::peer::Incoming<'_>) -> __core::result::Result<($($t,)+), $crate::CallError> {
-                $crate::wire::receive::<Self>(transport, from)
-            }
-        }
     };
-    ([$($size:expr)?] $params:ident $f:ident $args:tt) => { $crate::__private::core::compile_error! {
-        $crate::__private::core::concat!("function `", $crate::__private::core::stringify!($f), "`: `#[size]` pins a parameter struct, and there is none for fewer than two parameters")
-    } };
+}
+
+/// Sends the parameters: a `Result` of the transport.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __send {
+    ($out:ident $params:ident ()) => { $crate::wire::nothing() };
+    ($out:ident $params:ident ($a:ident : $t:ty)) => { $crate::SendAs::<$t>::into_transport($a, &mut $out) };
+    ($out:ident $params:ident ($($a:ident : $t:ty),+)) => {
+        $out.lend_wire::<$params>(|wire, out| {
+            $( $crate::wire::put::<$t, _>($a, wire, $crate::__offset!($params, $a), out)?; )+
+            __core::result::Result::Ok(())
+        })
+    };
+}
+
+/// Takes the parameters: a `Result` of a tuple.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __receive {
+    ($params:ident $transport:ident $from:expr, ()) => {
+        <() as $crate::FfiType>::from_transport($transport, $from)
+    };
+    ($params:ident $transport:ident $from:expr, ($a:ident : $t:ty)) => {
+        $crate::wire::alone::<$t>($transport, $from, $crate::__private::core::stringify!($a))
+    };
+    ($params:ident $transport:ident $from:expr, ($($a:ident : $t:ty),+)) => {
+        $crate::wire::receive::<$params>($transport, $from)
+    };
 }

@@ -700,6 +700,13 @@ pub fn put<T: FfiType, S: SendAs<T>>(
     value.encode(wire.get_mut(at..at + size_of::<T::Wire>()).unwrap_or_default(), out)
 }
 
+/// What a call without parameters sends.
+#[doc(hidden)]
+#[inline]
+pub fn nothing() -> Result<Transport, CallError> {
+    Ok(Transport::EMPTY)
+}
+
 /// Judges the only parameter of a call.
 #[doc(hidden)]
 #[inline]
