@@ -539,13 +539,12 @@ macro_rules! __entry {
     ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $S:ident $name:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
         $($cfg)* {
             $all[$n] = __dispatch::Entry::new($params::FUNCTION, |server: &$S, peer, transport, status| {
-                $crate::wire::handle::<$crate::__ret!($($r)?), _>(
-                    peer,
-                    $params::FUNCTION,
-                    $crate::__receive! { $params transport peer.incoming(), ($($a : $t),*) },
-                    |($($a,)*)| <$S as $name>::$f(server, peer, $($a),*),
-                    status,
-                )
+                match $crate::__receive! { $params transport peer.incoming(), ($($a : $t),*) } {
+                    $crate::__private::core::result::Result::Ok(($($a,)*)) => {
+                        $crate::wire::answer::<$crate::__ret!($($r)?)>(peer, $params::FUNCTION, <$S as $name>::$f(server, peer, $($a),*), status)
+                    }
+                    $crate::__private::core::result::Result::Err(error) => $crate::wire::refuse(error, peer, $params::FUNCTION, status),
+                }
             });
             $n += 1;
         }

@@ -807,21 +807,15 @@ fn bad_answer(peer: &Peer, function: &'static Function, error: CallError) -> Cal
     error.reached_handler().on(peer.side()).in_function(function)
 }
 
-/// The server's half of a call: `parameters` come from [`receive`], `handler` is the user's.
+/// The server's half of a call, behind its handler.
 #[doc(hidden)]
 #[inline]
-pub fn handle<R: FfiReturn, P>(
+pub fn answer<R: FfiReturn>(
     peer: &Peer,
     function: &'static Function,
-    parameters: Result<P, CallError>,
-    handler: impl FnOnce(P) -> R::Handled,
+    handled: R::Handled,
     status: &mut u64,
 ) -> Transport {
-    let parameters = match parameters {
-        Ok(parameters) => parameters,
-        Err(error) => return refuse(error, peer, function, status),
-    };
-    let handled = handler(parameters);
     let mut out = peer.outgoing();
     match R::answer(handled, &mut out) {
         Ok(answer) => {
@@ -835,9 +829,11 @@ pub fn handle<R: FfiReturn, P>(
     }
 }
 
+/// The end of a call that this side refuses or fails.
+#[doc(hidden)]
 #[cold]
 #[inline(never)]
-fn refuse(
+pub fn refuse(
     error: CallError,
     peer: &Peer,
     function: &'static Function,
