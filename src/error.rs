@@ -196,7 +196,8 @@ impl CallError {
         self.reached
     }
 
-    /// The parameter or field with the bad value, on the side that found it.
+    /// The parameter or field with the bad value. Only the side that found it knows: a serving side's
+    /// observer is told, the caller across the boundary is not.
     #[must_use]
     pub const fn field(&self) -> Option<&'static str> {
         if self.field.is_empty() { None } else { Some(self.field) }

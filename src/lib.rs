@@ -77,19 +77,25 @@ pub mod abi;
 pub mod arch;
 mod arena;
 #[doc(hidden)]
+pub mod call;
+#[doc(hidden)]
 pub mod dispatch;
 mod error;
 mod foreign;
 pub mod guest;
 #[cfg(feature = "std")]
 pub mod host;
+#[doc(hidden)]
+pub mod layout;
 #[cfg(feature = "alloc")]
 pub mod loopback;
 mod macros;
 mod memory;
+mod option;
 mod owned;
 #[doc(hidden)]
 pub mod peer;
+mod scalars;
 mod shared;
 #[doc(hidden)]
 pub mod text;
@@ -100,13 +106,14 @@ pub mod wire;
 pub use foreign::Reader;
 pub use {
     arena::{ArenaStats, GRANULE},
+    call::FfiReturn,
     dispatch::Serve,
     error::{CallError, Failure, RegionError, Why},
     foreign::{Foreign, ForeignBuf, ForeignSlice, ForeignStr},
     memory::{Layout, PAGE},
     peer::{Incoming, MAX_DEPTH, Outgoing, Peer},
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
-    wire::{FfiReturn, FfiType, Plain, SendAs, Unpackable},
+    wire::{FfiType, Plain, SendAs, Unpackable},
 };
 
 /// For the expansion of `ffi_interface!` only.

@@ -252,6 +252,24 @@ impl SharedStr {
         self.bytes.append(text.as_bytes())
     }
 
+    /// The number of bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len == 0
+    }
+
+    /// The number of bytes that there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -279,15 +297,19 @@ pub struct SharedSlice<T: Plain> {
 }
 
 impl<T: Plain> SharedSlice<T> {
+    const SIZE: usize = {
+        assert!(size_of::<T::Wire>() != 0, "a slice of values without bytes has no length");
+        size_of::<T::Wire>()
+    };
+
     /// The wire forms of some values.
     ///
     /// # Errors
     ///
     /// [`Why::OutOfMemory`].
     pub fn copied(peer: &Peer, values: &[T]) -> Result<Self, CallError> {
-        let size = const { size_of::<T::Wire>() };
         let full = CallError::new(Why::OutOfMemory);
-        let len = values.len().checked_mul(size).ok_or(full)?;
+        let len = values.len().checked_mul(Self::SIZE).ok_or(full)?;
         let mut bytes = SharedBuf::zeroed(peer, len)?;
         T::write_all(values, bytes.as_mut_slice());
         Ok(Self { bytes, value: PhantomData })
@@ -297,7 +319,7 @@ impl<T: Plain> SharedSlice<T> {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.bytes.len / const { size_of::<T::Wire>() }
+        self.bytes.len / Self::SIZE
     }
 
     /// Whether there are none.

@@ -1,0 +1,220 @@
+//! The two ends of a call: what a client does around sending it, and a server around its handler.
+
+use crate::{
+    abi::{Answer, Function, Hasher, Transport},
+    error::{CallError, Failure, Why},
+    peer::{Incoming, Outgoing, Peer},
+    wire::{FfiType, SendAs, Unpackable, copied},
+};
+
+/// What a function may return: an [`FfiType`], or a `Result` of two.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be returned between guest and host",
+    note = "return a type that can be a parameter, or a `Result` of two of them"
+)]
+pub trait FfiReturn: Sized {
+    /// What the handler returns: what the sender of a value gives, or a failure.
+    type Handled;
+    /// What the client returns: the value, or the same failure.
+    type Received;
+    /// The hash of the type (ABI, "Signatures").
+    const HASH: u64;
+
+    /// Turns a handler's result into an answer.
+    ///
+    /// # Errors
+    ///
+    /// Those of the handler, and those of sending its value.
+    #[doc(hidden)]
+    fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError>;
+
+    /// Turns an answer into a client's result.
+    #[doc(hidden)]
+    fn receive(answer: Answer, from: Incoming<'_>) -> Result<Self, CallError>;
+
+    /// Puts the failure of the call beside the declared one.
+    #[doc(hidden)]
+    fn received(result: Result<Self, CallError>) -> Self::Received;
+}
+
+impl<T: FfiType> FfiReturn for T {
+    type Handled = Result<T::Shared, CallError>;
+    type Received = Result<T, CallError>;
+    const HASH: u64 = T::HASH;
+
+    #[inline]
+    fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError> {
+        Ok(Answer { status: 0, transport: handled?.into_transport(out)? })
+    }
+
+    #[inline]
+    fn receive(answer: Answer, from: Incoming<'_>) -> Result<Self, CallError> {
+        let Answer { status, transport } = answer;
+        match status {
+            0 => T::from_transport(transport, from),
+            // This function declares no error of its own.
+            _ => Err(CallError::new(Why::Protocol)),
+        }
+    }
+
+    #[inline]
+    fn received(result: Result<Self, CallError>) -> Self::Received {
+        result
+    }
+}
+
+impl<T: FfiType, E: FfiType> FfiReturn for Result<T, E> {
+    type Handled = Result<T::Shared, Failure<E::Shared>>;
+    type Received = Result<T, Failure<E>>;
+    const HASH: u64 = Hasher::new("Result").u64(T::HASH).u64(E::HASH).finish();
+
+    #[inline]
+    fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError> {
+        match handled {
+            Ok(value) => Ok(Answer { status: 0, transport: value.into_transport(out)? }),
+            Err(Failure::App(error)) => {
+                Ok(Answer { status: 1, transport: error.into_transport(out)? })
+            }
+            Err(Failure::Call(error)) => Err(error),
+        }
+    }
+
+    #[inline]
+    fn receive(answer: Answer, from: Incoming<'_>) -> Result<Self, CallError> {
+        let Answer { status, transport } = answer;
+        match status {
+            0 => T::from_transport(transport, from).map(Ok),
+            _ => E::from_transport(transport, from).map(Err),
+        }
+    }
+
+    #[inline]
+    fn received(result: Result<Self, CallError>) -> Self::Received {
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Failure::App(error)),
+            Err(error) => Err(Failure::Call(error)),
+        }
+    }
+}
+
+/// What a call without parameters sends.
+#[doc(hidden)]
+#[inline]
+pub fn nothing() -> Result<Transport, CallError> {
+    Ok(Transport::EMPTY)
+}
+
+/// Judges the only parameter of a call.
+#[doc(hidden)]
+#[inline]
+pub fn alone<T: FfiType>(
+    transport: Transport,
+    from: Incoming<'_>,
+    name: &'static str,
+) -> Result<(T,), CallError> {
+    match T::from_transport(transport, from) {
+        Ok(value) => Ok((value,)),
+        Err(error) => Err(error.in_field(name)),
+    }
+}
+
+/// Takes the parameters of a call out of the caller's memory: copies the struct once, gives its
+/// memory back, and unpacks the copy.
+#[doc(hidden)]
+#[inline]
+pub fn receive<P: Unpackable>(
+    transport: Transport,
+    from: Incoming<'_>,
+) -> Result<P::Output, CallError> {
+    copied::<P, _>(transport, from, |wire| P::unpack(wire, from))
+}
+
+/// The client's half of a call. What is not for a call that succeeds is kept out of it, so that the
+/// rest is small enough for every caller: no result passes through memory.
+#[doc(hidden)]
+#[inline(always)]
+pub fn finish<R: FfiReturn>(
+    out: &mut Outgoing<'_>,
+    function: &'static Function,
+    transport: Result<Transport, CallError>,
+) -> R::Received {
+    let transport = match transport {
+        Ok(transport) => transport,
+        Err(error) => return R::received(Err(unsent(out, function, error))),
+    };
+    let peer = out.peer();
+    let mut status = 0;
+    let transport = peer.exchange(function.signature, transport, &mut status);
+    if status > 1 {
+        return R::received(Err(failed(out, function, status)));
+    }
+    out.arrived();
+    match R::receive(Answer { status, transport }, peer.incoming()) {
+        Ok(received) => R::received(Ok(received)),
+        Err(error) => R::received(Err(bad_answer(peer, function, error))),
+    }
+}
+
+/// The call was never made: everything lent comes back when `out` is dropped.
+#[cold]
+#[inline(never)]
+fn unsent(out: &mut Outgoing<'_>, function: &'static Function, error: CallError) -> CallError {
+    error.on(out.peer().side()).in_function(function)
+}
+
+/// The peer, or the way to it, says that the call failed. Where its function was not reached,
+/// everything lent comes back when `out` is dropped.
+#[cold]
+#[inline(never)]
+fn failed(out: &mut Outgoing<'_>, function: &'static Function, status: u64) -> CallError {
+    let error = CallError::from_status(status).on(out.peer().side().other());
+    if error.reached() {
+        out.arrived();
+    }
+    error.in_function(function)
+}
+
+/// The answer is none of this function's.
+#[cold]
+#[inline(never)]
+fn bad_answer(peer: &Peer, function: &'static Function, error: CallError) -> CallError {
+    error.reached_handler().on(peer.side()).in_function(function)
+}
+
+/// The server's half of a call, behind its handler.
+#[doc(hidden)]
+#[inline]
+pub fn answer<R: FfiReturn>(
+    peer: &Peer,
+    function: &'static Function,
+    handled: R::Handled,
+    status: &mut u64,
+) -> Transport {
+    let mut out = peer.outgoing();
+    match R::answer(handled, &mut out) {
+        Ok(answer) => {
+            if answer.status != 0 {
+                *status = answer.status;
+            }
+            out.arrived();
+            answer.transport
+        }
+        Err(error) => refuse(error.reached_handler(), peer, function, status),
+    }
+}
+
+/// The end of a call that this side refuses or fails.
+#[doc(hidden)]
+#[cold]
+#[inline(never)]
+pub fn refuse(
+    error: CallError,
+    peer: &Peer,
+    function: &'static Function,
+    status: &mut u64,
+) -> Transport {
+    let answer = peer.core().refuse(error.in_function(function));
+    *status = answer.status;
+    answer.transport
+}

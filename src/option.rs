@@ -1,0 +1,100 @@
+//! `Option` of anything that crosses (ABI, "Types").
+
+use zerocopy::FromBytes;
+
+use crate::{
+    abi::{Hasher, Transport, pointer},
+    error::{CallError, Why},
+    peer::{Incoming, Outgoing},
+    wire::{FfiType, Plain, SendAs, Tagged, copied, no_secondary, read},
+};
+
+/// Where the value of a [`Tagged`] lies.
+const fn tagged<W>() -> (usize, usize) {
+    let start = memoffset::offset_of!(Tagged<W>, value);
+    (start, start + size_of::<W>())
+}
+
+impl<T: FfiType> FfiType for Option<T> {
+    type Wire = T::OptionWire;
+    type OptionWire = Tagged<T::OptionWire>;
+    type Shared = Option<T::Shared>;
+    const HASH: u64 = Hasher::new("Option").u64(T::HASH).finish();
+    const HANDLES: bool = T::HANDLES;
+
+    fn decode(wire: &[u8], from: Incoming<'_>) -> Result<Self, CallError> {
+        if T::NULLABLE {
+            let word = read!(u64, wire.get(..8).unwrap_or_default());
+            return if word == 0 { none_is_empty(wire) } else { T::decode(wire, from).map(Some) };
+        }
+        let (start, end) = tagged::<T::Wire>();
+        let value = wire.get(start..end).unwrap_or_default();
+        match read!(u32, wire.get(..4).unwrap_or_default()) {
+            0 => Ok(None),
+            1 => T::decode(value, from).map(Some),
+            _ => Err(CallError::new(Why::BadValue)),
+        }
+    }
+
+    fn from_transport(transport: Transport, from: Incoming<'_>) -> Result<Self, CallError> {
+        if !T::NULLABLE {
+            return copied::<Self::Wire, _>(transport, from, |wire| Self::decode(wire, from));
+        }
+        if transport.primary != 0 {
+            return T::from_transport(transport, from).map(Some);
+        }
+        no_secondary(transport).map(|()| None)
+    }
+
+    fn write(&self, wire: &mut [u8]) {
+        // Handles write nothing, and the others are tagged.
+        if let (Some(value), false) = (self, T::NULLABLE) {
+            let (start, end) = tagged::<T::Wire>();
+            if let Some(tag) = wire.get_mut(..4) {
+                1_u32.write(tag);
+            }
+            if let Some(wire) = wire.get_mut(start..end) {
+                value.write(wire);
+            }
+        }
+    }
+}
+
+/// `None` of a buffer has no byte count either.
+fn none_is_empty<T>(wire: &[u8]) -> Result<Option<T>, CallError> {
+    if wire.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(CallError::new(Why::BadValue)) }
+}
+
+impl<T: Plain> Plain for Option<T> {}
+
+impl<T: FfiType, S: SendAs<T>> SendAs<Option<T>> for Option<S> {
+    fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
+        let Some(value) = self else { return Ok(()) };
+        if T::NULLABLE {
+            value.encode(wire, out)?;
+            if let Some(word) = wire.get_mut(..8) {
+                if word.iter().all(|byte| *byte == 0) {
+                    pointer::EMPTY.write(word);
+                }
+            }
+            return Ok(());
+        }
+        let (start, end) = tagged::<T::Wire>();
+        if let Some(tag) = wire.get_mut(..4) {
+            1_u32.write(tag);
+        }
+        value.encode(wire.get_mut(start..end).unwrap_or_default(), out)
+    }
+
+    fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+        if !T::NULLABLE {
+            return out.lend_wire::<T::OptionWire>(|wire, out| self.encode(wire, out));
+        }
+        let Some(value) = self else { return Ok(Transport::EMPTY) };
+        let mut transport = value.into_transport(out)?;
+        if transport.primary == 0 {
+            transport.primary = pointer::EMPTY;
+        }
+        Ok(transport)
+    }
+}
