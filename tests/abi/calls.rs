@@ -1,0 +1,199 @@
+//! Calls by the document alone, good and bad.
+
+use super::*;
+
+/// A guest that knows nothing but the document (ABI, all of it): makes a parameter struct by hand,
+/// calls by signature, reads the result where it lies, and gives it back with a mark.
+#[test]
+fn a_call_by_hand() {
+    let region = Region::new();
+    let at = region.arena(Side::Guest) + 2 * 64;
+    // fn read(file: u64, max: u32) -> ForeignBuf
+    region.poke(at, &join(&[&[7, 0, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0, 0xee, 0xee, 0xee, 0xee]]));
+    let answer = region.call(ParamsVectorsRead::FUNCTION, at | 9 << 56, 0);
+    assert_eq!(
+        (answer.status, answer.transport.secondary),
+        (0, 3),
+        "L-3: padding is not looked at"
+    );
+    assert_eq!(region.marks(), [(2, 9)], "M-2: granule 2, loan 9");
+    let word = answer.transport.primary;
+    assert_eq!(word & 0x00ff_ffff_ffff_ffff, region.arena(Side::Host), "P-4, A-2");
+    assert_eq!(region.bytes(region.arena(Side::Host), 3), [7, 7, 7]);
+    assert_eq!(region.pair.to_guest().arena_stats().blocks, 1, "A-6: lent");
+    region.mark(Side::Host, region.arena(Side::Host)).store((word >> 56) as u8, Ordering::Release);
+    assert_eq!(region.pair.to_guest().arena_stats().blocks, 0, "M-3: given back");
+
+    // number 0, no mark.
+    region.poke(region.pair.layout().release_map(Side::Guest), &[0; 8]);
+    let answer = region.call(ParamsVectorsRead::FUNCTION, at, 0);
+    assert_eq!((answer.status, answer.transport.secondary), (0, 3));
+    assert_eq!(region.marks(), []);
+
+    // TY-12: an application error, and `()`.
+    region.poke(at, &[0; 24]);
+    region.poke(at + 16, &[1]);
+    let answer = region.call(ParamsVectorsOpen::FUNCTION, at, 0);
+    assert_eq!(answer, Answer { status: 1, transport: Transport::word(2) });
+    let answer = region.call(ParamsVectorsNothing::FUNCTION, 0, 0);
+    assert_eq!(answer, Answer { status: 0, transport: EMPTY });
+}
+
+/// ABI, Checks C-1 to C-8: each is made, and has its status; none of these calls is reached.
+#[test]
+fn bad_calls_are_refused() {
+    let region = Region::new();
+    let arena = region.arena(Side::Guest);
+    let (_, len) = region.pair.layout().arena(Side::Guest);
+    let lent = arena | 1 << 56;
+    let status = |function, primary, secondary| region.call(function, primary, secondary).status;
+
+    // C-1
+    let unknown = |signature| region.pair.to_host().call(signature, EMPTY).status;
+    for signature in (0..16).filter(|signature| *signature != signature::HAS).chain([0xdead_beef]) {
+        assert_eq!(unknown(signature), 2, "signature {signature:#x}");
+    }
+    // C-2, PS-1
+    assert_eq!(status(ParamsVectorsNothing::FUNCTION, 0, 1), 4);
+    assert_eq!(status(ParamsVectorsNothing::FUNCTION, 1, 0), 4);
+    assert_eq!(status(ParamsVectorsNarrow::FUNCTION, 5, 1), 4);
+    assert_eq!(status(ParamsVectorsWide::FUNCTION, lent, 1), 4);
+    assert_eq!(status(ParamsVectorsRead::FUNCTION, lent, 1), 4);
+    // C-3, for 16 bytes
+    let read = |word| status(ParamsVectorsRead::FUNCTION, word, 0);
+    assert_eq!(read(lent), 0);
+    assert_eq!(read(arena + len - 16), 0);
+    for bad in [
+        0,
+        1,
+        arena - 16,
+        arena + len - 8,
+        arena + len,
+        region.arena(Side::Host),
+        arena | 1 << 48,
+        arena | 1 << 55,
+        (1 << 56) - 16,
+        u64::MAX - 15,
+    ] {
+        assert_eq!(read(bad), 3, "{bad:#x}");
+    }
+    let sum = |word, len| status(ParamsVectorsSum::FUNCTION, word, len);
+    assert_eq!(sum(lent, len), 0);
+    for bad in [len + 2, 1 << 48, 1 << 63, u64::MAX - 1, 0_u64.wrapping_sub(arena)] {
+        assert_eq!(sum(lent, bad), 3, "{bad:#x} bytes");
+    }
+    // C-4
+    assert_eq!(read(arena + 4), 3);
+    assert_eq!(status(ParamsVectorsWide::FUNCTION, arena + 8, 0), 3);
+    assert_eq!(sum(lent + 1, 2), 3);
+    assert_eq!(sum(lent + 2, 2), 0);
+    // C-5
+    assert_eq!(sum(arena, 2), 3);
+    // T-4: an empty buffer's pointer is not looked at.
+    assert_eq!(sum(u64::MAX, 0), 0);
+    // C-6, alone: TY-3, TY-4.
+    let narrow = |primary| status(ParamsVectorsNarrow::FUNCTION, primary, 0);
+    assert_eq!(narrow(-128_i64 as u64), 0);
+    for bad in [128, 255, -129_i64 as u64, 1 << 32, u64::MAX ^ 0xff] {
+        assert_eq!(narrow(bad), 4, "{bad:#x}");
+    }
+    // C-6, in a parameter struct: bool, char, tag, absent buffer.
+    let at = arena + 64;
+    let scalars = |offset: u64, bytes: &[u8]| {
+        region.poke(at, &[0; 56]);
+        region.poke(at + offset, bytes);
+        status(ParamsVectorsScalars::FUNCTION, at, 0)
+    };
+    assert_eq!(scalars(48, &[1, 0xff, 0xff, 0xff]), 0, "TY-4, L-3");
+    assert_eq!(scalars(48, &[2]), 4, "TY-4");
+    assert_eq!(scalars(52, &0x0010_ffff_u32.to_le_bytes()), 0, "TY-4");
+    assert_eq!(scalars(52, &0x0011_0000_u32.to_le_bytes()), 4, "TY-4");
+    assert_eq!(scalars(52, &0xd800_u32.to_le_bytes()), 4, "TY-4");
+    let maybe = |offset: u64, bytes: &[u8]| {
+        region.poke(at, &[0; 40]);
+        region.poke(at + offset, bytes);
+        status(ParamsVectorsMaybe::FUNCTION, at, 0)
+    };
+    assert_eq!(maybe(0, &[]), 0);
+    assert_eq!(maybe(8, &[1]), 4, "TY-10");
+    assert_eq!(maybe(0, &[1]), 0, "P-3");
+    assert_eq!(maybe(24, &[2]), 4, "TY-11");
+    assert_eq!(maybe(28, &[9, 9, 9, 9, 9]), 0, "TY-11: the value of `None`");
+    assert_eq!(maybe(24, &[1, 0, 0, 0, 2]), 4, "TY-11, nested");
+    // C-6: TY-8 and TY-9.
+    let event = |number: u16| {
+        region.poke(at, &[0; 16]);
+        region.poke(at, &number.to_le_bytes());
+        status(ParamsVectorsEvent::FUNCTION, at, 0)
+    };
+    assert_eq!([0, 1, 4, 5, 6, 7].map(event), [0, 4, 4, 0, 0, 4]);
+    // C-7
+    assert_eq!(sum(lent, 3), 4);
+    // PS-6: no mark for a struct that could not be there; the map was never touched but by calls
+    // whose pointers were good.
+    assert!(region.marks().iter().all(|(granule, _)| *granule == 0));
+}
+
+/// ABI, Parameter structs PS-5: every good handle behind a bad parameter is given back.
+#[test]
+fn a_refused_call_gives_handles_back() {
+    let region = Region::new();
+    let arena = region.arena(Side::Guest);
+    let at = arena + 64;
+    let word = |granule: u64, loan: u64| ((arena + 64 * granule) | (loan << 56)).to_le_bytes();
+    // The buffer is good, `meta` is not lent, the option's tag is 7.
+    region.poke(at, &join(&[&word(4, 3), &[8, 0, 0, 0, 0, 0, 0, 0], &word(5, 0), &[7, 0, 0, 0]]));
+    let answer = region.call(ParamsVectorsMaybe::FUNCTION, at | 2 << 56, 0);
+    assert_eq!(answer.status, 3, "the first bad one is `meta`");
+    assert_eq!(region.marks(), [(1, 2), (4, 3)]);
+}
+
+/// ABI, Arenas and loans A-7: a handle lasts until its holder gives it back.
+#[test]
+fn a_kept_handle_stays_lent() {
+    let region = Region::new();
+    let to_host = region.pair.to_host();
+    let file = SharedFile {
+        name: SharedStr::copied(to_host, "name").unwrap(),
+        stat: Stat { size: 1, mode: 2, links: 3 },
+        body: None,
+        meta: None,
+    };
+    let failed = VectorsClient::from(to_host).send(file);
+    assert_eq!(failed, Err(Failure::App(Level::Low)), "S-3: consumed, with status 1");
+    assert_eq!(to_host.arena_stats().blocks, 1, "the name");
+}
+
+/// ABI, Signatures SG-6 and SG-7.
+#[test]
+fn has_is_signature_1() {
+    let region = Region::new();
+    let has = |signature| region.pair.to_host().call(1, Transport::word(signature));
+    for function in FUNCTIONS {
+        assert_eq!(has(function.signature), Answer { status: 0, transport: Transport::word(1) });
+    }
+    for other in [0, 1, 15, 16, !FUNCTIONS[0].signature] {
+        assert_eq!(has(other), Answer { status: 0, transport: EMPTY }, "{other:#x}");
+    }
+    // The guest answers it too.
+    let has =
+        region.pair.to_guest().call(1, Transport::word(ParamsLadderClimb::FUNCTION.signature));
+    assert_eq!(has.transport.primary, 1);
+    let (_, text) = DOCUMENT.split_once("**SG-6** Signatures 0 to ").unwrap();
+    assert!(text.starts_with(&format!("{} are reserved", signature::FIRST_FREE - 1)));
+    assert_eq!(signature::HAS, 1);
+}
+
+/// ABI, Nesting N-1 and N-2: sixteen calls, hypercalls and upcalls in turn, and not one more.
+#[test]
+fn calls_nest_sixteen_deep() {
+    let region = Region::new();
+    for peer in [region.pair.to_host(), region.pair.to_guest()] {
+        let ladder = LadderClient::from(peer);
+        assert_eq!(ladder.climb(16), Ok(16));
+        let error = ladder.climb(17).unwrap_err();
+        assert_eq!(error.why(), Why::TooDeep);
+    }
+    assert_eq!(MAX_DEPTH, 16);
+    assert!(DOCUMENT.contains("Calls may be nested 16 deep (`MAX_DEPTH`)"));
+}

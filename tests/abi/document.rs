@@ -1,0 +1,337 @@
+//! Tables, vectors, titles and numbers of the document.
+
+use super::*;
+
+/// ABI, Signatures SG-1 to SG-5: the code's signatures, those computed from the words of the
+/// document, and those in its table are the same.
+#[test]
+fn signatures_are_the_documents() {
+    use hash::Type::Result;
+    use types::*;
+    let all: [(&str, Vec<hash::Type>, hash::Type); 13] = [
+        ("nothing", vec![], unit()),
+        (
+            "scalars",
+            ["u8", "i16", "u32", "i64", "usize", "isize", "f32", "f64", "bool", "char"]
+                .map(scalar)
+                .into(),
+            scalar("u64"),
+        ),
+        ("narrow", vec![scalar("i8")], scalar("u16")),
+        ("word", vec![scalar("i32")], scalar("char")),
+        ("wide", vec![scalar("u128")], scalar("i128")),
+        ("stat", vec![scalar("u64")], foreign(stat())),
+        ("read", vec![scalar("u64"), scalar("u32")], buf()),
+        ("open", vec![text(), scalar("u32")], Result(scalar("u64").into(), open_error().into())),
+        ("sum", vec![slice(scalar("u16"))], scalar("u64")),
+        ("total", vec![slice(stat()), mixed()], mixed()),
+        ("event", vec![event()], option(event())),
+        ("send", vec![file()], Result(unit().into(), level().into())),
+        (
+            "maybe",
+            vec![option(buf()), option(foreign(stat())), option(option(scalar("u8")))],
+            option(scalar("bool")),
+        ),
+    ];
+    let squeeze = |text: &str| text.replace(char::is_whitespace, "");
+    let mut listed: BTreeMap<_, _> = table("Signatures", &["function", "signature"])
+        .into_iter()
+        .map(|row| (squeeze(&row[0]), row[1].clone()))
+        .collect();
+    for ((name, parameters, returned), function) in all.iter().zip(FUNCTIONS) {
+        assert_eq!(*name, function.name);
+        let (_, computed) = hash::function(name, parameters, returned);
+        let shown = format!("{computed:#018x}");
+        let declared = function.declaration;
+        assert_eq!(function.signature, computed, "{declared} is {shown} by the document's rules");
+        let row = listed.remove(&squeeze(declared));
+        assert_eq!(row, Some(shown), "row of `{declared}`");
+    }
+    assert!(listed.is_empty(), "rows without a function: {listed:?}");
+}
+
+/// ABI, Signatures SG-4: the same for the types by themselves, and the example of an input.
+#[test]
+fn hashes_of_types_are_the_documents() {
+    use types::*;
+    let all: [(&str, u64, hash::Type); 18] = [
+        ("()", <()>::HASH, unit()),
+        ("u8", u8::HASH, scalar("u8")),
+        ("u64", u64::HASH, scalar("u64")),
+        ("usize", usize::HASH, scalar("usize")),
+        ("i128", i128::HASH, scalar("i128")),
+        ("f32", f32::HASH, scalar("f32")),
+        ("bool", bool::HASH, scalar("bool")),
+        ("char", char::HASH, scalar("char")),
+        ("ForeignBuf", ForeignBuf::HASH, buf()),
+        ("ForeignStr", ForeignStr::HASH, text()),
+        ("Stat", Stat::HASH, stat()),
+        ("Mixed", Mixed::HASH, mixed()),
+        ("File", File::HASH, file()),
+        ("OpenError", OpenError::HASH, open_error()),
+        ("Level", Level::HASH, level()),
+        ("Event", Event::HASH, event()),
+        ("Option<u32>", <Option<u32>>::HASH, option(scalar("u32"))),
+        ("Foreign<Stat>", <Foreign<Stat>>::HASH, foreign(stat())),
+    ];
+    let rows = table("Signatures", &["type", "hash"]);
+    assert_eq!(rows.len(), all.len());
+    for ((name, in_code, ty), row) in all.into_iter().zip(rows) {
+        let shown = format!("{:#018x}", ty.hash());
+        assert_eq!(in_code, ty.hash(), "{name} is {shown} by the document's rules");
+        assert_eq!(row, [name, &shown]);
+    }
+
+    let (input, _) = hash::function("nothing", &[], &unit());
+    let (_, example) = DOCUMENT.split_once("the input of the signature of `nothing` is").unwrap();
+    let example = example.split("\n## ").next().unwrap();
+    let digits: String = example
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| code.len() >= 16 && code.bytes().all(|b| b" 0123456789abcdef".contains(&b)))
+        .flat_map(str::chars)
+        .filter(|c| *c != ' ')
+        .collect();
+    let shown: String = input.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digits, shown);
+}
+
+/// ABI, Types TY-1, TY-7, TY-9 to TY-11, and Layout: sizes and alignments of wire forms.
+#[test]
+fn sizes_are_the_documents() {
+    fn layout<T: FfiType>() -> (u64, u64) {
+        (size_of::<T::Wire>() as u64, align_of::<T::Wire>() as u64)
+    }
+    let code = |name: &str| match name {
+        "u8" => layout::<u8>(),
+        "i8" => layout::<i8>(),
+        "bool" => layout::<bool>(),
+        "u16" => layout::<u16>(),
+        "i16" => layout::<i16>(),
+        "u32" => layout::<u32>(),
+        "i32" => layout::<i32>(),
+        "f32" => layout::<f32>(),
+        "char" => layout::<char>(),
+        "u64" => layout::<u64>(),
+        "usize" => layout::<usize>(),
+        "i64" => layout::<i64>(),
+        "isize" => layout::<isize>(),
+        "f64" => layout::<f64>(),
+        "u128" => layout::<u128>(),
+        "i128" => layout::<i128>(),
+        "()" => layout::<()>(),
+        "Foreign<T>" => layout::<Foreign<u8>>(),
+        "ForeignBuf" => layout::<ForeignBuf>(),
+        "ForeignStr" => layout::<ForeignStr>(),
+        "ForeignSlice<T>" => layout::<ForeignSlice<u8>>(),
+        _ => panic!("what is `{name}`?"),
+    };
+    let mut seen = 0;
+    for row in table("Types", &["type", "size", "align", "alone in a transport"]) {
+        let [names, size, align, _] = row.try_into().unwrap();
+        if size.starts_with(|c: char| c.is_ascii_digit()) {
+            for name in names.split(", ") {
+                assert_eq!(code(&plain(name)), (number(&size), number(&align)), "{name}");
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 21);
+
+    assert_eq!(layout::<Nothing>(), (0, 1));
+    assert_eq!(layout::<Stat>(), types::stat().layout());
+    assert_eq!(layout::<Mixed>(), types::mixed().layout());
+    assert_eq!(layout::<File>(), types::file().layout());
+    assert_eq!(layout::<Event>(), types::event().layout());
+    assert_eq!(layout::<Level>(), (1, 1));
+    assert_eq!(layout::<Option<()>>(), (4, 4));
+    assert_eq!(layout::<Option<u8>>(), (8, 4));
+    assert_eq!(layout::<Option<u64>>(), (16, 8));
+    assert_eq!(layout::<Option<u128>>(), (32, 16));
+    assert_eq!(layout::<Option<ForeignBuf>>(), (16, 8));
+    assert_eq!(layout::<Option<Option<ForeignBuf>>>(), (24, 8));
+    assert_eq!(layout::<Option<Option<u8>>>(), (12, 4));
+}
+
+/// ABI, Traps TR-2, TR-3, TR-7.
+#[test]
+fn kinds_are_the_documents() {
+    let heading = |kind| [kind, "value", "word", "transport"];
+    let values: BTreeMap<_, _> = table("Traps", &heading("kind"))
+        .into_iter()
+        .map(|row| (row[0].clone(), number(&row[1])))
+        .collect();
+    let traps = [trap::CALL, trap::RETURN, trap::READY, trap::EXIT];
+    let names = ["CALL", "RETURN", "READY", "EXIT"];
+    assert_eq!(values, names.map(str::to_owned).into_iter().zip(traps).collect());
+    let answers = [("ANSWER", answer::ANSWER), ("UPCALL", answer::UPCALL)];
+    for (name, value) in answers {
+        assert!(DOCUMENT.contains(&format!("| `{name}` | `{value:#018x}` |")), "{name}");
+        assert!(!traps.contains(&value), "{name}");
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        use vmffi::arch::x86_64::code;
+        let rows = table("Traps", &["instruction", "bytes", "operand", "for"]);
+        let codes: [&[u8]; 4] = [&code::OUT, &code::DOORBELL, &code::VMCALL, &code::VMMCALL];
+        for (row, code) in rows.iter().zip(codes) {
+            let shown: Vec<_> = code.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(row[1], shown.join(" "), "{}", row[0]);
+        }
+    }
+}
+
+/// ABI, Statuses S-2 and S-3.
+#[test]
+fn statuses_are_the_documents() {
+    let rows = table("Statuses", &["number", "name", "meaning"]);
+    let all = [
+        Why::UnknownFunction,
+        Why::BadPointer,
+        Why::BadValue,
+        Why::OutOfMemory,
+        Why::TooDeep,
+        Why::Busy,
+        Why::Cancelled,
+        Why::VersionMismatch,
+        Why::Unsupported,
+        Why::PeerPanicked,
+        Why::PeerDied,
+        Why::Stale,
+        Why::Refused,
+        Why::Protocol,
+    ];
+    assert_eq!(rows.len(), all.len());
+    for (row, why) in rows.iter().zip(all) {
+        assert_eq!((number(&row[0]), row[1].clone()), (why as u64, format!("{why:?}")));
+    }
+}
+
+/// ABI, Statuses S-3 to S-6, as the callee makes them.
+#[test]
+fn statuses_of_calls() {
+    let region = Region::new();
+    let narrow = ParamsVectorsNarrow::FUNCTION;
+    let status = |primary, secondary| region.call(narrow, primary, secondary);
+    assert_eq!(status(5, 0), Answer { status: 0, transport: Transport::word(5) });
+    assert_eq!(status(0, 0), Answer::status(78), "S-6: refused");
+    assert_eq!(status(128, 0), Answer::status(4), "S-4: not reached");
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let panicked = status(1, 0);
+    std::panic::set_hook(hook);
+    assert_eq!(panicked, Answer::status(75), "S-6: panicked");
+    assert_eq!(status(5, 0).status, 0, "and goes on");
+}
+
+/// ABI, Region header R-1 to R-7: the header as it lies in memory.
+#[test]
+fn header_fields_are_the_documents() {
+    let region = Region::new();
+    let layout = region.pair.layout();
+    let (guest, host) = (layout.arena(Side::Guest), layout.arena(Side::Host));
+    let right = |field: &str| match field {
+        "magic" => u64::from_le_bytes(*b"VMFFI\0\0\0"),
+        "version" => ABI_VERSION.into(),
+        "region_len" => layout.len(),
+        "guest_arena" => guest.0,
+        "guest_arena_len" => guest.1,
+        "host_arena" => host.0,
+        "host_arena_len" => host.1,
+        "guest_release_map" => layout.release_map(Side::Guest),
+        "host_release_map" => layout.release_map(Side::Host),
+        _ => panic!("what is `{field}`?"),
+    };
+    let mut header = vec![0; PAGE as usize];
+    let rows = table("Region header", &["offset", "bytes", "field", "value"]);
+    assert_eq!(rows.len(), 9);
+    for row in rows {
+        let (at, len) = (number(&row[0]) as usize, number(&row[1]) as usize);
+        header[at..at + len].copy_from_slice(&right(&row[2]).to_le_bytes()[..len]);
+    }
+    assert_eq!(region.bytes(0, PAGE as usize), header);
+
+    // The formulae of R-4, and the example of R-7.
+    let up = |len: u64| len.div_ceil(4096) * 4096;
+    let (guest_len, host_len) = (12288, 307_200);
+    let host_map = 4096;
+    let guest_map = host_map + up(host_len / 64);
+    let guest_arena = guest_map + up(guest_len / 64);
+    let host_arena = guest_arena + guest_len;
+    let end = host_arena + host_len;
+    let words = [end, guest_arena, guest_len, host_arena, host_len, guest_map, host_map];
+    assert_eq!([2, 3, 4, 5, 6, 7, 8].map(|i| region.u64(8 * i)), words);
+    assert_eq!(words, [335_872, 16384, 12288, 28672, 307_200, 12288, 4096]);
+    let (_, example) = DOCUMENT.split_once("**R-7**").unwrap();
+    let example = example.split("\n## ").next().unwrap();
+    for (name, value) in [
+        ("host_release_map", host_map),
+        ("guest_release_map", guest_map),
+        ("guest_arena", guest_arena),
+        ("host_arena", host_arena),
+        ("region_len", end),
+    ] {
+        let words: Vec<_> = example.split_whitespace().collect();
+        let shown = format!("`{name}` {value}");
+        assert!(words.join(" ").contains(&shown), "{shown}");
+    }
+}
+
+/// The sources name sections of the document by their titles; every title that they name is there.
+#[test]
+fn cited_sections_exist() {
+    let mut cited = 0;
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for title in text.split("(ABI, \"").skip(1) {
+                let title = title.split('"').next().unwrap();
+                assert!(DOCUMENT.contains(&format!("\n## {title}\n")), "{path:?}: {title}");
+                cited += 1;
+            }
+        }
+    }
+    assert!(cited > 20, "{cited}");
+}
+
+/// Every clause has its own number, in order, so that a citation means one thing; and those that
+/// these files cite are there.
+#[test]
+fn clauses_are_numbered() {
+    let mut last = BTreeMap::<&str, u32>::new();
+    for line in DOCUMENT.lines().filter_map(|line| line.strip_prefix("- **")) {
+        let (clause, _) = line.split_once("**").unwrap();
+        let (section, number) = clause.split_once('-').unwrap();
+        let last = last.entry(section).or_default();
+        *last += 1;
+        assert_eq!(number, last.to_string(), "{clause}");
+    }
+    assert_eq!(last.len(), 15, "{last:?}");
+
+    let this = [
+        include_str!("main.rs"),
+        include_str!("calls.rs"),
+        include_str!("document.rs"),
+        include_str!("hash.rs"),
+        include_str!("memory.rs"),
+        include_str!("types.rs"),
+    ]
+    .concat();
+    let words = this.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    let mut cited = 0;
+    for (section, number) in words.filter_map(|word| word.split_once('-')) {
+        let number = number.parse::<u32>();
+        if let (Some(last), Ok(number)) = (last.get(section), number) {
+            assert!((1..=*last).contains(&number), "{section}-{number} is no clause");
+            cited += 1;
+        }
+    }
+    assert!(cited > 60, "{cited}");
+}

@@ -1,0 +1,182 @@
+//! What lies in the region, byte for byte.
+
+use super::*;
+
+/// ABI, Types TY-1 and TY-3: scalars alone in a transport.
+#[test]
+fn scalars_in_a_transport() {
+    let region = Region::new();
+    let word = Transport::word;
+    assert_eq!(region.sent::<u8>(0xff_u8), word(0xff));
+    assert_eq!(region.sent::<i8>(-1_i8), word(u64::MAX));
+    assert_eq!(region.sent::<i16>(i16::MIN), word(0xffff_ffff_ffff_8000));
+    assert_eq!(region.sent::<u32>(u32::MAX), word(0xffff_ffff));
+    assert_eq!(region.sent::<i32>(-2_i32), word(0xffff_ffff_ffff_fffe));
+    assert_eq!(scalar(u64::MAX), word(u64::MAX));
+    assert_eq!(region.sent::<isize>(-1_isize), word(u64::MAX));
+    assert_eq!(region.sent::<f32>(-1.5_f32), word(0xbfc0_0000));
+    assert_eq!(region.sent::<f64>(-1.5_f64), word(0xbff8_0000_0000_0000));
+    assert_eq!(region.sent::<bool>(true), word(1));
+    assert_eq!(region.sent::<char>('ä'), word(0xe4));
+    assert_eq!(region.sent::<()>(()), EMPTY);
+    assert_eq!(region.sent::<Level>(Level::Low), word(u64::MAX), "TY-8");
+    assert_eq!(region.sent::<OpenError>(OpenError::Denied), word(2), "TY-8");
+    assert_eq!(region.sent::<Nothing>(Nothing {}), EMPTY, "TY-2");
+    assert_eq!(region.sent::<Option<ForeignBuf>>(None::<&[u8]>), EMPTY, "TY-10");
+    assert_eq!(region.sent::<Option<ForeignBuf>>(Some(&[])), word(1), "TY-10");
+    assert_eq!(region.sent::<ForeignStr>(""), EMPTY, "T-4");
+}
+
+/// ABI, Types TY-2, TY-7, TY-9, TY-11 and Layout L-2, L-3: forms behind a pointer, byte for byte.
+#[test]
+fn wire_forms_behind_a_pointer() {
+    let region = Region::new();
+    // Old data must not shine through.
+    let old = SharedBuf::copied(region.pair.to_host(), &[0xaa; 4 * PAGE as usize / 2]).unwrap();
+    drop(old);
+    let stat = Stat { size: 0x0102, mode: 3, links: 4 };
+    assert_eq!(
+        region.behind::<Stat>(stat),
+        join(&[&[2, 1, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0, 4, 0, 0, 0]])
+    );
+    let mixed = Mixed { a: 0xff, b: 0x0102_0304, c: 0x0506, d: 7 | 8 << 120, e: true };
+    #[rustfmt::skip]
+    let right = [
+        0xff, 0, 0, 0, 4, 3, 2, 1, 6, 5, 0, 0, 0, 0, 0, 0,
+        7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8,
+        1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    assert_eq!(region.behind::<Mixed>(mixed), right);
+    assert_eq!(region.behind::<Event>(Event::Quit), [0; 16]);
+    let key = Event::Key { code: 0x0102_0304, down: true };
+    assert_eq!(region.behind::<Event>(key), [5, 0, 0, 0, 4, 3, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(
+        region.behind::<Event>(Event::Moved(u64::MAX - 1)),
+        [6, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]
+    );
+    assert_eq!(
+        region.behind::<u128>(1 | 2 << 120),
+        [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+    );
+    assert_eq!(region.behind::<Option<u8>>(None::<u8>), [0; 8]);
+    assert_eq!(region.behind::<Option<u8>>(Some(9)), [1, 0, 0, 0, 9, 0, 0, 0]);
+    assert_eq!(
+        region.behind::<Option<u64>>(Some(9)),
+        [1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]
+    );
+    assert_eq!(
+        region.behind::<Option<Option<u8>>>(Some(Some(7))),
+        [1, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0]
+    );
+    assert_eq!(
+        region.behind::<Option<OpenError>>(Some(OpenError::Denied)),
+        [1, 0, 0, 0, 2, 0, 0, 0]
+    );
+    assert_eq!(region.behind::<Option<()>>(Some(())), [1, 0, 0, 0]);
+}
+
+/// ABI, Types TY-5, TY-7 and TY-10, Pointers P-1, Arenas and loans: handles, in a
+/// transport and in a struct.
+#[test]
+fn handles_are_pointer_words() {
+    let region = Region::new();
+    let to_host = region.pair.to_host();
+    let arena = region.arena(Side::Guest);
+
+    let text = region.sent::<ForeignStr>("twelve bytes");
+    assert_eq!(text, Transport { primary: arena | 1 << 56, secondary: 12 }, "the first loan");
+    assert_eq!(region.bytes(arena, 12), b"twelve bytes");
+
+    let values: &[u16] = &[1, 0x0203];
+    let slice = region.sent::<ForeignSlice<u16>>(values);
+    assert_eq!(slice, Transport { primary: (arena + 64) | (1 << 56), secondary: 4 });
+    assert_eq!(region.bytes(arena + 64, 4), [1, 0, 3, 2]);
+
+    let stat = Stat { size: 1, mode: 2, links: 3 };
+    let shared = Shared::new(to_host, stat).unwrap();
+    let shared = region.sent::<Foreign<Stat>>(shared);
+    assert_eq!(shared, Transport::word((arena + 128) | (1 << 56)));
+    let form = join(&[&[1, 0, 0, 0, 0, 0, 0, 0], &[2, 0, 0, 0, 3, 0, 0, 0]]);
+    assert_eq!(region.bytes(arena + 128, 16), form);
+
+    let file = SharedFile {
+        name: SharedStr::copied(to_host, "ab").unwrap(),
+        stat,
+        body: Some(SharedBuf::with_capacity(to_host, 0).unwrap()),
+        meta: None,
+    };
+    let name = ((arena + 192) | (1 << 56)).to_le_bytes();
+    #[rustfmt::skip]
+    let right = join(&[
+        &name, &[2, 0, 0, 0, 0, 0, 0, 0],
+        &form,
+        &[1, 0, 0, 0, 0, 0, 0, 0], &[0; 8],
+        &[0; 8],
+    ]);
+    assert_eq!(region.wire::<File>(file), right);
+}
+
+/// ABI, Arenas and loans A-4: each loan of a place has the next number, from 1 to 255, then 1.
+#[test]
+fn loans_are_numbered_in_turn() {
+    let region = Region::new();
+    let mut numbers = Vec::new();
+    for _ in 0..=256 {
+        let Transport { primary, secondary } = region.sent::<ForeignBuf>(&[1]);
+        assert_eq!((pointer::offset(primary), secondary), (region.arena(Side::Guest), 1));
+        numbers.push(pointer::loan(primary));
+        region
+            .mark(Side::Guest, pointer::offset(primary))
+            .store(pointer::loan(primary), Ordering::Release);
+    }
+    let right: Vec<_> = (1..=255).chain([1, 2]).collect();
+    assert_eq!(numbers, right);
+}
+
+/// ABI, Release map M-1 to M-3, Parameter structs PS-3 and PS-4: the struct lies in the caller's
+/// arena, the callee has given it back when the call ends, and the owner believes only the number of the loan.
+#[test]
+fn a_parameter_struct_is_given_back() {
+    let region = Region::new();
+    let client = VectorsClient::from(region.pair.to_host());
+    assert_eq!(client.scalars(1, -2, 3, -4, 5_usize, -6_isize, 1.5, -2.5, true, 'ä'), Ok(1));
+    assert_eq!(region.marks(), [(0, 1)], "granule 0, loan 1");
+    #[rustfmt::skip]
+    let right = join(&[
+        &[1, 0, 0xfe, 0xff, 3, 0, 0, 0],
+        &(-4_i64).to_le_bytes(),
+        &[5, 0, 0, 0, 0, 0, 0, 0],
+        &(-6_i64).to_le_bytes(),
+        &[0, 0, 0xc0, 0x3f, 0, 0, 0, 0],
+        &[0, 0, 0, 0, 0, 0, 4, 0xc0],
+        &[1, 0, 0, 0, 0xe4, 0, 0, 0],
+    ]);
+    assert_eq!(region.bytes(region.arena(Side::Guest), 56), right);
+    assert_eq!(region.pair.to_host().arena_stats().blocks, 0);
+
+    // A buffer that the handler keeps is not given back; the struct and the rest are.
+    let shared = Shared::new(region.pair.to_host(), Stat { size: 1, mode: 2, links: 3 }).unwrap();
+    assert_eq!(client.maybe(Some(b"keep"), Some(shared), Some(None::<u8>)), Ok(Some(true)));
+    let stats = region.pair.to_host().arena_stats();
+    assert_eq!(stats.blocks, 1, "the buffer");
+}
+
+/// ABI, Release map M-3: only the number of the loan ends it.
+#[test]
+fn a_mark_names_the_loan() {
+    let region = Region::new();
+    let blocks = || region.pair.to_host().arena_stats().blocks;
+    let word = region.sent::<ForeignBuf>(&[1, 2, 3]).primary;
+    let mark = region.mark(Side::Guest, pointer::offset(word));
+    for wrong in (0..=255).filter(|number| *number != pointer::loan(word)) {
+        mark.store(wrong, Ordering::Release);
+        assert_eq!(blocks(), 1, "{wrong}");
+    }
+    mark.store(pointer::loan(word), Ordering::Release);
+    assert_eq!(blocks(), 0);
+
+    // M-4: cleared before the place is lent again.
+    let again = region.sent::<ForeignBuf>(&[4]).primary;
+    assert_eq!(pointer::offset(again), pointer::offset(word));
+    assert_eq!(mark.load(Ordering::Acquire), 0);
+}
