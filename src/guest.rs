@@ -26,11 +26,10 @@ use crate::{
 /// bytes (16,384 for 1 MiB; 24 bytes each).
 ///
 /// ```
-/// # struct Plugin; impl vmffi::Serve for Plugin {
-/// #   const TABLE: &'static vmffi::dispatch::Table<Self> = unreachable!(); }
 /// use vmffi::{arch::x86_64::Out, guest::Place};
 ///
-/// static PLACE: Place<Plugin, Out<0x5658>, 16_384> = Place::new();
+/// // This guest serves nothing.
+/// static PLACE: Place<(), Out<0x5658>, 16_384> = Place::new();
 /// ```
 pub struct Place<S, T, const GRANULES: usize> {
     taken: AtomicBool,

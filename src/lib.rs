@@ -36,8 +36,8 @@
 //!
 //! # What connects two sides
 //!
-//! - [`loopback`]: both in one process, without isolation; for tests and benchmarks.
-//! - [`guest`] and [`host`]: the guest traps (see [`arch`]), the host runs a [`Vcpu`](host::Vcpu) that
+//! - `loopback`: both in one process, without isolation; for tests and benchmarks.
+//! - [`guest`] and `host`: the guest traps (see [`arch`]), the host runs a `Vcpu` that
 //!   somebody else brings, from a virtual machine monitor or a hypervisor.
 //!
 //! # Who owns what
