@@ -141,7 +141,10 @@ pub fn finish<R: FfiReturn>(
 ) -> R::Received {
     let transport = match transport {
         Ok(transport) => transport,
-        Err(error) => return R::received(Err(unsent(out, function, error))),
+        Err(error) => {
+            // Everything lent comes back when `out` is dropped.
+            return R::received(Err(error.on(out.peer().side()).in_function(function)));
+        }
     };
     let peer = out.peer();
     let mut status = 0;
@@ -152,34 +155,33 @@ pub fn finish<R: FfiReturn>(
     out.arrived();
     match R::receive(Answer { status, transport }, peer.incoming()) {
         Ok(received) => R::received(Ok(received)),
-        Err(error) => R::received(Err(bad_answer(peer, function, error))),
+        Err(error) => {
+            // The answer is none of this function's.
+            let error = error.reached_handler().on(peer.side());
+            R::received(Err(error.in_function(function)))
+        }
     }
-}
-
-/// The call was never made: everything lent comes back when `out` is dropped.
-#[cold]
-#[inline(never)]
-fn unsent(out: &mut Outgoing<'_>, function: &'static Function, error: CallError) -> CallError {
-    error.on(out.peer().side()).in_function(function)
 }
 
 /// The peer, or the way to it, says that the call failed. Where its function was not reached,
 /// everything lent comes back when `out` is dropped.
-#[cold]
-#[inline(never)]
+#[inline]
 fn failed(out: &mut Outgoing<'_>, function: &'static Function, status: u64) -> CallError {
-    let error = CallError::from_status(status).on(out.peer().side().other());
-    if error.reached() {
+    let (why, reached) = read_status(status);
+    if reached {
         out.arrived();
     }
-    error.in_function(function)
+    let error = CallError::new(why).on(out.peer().side().other()).in_function(function);
+    if reached { error.reached_handler() } else { error }
 }
 
-/// The answer is none of this function's.
+/// Two small values, in registers: an error that came through memory would drag the result of a call
+/// that succeeds there as well.
 #[cold]
 #[inline(never)]
-fn bad_answer(peer: &Peer, function: &'static Function, error: CallError) -> CallError {
-    error.reached_handler().on(peer.side()).in_function(function)
+fn read_status(status: u64) -> (Why, bool) {
+    let error = CallError::from_status(status);
+    (error.why(), error.reached())
 }
 
 /// The server's half of a call, behind its handler.

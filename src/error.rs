@@ -113,7 +113,7 @@ pub struct CallError {
 impl CallError {
     /// An error for this reason.
     #[must_use]
-    #[cold]
+    #[inline]
     pub const fn new(why: Why) -> Self {
         Self { why, reached: false, side: None, function: None, field: "", offset: 0, len: 0 }
     }
@@ -131,6 +131,7 @@ impl CallError {
         self
     }
 
+    #[inline]
     pub(crate) const fn on(mut self, side: Side) -> Self {
         if self.side.is_none() {
             self.side = Some(side);
@@ -138,11 +139,13 @@ impl CallError {
         self
     }
 
+    #[inline]
     pub(crate) const fn in_function(mut self, function: &'static Function) -> Self {
         self.function = Some(function);
         self
     }
 
+    #[inline]
     pub(crate) const fn reached_handler(mut self) -> Self {
         self.reached = true;
         self
