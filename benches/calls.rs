@@ -80,40 +80,40 @@ mod call {
     use super::*;
 
     #[inline(never)]
-    pub fn scalar(peer: &Peer, x: u64) -> Result<u64, CallError> {
-        CallsClient::from(peer).scalar(x)
+    pub fn scalar(peer: &Peer, x: u64) -> u64 {
+        good(CallsClient::from(peer).scalar(x))
     }
 
     #[inline(never)]
-    pub fn two(peer: &Peer, x: u32, on: bool) -> Result<u64, CallError> {
-        CallsClient::from(peer).two(x, on)
+    pub fn two(peer: &Peer, x: u32, on: bool) -> u64 {
+        good(CallsClient::from(peer).two(x, on))
     }
 
     #[inline(never)]
-    pub fn three(peer: &Peer, x: u64, step: u8, by: f64) -> Result<u64, CallError> {
-        CallsClient::from(peer).three(x, step, by)
+    pub fn three(peer: &Peer, x: u64, step: u8, by: f64) -> u64 {
+        good(CallsClient::from(peer).three(x, step, by))
     }
 
     #[inline(never)]
-    pub fn borrowed(peer: &Peer, bytes: &[u8]) -> Result<u64, CallError> {
-        CallsClient::from(peer).borrowed(bytes)
+    pub fn borrowed(peer: &Peer, bytes: &[u8]) -> u64 {
+        good(CallsClient::from(peer).borrowed(bytes))
     }
 
     #[inline(never)]
-    pub fn owned(peer: &Peer, bytes: &[u8]) -> Result<u64, CallError> {
-        let mut buf = SharedBuf::with_capacity(peer, bytes.len())?;
-        buf.append(bytes)?;
-        CallsClient::from(peer).owned(buf)
+    pub fn owned(peer: &Peer, bytes: &[u8]) -> u64 {
+        let mut buf = good(SharedBuf::with_capacity(peer, bytes.len()));
+        good(buf.append(bytes));
+        good(CallsClient::from(peer).owned(buf))
     }
 
     #[inline(never)]
-    pub fn block(peer: &Peer, block: Block) -> Result<Block, CallError> {
-        CallsClient::from(peer).block(block)
+    pub fn block(peer: &Peer, block: Block) -> Block {
+        good(CallsClient::from(peer).block(block))
     }
 
     #[inline(never)]
-    pub fn allocate(peer: &Peer, len: usize) -> Result<(), CallError> {
-        SharedBuf::with_capacity(peer, len).map(drop)
+    pub fn allocate(peer: &Peer, len: usize) {
+        drop(good(SharedBuf::with_capacity(peer, len)));
     }
 }
 
@@ -170,6 +170,7 @@ fn measure<R>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut call: im
 }
 
 /// A call's result, looked at as its user would.
+#[inline(always)]
 fn good<R>(result: Result<R, CallError>) -> R {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
@@ -182,18 +183,16 @@ fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
     let mut group = c.benchmark_group("scalar");
     let function: fn(u64) -> u64 = floor::next;
     measure(&mut group, "indirect call", || floor::indirect(black_box(function), black_box(7)));
-    measure(&mut group, "(u64) -> u64", || good(call::scalar(peer(), black_box(7))));
+    measure(&mut group, "(u64) -> u64", || call::scalar(peer(), black_box(7)));
     rows.push(Row::new("scalar", "(u64) -> u64", "indirect call", Target::Times(3.0)));
     group.finish();
 
     let mut group = c.benchmark_group("parameters");
     let target = Target::TimesOr(2.0, 25.0);
     measure(&mut group, "malloc+free 64 B", || floor::allocate(black_box(64)));
-    measure(&mut group, "(u32, bool) -> u64", || {
-        good(call::two(peer(), black_box(7), black_box(true)))
-    });
+    measure(&mut group, "(u32, bool) -> u64", || call::two(peer(), black_box(7), black_box(true)));
     measure(&mut group, "(u64, u8, f64) -> u64", || {
-        good(call::three(peer(), black_box(7), black_box(8), black_box(9.5)))
+        call::three(peer(), black_box(7), black_box(8), black_box(9.5))
     });
     for case in ["(u32, bool) -> u64", "(u64, u8, f64) -> u64"] {
         rows.push(Row::new("parameters", case, "malloc+free 64 B", target));
@@ -212,7 +211,7 @@ fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
             floor::copy(black_box(here), black_box(there));
         }
     });
-    measure(&mut group, "(Block of 32 B) -> Block", || good(call::block(peer(), black_box(block))));
+    measure(&mut group, "(Block of 32 B) -> Block", || call::block(peer(), black_box(block)));
     rows.push(Row::new(
         "struct",
         "(Block of 32 B) -> Block",
@@ -234,12 +233,12 @@ fn buffers(c: &mut Criterion, rows: &mut Vec<Row>) {
         measure(&mut group, &memcpy, || floor::copy(black_box(to), black_box(from)));
         if len <= 4096 {
             let case = format!("borrowed {shown}, read");
-            measure(&mut group, &case, || good(call::borrowed(peer(), black_box(from))));
+            measure(&mut group, &case, || call::borrowed(peer(), black_box(from)));
             rows.push(Row::new("buffer", &case, &memcpy, Target::Copies(2)));
         }
         if len != 4096 {
             let case = format!("owned {shown}, dropped");
-            measure(&mut group, &case, || good(call::owned(peer(), black_box(from))));
+            measure(&mut group, &case, || call::owned(peer(), black_box(from)));
             rows.push(Row::new("buffer", &case, &memcpy, Target::Copies(1)));
         }
     }
@@ -249,7 +248,7 @@ fn buffers(c: &mut Criterion, rows: &mut Vec<Row>) {
     for (len, shown) in [(64, "64 B"), (4096, "4 KiB")] {
         let malloc = format!("malloc+free {shown}");
         measure(&mut group, &malloc, || floor::allocate(black_box(len)));
-        measure(&mut group, shown, || good(call::allocate(peer(), black_box(len))));
+        measure(&mut group, shown, || call::allocate(peer(), black_box(len)));
         rows.push(Row::new("allocate and release", shown, &malloc, Target::TimesOr(2.0, 25.0)));
     }
     group.finish();
