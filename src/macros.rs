@@ -3,6 +3,12 @@
 //! One macro is public. The others are one concern each: `__split` sorts attributes, `__item` tells
 //! the kinds of item apart, `types` makes structs and enums, `interface` the rest. Lists are expanded
 //! by repetition; only attributes are munched.
+//!
+//! Lints that the expansion switches off: `dead_code`, since nobody uses all of an interface;
+//! `deprecated`, since a table names what its user has deprecated; `unused_mut` and
+//! `unused_assignments`, since lists may turn out empty; `unused_doc_comments`, since the attributes of
+//! fields are repeated where they mean nothing; `too_many_arguments`, since `&self` and `&Peer` are not
+//! the user's.
 
 mod interface;
 mod types;
