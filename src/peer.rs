@@ -299,6 +299,10 @@ impl Peer {
     /// [`CallError::from_status`] judges the answer's status, and
     /// [`FfiType::from_transport`](crate::FfiType::from_transport) its transport.
     ///
+    /// The peer judges every word. What a forged one can reach is what this side has lent to the peer:
+    /// it may end such a loan early, so that its holder reads something else. In a loopback, forge
+    /// words only in tests of that.
+    ///
     /// # Errors
     ///
     /// None of its own: what fails, fails with a status word (ABI, "Statuses").
