@@ -139,9 +139,13 @@ fn this_thread() -> usize {
 
 impl<V: Vcpu> VcpuLink<V> {
     /// Runs `with` on the vCPU while it is parked, waiting for other threads' calls to end.
-    fn parked<R>(&self, with: impl FnOnce(&mut Cpu<V>) -> Result<R, Why>) -> Result<R, Why> {
+    fn parked<R, E>(
+        &self,
+        busy: impl FnOnce() -> E,
+        with: impl FnOnce(&mut Cpu<V>) -> Result<R, E>,
+    ) -> Result<R, E> {
         if self.holder.load(Ordering::Relaxed) == this_thread() {
-            return Err(Why::Busy);
+            return Err(busy());
         }
         // No panic gets past `Core::serve`; one of the vCPU's leaves its own state to itself.
         let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,27 +161,38 @@ impl<V: Vcpu> VcpuLink<V> {
         with(&mut cpu)
     }
 
-    fn upcall(&self, peer: &Peer, signature: u64, transport: Transport) -> Result<Answer, Why> {
-        let depth = peer.depth() + 1;
+    fn upcall(
+        &self,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+    ) -> Result<Answer, CallError> {
+        let call = |cpu: &mut Cpu<V>| {
+            // A guest that fails while it runs the call may have done some of it, and its loans have
+            // ended with it; one that could not be run at all has done nothing.
+            let runs = matches!(cpu.state, State::Parked | State::New);
+            cpu.upcall(peer.core(), peer.depth() + 1, signature, transport).map_err(|why| {
+                let error = CallError::new(why);
+                if runs { error.reached_handler() } else { error }
+            })
+        };
+        let busy = || CallError::new(Why::Busy);
         if !peer.lane.0.is_null() {
             // SAFETY: the peer is a handler's, which has it for the time of its call, and `lane` is
             // this link's `Nested` of that very call.
             let nested = unsafe { &*peer.lane.0.cast::<Nested<'_, V>>() };
             // The handler may have several threads, but the vCPU is one.
-            let mut cpu = nested.cpu.try_lock().map_err(|_| Why::Busy)?;
-            return cpu.upcall(peer.core(), depth, signature, transport);
+            let mut cpu = nested.cpu.try_lock().map_err(|_| busy())?;
+            return call(&mut cpu);
         }
-        self.parked(|cpu| match cpu.state {
-            State::New => Err(Why::Busy),
-            _ => cpu.upcall(peer.core(), depth, signature, transport),
-        })
+        self.parked(busy, |cpu| if cpu.state == State::New { Err(busy()) } else { call(cpu) })
     }
 }
 
 impl<V: Vcpu> Far for Arc<VcpuLink<V>> {
     fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
         self.upcall(peer, signature, transport)
-            .unwrap_or_else(|why| Answer::status(CallError::new(why).status()))
+            .unwrap_or_else(|error| Answer::status(error.status()))
     }
 }
 
@@ -245,21 +260,25 @@ impl<V: Vcpu + 'static> Host<V> {
     ///
     /// [`Why::Busy`] in a handler of this guest, and why it can run no more.
     pub fn run(&self) -> Result<Ran, CallError> {
-        let ran = self.link.parked(|cpu| {
-            let go_on = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
-            let answer = (cpu.state != State::New).then_some(go_on);
-            match cpu.until_done(&self.core, 0, answer) {
-                Ok(trap) if trap.kind == trap::READY => {
-                    cpu.state = State::Parked;
-                    Ok(Ran::Ready)
+        let ran = self.link.parked(
+            || Why::Busy,
+            |cpu| {
+                let go_on =
+                    Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
+                let answer = (cpu.state != State::New).then_some(go_on);
+                match cpu.until_done(&self.core, 0, answer) {
+                    Ok(trap) if trap.kind == trap::READY => {
+                        cpu.state = State::Parked;
+                        Ok(Ran::Ready)
+                    }
+                    Ok(_) => Err(cpu.fail(&self.core, Why::Protocol)),
+                    Err(why) => match cpu.state {
+                        State::Ended(status) => Ok(Ran::Exited(status)),
+                        _ => Err(why),
+                    },
                 }
-                Ok(_) => Err(cpu.fail(&self.core, Why::Protocol)),
-                Err(why) => match cpu.state {
-                    State::Ended(status) => Ok(Ran::Exited(status)),
-                    _ => Err(why),
-                },
-            }
-        });
+            },
+        );
         ran.map_err(|why| CallError::new(why).on(Side::Guest))
     }
 

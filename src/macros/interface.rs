@@ -14,7 +14,8 @@ macro_rules! __ret {
 
 /// An interface: its trait, its client, its functions' parameters, and its table.
 ///
-/// `$icfg` and `$cfg` are the same attributes, once to be passed on and once to be repeated.
+/// `$icfg` and `$cfg` are the same attributes, once to be passed on and once to be repeated. For the
+/// lints that are switched off here and below, see the head of `macros.rs`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __interface {

@@ -1,4 +1,5 @@
-//! Shared structs and enums: the types themselves, their wire twins, and how they are judged.
+//! Shared structs and enums: the types themselves, their wire twins, and how they are judged. For the
+//! lints that are switched off, see the head of `macros.rs`.
 
 /// A `repr(C)` twin of some fields, `$name`, and a check of its layout against the ABI's rule.
 #[doc(hidden)]

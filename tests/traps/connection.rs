@@ -39,6 +39,7 @@ vmffi::ffi_interface! {
         fn down(left: u32) -> u32;
         fn count(bytes: ForeignBuf) -> u64;
         fn keep(bytes: ForeignBuf);
+        fn leave(bytes: ForeignBuf);
         fn panic();
     }
 }
@@ -110,6 +111,11 @@ impl Plugin for Guests {
     }
     fn keep(&self, _: &Peer, bytes: ForeignBuf) -> Result<(), CallError> {
         self.kept.lock().unwrap().push(bytes);
+        Ok(())
+    }
+    fn leave(&self, _: &Peer, _: ForeignBuf) -> Result<(), CallError> {
+        // Ends the guest in the middle of an upcall: this trap is never completed.
+        let _ = out().trap(Registers { kind: trap::EXIT, word: 9, transport: Transport::EMPTY });
         Ok(())
     }
     fn panic(&self, _: &Peer) -> Result<(), CallError> {
@@ -252,6 +258,24 @@ fn a_connection_by_port() {
 fn a_connection_by_doorbell() {
     static PLACE: Place<Guests, Doorbell, 1024> = Place::new();
     both_directions(&machine(&PLACE, doorbell(), hypercalls));
+}
+
+/// ABI, "Arenas and loans" A-6: a guest that ends in the middle of a call may have done some of it, and
+/// what it had is its owner's again.
+#[test]
+fn a_guest_that_ends_in_an_upcall() {
+    static PLACE: Place<Guests, Out<PORT>, 1024> = Place::new();
+    let host = machine(&PLACE, out(), |_| ());
+    assert_eq!(host.run().unwrap(), Ran::Ready);
+    let plugin = PluginClient::from(host.guest());
+    plugin.keep(b"kept").unwrap();
+    let error = plugin.leave(b"lent").unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    let error = plugin.leave(b"lent").unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    assert_eq!(host.run().unwrap(), Ran::Exited(9));
 }
 
 /// ABI, "Traps": what a guest may not do ends the connection, not the host.
