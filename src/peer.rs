@@ -154,11 +154,15 @@ impl Core {
     #[cold]
     #[inline(never)]
     fn unserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
-        if signature == signature::HAS {
-            let has = self.server.table.has(transport.primary);
-            return Transport::word(u64::from(has));
-        }
-        *status = self.refuse(CallError::new(Why::UnknownFunction)).status;
+        let why = match (signature, transport.secondary) {
+            (signature::HAS, 0) => {
+                let has = self.server.table.has(transport.primary);
+                return Transport::word(u64::from(has));
+            }
+            (signature::HAS, _) => Why::BadValue,
+            _ => Why::UnknownFunction,
+        };
+        *status = self.refuse(CallError::new(why)).status;
         Transport::EMPTY
     }
 
@@ -346,10 +350,9 @@ impl Peer {
     pub fn has(&self, function: &'static Function) -> Result<bool, CallError> {
         let answer = self.call(signature::HAS, Transport::word(function.signature));
         let fail = |error: CallError| error.in_function(function);
-        match (answer.status, answer.transport.primary) {
-            (0, 0) => Ok(false),
-            (0, 1) => Ok(true),
-            (0, _) => Err(fail(CallError::new(Why::BadValue))),
+        match (answer.status, answer.transport) {
+            (0, Transport { primary: has @ (0 | 1), secondary: 0 }) => Ok(has == 1),
+            (0, _) => Err(fail(CallError::new(Why::BadValue).reached_handler().on(self.side()))),
             (status, _) => Err(fail(CallError::from_status(status).on(self.side().other()))),
         }
     }
