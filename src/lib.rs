@@ -81,8 +81,12 @@ pub mod call;
 #[doc(hidden)]
 pub mod dispatch;
 mod error;
+#[cfg(any(doc, test))]
+pub mod example_generated;
 mod foreign;
 pub mod guest;
+#[cfg(all(feature = "std", any(doc, doctest)))]
+pub mod guide;
 #[cfg(feature = "std")]
 pub mod host;
 #[doc(hidden)]
