@@ -174,7 +174,8 @@ impl Core {
     pub(crate) fn refuse(&self, error: CallError) -> Answer {
         let error = error.on(self.side);
         if let Some(observer) = &self.observer {
-            observer(&error);
+            // A panic in it is no matter of the call, nor of whoever runs the guest.
+            let _ = catch(|| observer(&error));
         }
         Answer::status(error.status())
     }
