@@ -85,8 +85,8 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     ///
     /// # Errors
     ///
-    /// What is wrong with the region, [`RegionError::TooSmall`] where the place has fewer granules
-    /// than the guest's arena, and [`RegionError::Taken`] where the place was taken before.
+    /// What is wrong with the region, [`RegionError::PlaceTooSmall`] where the place has fewer
+    /// granules than the guest's arena, and [`RegionError::Taken`] where the place was taken before.
     pub unsafe fn connect<S: Serve, const GRANULES: usize>(
         place: &'static Place<S, T, GRANULES>,
         trap: T,
@@ -100,7 +100,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         let books = place
             .books
             .get(..granules)
-            .ok_or(RegionError::TooSmall { len: GRANULES as u64, needed: granules as u64 })?;
+            .ok_or(RegionError::PlaceTooSmall { granules: GRANULES, needed: granules })?;
         if place.taken.swap(true, Ordering::Acquire) {
             return Err(RegionError::Taken);
         }

@@ -339,5 +339,5 @@ fn a_place_that_is_too_small() {
     drop(unsafe { Host::new(layout, base, len, Box::new(()), (), ThreadVcpu::new(|| ()), None) });
     // SAFETY: as above.
     let end = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
-    assert_eq!(end.unwrap_err(), RegionError::TooSmall { len: 63, needed: 64 });
+    assert_eq!(end.unwrap_err(), RegionError::PlaceTooSmall { granules: 63, needed: 64 });
 }
