@@ -85,7 +85,7 @@ mod error;
 pub mod example_generated;
 mod foreign;
 pub mod guest;
-#[cfg(all(feature = "std", any(doc, doctest)))]
+#[cfg(all(doc, feature = "std"))]
 pub mod guide;
 #[cfg(feature = "std")]
 pub mod host;
