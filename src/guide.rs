@@ -3,6 +3,7 @@
 // The chapters are files in `docs/guide`, so that they can be read there, too. The names that lead from
 // one to another are defined at the end of each, as files, and in `names.md`, in front of each, as
 // modules: of two definitions the first one holds. Everything else that they link to is in the crate.
+// Without `std` there is no guide, and the crate's page leads to `elsewhere.md`.
 
 macro_rules! chapters {
     ($($name:ident $file:literal)*) => { $(
