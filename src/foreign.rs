@@ -109,7 +109,8 @@ impl Drop for Held {
 /// A plain value in the peer's memory.
 ///
 /// Owned: dropping it gives the memory back. What the sender of one gives is a
-/// [`Shared<T>`](Shared).
+/// [`Shared<T>`](Shared). It is for values that are kept, or not always looked at; one that a
+/// declaration names without `Foreign` is copied and judged before its function is called.
 pub struct Foreign<T: Plain> {
     held: Held,
     value: PhantomData<fn() -> T>,
@@ -162,8 +163,8 @@ impl<T: Plain> FfiType for Foreign<T> {
 
 /// Bytes in the peer's memory: exactly as many as the sender has initialised.
 ///
-/// Owned: dropping it gives the memory back. What the sender of one gives is a [`SharedBuf`], or a
-/// `&[u8]`, which is copied into one.
+/// Owned: it may be kept for as long as one likes and sent to other threads; dropping it gives the
+/// memory back. What the sender of one gives is a [`SharedBuf`], or a `&[u8]`, which is copied into one.
 pub struct ForeignBuf {
     held: Held,
 }
@@ -186,7 +187,8 @@ impl ForeignBuf {
     ///
     /// # Errors
     ///
-    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset.
+    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset; then nothing is
+    /// written.
     #[inline]
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<(), CallError> {
         self.held.copy(offset, out)
@@ -411,7 +413,8 @@ impl<T: Plain> ForeignSlice<T> {
         T::decode(local.bytes(), self.bytes.held.incoming()).map(Some)
     }
 
-    /// Copies the values out one after the other, in their order.
+    /// Copies the values out one after the other, in their order. A bad one is an error, as in
+    /// [`get`](Self::get), and those behind it still follow.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<T, CallError>> + '_ {
         (0..self.len()).map(|index| match self.get(index) {
             Ok(Some(value)) => Ok(value),

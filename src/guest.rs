@@ -67,7 +67,7 @@ impl<S, T, const GRANULES: usize> fmt::Debug for Place<S, T, GRANULES> {
     }
 }
 
-/// A guest's end of a connection.
+/// A guest's end of a connection. It lies in its [`Place`], for ever; several vCPUs may use it at once.
 pub struct Guest<T> {
     trap: T,
     core: &'static Core,
@@ -76,7 +76,7 @@ pub struct Guest<T> {
 
 impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     /// Connects to the host: `trap` is how calls leave, `server` serves the host's calls, and the
-    /// region, which the host has laid out, has `len` bytes from `base` on.
+    /// region, which the host has laid out, has `len` bytes from `base` on. Nothing traps yet.
     ///
     /// # Safety
     ///
@@ -135,8 +135,8 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         &self.peer
     }
 
-    /// Tells the host that the guest has started up, and serves its upcalls until it lets the guest
-    /// go on.
+    /// Tells the host that the guest has started up, and serves its upcalls, on this stack, until it
+    /// lets the guest go on.
     ///
     /// # Errors
     ///

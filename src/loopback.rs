@@ -65,7 +65,7 @@ impl Builder {
     }
 
     /// Has every call that `side` refuses or fails reported: with the function, and the bad parameter
-    /// or field. It runs on the calling thread.
+    /// or field, where they are known. It runs on the calling thread; a panic in it is caught and ignored.
     #[must_use]
     pub fn observe(
         mut self,

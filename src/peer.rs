@@ -222,7 +222,8 @@ impl Lane {
 ///
 /// Clients are made from it, handlers get it with each call, and memory that is to be handed over is
 /// allocated through it: in the caller's own arena. It is always met as `&Peer`, borrowed from what
-/// owns the connection, and may be used by several threads at once.
+/// owns the connection, and may be used by several threads at once. In a handler, calls back go through
+/// the one that it got: it knows how deep the call is nested, and which vCPU is in it.
 pub struct Peer {
     core: NonNull<Core>,
     /// Calls that are under way, this one's handler included.
@@ -339,7 +340,7 @@ impl Peer {
         }
     }
 
-    /// Whether the peer serves the function with this signature: one call.
+    /// Whether the peer serves a function, such as `ParamsFilesOpen::FUNCTION`: one call.
     ///
     /// # Errors
     ///
@@ -364,6 +365,8 @@ impl fmt::Debug for Peer {
 }
 
 /// Where bytes and pointer words come from: the memory of one connection, as one side sees it.
+///
+/// Only raw calls need it: [`Peer::incoming`] makes one for what came back.
 #[derive(Clone, Copy)]
 pub struct Incoming<'p> {
     pub(crate) memory: &'p MemoryRef,
@@ -377,7 +380,10 @@ impl fmt::Debug for Incoming<'_> {
 }
 
 /// What is on its way to the peer: the loans of one call or of one answer, until it is certain that
-/// the peer has them.
+/// the peer has them. What was lent through one that is dropped before is this side's again.
+///
+/// Only raw calls need it: [`Peer::outgoing`] makes one, [`SendAs`](crate::SendAs) lends through it, and
+/// [`call`](Self::call) sends it off.
 pub struct Outgoing<'p> {
     peer: &'p Peer,
     /// The latest loan, and how many there are.
