@@ -1,4 +1,5 @@
-//! What can go wrong: with a call ([`CallError`], [`Failure`]) and with a region ([`RegionError`]).
+//! What can go wrong: with a call ([`CallError`], [`Failure`]), with a region ([`RegionError`]) and with
+//! a connection ([`ConnectError`]).
 
 use core::fmt;
 
@@ -382,3 +383,49 @@ impl fmt::Display for RegionError {
 }
 
 impl core::error::Error for RegionError {}
+
+/// Two sides that could not be connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The memory cannot serve as a region.
+    Region(RegionError),
+    /// A call failed that connecting takes, or the guest could not be run. A guest that its host does
+    /// not fit gets [`Why::VersionMismatch`]; the host has the details.
+    Call(CallError),
+    /// The two sides do not serve what they call on each other.
+    #[cfg(feature = "alloc")]
+    Contract(crate::contract::Mismatch),
+}
+
+impl From<RegionError> for ConnectError {
+    fn from(error: RegionError) -> Self {
+        Self::Region(error)
+    }
+}
+
+impl From<CallError> for ConnectError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl From<crate::contract::Mismatch> for ConnectError {
+    fn from(error: crate::contract::Mismatch) -> Self {
+        Self::Contract(error)
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Region(error) => error.fmt(f),
+            Self::Call(error) => error.fmt(f),
+            #[cfg(feature = "alloc")]
+            Self::Contract(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ConnectError {}

@@ -11,10 +11,11 @@ use core::{fmt, marker::PhantomData};
 use alloc::{string::String, vec::Vec};
 
 use crate::{
-    abi::{Hasher, Side, Transport, pointer},
+    abi::{Side, Transport, pointer},
     error::{CallError, Why},
     owned::MemoryRef,
     peer::Incoming,
+    shape::Shape,
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
     wire::{FfiType, Local, Plain, W64, WBuf, no_secondary},
 };
@@ -140,7 +141,7 @@ impl<T: Plain> FfiType for Foreign<T> {
     type Wire = W64;
     type OptionWire = W64;
     type Shared = Shared<T>;
-    const HASH: u64 = Hasher::new("Foreign").u64(T::HASH).finish();
+    const SHAPE: &'static Shape = &Shape::of("Foreign", T::SHAPE);
     const HANDLES: bool = true;
     const NULLABLE: bool = true;
 
@@ -480,12 +481,12 @@ impl<T: Plain> fmt::Debug for ForeignSlice<T> {
 /// What buffers, strings and slices have in common: `$align` of the pointer, `$size` that the byte
 /// count must be a multiple of, and how one is made from bytes that have passed.
 macro_rules! buffer {
-    ([$($generics:tt)*] $t:ty, $shared:ty, $hash:expr, $align:expr, $size:expr, $make:expr) => {
+    ([$($generics:tt)*] $t:ty, $shared:ty, $shape:expr, $align:expr, $size:expr, $make:expr) => {
         impl<$($generics)*> FfiType for $t {
             type Wire = WBuf;
             type OptionWire = WBuf;
             type Shared = $shared;
-            const HASH: u64 = $hash.finish();
+            const SHAPE: &'static Shape = &$shape;
             const HANDLES: bool = true;
             const NULLABLE: bool = true;
 
@@ -510,12 +511,12 @@ macro_rules! buffer {
     };
 }
 
-buffer!([] ForeignBuf, SharedBuf, Hasher::new("ForeignBuf"), 1, 1, |bytes| bytes);
-buffer!([] ForeignStr, SharedStr, Hasher::new("ForeignStr"), 1, 1, |bytes| Self { bytes });
+buffer!([] ForeignBuf, SharedBuf, Shape::builtin("ForeignBuf"), 1, 1, |bytes| bytes);
+buffer!([] ForeignStr, SharedStr, Shape::builtin("ForeignStr"), 1, 1, |bytes| Self { bytes });
 buffer!(
     [T: Plain] ForeignSlice<T>,
     SharedSlice<T>,
-    Hasher::new("ForeignSlice").u64(T::HASH),
+    Shape::of("ForeignSlice", T::SHAPE),
     align_of::<T::Wire>(),
     Self::SIZE,
     |bytes| Self { bytes, value: PhantomData }

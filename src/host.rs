@@ -15,12 +15,13 @@ use std::{
 };
 
 use crate::{
-    abi::{Answer, Registers, Side, Transport, answer, trap},
+    abi::{Answer, Registers, Side, Transport, answer, signature, trap},
+    contract::Mismatch,
     dispatch::Serve,
-    error::{CallError, RegionError, Why},
+    error::{CallError, ConnectError, RegionError, Why},
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
-    peer::{Core, Far, Lane, Link, Observer, Peer, Server},
+    peer::{Core, Far, Lane, Link, MAX_DEPTH, Observer, Peer, Server},
 };
 
 /// A virtual processor that runs until it traps.
@@ -41,6 +42,8 @@ pub trait Vcpu: Send {
 struct Cpu<V> {
     vcpu: V,
     state: State,
+    /// Why the guest was not run any further.
+    mismatch: Option<Mismatch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +91,19 @@ impl<V: Vcpu> Cpu<V> {
     ) -> Result<Registers, Why> {
         let mut trap = self.run(core, first)?;
         while trap.kind == trap::CALL {
-            let lane = Nested { cpu: Mutex::new(self) };
-            let lane_at = Lane((&raw const lane).cast());
-            let done = core.serve(trap.word, trap.transport, depth + 1, lane_at);
+            let done = if trap.word == signature::MEET && depth < MAX_DEPTH {
+                match core.meet(trap.transport) {
+                    Err(ConnectError::Contract(mismatch)) => {
+                        self.mismatch = Some(mismatch);
+                        return Err(self.fail(core, Why::VersionMismatch));
+                    }
+                    met => core.met(met),
+                }
+            } else {
+                let lane = Nested { cpu: Mutex::new(self) };
+                let lane_at = Lane((&raw const lane).cast());
+                core.serve(trap.word, trap.transport, depth + 1, lane_at)
+            };
             let answer =
                 Registers { kind: answer::ANSWER, word: done.status, transport: done.transport };
             trap = self.run(core, Some(answer))?;
@@ -247,7 +260,7 @@ impl<V: Vcpu + 'static> Host<V> {
         let memory = unsafe { Memory::new(base, len, layout, books, keep.into()) }?;
         // SAFETY: the memory has a page and more.
         unsafe { layout.write_header(base) };
-        let cpu = Mutex::new(Cpu { vcpu, state: State::New });
+        let cpu = Mutex::new(Cpu { vcpu, state: State::New, mismatch: None });
         let link = Arc::new(VcpuLink { cpu, holder: AtomicUsize::new(0) });
         let core = Box::new(Core {
             memory: MemoryRef::Counted(Arc::new(memory)),
@@ -266,10 +279,12 @@ impl<V: Vcpu + 'static> Host<V> {
     ///
     /// # Errors
     ///
-    /// [`Why::Busy`] in a handler of this guest, and why it can run no more.
-    pub fn run(&self) -> Result<Ran, CallError> {
-        let ran = self.link.parked(
-            || Why::Busy,
+    /// [`ConnectError::Contract`] where guest and host do not fit together: then the guest is run no
+    /// further. Else [`Why::Busy`] in a handler of this guest, or why it can run no more.
+    pub fn run(&self) -> Result<Ran, ConnectError> {
+        let failed = |why| CallError::new(why).on(Side::Guest).into();
+        self.link.parked(
+            || failed(Why::Busy),
             |cpu| {
                 let go_on =
                     Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
@@ -279,15 +294,15 @@ impl<V: Vcpu + 'static> Host<V> {
                         cpu.state = State::Parked;
                         Ok(Ran::Ready)
                     }
-                    Ok(_) => Err(cpu.fail(&self.core, Why::Protocol)),
-                    Err(why) => match cpu.state {
-                        State::Ended(status) => Ok(Ran::Exited(status)),
-                        _ => Err(why),
+                    Ok(_) => Err(failed(cpu.fail(&self.core, Why::Protocol))),
+                    Err(why) => match (cpu.state, &cpu.mismatch) {
+                        (State::Ended(status), _) => Ok(Ran::Exited(status)),
+                        (_, Some(mismatch)) => Err(mismatch.clone().into()),
+                        _ => Err(failed(why)),
                     },
                 }
             },
-        );
-        ran.map_err(|why| CallError::new(why).on(Side::Guest))
+        )
     }
 
     /// The guest: calls through it are upcalls, on a parked vCPU. They wait while another thread is in

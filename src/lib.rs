@@ -94,6 +94,7 @@ pub mod arch;
 mod arena;
 #[doc(hidden)]
 pub mod call;
+pub mod contract;
 #[doc(hidden)]
 pub mod dispatch;
 mod error;
@@ -110,12 +111,16 @@ pub mod layout;
 #[cfg(feature = "alloc")]
 pub mod loopback;
 mod macros;
+#[cfg(feature = "alloc")]
+mod meet;
 mod memory;
 mod option;
 mod owned;
 #[doc(hidden)]
 pub mod peer;
 mod scalars;
+#[doc(hidden)]
+pub mod shape;
 mod shared;
 #[doc(hidden)]
 pub mod text;
@@ -128,7 +133,7 @@ pub use {
     arena::{ArenaStats, GRANULE},
     call::FfiReturn,
     dispatch::Serve,
-    error::{CallError, Failure, RegionError, Why},
+    error::{CallError, ConnectError, Failure, RegionError, Why},
     foreign::{Foreign, ForeignBuf, ForeignSlice, ForeignStr},
     memory::{Layout, PAGE},
     peer::{Incoming, MAX_DEPTH, Outgoing, Peer},

@@ -47,6 +47,7 @@ struct Opaque([u8; 0]);
 pub(crate) struct Server {
     server: NonNull<Opaque>,
     table: &'static Table<Opaque>,
+    pub(crate) contract: &'static [u8],
     /// Frees the server, where it is on the heap.
     drop: Option<unsafe fn(NonNull<Opaque>)>,
 }
@@ -73,7 +74,7 @@ impl Server {
         // SAFETY: `Table` and `Entry` are `repr(C)` and hold `S` only behind the reference that
         // their functions take; `&S` and `&Opaque` are both thin, and compatible in every ABI.
         let table = unsafe { &*table.cast::<Table<Opaque>>() };
-        Self { server, table, drop }
+        Self { server, table, contract: S::CONTRACT, drop }
     }
 
     #[inline]
@@ -157,6 +158,12 @@ impl Core {
         if signature == signature::HAS {
             let has = self.server.table.has(transport.primary);
             return Transport::word(u64::from(has));
+        }
+        #[cfg(feature = "alloc")]
+        if signature == signature::MEET && self.side == Side::Host {
+            let answer = self.met(self.meet(transport));
+            *status = answer.status;
+            return answer.transport;
         }
         *status = self.refuse(CallError::new(Why::UnknownFunction)).status;
         Transport::EMPTY

@@ -11,6 +11,7 @@ use crate::{
     error::{CallError, Why},
     memory::Memory,
     peer::{Incoming, Outgoing},
+    shape::Shape,
 };
 
 /// A wire twin: a type that has the layout of a wire form, and that any bytes are a value of.
@@ -72,8 +73,11 @@ pub trait FfiType: Sized + 'static {
     type OptionWire: Wire;
     /// What a sender gives for it where the type must be named: in a handler's result, or in a field.
     type Shared: SendAs<Self>;
+    /// The type's name and layout, for signatures and contracts.
+    #[doc(hidden)]
+    const SHAPE: &'static Shape;
     /// The hash of the type's name and layout (ABI, "Signatures").
-    const HASH: u64;
+    const HASH: u64 = Self::SHAPE.hash;
     /// Whether it owns memory of the peer.
     const HANDLES: bool;
     /// Whether a null pointer word says `None`.

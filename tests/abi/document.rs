@@ -42,9 +42,10 @@ fn signatures_are_the_documents() {
         assert_eq!(*name, function.name);
         let (_, computed) = hash::function(name, parameters, returned);
         let shown = format!("{computed:#018x}");
-        let declared = function.declaration;
+        let declared = name;
         assert_eq!(function.signature, computed, "{declared} is {shown} by the document's rules");
-        let row = listed.remove(&squeeze(declared));
+        let key = listed.keys().find(|row| row.starts_with(&format!("fn{name}("))).unwrap().clone();
+        let row = listed.remove(&key);
         assert_eq!(row, Some(shown), "row of `{declared}`");
     }
     assert!(listed.is_empty(), "rows without a function: {listed:?}");
