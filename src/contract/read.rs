@@ -161,6 +161,10 @@ impl<'c> Contract<'c> {
         text.name(of.name);
         let Kind::Builtin(arguments) = &of.kind else { return };
         for (nr, argument) in arguments.iter().enumerate() {
+            // Arguments have arguments: 255 of 255, and so on.
+            if text.is_full() {
+                return;
+            }
             text.put(if nr == 0 { "<" } else { ", " });
             match depth.checked_sub(1) {
                 Some(depth) => self.name_within(text, *argument, depth),
