@@ -30,7 +30,7 @@ impl Screen for Terminal {
     }
 }
 
-vmffi::serve!(Terminal: Screen);
+vmffi::serve!(Terminal: Screen; calls Pages);
 
 /// Reads in pieces, into memory of its own: there may be no heap.
 fn letters(page: &ForeignBuf) -> Result<u64, CallError> {
@@ -62,7 +62,8 @@ unsafe fn guest_main<T: Trap + Copy + Send + Sync>(
     len: u64,
 ) -> ! {
     // SAFETY: the caller's promise.
-    let guest = unsafe { Guest::connect(place, trap, Terminal, base, len) }.expect("a region");
+    let guest = unsafe { Guest::connect(place, trap, Terminal, base, len) };
+    let guest = guest.expect("a region, and a host that fits");
     // Upcalls are served in `park`, until the host lets the guest go on.
     let ended = greet(guest.host()).and_then(|()| guest.park());
     guest.exit(ended.map_or_else(|error| error.why() as u64, |()| 0))
@@ -124,7 +125,7 @@ impl Pages for Library {
     }
 }
 
-vmffi::serve!(Library: Pages);
+vmffi::serve!(Library: Pages; calls Screen);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     static PLACE: Place<Terminal, &Line, 1024> = Place::new();

@@ -3,7 +3,7 @@
 //!
 //! A contract is bytes, written at compile time. The two sides of a connection compare theirs before
 //! the first call: whatever one calls, the other must serve, under the same signature. Where it does
-//! not, a [`Mismatch`] says which function it is, how each side declares it, and where the two
+//! not, a `Mismatch` says which function it is, how each side declares it, and where the two
 //! declarations part. Nothing else depends on what a peer says here: calls are decoded by one's own
 //! declaration alone.
 

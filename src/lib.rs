@@ -57,6 +57,9 @@
 //! - [`guest`] and [`host`]: the guest traps ([`arch`] has the instructions, of x86_64 so far), the host
 //!   runs a [`Vcpu`] that you bring, from a virtual machine monitor or a hypervisor of your own.
 //!
+//! Before the first call the two compare what each serves with what the other calls; where that does
+//! not fit, an error says where their declarations part ([`contract`]).
+//!
 //! # What it cannot do
 //!
 //! - A guest trusts its host: confidential virtual machines (SEV, TDX) are out of scope, and so are
