@@ -266,12 +266,18 @@ impl<'c> Way<'_, 'c> {
                         0 => start,
                         _ => format!("{start} at `{place}`"),
                     };
-                    let same_name = self.calls.get(a).name == self.serves.get(b).name;
-                    let (a, b) = if same_name { (a, b) } else { named };
                     // With the member before, which is the same.
                     let from = from.saturating_sub(1);
-                    let called = text(|text| self.calls.definition(text, a, from));
-                    let served = text(|text| self.serves.definition(text, b, from));
+                    let show = |(a, b)| {
+                        let called = text(|text| self.calls.definition(text, a, from));
+                        (called, text(|text| self.serves.definition(text, b, from)))
+                    };
+                    let same_name = self.calls.get(a).name == self.serves.get(b).name;
+                    let (mut called, mut served) = show(if same_name { (a, b) } else { named });
+                    if called == served {
+                        // Only what was cut off differs.
+                        (called, served) = show((a, b));
+                    }
                     return Place { place, called, served };
                 }
             }

@@ -223,7 +223,7 @@ impl<'c> Contract<'c> {
                 size
             }
         };
-        text.end(format_args!(" of {} bytes, aligned to {}", size.0, size.1));
+        text.end(format_args!(" of size {}, aligned to {}", size.0, size.1));
     }
 
     fn fields(&self, text: &mut Text, fields: &[Field<'_>], from: usize) {

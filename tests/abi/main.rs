@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use vmffi::abi::{ABI_VERSION, Answer, Side, Transport, answer, pointer, signature, trap};
+use vmffi::contract::Contract;
 use vmffi::loopback::Loopback;
 use vmffi::{
     CallError, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, GRANULE, Layout,
