@@ -101,32 +101,3 @@ fn a_guest_that_does_not_count_gets_no_deeper() {
     assert_eq!(deepest[1], (1, word(answer::ANSWER, 0, u64::from(MAX_DEPTH))));
     assert_eq!(deepest.len(), 2);
 }
-
-/// ABI, "Contracts" CT-9: what a guest says of itself is told in a short text, in a short time.
-#[test]
-fn a_type_that_is_all_brackets_is_told_shortly() {
-    let text = |bytes: &mut Vec<u8>, text: &str| {
-        bytes.extend((text.len() as u16).to_le_bytes());
-        bytes.extend(text.as_bytes());
-    };
-    // `()`, then types of 255 types of 255 types.
-    let mut bytes = 10_u16.to_le_bytes().to_vec();
-    bytes.push(0);
-    text(&mut bytes, "()");
-    bytes.push(0);
-    for before in 0..9_u16 {
-        bytes.push(0);
-        text(&mut bytes, "X");
-        bytes.push(255);
-        (0..255).for_each(|_| bytes.extend(before.to_le_bytes()));
-    }
-    // A function that the guest calls, with the last of them as its parameter.
-    bytes.extend([1, 0, 2]);
-    ["Down", "down"].map(|name| text(&mut bytes, name));
-    bytes.extend(1_u16.to_le_bytes());
-    text(&mut bytes, "all");
-    bytes.extend([9, 0, 0, 0]);
-    let mismatch = vmffi::contract::compare(&bytes, Server::CONTRACT).unwrap_err();
-    assert_eq!(mismatch.differences().len(), 1);
-    assert!(mismatch.to_string().len() < 4096, "{mismatch}");
-}
