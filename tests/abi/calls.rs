@@ -175,6 +175,11 @@ fn has_is_signature_1() {
     for other in [0, 1, 15, 16, !FUNCTIONS[0].signature] {
         assert_eq!(has(other), Answer { status: 0, transport: EMPTY }, "{other:#x}");
     }
+    // T-3: a byte count has no place there.
+    for primary in [0, FUNCTIONS[0].signature] {
+        let answer = region.pair.to_host().call(1, Transport { primary, secondary: 1 });
+        assert_eq!(answer, Answer::status(4));
+    }
     // The guest answers it too.
     let has =
         region.pair.to_guest().call(1, Transport::word(ParamsLadderClimb::FUNCTION.signature));
