@@ -82,6 +82,9 @@ vmffi::ffi_interface! {
     pub enum Event: u16 { Quit, Key { code: u32, down: bool } = 5, Moved(u64) }
 
     #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Braced: u16 { First {}, Second {} }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Nothing {}
 
     #[allow(clippy::too_many_arguments, reason = "a parameter struct with all scalars")]

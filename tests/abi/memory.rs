@@ -21,6 +21,7 @@ fn scalars_in_a_transport() {
     assert_eq!(region.sent::<()>(()), EMPTY);
     assert_eq!(region.sent::<Level>(Level::Low), word(u64::MAX), "TY-8");
     assert_eq!(region.sent::<OpenError>(OpenError::Denied), word(2), "TY-8");
+    assert_eq!(region.sent::<Braced>(Braced::Second {}), word(1), "TY-8: no value in the braces");
     assert_eq!(region.sent::<Nothing>(Nothing {}), EMPTY, "TY-2");
     assert_eq!(region.sent::<Option<ForeignBuf>>(None::<&[u8]>), EMPTY, "TY-10");
     assert_eq!(region.sent::<Option<ForeignBuf>>(Some(&[])), word(1), "TY-10");
