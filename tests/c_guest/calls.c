@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ABI, Region header: each check of the header refuses what it is there for. */
+/* ABI, Region header R-1 to R-6, Versioning V-1: each check of the header refuses what it is there
+ * for. */
 void test_header(const void *base, uint64_t mapped)
 {
     static _Alignas(VM_PAGE) uint64_t page[VM_PAGE / 8 + 1];
@@ -47,7 +48,8 @@ static bool is_unit(struct vm_answer got)
 /* The bits of a negative number. */
 #define S(number) ((uint64_t)(int64_t)(number))
 
-/* ABI, Types TY-1, TY-3 and TY-4, Transport T-1 to T-3: scalars alone in a transport. */
+/* ABI, Types TY-1, TY-3, TY-4 and TY-8, Transport T-1 to T-3, Parameter structs PS-1 and PS-2:
+ * scalars and enums without values, alone in a transport. */
 static void scalars(void)
 {
     static const struct { const struct function *f; uint64_t values[8]; } all[] = {
@@ -100,8 +102,8 @@ static const uint8_t *bytes_of(struct vm_answer got, uint64_t len, uint64_t alig
     return right ? bytes : none;
 }
 
-/* ABI, Parameter structs PS-1 to PS-4, Layout L-1 to L-4, Arenas and loans A-5: several parameters,
- * and structs. */
+/* ABI, Parameter structs PS-3 and PS-4, Types TY-2 and TY-7, Layout L-1 to L-4, Arenas and loans A-5
+ * and A-8: several parameters, and structs. */
 static void structs(void)
 {
     uint64_t block = vm_new(56);
@@ -162,7 +164,7 @@ static void structs(void)
     report(vm_in_use() == 0, "... and all is given back");
 }
 
-/* ABI, Types TY-8 and TY-9: enums with values. */
+/* ABI, Types TY-9 and TY-11: enums with values. */
 static void enums(void)
 {
     static const struct { const char *name; uint8_t sent[16], received[24]; } all[] = {
@@ -351,7 +353,7 @@ static struct vm_answer divide(uint32_t a, uint32_t b)
     return call(&Desk_divide, vm_lend(block), 0);
 }
 
-/* ABI, Types TY-12, Statuses S-1, S-3 and S-6: how calls end, well and badly. */
+/* ABI, Types TY-12, Statuses S-1, S-3, S-4 and S-6: how calls end, well and badly. */
 static void statuses(void)
 {
     struct vm_answer got = divide(7, 2);
@@ -394,13 +396,23 @@ static void statuses(void)
     got = call(&Desk_fill, vm_lend(block), 0);
     report(got.status == (VM_OUT_OF_MEMORY | VM_REACHED), "no memory for the result: status %lu",
            got.status);
-    got = call(&Vectors_narrow, 300, 0);
-    report(got.status == VM_BAD_VALUE, "a bad value: status %lu", got.status);
+    /* A bool of 2 beside a slice: of both loans the guest is the owner again. */
+    block = vm_new(64);
+    f = form(block);
+    VM_PUT(&f, uint64_t, lend_stat(1));
+    VM_PUT(&f, uint64_t, 16);
+    f.at = 48;
+    VM_PUT(&f, uint8_t, 2);
+    got = call(&Vectors_total, vm_lend(block), 0);
+    report(got.status == VM_BAD_VALUE && vm_in_use() == 0, "a bad value: status %lu", got.status);
+    got = vm_call(~Vectors_total.signature, lend_stat(1), 16);
+    report(got.status == VM_UNKNOWN_FUNCTION && vm_in_use() == 0,
+           "a function that nobody serves: status %lu", got.status);
     report(call(&Desk_held, 0, 0).primary == 0, "... and the host holds nothing");
 }
 
-/* ABI, Arenas and loans A-3, A-4, A-6 and A-7, Release map M-1 to M-5: handles are kept and given
- * back, on both sides. */
+/* ABI, Arenas and loans A-2 to A-4, A-6 and A-7, Release map M-1 to M-3 and M-5: handles are kept and
+ * given back, on both sides. */
 static void kept(void)
 {
     /* The host keeps. */

@@ -4,7 +4,9 @@
 
 #include "vmffi.h"
 
-/* What host and guest have agreed to (TR-7): the guest keeps its page free. */
+/* What host and guest have agreed on (O-2, TR-7): where the region is, and the doorbell, in a page
+ * that the guest keeps free. */
+#define REGION UINT64_C(0x200000000000)
 #define DOORBELL UINT64_C(0x100000000040)
 
 struct function {

@@ -171,8 +171,9 @@ static void connect(int descriptor)
     if (fstat(descriptor, &file) != 0) perror("fstat"), exit(1);
     size_t mapped = (size_t)file.st_size;
     /* what the guest may not write, it cannot. */
-    void *base = mmap(NULL, mapped, PROT_READ, MAP_SHARED, descriptor, 0);
-    if (base == MAP_FAILED) perror("mmap"), exit(1);
+    void *base = (void *)REGION;
+    int shared = MAP_SHARED | MAP_FIXED_NOREPLACE;
+    if (mmap(base, mapped, PROT_READ, shared, descriptor, 0) != base) perror("mmap"), exit(1);
     const char *refused = vm_header(base, mapped, &region);
     report(refused == NULL, "header: %s", refused ? refused : "as the host wrote it");
     if (refused != NULL) exit(1);

@@ -16,7 +16,7 @@ use vmffi::{
 };
 
 use super::{
-    process::{Output, Process, Region},
+    process::{GUESTS_REGION, Output, Process, Region},
     server::*,
 };
 
@@ -59,6 +59,7 @@ impl Machine {
         let program = program()?;
         let layout = Layout::new(256 << 10, 512 << 10).unwrap();
         let region = Region::new(&layout);
+        assert_ne!(region.base.addr(), GUESTS_REGION, "O-2: another address");
         let runs = Arc::<AtomicUsize>::default();
         let (process, output) = Process::start(program, &region, arguments, runs.clone()).unwrap();
         let refused: Arc<Mutex<Vec<CallError>>> = Arc::default();
@@ -91,7 +92,8 @@ impl Machine {
     }
 }
 
-/// Honest calls of every kind, to the host and nested.
+/// Honest calls of every kind, to the host and nested. Guest and host have the region at different
+/// addresses (ABI, Overview O-2).
 #[test]
 fn calls() {
     let Some(machine) = Machine::new(&["calls"]) else { return };
@@ -102,8 +104,8 @@ fn calls() {
     assert_eq!(machine.blocks(), 0);
 }
 
-/// ABI, Traps TR-15 to TR-18, Statuses S-1 to S-5, Arenas and loans A-6: upcalls from outside of any
-/// hypercall, on a guest that is parked, goes on, is parked again, and ends.
+/// ABI, Traps TR-15 to TR-18, Arenas and loans A-6: upcalls from outside of any hypercall, on a guest
+/// that is parked, goes on, is parked again, and ends.
 #[test]
 fn upcalls() {
     let Some(machine) = Machine::new(&["upcalls"]) else { return };
@@ -128,6 +130,7 @@ fn upcalls() {
     assert_eq!(machine.check("upcalls, as the guest saw them").len(), 4);
 }
 
+/// ABI, Overview O-1: an upcall carries what a hypercall does.
 fn honest_upcalls(machine: &Machine) {
     let guest = machine.host.guest();
     let plugin = PluginClient::from(guest);
@@ -186,8 +189,8 @@ fn hostile_upcalls(machine: &Machine) {
     assert_eq!(guest.call(signature::HAS, twice).status, 4);
 }
 
-/// ABI, Checks C-1 to C-11, and all that they name: a batch of hostile calls, after which the host still
-/// serves and holds nothing, and knows of each refused call which function and which field was bad.
+/// A batch of hostile calls, after which the host still serves and holds nothing, and knows of each
+/// call that it refused which function and which field was bad.
 #[test]
 fn hostile() {
     let Some(machine) = Machine::new(&["hostile"]) else { return };
@@ -223,8 +226,8 @@ enum End {
     Exited,
 }
 
-/// Each in a process of its own: in the middle of nothing, of an upcall in a hypercall, and of an upcall
-/// while it is parked.
+/// Each in a process of its own: in the middle of nothing, of an upcall in a hypercall, and of an
+/// upcall while it is parked.
 const ENDS: [(&str, &[&str], End); 16] = {
     const ANYWHERE: &[&str] = &["outside", "in-upcall", "parked"];
     [
@@ -249,8 +252,8 @@ const ENDS: [(&str, &[&str], End); 16] = {
     ]
 };
 
-/// ABI, Traps TR-5, TR-10 and TR-18, Region header R-4, Statuses S-3 and S-4: what ends a guest ends it
-/// wherever it is, and what it had is its host's again.
+/// ABI, Traps TR-5, TR-10 and TR-18, Region header R-4, Statuses S-3 and S-4: what ends a guest ends
+/// it wherever it is, and what it had is its host's again.
 #[test]
 fn ends() {
     println!("== what ends a guest");

@@ -50,9 +50,9 @@ static void run(uint64_t at, const struct row *row)
            *row->f->name ? "::" : "", row->f->name, row->field, row->status);
 }
 
-/* ABI, Checks C-1 to C-11, Transport T-3 and T-4, Pointers P-1 to P-5, Arenas and loans A-5, Types
- * TY-2 to TY-11, Parameter structs PS-1 to PS-6, Statuses S-1 to S-4, Signatures SG-6 and SG-7,
- * Layout L-3. */
+/* ABI, Checks C-1 to C-8 and C-11, Transport T-3 and T-4, Pointers P-1 to P-5, Arenas and loans A-5,
+ * Types TY-2 to TY-6 and TY-8 to TY-11, Parameter structs PS-1 and PS-3 to PS-6, Statuses S-1, S-3
+ * and S-4, Signatures SG-6 and SG-7, Layout L-3. */
 void hostile_calls(void)
 {
     static const struct function none = {"-", "", 0, 0, 0xdeadbeef}, has = {"-", "", 0, 0, VM_HAS};
@@ -231,7 +231,7 @@ void hostile_calls(void)
     report(call(&Desk_held, 0, 0).primary == 0, "the host holds nothing of its own");
 }
 
-/* ABI, Release map M-3, Arenas and loans A-4: marks that mean nothing, or are the guest's loss. */
+/* ABI, Release map M-3 and M-5: marks that mean nothing, or are the guest's loss. */
 void hostile_marks(void)
 {
     const uint64_t count = vm.host_len / VM_GRANULE;
@@ -285,8 +285,8 @@ struct answer_row {
 
 enum { NOTHING, TRUTH, BYTES, STAT, A_FILE, LEVEL, MISBEHAVE };
 
-/* ABI, Statuses S-1 to S-5, Checks C-10, Parameter structs PS-5: what is answered is judged as what
- * is sent. */
+/* ABI, Statuses S-1 to S-3 and S-5, Checks C-10, Parameter structs PS-5: what is answered is judged
+ * as what is sent. */
 void lies(void)
 {
     const uint64_t block = vm_new(4096), at = block, lent = W(at, 1);

@@ -26,7 +26,8 @@ use vmffi::{
     host::Vcpu,
 };
 
-/// Where the guest traps. `declarations.h` has the same number.
+/// Where the guest has its region, and where it traps. `declarations.h` has the same numbers.
+pub const GUESTS_REGION: usize = 0x2000_0000_0000;
 const DOORBELL: u64 = 0x1000_0000_0040;
 
 /// A file in memory.

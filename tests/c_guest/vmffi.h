@@ -1,5 +1,5 @@
-/* A guest's side of the ABI, written from docs/abi.md and from nothing else: one vCPU of x86_64
- * that traps by a doorbell. Clauses are named where they are kept. */
+/* A guest's side, written from docs/abi.md and from nothing else: one vCPU of x86_64 that traps by
+ * a doorbell. Clauses are named where they are kept. */
 #ifndef VMFFI_H
 #define VMFFI_H
 
