@@ -298,6 +298,36 @@ fn a_changed_function_is_another_one() {
     assert_eq!(newer::ClockClient::from(pair.to_host()).now(), Ok(64));
 }
 
+type Time = u64;
+
+mod spelt_otherwise {
+    vmffi::ffi_interface! {
+        /// Documented here, and in another module.
+        #[allow(non_camel_case_types, reason = "as it is spelt")]
+        pub interface r#Alarm {
+            /// The parameters have other names, and one type has another.
+            #[must_use]
+            fn r#set(r#when: super::Time, loud: bool) -> u8;
+            fn more();
+        }
+    }
+}
+
+mod spelt_so {
+    vmffi::ffi_interface! {
+        pub interface Alarm { fn set(at: u64, noise: bool) -> u8; }
+    }
+}
+
+/// ABI, Signatures SG-1 and SG-5: what is not part of a signature.
+#[test]
+fn signatures_that_are_the_same() {
+    let (one, other) =
+        (spelt_so::ParamsAlarmSet::FUNCTION, spelt_otherwise::ParamsAlarmSet::FUNCTION);
+    assert_eq!(one.signature, other.signature);
+    assert_ne!(one.signature, spelt_otherwise::ParamsAlarmMore::FUNCTION.signature);
+}
+
 /// ABI, Signatures SG-8: a table with the same signature twice cannot be made.
 #[test]
 fn signatures_differ_within_a_side() {

@@ -35,6 +35,8 @@ void test_header(const void *base, uint64_t mapped)
         bool right = all[i].refused ? found && strcmp(found, all[i].refused) == 0 : !found;
         report(right, "header: %s: %s", all[i].what, found ? found : "not looked at");
     }
+    const char *short_of = vm_header(base, 100, &region);
+    report(short_of && strcmp(short_of, "region_len") == 0, "header: less than a page is mapped");
     const char *found = vm_header(page + 1, mapped, &region);
     report(found && strcmp(found, "address") == 0, "header: not at a page: %s", found ? found : "");
 }

@@ -208,6 +208,9 @@ int main(int count, char **arguments)
         report(call(&Vectors_nothing, 0, 0).status == VM_OK, "a hypercall between");
         status = vm_ready();
         report(status == VM_OK, "parked again, and let go");
+        /* TR-2: these words are not looked at. */
+        struct vm_words back = vm_trap((struct vm_words){VM_READY, 1, 2, 3});
+        report(back.kind == VM_ANSWER && back.word == VM_OK, "parked with other words");
         /* The block that `keep` has is never given back: the host takes it. */
         vm_exit(wrong == 0 ? 7 : 1);
     } else if (strcmp(mode, "hostile") == 0) {

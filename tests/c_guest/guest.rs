@@ -104,7 +104,7 @@ fn calls() {
     assert_eq!(machine.blocks(), 0);
 }
 
-/// ABI, Traps TR-15 to TR-18, Arenas and loans A-6: upcalls from outside of any hypercall, on a guest
+/// ABI, Traps TR-2 and TR-15 to TR-18, Arenas and loans A-6: upcalls from outside of any hypercall, on a guest
 /// that is parked, goes on, is parked again, and ends.
 #[test]
 fn upcalls() {
@@ -118,6 +118,8 @@ fn upcalls() {
     honest_upcalls(&machine);
     assert_eq!(plugin.keep(b"for good"), Ok(()));
     assert_eq!(machine.blocks(), 1);
+    assert_eq!(machine.host.run(), Ok(Ran::Ready), "with words that are not looked at");
+    assert_eq!(machine.blocks(), 1);
     let runs = machine.runs.load(Ordering::Relaxed);
     assert_eq!(machine.host.run(), Ok(Ran::Exited(7)));
     assert_eq!(machine.blocks(), 0, "A-6: it is gone, and its host takes back all");
@@ -127,10 +129,10 @@ fn upcalls() {
     let error = plugin.nothing().unwrap_err();
     assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
     assert_eq!(machine.runs.load(Ordering::Relaxed), runs + 1, "TR-18: it is never resumed");
-    assert_eq!(machine.check("upcalls, as the guest saw them").len(), 4);
+    assert_eq!(machine.check("upcalls, as the guest saw them").len(), 5);
 }
 
-/// ABI, Overview O-1: an upcall carries what a hypercall does.
+/// ABI, Overview O-1, Nesting N-1: an upcall carries what a hypercall does, and counts as one.
 fn honest_upcalls(machine: &Machine) {
     let guest = machine.host.guest();
     let plugin = PluginClient::from(guest);

@@ -193,6 +193,9 @@ void hostile_calls(void)
         {"TY-6 text that is no UTF-8, when it is read", &Desk_shout, "-", text, 3, 68, 1, NONE},
         {"TY-6 the same among parameters", &Vectors_open, "-", lent, 0, 68, 2, WORDS(text, 3)},
 
+        {"C-3 before C-7: both bad", &Vectors_sum, "values", W(end, 1), 3, 3, 0, NONE},
+        {"C-5 before C-7: both bad", &Vectors_sum, "values", at, 3, 3, 0, NONE},
+
         /* C-8 */
         {"L-3 padding full of garbage", &Vectors_read, "-", lent, 0, 0, 1,
          WORDS(3, LOW_HIGH(2, 0xffffffff))},
@@ -366,7 +369,7 @@ void misbehave(const char *how)
     if (strcmp(how, "RETURN") == 0) raw(VM_RETURN, 0);
     if (strcmp(how, "RETURN twice") == 0) raw(VM_RETURN, 0), raw(VM_RETURN, 0);
     if (strcmp(how, "READY") == 0) raw(VM_READY, 0);
-    if (strcmp(how, "EXIT") == 0) raw(VM_EXIT, 5);
+    if (strcmp(how, "EXIT") == 0) vm_trap((struct vm_words){VM_EXIT, 5, 6, 7});
     if (strcmp(how, "a store of 1 byte") == 0) STORE("movb %%al, (%%rdx)", DOORBELL);
     if (strcmp(how, "a store of 4 bytes") == 0) STORE("movl %%eax, (%%rdx)", DOORBELL);
     if (strcmp(how, "a store of 16 bytes") == 0) STORE("movups %%xmm0, (%%rdx)", DOORBELL);
