@@ -175,7 +175,7 @@ fn has_is_judged_as_any_other() {
 fn a_guest_connects_to_its_own_version() {
     static STEPS: Steps = Mutex::new(VecDeque::new());
     static PLACES: [Place<(), Script, 192>; 4] = [const { Place::new() }; 4];
-    let bytes = [(8, 2, false), (9, 1, false), (12, 1, true), (72, 255, true)];
+    let bytes = [(8, 2, false), (9, 1, false), (12, 2, true), (72, 255, true)];
     for ((at, byte, right), place) in bytes.into_iter().zip(&PLACES) {
         let region = Region::new();
         region.poke(at, &[byte]);

@@ -120,7 +120,9 @@ static void structs(void)
     VM_PUT(&f, double, -2.5);
     VM_PUT(&f, uint8_t, 1);
     VM_PUT(&f, uint32_t, 0xe4);
-    struct vm_answer got = call(&Vectors_scalars, vm_lend(block), 0);
+    uint64_t word = vm_lend(block);
+    report(vm_in_use() == 1, "the first loan, where an old mark was"); /* R-8, M-4 */
+    struct vm_answer got = call(&Vectors_scalars, word, 0);
     report(got.status == VM_OK && got.primary == 1 && f.at == 56, "ten parameters in a struct");
     report(vm_in_use() == 0, "... which is given back");
 

@@ -254,8 +254,8 @@ const ENDS: [(&str, &[&str], End); 16] = {
     ]
 };
 
-/// ABI, Traps TR-5, TR-10 and TR-18, Region header R-4, Statuses S-3 and S-4: what ends a guest ends
-/// it wherever it is, and what it had is its host's again.
+/// ABI, Traps TR-5, TR-10 and TR-18, Region header R-4, Statuses S-3, S-4 and S-6: what ends a guest
+/// ends it wherever it is, and what it had is its host's again.
 #[test]
 fn ends() {
     println!("== what ends a guest");

@@ -66,6 +66,7 @@ void hostile_calls(void)
     const uint64_t three = W(block + 1152, 33);
     const uint64_t text = W(block + 1216, 44);
     memcpy(vm_base + block + 1216, "ok\xff", 3);
+    memset(vm_base + end - 16, 0, 16);
     const struct row rows[] = {
         /* C-1 */
         {"C-1 an unknown signature", &none, "-", 0, 0, 2, 0, NONE},
@@ -288,8 +289,8 @@ struct answer_row {
 
 enum { NOTHING, TRUTH, BYTES, STAT, A_FILE, LEVEL, MISBEHAVE };
 
-/* ABI, Statuses S-1 to S-3 and S-5, Checks C-10, Parameter structs PS-5: what is answered is judged
- * as what is sent. */
+/* ABI, Statuses S-1 to S-3 and S-5, Checks C-10, Parameter structs PS-5, Arenas and loans A-5: what
+ * is answered is judged as what is sent. */
 void lies(void)
 {
     const uint64_t block = vm_new(4096), at = block, lent = W(at, 1);
@@ -324,6 +325,7 @@ void lies(void)
         {"C-10 a struct that is not aligned", STAT, {0, lent + 4, 0}, 67, 0, NONE},
         {"C-10 a struct with a byte count", STAT, {0, lent, 16}, 68, 0, NONE},
         {"C-10 a right struct", STAT, {0, lent, 0}, 0, 1, NONE},
+        {"A-5 a right struct with loan 0", STAT, {0, at, 0}, 0, 0, NONE},
         {"C-10 an error's unknown number", LEVEL, {1, 0, 0}, 68, 0, NONE},
         {"C-10 a value that is too large", LEVEL, {0, 256, 0}, 68, 0, NONE},
         {"C-10 a right error", LEVEL, {1, 1, 0}, 0, 0, NONE},

@@ -60,7 +60,11 @@ impl Region {
         let base =
             unsafe { libc::mmap(null_mut(), len, both, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         assert_ne!(base, libc::MAP_FAILED, "{}", io::Error::last_os_error());
-        Self { base: base.cast(), len, file }
+        let base = base.cast::<u8>();
+        // Marks for every first loan, to begin with; they mean nothing.
+        // SAFETY: the mapping has `len` bytes, and nobody else has it yet.
+        unsafe { base.write_bytes(1, len) };
+        Self { base, len, file }
     }
 }
 
