@@ -19,6 +19,7 @@ use crate::{
     contract::Mismatch,
     dispatch::Serve,
     error::{CallError, ConnectError, RegionError, Why},
+    meet,
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
     peer::{Core, Far, Lane, Link, MAX_DEPTH, Observer, Peer, Server},
@@ -97,7 +98,8 @@ impl<V: Vcpu> Cpu<V> {
                         self.mismatch = Some(mismatch);
                         return Err(self.fail(core, Why::VersionMismatch));
                     }
-                    met => core.met(met),
+                    Err(error) => core.refuse(meet::refusal(error)),
+                    Ok(()) => Answer::status(0),
                 }
             } else {
                 let lane = Nested { cpu: Mutex::new(self) };

@@ -133,8 +133,8 @@ macro_rules! __item {
     ($cfg:tt $kept:tt $size:tt [] [$vis:vis] struct $name:ident [] { $( $(#[$($fm:tt)*])* $fv:vis $f:ident : $ft:ty ),* $(,)? }) => {
         $crate::__struct! { $cfg $kept $size [$vis] $name { $( [$(#[$($fm)*])*] [$fv] $f : $ft, )* } }
     };
-    // No variant has a value: the enum is its integer.
-    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( = $d:expr )? ),* $(,)? }) => {
+    // No variant has a value, empty braces or not: the enum is its integer.
+    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( {} )? $( = $d:expr )? ),* $(,)? }) => {
         $crate::__enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( = $d )?], )* } }
     };
     ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( { $( $(#[$($fm:tt)*])* $f:ident : $ft:ty ),* $(,)? } )? $( ( $t:ty ) )? $( = $d:expr )? ),* $(,)? }) => {

@@ -338,7 +338,8 @@ mod tests {
         (memory, base)
     }
 
-    /// ABI, "Region header": what is written is what is read, and every field is checked.
+    /// ABI, Region header, Versioning V-1: what is written is what is read, and every
+    /// field is checked.
     #[test]
     fn header_round_trip_and_refusals() {
         let layout = Layout::new(8192, 4096).unwrap();

@@ -9,6 +9,7 @@ use crate::{
     error::{CallError, Why},
     memory::Memory,
     owned::{MemoryRef, Owned},
+    wire::FfiType,
 };
 
 /// How deep calls may be nested, counted over both sides: a hypercall, an upcall in its handler, a
@@ -155,17 +156,22 @@ impl Core {
     #[cold]
     #[inline(never)]
     fn unserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
-        if signature == signature::HAS {
-            let has = self.server.table.has(transport.primary);
-            return Transport::word(u64::from(has));
-        }
-        #[cfg(feature = "alloc")]
-        if signature == signature::MEET && self.side == Side::Host {
-            let answer = self.met(self.meet(transport));
-            *status = answer.status;
-            return answer.transport;
-        }
-        *status = self.refuse(CallError::new(Why::UnknownFunction)).status;
+        let error = match signature {
+            signature::HAS => {
+                let from = Incoming { memory: &self.memory, side: self.side };
+                match u64::from_transport(transport, from) {
+                    Ok(asked) => return Transport::word(u64::from(self.server.table.has(asked))),
+                    Err(error) => error,
+                }
+            }
+            #[cfg(feature = "alloc")]
+            signature::MEET if self.side == Side::Host => match self.meet(transport) {
+                Ok(()) => return Transport::EMPTY,
+                Err(error) => crate::meet::refusal(error),
+            },
+            _ => CallError::new(Why::UnknownFunction),
+        };
+        *status = self.refuse(error).status;
         Transport::EMPTY
     }
 
@@ -354,13 +360,12 @@ impl Peer {
     /// Those of any call.
     pub fn has(&self, function: &'static Function) -> Result<bool, CallError> {
         let answer = self.call(signature::HAS, Transport::word(function.signature));
-        let fail = |error: CallError| error.in_function(function);
-        match (answer.status, answer.transport.primary) {
-            (0, 0) => Ok(false),
-            (0, 1) => Ok(true),
-            (0, _) => Err(fail(CallError::new(Why::BadValue))),
-            (status, _) => Err(fail(CallError::from_status(status).on(self.side().other()))),
-        }
+        let has = match answer.status {
+            0 => bool::from_transport(answer.transport, self.incoming())
+                .map_err(|error| error.reached_handler().on(self.side())),
+            status => Err(CallError::from_status(status).on(self.side().other())),
+        };
+        has.map_err(|error| error.in_function(function))
     }
 }
 
