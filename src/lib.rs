@@ -97,6 +97,7 @@ mod owned;
 pub mod peer;
 mod scalars;
 mod shared;
+mod sync;
 #[doc(hidden)]
 pub mod text;
 #[doc(hidden)]
