@@ -534,5 +534,7 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(all(test, feature = "std", not(loom)))]
 mod tests;
