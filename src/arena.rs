@@ -429,7 +429,8 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         let mut at = lists.used;
         while at != NIL {
             let slot = self.slot(at);
-            let state = slot.state.load(Ordering::Relaxed);
+            // What its owner wrote into the block comes before what the next one writes.
+            let state = slot.state.load(Ordering::Acquire);
             if state & KIND == LENT {
                 slot.state.store(DONE | (state & LOAN), Ordering::Release);
             }

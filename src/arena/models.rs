@@ -210,6 +210,52 @@ fn two_owners_and_a_receiver() {
     });
 }
 
+/// A peer is given up while another thread allocates and lends, and while its last marks come in: what
+/// was lent by then is the owner's again, to be written; what is owned stays so; nothing is lost.
+#[test]
+fn a_peer_is_given_up() {
+    model(2, || {
+        let world = World::new(2);
+        let marked = world.alloc().expect("room");
+        world.fill(marked, 1);
+        world.lend(marked);
+        let peer = {
+            let world = world.clone();
+            thread::spawn(move || world.give_back(marked))
+        };
+        let owner = {
+            let world = world.clone();
+            thread::spawn(move || {
+                let lent = world.alloc().expect("room");
+                world.fill(lent, 2);
+                world.lend(lent);
+                let kept = world.alloc();
+                if let Some(kept) = kept {
+                    world.fill(kept, 3);
+                }
+                kept
+            })
+        };
+        world.arena.take_back_all();
+        let ours = world.alloc();
+        if let Some(ours) = ours {
+            world.fill(ours, 4);
+        }
+        peer.join().unwrap();
+        let owned = [ours, owner.join().unwrap()];
+        // Now that all is quiet, once more: each loan ends.
+        world.arena.take_back_all();
+        assert_eq!(world.blocks(), owned.iter().flatten().count());
+        for (block, value) in owned.into_iter().zip([4, 3]) {
+            if let Some(block) = block {
+                assert_eq!(world.read(block), value);
+                world.arena.drop_owned(block);
+            }
+        }
+        world.assert_whole();
+    });
+}
+
 /// What the lock guards is changed by one thread at a time, and each sees what the other did.
 #[test]
 fn the_lock() {
