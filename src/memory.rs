@@ -3,16 +3,14 @@
 //! Nothing outside this file turns an offset into an address. What the peer can write is copied out
 //! through raw pointers, once, and never seen as a Rust reference.
 
-use core::{
-    ptr,
-    sync::atomic::{AtomicU8, AtomicU32, Ordering, compiler_fence},
-};
+use core::{ptr, sync::atomic::compiler_fence};
 
 use crate::{
     abi::{ABI_VERSION, Side, pointer},
-    arena::{Allocated, Arena, GRANULE, Slot},
+    arena::{self, Allocated, Arena, GRANULE, Slot},
     error::{CallError, RegionError, Why},
     owned::Owned,
+    sync::{AtomicU8, AtomicU32, Ordering},
 };
 
 /// The unit of protection: a region, and each of its parts, begins and ends at a multiple of it.
@@ -323,7 +321,7 @@ impl Memory {
         // SAFETY: the map has a byte for every granule of the arena, and `within` is in the arena.
         let mark = unsafe { self.base.add(at as usize) };
         // SAFETY: a byte of a release map is only ever used as an atomic.
-        unsafe { AtomicU8::from_ptr(mark) }.store(loan, Ordering::Release);
+        arena::give_back(unsafe { &*mark.cast::<AtomicU8>() }, loan);
     }
 }
 
