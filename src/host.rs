@@ -61,12 +61,17 @@ enum State {
 
 impl<V: Vcpu> Cpu<V> {
     fn run(&mut self, core: &Core, answer: Option<Registers>) -> Result<Registers, Why> {
-        match self.state {
-            State::New | State::Parked => {}
-            State::Ended(_) => return Err(Why::PeerDied),
-            State::Dead(why) => return Err(why),
-        }
-        self.vcpu.run(answer).map_err(|why| self.fail(core, why))
+        let why = match self.state {
+            State::New | State::Parked => {
+                return self.vcpu.run(answer).map_err(|why| self.fail(core, why));
+            }
+            State::Ended(_) => Why::PeerDied,
+            State::Dead(why) => why,
+        };
+        // Where the guest has ended in an upcall, the handler that made it may have lent its result
+        // since.
+        self.end(core, self.state);
+        Err(why)
     }
 
     /// The guest runs no more, and gives nothing back.

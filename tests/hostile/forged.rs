@@ -435,6 +435,9 @@ fn functions_that_are_none() {
         for word in [0, 1, u64::MAX] {
             let answer = case.to_victim().call(signature::HAS, Transport::word(word));
             assert_eq!(answer, Answer { status: 0, transport: Transport::EMPTY });
+            // The question is a scalar, so it has no byte count.
+            let answer = case.to_victim().call(signature::HAS, words(word, 1));
+            assert_eq!(answer, Answer::status(Why::BadValue as u64));
         }
     });
 }
