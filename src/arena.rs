@@ -422,8 +422,9 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         }
     }
 
-    #[cfg(feature = "std")]
-    /// Ends every loan: the peer is gone and will give nothing back.
+    /// Ends every loan: the peer is gone, or its handles are stale, and it will give nothing back.
+    /// Blocks that were never lent stay their owner's.
+    #[cfg(feature = "alloc")]
     pub(crate) fn take_back_all(&self) {
         let lists = self.lists.lock();
         let mut at = lists.used;

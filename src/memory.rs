@@ -10,7 +10,7 @@ use crate::{
     arena::{self, Allocated, Arena, GRANULE, Slot},
     error::{CallError, RegionError, Why},
     owned::Owned,
-    sync::{AtomicU8, AtomicU32, Ordering},
+    sync::{AtomicU8, AtomicU32, Ordering, fence},
 };
 
 /// The unit of protection: a region, and each of its parts, begins and ends at a multiple of it.
@@ -241,6 +241,33 @@ impl Memory {
     #[inline]
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether `epoch` is still the current one, behind a copy of bytes that were lent in it: if not,
+    /// the bytes may be another loan's by now.
+    #[inline]
+    pub(crate) fn is_still(&self, epoch: u32) -> bool {
+        // If the copy has met a byte that was written after a reset, the next load meets that reset.
+        fence(Ordering::Acquire);
+        self.epoch.load(Ordering::Relaxed) == epoch
+    }
+
+    /// Begins a new epoch: handles from before are stale, and the loans of the arenas that live here
+    /// have ended. No call is under way, and no borrow of lent bytes lives.
+    ///
+    /// On other threads handles may be read and dropped meanwhile. Who reads asks
+    /// [`is_still`](Self::is_still) afterwards. A mark that comes late ends no new loan, since numbers
+    /// of loans go on.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn reset(&self) {
+        // Begins again after 2^32 resets: for a handle that was kept through all of them, as for a mark
+        // that is 255 loans late, one number is not enough to tell.
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        // Before any byte of a new loan is written.
+        fence(Ordering::Release);
+        for arena in self.arenas.iter().flatten() {
+            arena.take_back_all();
+        }
     }
 
     /// The arena of a side that lives here.

@@ -8,7 +8,7 @@
 pub(crate) use ::loom::{
     cell::UnsafeCell,
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
     thread::yield_now,
 };
 #[cfg(all(feature = "std", not(all(test, loom))))]
@@ -17,7 +17,7 @@ pub(crate) use std::thread::yield_now;
 pub(crate) use {
     core::{
         hint::spin_loop,
-        sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+        sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
     },
     machine::UnsafeCell,
 };
