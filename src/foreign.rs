@@ -11,10 +11,11 @@ use core::{fmt, marker::PhantomData};
 use alloc::{string::String, vec::Vec};
 
 use crate::{
-    abi::{Hasher, Side, Transport, pointer},
+    abi::{Side, Transport, pointer},
     error::{CallError, Why},
     owned::MemoryRef,
     peer::Incoming,
+    shape::Shape,
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
     wire::{FfiType, Local, Plain, W64, WBuf, no_secondary},
 };
@@ -46,21 +47,33 @@ impl Held {
         Ok(Self { memory: memory.clone(), word, len, epoch: memory.epoch(), side })
     }
 
-    /// Copies bytes out. `from + out.len()` must not be more than `len`.
+    /// Copies bytes out, if there are so many.
     #[inline]
     fn copy(&self, from: usize, out: &mut [u8]) -> Result<(), CallError> {
         let end = from.checked_add(out.len()).filter(|end| *end <= self.len);
         if end.is_none() {
             return Err(self.outside(from, out.len()));
         }
-        if out.is_empty() {
+        // SAFETY: the range is within the block, and `out` has room for it.
+        unsafe { self.copy_to(from, out.as_mut_ptr(), out.len()) }
+    }
+
+    /// The same, to memory that need not be initialised. On an error nobody may use what is there: a
+    /// reset has come in between, and the bytes may be another loan's.
+    ///
+    /// # Safety
+    ///
+    /// `from + len` is not more than `self.len`, and `out` is valid for writes of `len` bytes.
+    #[inline]
+    unsafe fn copy_to(&self, from: usize, out: *mut u8, len: usize) -> Result<(), CallError> {
+        if len == 0 {
             return Ok(());
         }
         self.fresh()?;
         let at = pointer::offset(self.word) + from as u64;
         // SAFETY: the block was checked when the handle was made, and the range is within it.
-        unsafe { self.memory.copy_out(at, out.as_mut_ptr(), out.len()) };
-        Ok(())
+        unsafe { self.memory.copy_out(at, out, len) };
+        if self.memory.is_still(self.epoch) { Ok(()) } else { Err(stale()) }
     }
 
     #[cold]
@@ -71,16 +84,12 @@ impl Held {
 
     #[inline]
     fn fresh(&self) -> Result<(), CallError> {
-        if self.len == 0 || self.epoch == self.memory.epoch() {
-            Ok(())
-        } else {
-            Err(CallError::new(Why::Stale))
-        }
+        if self.len == 0 || self.epoch == self.memory.epoch() { Ok(()) } else { Err(stale()) }
     }
 
     /// # Safety
     ///
-    /// The peer does not write to the block while the slice lives.
+    /// The peer does not write to the block while the slice lives, and there is no reset.
     unsafe fn as_slice(&self) -> Result<&[u8], CallError> {
         if self.len == 0 {
             return Ok(&[]);
@@ -97,6 +106,11 @@ impl Held {
     }
 }
 
+#[cold]
+fn stale() -> CallError {
+    CallError::new(Why::Stale)
+}
+
 impl Drop for Held {
     #[inline]
     fn drop(&mut self) {
@@ -109,7 +123,8 @@ impl Drop for Held {
 /// A plain value in the peer's memory.
 ///
 /// Owned: dropping it gives the memory back. What the sender of one gives is a
-/// [`Shared<T>`](Shared).
+/// [`Shared<T>`](Shared). It is for values that are kept, or not always looked at; one that a
+/// declaration names without `Foreign` is copied and judged before its function is called.
 pub struct Foreign<T: Plain> {
     held: Held,
     value: PhantomData<fn() -> T>,
@@ -139,7 +154,7 @@ impl<T: Plain> FfiType for Foreign<T> {
     type Wire = W64;
     type OptionWire = W64;
     type Shared = Shared<T>;
-    const HASH: u64 = Hasher::new("Foreign").u64(T::HASH).finish();
+    const SHAPE: &'static Shape = &Shape::of("Foreign", T::SHAPE);
     const HANDLES: bool = true;
     const NULLABLE: bool = true;
 
@@ -162,8 +177,8 @@ impl<T: Plain> FfiType for Foreign<T> {
 
 /// Bytes in the peer's memory: exactly as many as the sender has initialised.
 ///
-/// Owned: dropping it gives the memory back. What the sender of one gives is a [`SharedBuf`], or a
-/// `&[u8]`, which is copied into one.
+/// Owned: it may be kept for as long as one likes and sent to other threads; dropping it gives the
+/// memory back. What the sender of one gives is a [`SharedBuf`], or a `&[u8]`, which is copied into one.
 pub struct ForeignBuf {
     held: Held,
 }
@@ -186,7 +201,8 @@ impl ForeignBuf {
     ///
     /// # Errors
     ///
-    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset.
+    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset; what `out` then
+    /// holds is not specified.
     #[inline]
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<(), CallError> {
         self.held.copy(offset, out)
@@ -227,16 +243,12 @@ impl ForeignBuf {
         let (old, len) = (bytes.len(), self.len());
         let full = |_| CallError::new(Why::OutOfMemory).at(0, len as u64);
         bytes.try_reserve(len).map_err(full)?;
-        self.held.fresh()?;
-        if len != 0 {
-            // SAFETY: so many bytes were reserved behind the old ones.
-            let out = unsafe { bytes.as_mut_ptr().add(old) };
-            let at = pointer::offset(self.held.word);
-            // SAFETY: the block was checked when the handle was made; `out` has room for it.
-            unsafe { self.held.memory.copy_out(at, out, len) };
-            // SAFETY: the copy has initialised them.
-            unsafe { bytes.set_len(old + len) };
-        }
+        // SAFETY: so many bytes were reserved behind the old ones.
+        let out = unsafe { bytes.as_mut_ptr().add(old) };
+        // SAFETY: `len` is all that there is, and `out` has room for it.
+        unsafe { self.held.copy_to(0, out, len) }?;
+        // SAFETY: the copy has initialised them.
+        unsafe { bytes.set_len(old + len) };
         Ok(())
     }
 
@@ -252,7 +264,8 @@ impl ForeignBuf {
     /// # Safety
     ///
     /// The peer must not write to them while the slice lives. That holds in a guest, for buffers of
-    /// its host, and in no host whose guest it does not trust.
+    /// its host, and in no host whose guest it does not trust. Nor may the connection be reset: then
+    /// the bytes are another's.
     ///
     /// # Errors
     ///
@@ -411,7 +424,8 @@ impl<T: Plain> ForeignSlice<T> {
         T::decode(local.bytes(), self.bytes.held.incoming()).map(Some)
     }
 
-    /// Copies the values out one after the other, in their order.
+    /// Copies the values out one after the other, in their order. A bad one is an error, as in
+    /// [`get`](Self::get), and those behind it still follow.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<T, CallError>> + '_ {
         (0..self.len()).map(|index| match self.get(index) {
             Ok(Some(value)) => Ok(value),
@@ -477,12 +491,12 @@ impl<T: Plain> fmt::Debug for ForeignSlice<T> {
 /// What buffers, strings and slices have in common: `$align` of the pointer, `$size` that the byte
 /// count must be a multiple of, and how one is made from bytes that have passed.
 macro_rules! buffer {
-    ([$($generics:tt)*] $t:ty, $shared:ty, $hash:expr, $align:expr, $size:expr, $make:expr) => {
+    ([$($generics:tt)*] $t:ty, $shared:ty, $shape:expr, $align:expr, $size:expr, $make:expr) => {
         impl<$($generics)*> FfiType for $t {
             type Wire = WBuf;
             type OptionWire = WBuf;
             type Shared = $shared;
-            const HASH: u64 = $hash.finish();
+            const SHAPE: &'static Shape = &$shape;
             const HANDLES: bool = true;
             const NULLABLE: bool = true;
 
@@ -507,12 +521,12 @@ macro_rules! buffer {
     };
 }
 
-buffer!([] ForeignBuf, SharedBuf, Hasher::new("ForeignBuf"), 1, 1, |bytes| bytes);
-buffer!([] ForeignStr, SharedStr, Hasher::new("ForeignStr"), 1, 1, |bytes| Self { bytes });
+buffer!([] ForeignBuf, SharedBuf, Shape::builtin("ForeignBuf"), 1, 1, |bytes| bytes);
+buffer!([] ForeignStr, SharedStr, Shape::builtin("ForeignStr"), 1, 1, |bytes| Self { bytes });
 buffer!(
     [T: Plain] ForeignSlice<T>,
     SharedSlice<T>,
-    Hasher::new("ForeignSlice").u64(T::HASH),
+    Shape::of("ForeignSlice", T::SHAPE),
     align_of::<T::Wire>(),
     Self::SIZE,
     |bytes| Self { bytes, value: PhantomData }

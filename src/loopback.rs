@@ -3,16 +3,17 @@
 //! Everything is as it is between a virtual machine and its host, registers, region, arenas and
 //! checks, except that a trap is a function call. There is no isolation.
 
-use core::ptr::{NonNull, addr_of};
+use core::ptr::NonNull;
 
 use alloc::boxed::Box;
 
 use crate::{
     abi::Side,
+    contract,
     dispatch::Serve,
-    error::{CallError, RegionError},
+    error::{CallError, ConnectError, RegionError},
     memory::{Layout, Memory, PAGE},
-    owned::{MemoryRef, Owned},
+    owned::{Fixed, MemoryRef, Owned},
     peer::{Core, Link, Observer, Peer, Server},
 };
 
@@ -34,7 +35,7 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Loopback {
-    pair: Box<Pair>,
+    pair: Fixed<Pair>,
 }
 
 struct Pair {
@@ -65,7 +66,7 @@ impl Builder {
     }
 
     /// Has every call that `side` refuses or fails reported: with the function, and the bad parameter
-    /// or field. It runs on the calling thread.
+    /// or field, where they are known. It runs on the calling thread; a panic in it is caught and ignored.
     #[must_use]
     pub fn observe(
         mut self,
@@ -80,8 +81,9 @@ impl Builder {
     ///
     /// # Errors
     ///
+    /// [`ConnectError::Contract`] where one side does not serve what the other calls,
     /// [`RegionError::OutOfMemory`], and what is wrong with the sizes.
-    pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, RegionError> {
+    pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, ConnectError> {
         let layout = self.layout?;
         let memory = Pages::new(layout.len())?;
         let (base, len) = (memory.base.as_ptr(), layout.len());
@@ -101,7 +103,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// What is wrong with the memory or the sizes.
+    /// [`ConnectError::Contract`] where one side does not serve what the other calls, and what is wrong
+    /// with the memory or the sizes.
     pub unsafe fn build_in(
         self,
         base: *mut u8,
@@ -109,8 +112,10 @@ impl Builder {
         keep: Box<dyn Send + Sync>,
         guest: impl Serve,
         host: impl Serve,
-    ) -> Result<Loopback, RegionError> {
+    ) -> Result<Loopback, ConnectError> {
         let layout = self.layout?;
+        let (guest, host) = (server(guest), server(host));
+        contract::compare(guest.contract, host.contract)?;
         let books = [
             Some(Memory::new_books(&layout, Side::Guest)?),
             Some(Memory::new_books(&layout, Side::Host)?),
@@ -120,15 +125,6 @@ impl Builder {
         // SAFETY: the memory has a page and more.
         unsafe { memory.layout().write_header(base) };
         let memory = MemoryRef::Counted(memory.into());
-        let mut pair = Box::<Pair>::new_uninit();
-        let place = pair.as_mut_ptr();
-        // SAFETY: only addresses are taken of what is not yet there.
-        let cores =
-            [unsafe { addr_of!((*place).cores[0]) }, unsafe { addr_of!((*place).cores[1]) }];
-        let core_at = |side: Side| NonNull::new(cores[side as usize].cast_mut());
-        let (Some(guest_at), Some(host_at)) = (core_at(Side::Guest), core_at(Side::Host)) else {
-            return Err(RegionError::OutOfMemory { len: size_of::<Pair>() as u64 });
-        };
         let [guest_observer, host_observer] = self.observers;
         let core = |side, server, other, observer: Option<Box<Observer>>| Core {
             memory: memory.clone(),
@@ -137,16 +133,25 @@ impl Builder {
             link: Link::Near(other),
             observer: observer.map(Owned::Boxed),
         };
-        let guest =
-            core(Side::Guest, Server::new(Owned::Boxed(Box::new(guest))), host_at, guest_observer);
-        let host =
-            core(Side::Host, Server::new(Owned::Boxed(Box::new(host))), guest_at, host_observer);
-        // SAFETY: the cores stay in the box as long as the peers do.
-        let peers = unsafe { [Peer::top(guest_at), Peer::top(host_at)] };
-        pair.write(Pair { cores: [guest, host], peers });
-        // SAFETY: written on the line above.
-        Ok(Loopback { pair: unsafe { pair.assume_init() } })
+        let pair = Fixed::new(|place: NonNull<Pair>| {
+            // SAFETY: only the address is taken of what is not yet there.
+            let cores: *mut [Core; 2] = unsafe { &raw mut (*place.as_ptr()).cores };
+            // SAFETY: as above; the first of two, within the place, is not null.
+            let guest_at = unsafe { NonNull::new_unchecked(cores.cast::<Core>()) };
+            // SAFETY: there are two of them.
+            let host_at = unsafe { guest_at.add(1) };
+            let guest = core(Side::Guest, guest, host_at, guest_observer);
+            let host = core(Side::Host, host, guest_at, host_observer);
+            // SAFETY: the cores stay in their place as long as the peers do.
+            let peers = unsafe { [Peer::top(guest_at), Peer::top(host_at)] };
+            Pair { cores: [guest, host], peers }
+        });
+        Ok(Loopback { pair })
     }
+}
+
+fn server(server: impl Serve) -> Server {
+    Server::new(Owned::Boxed(Box::new(server)))
 }
 
 impl Loopback {
@@ -155,8 +160,9 @@ impl Loopback {
     ///
     /// # Errors
     ///
+    /// [`ConnectError::Contract`] where one side does not serve what the other calls, and
     /// [`RegionError::OutOfMemory`].
-    pub fn new(guest: impl Serve, host: impl Serve) -> Result<Self, RegionError> {
+    pub fn new(guest: impl Serve, host: impl Serve) -> Result<Self, ConnectError> {
         Self::builder().build(guest, host)
     }
 
@@ -176,6 +182,43 @@ impl Loopback {
     #[must_use]
     pub fn to_guest(&self) -> &Peer {
         &self.pair.peers[Side::Host as usize]
+    }
+
+    /// Begins anew, as the host of a virtual machine does when its guest is to be started again: all
+    /// that was lent is its owner's again, whoever still has a handle to it. Such a handle reads as
+    /// [`Why::Stale`](crate::Why::Stale) and drops as nothing (ABI, "Arenas and loans").
+    ///
+    /// What was made and not yet handed over, a [`SharedBuf`](crate::SharedBuf) and its like, is no
+    /// loan: it stays what it is, and can be sent. The servers stay too, with what they have kept.
+    ///
+    /// No call is under way, or the loopback could not be borrowed for it. Handles may be read and
+    /// dropped on other threads at the same time. One that is dropped in the very moment may leave its
+    /// mark late: that ends no new loan, but if it comes after the mark of a loan that began since and
+    /// at the same place, that block stays in use until the next reset.
+    ///
+    /// ```
+    /// # use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, Why, loopback::Loopback};
+    /// vmffi::ffi_interface! {
+    ///     pub interface Disk { fn block() -> ForeignBuf; }
+    /// }
+    /// struct Machine;
+    /// impl Disk for Machine {
+    ///     fn block(&self, guest: &Peer) -> Result<SharedBuf, CallError> {
+    ///         SharedBuf::zeroed(guest, 512)
+    ///     }
+    /// }
+    /// vmffi::serve!(Machine: Disk);
+    ///
+    /// let mut pair = Loopback::new((), Machine)?;
+    /// let block = DiskClient::from(pair.to_host()).block()?;
+    /// pair.reset();
+    /// assert_eq!(block.to_vec().unwrap_err().why(), Why::Stale);
+    /// assert_eq!(pair.to_guest().arena_stats().blocks, 0);
+    /// assert_eq!(DiskClient::from(pair.to_host()).block()?.len(), 512);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reset(&mut self) {
+        self.pair.cores[0].memory.reset();
     }
 
     /// The layout of the region.

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use vmffi::{
-    CallError, ForeignBuf, Layout, Peer, SharedBuf, Why,
+    CallError, ConnectError, ForeignBuf, Layout, Peer, SharedBuf, Why,
     abi::{Registers, Side, Transport, answer, trap},
     host::{Host, Ran, Vcpu},
 };
@@ -86,7 +86,11 @@ fn the_result_for_a_guest_that_has_ended() {
         (Err(Why::Cancelled), Err(Why::Cancelled)),
     ] {
         let (host, resumed) = host(vec![call, end]);
-        assert_eq!(host.run().map_err(|error| error.why()), ran);
+        let ended = host.run().map_err(|error| match error {
+            ConnectError::Call(error) => error.why(),
+            other => panic!("{other}"),
+        });
+        assert_eq!(ended, ran);
         assert_eq!(*resumed.lock().unwrap(), [answer::UPCALL], "it is not resumed again");
         let stats = host.guest().arena_stats();
         assert_eq!((host.guest().side(), stats.blocks), (Side::Host, 0), "{end:?}");
