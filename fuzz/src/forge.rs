@@ -1,13 +1,13 @@
 //! What a hostile side sends: wire forms that are mostly right, each with a chance to be wrong anywhere.
 
 use vmffi::{
-    GRANULE,
+    GRANULE, Serve,
     abi::{Answer, Side, Transport, pointer, signature},
 };
 
 use super::{
     model::{Ty, places},
-    types::{FUNCTIONS, Fun},
+    types::{FUNCTIONS, Fun, Server},
     world::World,
 };
 
@@ -210,7 +210,7 @@ impl World {
     }
 
     pub fn forge_call(&mut self) -> (u64, Transport) {
-        let nth = self.feed.below(FUNCTIONS.len() + 6);
+        let nth = self.feed.below(FUNCTIONS.len() + 8);
         if let Some(fun) = FUNCTIONS.get(nth) {
             let signature = fun.function.signature;
             return (
@@ -233,11 +233,28 @@ impl World {
                 (known, Transport { primary: self.feed.number(8), secondary: self.feed.number(8) })
             }
             4 => (self.feed.below(32) as u64, Transport::EMPTY),
-            _ => (self.feed.number(8), Transport::EMPTY),
+            5 => (self.feed.number(8), Transport::EMPTY),
+            _ => (signature::MEET, self.forge_contract()),
         }
     }
 
-    pub fn forge_answer(&mut self, fun: Option<&'static Fun>) -> Answer {
+    /// A guest's contract: right but for a few bytes, or anything else.
+    fn forge_contract(&mut self) -> Transport {
+        if self.feed.rarely(8) {
+            return self.forge_transport(&Ty::Buffer { text: false });
+        }
+        let mut bytes = Server::CONTRACT.to_vec();
+        while self.feed.rarely(3) {
+            let at = self.feed.number(2) as usize % bytes.len();
+            bytes[at] = self.feed.byte();
+        }
+        let (at, _) = self.layout.arena(self.attacker());
+        self.write(at, &bytes);
+        let word = if self.feed.rarely(4) { at } else { self.word(at) };
+        Transport { primary: word, secondary: self.count(bytes.len()) }
+    }
+
+    pub fn forge_answer(&mut self, fun: &'static Fun) -> Answer {
         let status = match self.feed.byte() {
             byte if byte < 0x90 => 0,
             byte if byte < 0xe0 => 1,
@@ -245,9 +262,8 @@ impl World {
             _ => self.feed.scalar(),
         };
         let ty = match (fun, status) {
-            (None, _) => &Ty::Bool,
-            (Some(Fun { err: Some(err), .. }), 1) => err,
-            (Some(fun), _) => &fun.ok,
+            (Fun { err: Some(err), .. }, 1) => err,
+            (fun, _) => &fun.ok,
         };
         let carries = status <= 1 || self.feed.rarely(8);
         let transport = if carries { self.forge_transport(ty) } else { Transport::EMPTY };

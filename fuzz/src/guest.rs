@@ -1,15 +1,15 @@
 //! A host that is hostile, or merely wrong, against its guest: the fuzzer completes the traps.
 
 use vmffi::{
-    Why,
+    ConnectError, Serve, Why,
     abi::{Answer, Registers, Side, answer, trap},
     arch::Trap,
     guest::{Guest, Place},
 };
 
 use super::{
-    types::Server,
-    world::{self, Move, WHYS, World, with},
+    types::{MEET, Server},
+    world::{self, Move, Outcome, WHYS, World, with},
 };
 
 #[derive(Clone, Copy)]
@@ -59,8 +59,30 @@ pub fn run(data: &[u8]) {
     let place = Box::into_raw(Box::new(Place::<Server, Host, GRANULES>::new()));
     // SAFETY: it is freed below, when nothing that refers to it is left.
     let fixed = unsafe { &*place };
+    let contract = Server::CONTRACT;
+    let mut sent = contract.to_vec();
+    sent.extend(contract.len().to_le_bytes());
+    with(|w| w.friendly = !w.feed.rarely(8));
+    world::calls(&MEET, sent);
     // SAFETY: the pages outlive the run, and only this thread uses them.
-    let end = unsafe { Guest::connect(fixed, Host, Server, base, len) }.expect("a region");
+    match unsafe { Guest::connect(fixed, Host, Server, base, len) } {
+        Ok(end) => {
+            world::called(Ok(Outcome::Value(Vec::new())), Vec::new());
+            use_all(end);
+        }
+        Err(ConnectError::Call(error)) => {
+            world::called(Err(error), Vec::new());
+            with(World::drop_all);
+        }
+        Err(error) => panic!("{error}"),
+    }
+    world::forget();
+    // SAFETY: made by `into_raw`; the guest's end and all handles are gone.
+    drop(unsafe { Box::from_raw(place) });
+    drop(pages);
+}
+
+fn use_all(end: &Guest<Host>) {
     while with(|w| !w.feed.is_empty()) {
         match with(|w| w.feed.below(4)) {
             0 => {
@@ -77,8 +99,4 @@ pub fn run(data: &[u8]) {
         }
     }
     world::end(end.host());
-    world::forget();
-    // SAFETY: made by `into_raw`; the guest's end and all handles are gone.
-    drop(unsafe { Box::from_raw(place) });
-    drop(pages);
 }

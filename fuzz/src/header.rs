@@ -1,8 +1,8 @@
 //! A region's header, as a host has left it that is hostile, wrong, or newer.
 
 use vmffi::{
-    Layout, PAGE, RegionError, SharedBuf, Why,
-    abi::{ABI_VERSION, Registers, Side, Transport},
+    GRANULE, Layout, PAGE, RegionError, SharedBuf,
+    abi::{ABI_VERSION, Registers, Side, Transport, answer},
     arch::Trap,
     guest::{Guest, Place},
 };
@@ -12,13 +12,13 @@ use super::{
     world::{Pages, header},
 };
 
-/// Nobody claims its traps.
+/// Says yes to everything.
 #[derive(Clone, Copy)]
-struct Nobody;
+struct Host;
 
-impl Trap for Nobody {
-    fn trap(&self, out: Registers) -> Registers {
-        out
+impl Trap for Host {
+    fn trap(&self, _: Registers) -> Registers {
+        Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY }
     }
 }
 
@@ -118,28 +118,33 @@ pub fn run(data: &[u8]) {
 
 /// A guest's end in what has passed: its arena is all there.
 fn connect(pages: &Pages, layout: Layout, len: u64) {
-    let place = Box::into_raw(Box::new(Place::<(), Nobody, GRANULES>::new()));
+    let place = Box::into_raw(Box::new(Place::<(), Host, GRANULES>::new()));
     // SAFETY: it is freed below, when nothing that refers to it is left.
     let fixed = unsafe { &*place };
     // SAFETY: the pages outlive this function, and nothing else uses them.
-    let end = unsafe { Guest::connect(fixed, Nobody, (), pages.base(), len) };
+    let end = unsafe { Guest::connect(fixed, Host, (), pages.base(), len) };
     let needed = layout.granules(Side::Guest);
-    if needed <= GRANULES {
-        let host = end.expect("a region").host();
-        let all = host.arena_stats().capacity;
-        assert_eq!(all as u64, layout.arena(Side::Guest).1);
-        let mut buf = SharedBuf::zeroed(host, all).expect("all of the arena");
-        buf.as_mut_slice().fill(1);
-        let place = buf.as_slice().as_ptr().addr() - pages.base().addr();
-        assert_eq!(place as u64, layout.arena(Side::Guest).0);
-        drop(buf);
-        assert_eq!(host.call(99, Transport::EMPTY).status, Why::Unsupported as u64);
-        // SAFETY: as above.
-        let again = unsafe { Guest::connect(fixed, Nobody, (), pages.base(), len) };
-        assert_eq!(again.map(drop), Err(RegionError::Taken));
-    } else {
-        let (len, needed) = (GRANULES as u64, needed as u64);
-        assert_eq!(end.map(drop), Err(RegionError::TooSmall { len, needed }));
+    match end {
+        Ok(end) => {
+            assert!(needed <= GRANULES);
+            let stats = end.host().arena_stats();
+            // The contract lies in the first granule.
+            assert_eq!((stats.used, stats.blocks), (GRANULE, 1));
+            assert_eq!(stats.capacity as u64, layout.arena(Side::Guest).1);
+            let rest = stats.capacity - stats.used;
+            let mut buf = SharedBuf::zeroed(end.host(), rest).expect("the rest of the arena");
+            buf.as_mut_slice().fill(1);
+            let place = buf.as_slice().as_ptr().addr() - pages.base().addr() - GRANULE;
+            assert_eq!(place as u64, layout.arena(Side::Guest).0);
+            drop(buf);
+            // SAFETY: as above.
+            let again = unsafe { Guest::connect(fixed, Host, (), pages.base(), len) };
+            assert_eq!(again.map(drop), Err(RegionError::Taken.into()));
+        }
+        Err(error) => {
+            assert!(needed > GRANULES);
+            assert_eq!(error, RegionError::PlaceTooSmall { granules: GRANULES, needed }.into());
+        }
     }
     // SAFETY: made by `into_raw`; the guest's end is gone.
     drop(unsafe { Box::from_raw(place) });

@@ -1,7 +1,7 @@
 //! A hostile guest against its host: the fuzzer is the vCPU.
 
 use vmffi::{
-    CallError, Why,
+    CallError, ConnectError, Why,
     abi::{Answer, Registers, Side, Transport, answer, trap},
     host::{Host, Ran, Vcpu},
 };
@@ -113,7 +113,17 @@ fn go_on(host: &Host<Guest>) {
             (w.gone, w.started) = (None, true);
         }
     });
-    let ran = host.run().map_err(|error| error.why());
+    let ran = host.run().map_err(|error| match error {
+        ConnectError::Call(error) => {
+            assert!(with(|w| !w.misfit));
+            error.why()
+        }
+        ConnectError::Contract(_) => {
+            assert!(with(|w| w.misfit));
+            Why::VersionMismatch
+        }
+        error => panic!("{error}"),
+    });
     let right = with(|w| match (w.ended, w.gone) {
         (Some(status), _) => Ok(Ran::Exited(status)),
         (None, Some(why)) => Err(why),

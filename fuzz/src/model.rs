@@ -115,7 +115,7 @@ impl View {
     }
 
     /// Judges a pointer (ABI, "Checks" C-3 and C-4).
-    fn check(&self, word: u64, len: u64, align: usize) -> Result<u64, Why> {
+    pub fn check(&self, word: u64, len: u64, align: usize) -> Result<u64, Why> {
         let offset = u128::from(word & 0x00ff_ffff_ffff_ffff);
         let (start, end) = (u128::from(self.start), u128::from(self.start) + u128::from(self.len));
         if offset < start || offset + u128::from(len) > end || offset % align as u128 != 0 {

@@ -4,7 +4,8 @@ use std::io::Read;
 
 use vmffi::{
     CallError, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer,
-    Plain, Shared, SharedBuf, SharedSlice, SharedStr, Why, abi::Function,
+    Plain, Shared, SharedBuf, SharedSlice, SharedStr, Why,
+    abi::{Function, signature},
 };
 
 use super::{
@@ -444,7 +445,7 @@ impl<T: Look, E: Look> Returned for Result<T, E> {
     }
 }
 
-/// A function of the interface, for both directions.
+/// A function of the interface, for both directions, or one of the ABI's own.
 pub struct Fun {
     pub function: &'static Function,
     pub parameters: &'static [Ty],
@@ -480,10 +481,11 @@ macro_rules! interface {
                 ok: <$r as Returned>::OK,
                 err: <$r as Returned>::ERR,
                 call: |peer| {
+                    let fun = world::find([<Params Every $f:camel>]::FUNCTION.signature).expect("in the list");
                     let mut _sent = Vec::new();
                     // Without memory for its parameters there is no call.
                     $( let Ok($a) = <$t as Look>::make(peer, &mut _sent) else { return }; )*
-                    world::calls([<Params Every $f:camel>]::FUNCTION, _sent);
+                    world::calls(fun, _sent);
                     let received = EveryClient::from(peer).$f($($a),*);
                     let (outcome, handles) = <$r as Returned>::got(received);
                     world::called(outcome, handles);
@@ -553,4 +555,27 @@ interface! {
     fn neither() -> Result<Option<ForeignSlice<Deep>>, Cargo>;
 }
 
-vmffi::serve!(Server: Every);
+vmffi::serve!(Server: Every; calls Every);
+
+/// Asks whether the peer serves a function (ABI, "Signatures" SG-7).
+pub static HAS: Fun = Fun {
+    function: &Function::new(signature::HAS, "ABI", "has"),
+    parameters: &[<u64 as Look>::TY],
+    ok: Ty::Bool,
+    err: None,
+    call: |peer| {
+        let asked = &FUNCTIONS[world::with(|w| w.feed.below(FUNCTIONS.len()))];
+        world::calls(&HAS, asked.function.signature.to_le_bytes().to_vec());
+        let has = peer.has(asked.function);
+        world::called(has.map(|has| Outcome::Value(vec![u8::from(has)])), Vec::new());
+    },
+};
+
+/// Hands a guest's contract over (ABI, "Contracts" CT-2).
+pub static MEET: Fun = Fun {
+    function: &Function::new(signature::MEET, "ABI", "meet"),
+    parameters: &[<ForeignBuf as Look>::TY],
+    ok: Ty::Struct(&[]),
+    err: None,
+    call: |_| {},
+};

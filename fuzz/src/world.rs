@@ -7,13 +7,13 @@ use std::{cell::RefCell, sync::Arc};
 
 use vmffi::{
     CallError, Layout, MAX_DEPTH, PAGE, Peer, Why,
-    abi::{Answer, Function, Side, Transport, answer, pointer, signature, trap},
+    abi::{Answer, Side, Transport, answer, pointer, signature, trap},
 };
 
 use super::{
     feed::Feed,
     model::{Judge, Lent, View},
-    types::{FUNCTIONS, Fun},
+    types::{FUNCTIONS, Fun, HAS},
 };
 
 /// By status, from 2 on (ABI, "Statuses").
@@ -93,8 +93,8 @@ impl Drop for Pages {
 enum Call {
     /// The attacker calls.
     Served { fun: Option<&'static Fun>, expect: Expect },
-    /// The victim calls; `None` asks for a function ([`Peer::has`]).
-    Made { fun: Option<&'static Fun>, sent: Vec<u8>, arrived: bool, result: Option<Returned> },
+    /// The victim calls.
+    Made { fun: &'static Fun, sent: Vec<u8>, arrived: bool, result: Option<Returned> },
 }
 
 /// What must come of a call that the attacker makes.
@@ -148,6 +148,10 @@ pub struct World {
     pub closing: bool,
     /// Whether a vCPU has been run.
     pub started: bool,
+    /// Guest and host do not fit together.
+    pub misfit: bool,
+    /// The attacker answers the next call as it should.
+    pub friendly: bool,
     /// The status with which the attacker has ended, or has let the victim go on.
     pub ended: Option<u64>,
     kept: Vec<Handle>,
@@ -192,6 +196,8 @@ pub fn begin(data: &[u8], victim: Side) -> (Layout, Arc<Pages>) {
         gone: None,
         closing: false,
         started: false,
+        misfit: false,
+        friendly: false,
         ended: None,
         kept: Vec::new(),
         known: Vec::new(),
@@ -206,14 +212,7 @@ pub fn begin(data: &[u8], victim: Side) -> (Layout, Arc<Pages>) {
 /// Ends a run: the attack is over, all handles are dropped. Nothing of the victim's may be lost: `peer`
 /// is what it allocates through.
 pub fn end(peer: &Peer) {
-    with(|w| {
-        w.sync();
-        assert!(w.calls.is_empty());
-        while !w.kept.is_empty() {
-            w.drop_kept(0);
-        }
-        w.sync();
-    });
+    with(World::drop_all);
     let mut loan = 0;
     while peer.arena_stats().blocks != 0 {
         with(|w| {
@@ -246,7 +245,7 @@ pub fn rarely(n: u8) -> bool {
     with(|w| w.feed.rarely(n))
 }
 
-fn find(signature: u64) -> Option<&'static Fun> {
+pub fn find(signature: u64) -> Option<&'static Fun> {
     FUNCTIONS.iter().find(|fun| fun.function.signature == signature)
 }
 
@@ -285,20 +284,12 @@ pub fn left(outcome: Outcome) {
 /// The victim calls any function.
 pub fn call_out(peer: &Peer) {
     let nth = with(|w| w.feed.below(FUNCTIONS.len() + 2));
-    match FUNCTIONS.get(nth) {
-        Some(fun) => (fun.call)(peer),
-        None => {
-            let fun = &FUNCTIONS[with(|w| w.feed.below(FUNCTIONS.len()))];
-            with(|w| w.begin_call(None, fun.function.signature.to_le_bytes().to_vec()));
-            let has = peer.has(fun.function).map(|has| Outcome::Value(vec![u8::from(has)]));
-            called(has, Vec::new());
-        }
-    }
+    (FUNCTIONS.get(nth).unwrap_or(&HAS).call)(peer);
 }
 
 /// The victim is about to call.
-pub fn calls(function: &'static Function, sent: Vec<u8>) {
-    with(|w| w.begin_call(find(function.signature), sent));
+pub fn calls(fun: &'static Fun, sent: Vec<u8>) {
+    with(|w| w.calls.push(Call::Made { fun, sent, arrived: false, result: None }));
 }
 
 /// The victim's call has ended like this.
@@ -309,7 +300,7 @@ pub fn called(outcome: Result<Outcome, CallError>, handles: Vec<Handle>) {
         let Some(Call::Made { fun, arrived, result, .. }) = w.calls.pop() else {
             panic!("no call was made");
         };
-        let name = fun.map_or("has", |fun| fun.function.name);
+        let name = fun.function.name;
         match result {
             Some(right) => {
                 assert_eq!(outcome, right.outcome, "{name}");
@@ -328,10 +319,6 @@ pub fn called(outcome: Result<Outcome, CallError>, handles: Vec<Handle>) {
 }
 
 impl World {
-    fn begin_call(&mut self, fun: Option<&'static Fun>, sent: Vec<u8>) {
-        self.calls.push(Call::Made { fun, sent, arrived: false, result: None });
-    }
-
     /// The arena of a side.
     pub fn view(&self, side: Side) -> View {
         let (start, len) = self.layout.arena(side);
@@ -418,6 +405,15 @@ impl World {
         self.sync();
     }
 
+    /// Drops all that was kept, at the end.
+    pub fn drop_all(&mut self) {
+        self.sync();
+        assert!(self.calls.is_empty());
+        while !self.kept.is_empty() {
+            self.drop_kept(0);
+        }
+    }
+
     /// Drops some of what was kept.
     pub fn juggle(&mut self) {
         while !self.kept.is_empty() && (self.kept.len() > 12 || self.feed.rarely(4)) {
@@ -446,11 +442,6 @@ impl World {
         };
         assert!(!std::mem::replace(arrived, true));
         assert!(depth <= MAX_DEPTH as usize);
-        let Some(fun) = fun else {
-            let asked = Transport::word(u64::from_le_bytes(sent[..].try_into().expect("8 bytes")));
-            assert_eq!((signature, t), (signature::HAS, asked));
-            return;
-        };
         assert_eq!(signature, fun.function.signature);
         let mut judge = Judge::new(view);
         judge.strict = true;
@@ -505,10 +496,32 @@ impl World {
         let fun = find(signature);
         let expect = match fun {
             _ if self.calls.len() >= MAX_DEPTH as usize => refused(Why::TooDeep),
-            _ if signature == signature::HAS && t.secondary != 0 => refused(Why::BadValue),
-            _ if signature == signature::HAS => {
-                let has = u64::from(find(t.primary).is_some());
-                Expect::Answer(Answer { status: 0, transport: Transport::word(has) })
+            _ if signature == signature::HAS => match t.secondary {
+                0 => {
+                    let has = u64::from(find(t.primary).is_some());
+                    Expect::Answer(Answer { status: 0, transport: Transport::word(has) })
+                }
+                _ => refused(Why::BadValue),
+            },
+            _ if signature == signature::MEET && self.victim == Side::Host => {
+                let view = self.view(Side::Guest);
+                let bytes = match t.secondary {
+                    0 => Ok(Vec::new()),
+                    len => view.check(t.primary, len, 1).map(|at| view.read(at, len as usize)),
+                };
+                if bytes.is_ok() && t.secondary != 0 {
+                    self.gives(&[t.primary]);
+                }
+                match bytes {
+                    Err(why) => refused(why),
+                    Ok(bytes) if super::contract::fits(&bytes) => Expect::Answer(Answer::status(0)),
+                    Ok(_) => {
+                        // It gets no answer, and is not resumed.
+                        self.misfit = true;
+                        self.lose(Why::VersionMismatch);
+                        return;
+                    }
+                }
             }
             None => refused(Why::UnknownFunction),
             Some(fun) => {
@@ -533,10 +546,9 @@ impl World {
             Ok(()) => as_outcome(judge.seen.clone()),
             Err(why) => Outcome::Failed(why, true),
         };
-        let outcome = match (status, &fun) {
-            (0, None) => judged(&super::model::Ty::Bool, Outcome::Value),
-            (0, Some(fun)) => judged(&fun.ok, Outcome::Value),
-            (1, Some(Fun { err: Some(err), .. })) => judged(err, Outcome::App),
+        let outcome = match (status, *fun) {
+            (0, fun) => judged(&fun.ok, Outcome::Value),
+            (1, Fun { err: Some(err), .. }) => judged(err, Outcome::App),
             (2..=15 | 66..=79, _) => {
                 Outcome::Failed(WHYS[(status as usize & 63) - 2], status >= 64)
             }
@@ -581,6 +593,9 @@ impl World {
 
     fn choose(&mut self) -> Move {
         let guest = self.victim == Side::Host;
+        if std::mem::take(&mut self.friendly) {
+            return Move::Answer(Answer::status(0));
+        }
         while !self.feed.is_empty() {
             match self.feed.below(16) {
                 0 => {
@@ -613,7 +628,8 @@ impl World {
                 }
                 10..=14 if self.asked() => {
                     let Some(Call::Made { fun, .. }) = self.calls.last() else { continue };
-                    return Move::Answer(self.forge_answer(*fun));
+                    let fun = *fun;
+                    return Move::Answer(self.forge_answer(fun));
                 }
                 15 if !self.asked() => break,
                 _ => {}
