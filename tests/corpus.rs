@@ -40,3 +40,8 @@ fn headers() {
 fn loans_and_marks() {
     replay("release", fuzz::release::run);
 }
+
+#[test]
+fn contracts() {
+    replay("contract", fuzz::contract::run);
+}

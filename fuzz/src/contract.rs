@@ -389,6 +389,8 @@ fn ty(feed: &mut Feed, types: u16) -> u16 {
     match feed.byte() {
         0xfe => types,
         0xff => feed.number(2) as u16,
+        // The last one: types in types in types.
+        0xc0..=0xfd => types.saturating_sub(1),
         byte => u16::from(byte) % types.max(1),
     }
 }

@@ -19,13 +19,18 @@ impl World {
         self.victim.other()
     }
 
+    /// A byte that decides whether something is right, which small ones mean.
+    fn odds(&mut self) -> u8 {
+        if self.calm { 0 } else { self.feed.byte() }
+    }
+
     /// Somewhere in the attacker's arena, mostly at a granule and with room for `len` bytes.
     pub fn place(&mut self, len: usize, align: usize) -> u64 {
         let (start, size) = self.layout.arena(self.attacker());
         let granule = self.feed.below(size as usize / GRANULE) as u64;
         let at = start + granule * GRANULE as u64;
         let end = start + size;
-        match self.feed.byte() {
+        match self.odds() {
             0..0xe0 => at.min(end.saturating_sub(len as u64) / GRANULE as u64 * GRANULE as u64),
             0xe0..0xf0 => end - (len as u64).next_multiple_of(align as u64).min(size),
             byte => at + u64::from(byte & 0xf) * align as u64,
@@ -34,7 +39,7 @@ impl World {
 
     /// The pointer word for a place, mostly.
     fn word(&mut self, at: u64) -> u64 {
-        let byte = self.feed.byte();
+        let byte = self.odds();
         let loan = match byte {
             0..0xe0 => 1 + byte % 3,
             0xe0..0xf0 => 0,
@@ -60,7 +65,7 @@ impl World {
     /// A byte count, mostly of `right` bytes.
     fn count(&mut self, right: usize) -> u64 {
         let (start, len) = self.layout.arena(self.attacker());
-        match self.feed.byte() {
+        match self.odds() {
             0..0xf0 => right as u64,
             0xf0 => len,
             0xf1 => len + 1,
@@ -119,7 +124,7 @@ impl World {
             }
             Ty::Data { size, variants } => {
                 let (number, fields) = self.feed.pick(variants);
-                let odd = self.feed.rarely(32);
+                let odd = self.odds() > 0xf0;
                 let tag = if odd { self.feed.scalar() } else { number as u64 };
                 self.write(at, &tag.to_le_bytes()[..size]);
                 places(fields, size).for_each(|(within, ty)| self.forge(ty, at + within as u64));
@@ -146,8 +151,8 @@ impl World {
             Ty::Option(inner) => {
                 let (_, align) = inner.layout();
                 let tag = match self.feed.byte() {
-                    0 | 1 => 0,
-                    byte if byte < 0xf8 => 1,
+                    byte if byte % 4 == 0 => 0,
+                    byte if self.calm || byte < 0xf0 => 1,
                     _ => self.feed.scalar() as u32,
                 };
                 self.write(at, &tag.to_le_bytes());
@@ -183,8 +188,12 @@ impl World {
         let at = self.place(size, align);
         places(list, 0).for_each(|(within, ty)| self.forge(ty, at + within as u64));
         // Here alone a block need not be a loan.
-        let word = if self.feed.rarely(4) { at } else { self.word(at) };
-        Transport::word(if size == 0 { 0 } else { word })
+        let word = match size {
+            0 if self.odds() < 0xf0 => 0,
+            _ if self.feed.rarely(4) => at,
+            _ => self.word(at),
+        };
+        Transport::word(word)
     }
 
     fn forge_transport(&mut self, ty: &'static Ty) -> Transport {
@@ -203,20 +212,21 @@ impl World {
                 self.forge_block(std::slice::from_ref(ty), ty)
             }
         };
-        if self.feed.rarely(64) {
+        if self.odds() > 0xfb {
             t.secondary ^= self.feed.scalar();
         }
         t
     }
 
     pub fn forge_call(&mut self) -> (u64, Transport) {
+        self.calm = self.feed.rarely(2);
         let nth = self.feed.below(FUNCTIONS.len() + 8);
         if let Some(fun) = FUNCTIONS.get(nth) {
             let signature = fun.function.signature;
             return (
                 signature,
                 match fun.parameters {
-                    [] if self.feed.rarely(8) => Transport::word(self.feed.scalar()),
+                    [] if self.odds() > 0xe0 => Transport::word(self.feed.scalar()),
                     [] => Transport::EMPTY,
                     [one] => self.forge_transport(one),
                     list => self.forge_block(list, &Ty::Struct(list)),
@@ -255,6 +265,7 @@ impl World {
     }
 
     pub fn forge_answer(&mut self, fun: &'static Fun) -> Answer {
+        self.calm = self.feed.rarely(2);
         let status = match self.feed.byte() {
             byte if byte < 0x90 => 0,
             byte if byte < 0xe0 => 1,

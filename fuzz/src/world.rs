@@ -150,6 +150,8 @@ pub struct World {
     pub started: bool,
     /// Guest and host do not fit together.
     pub misfit: bool,
+    /// The attacker sends nothing that is wrong, for now.
+    pub calm: bool,
     /// The attacker answers the next call as it should.
     pub friendly: bool,
     /// The status with which the attacker has ended, or has let the victim go on.
@@ -197,6 +199,7 @@ pub fn begin(data: &[u8], victim: Side) -> (Layout, Arc<Pages>) {
         closing: false,
         started: false,
         misfit: false,
+        calm: false,
         friendly: false,
         ended: None,
         kept: Vec::new(),
