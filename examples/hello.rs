@@ -55,8 +55,8 @@ impl Screen for Guest {
     }
 }
 
-vmffi::serve!(Host: Pages);
-vmffi::serve!(Guest: Screen);
+vmffi::serve!(Host: Pages; calls Screen);
+vmffi::serve!(Guest: Screen; calls Pages);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pair = Loopback::new(Guest, Host)?;

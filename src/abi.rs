@@ -122,6 +122,9 @@ pub mod signature {
     pub const FIRST_FREE: u64 = 16;
     /// Asks whether the peer serves the signature in `primary`; returns a `bool`.
     pub const HAS: u64 = 1;
+    /// Hands the guest's contract to its host, as a buffer; the host answers with status 0, or with that
+    /// of [`Why::VersionMismatch`](crate::Why::VersionMismatch).
+    pub const MEET: u64 = 2;
 }
 
 /// Pointer words (ABI, "Pointers"): a byte offset from the start of the region in bits 0 to 47, the
@@ -220,7 +223,8 @@ pub(crate) const fn bare(name: &str) -> &str {
     }
 }
 
-/// One function of an interface, as its declaration says.
+/// One function of an interface, as its declaration says: `ParamsFilesOpen::FUNCTION` for `open` of
+/// `interface Files`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Function {
@@ -230,20 +234,13 @@ pub struct Function {
     pub interface: &'static str,
     /// Its name in that interface.
     pub name: &'static str,
-    /// Its declaration, for people.
-    pub declaration: &'static str,
 }
 
 impl Function {
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(
-        signature: u64,
-        interface: &'static str,
-        name: &'static str,
-        declaration: &'static str,
-    ) -> Self {
-        Self { signature, interface: bare(interface), name: bare(name), declaration }
+    pub const fn new(signature: u64, interface: &'static str, name: &'static str) -> Self {
+        Self { signature, interface: bare(interface), name: bare(name) }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The two ends of a call: what a client does around sending it, and a server around its handler.
 
 use crate::{
-    abi::{Answer, Function, Hasher, Transport},
+    abi::{Answer, Function, Transport},
     error::{CallError, Failure, Why},
     peer::{Incoming, Outgoing, Peer},
+    shape::Shape,
     wire::{FfiType, SendAs, Unpackable, copied},
 };
 
@@ -17,8 +18,9 @@ pub trait FfiReturn: Sized {
     type Handled;
     /// What the client returns: the value, or the same failure.
     type Received;
-    /// The hash of the type (ABI, "Signatures").
-    const HASH: u64;
+    /// The type, for signatures and contracts.
+    #[doc(hidden)]
+    const SHAPE: &'static Shape;
 
     /// Turns a handler's result into an answer.
     ///
@@ -40,7 +42,7 @@ pub trait FfiReturn: Sized {
 impl<T: FfiType> FfiReturn for T {
     type Handled = Result<T::Shared, CallError>;
     type Received = Result<T, CallError>;
-    const HASH: u64 = T::HASH;
+    const SHAPE: &'static Shape = T::SHAPE;
 
     #[inline]
     fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError> {
@@ -66,7 +68,7 @@ impl<T: FfiType> FfiReturn for T {
 impl<T: FfiType, E: FfiType> FfiReturn for Result<T, E> {
     type Handled = Result<T::Shared, Failure<E::Shared>>;
     type Received = Result<T, Failure<E>>;
-    const HASH: u64 = Hasher::new("Result").u64(T::HASH).u64(E::HASH).finish();
+    const SHAPE: &'static Shape = &Shape::result(T::SHAPE, E::SHAPE);
 
     #[inline]
     fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError> {

@@ -7,23 +7,28 @@ use crate::{
     abi::{Function, Transport, signature},
     error::{CallError, Why},
     peer::Peer,
+    shape::Declared,
 };
 
 /// A type that serves interfaces: what a side gives to the other. [`serve!`](crate::serve) implements
-/// it; `()` serves nothing.
+/// it, and nobody else does; `()` serves nothing. Its methods take `&self` from several threads at once,
+/// and from within each other.
 pub trait Serve: Send + Sync + Sized + 'static {
     /// The functions that the type serves.
     const TABLE: &'static Table<Self>;
+    /// What the type serves and calls, for the other side (ABI, "Contracts").
+    const CONTRACT: &'static [u8];
 }
 
 impl Serve for () {
     const TABLE: &'static Table<Self> = &Table { slots: &[Entry::EMPTY], displace: &[0], seed: 1 };
+    const CONTRACT: &'static [u8] = crate::contract::NOTHING;
 }
 
 /// An interface as such, whoever serves it. Implemented by the declaration, for `dyn Interface`.
 pub trait Interface {
     /// The interface's functions, in the order of the declaration.
-    const FUNCTIONS: &'static [&'static Function];
+    const FUNCTIONS: &'static [Declared];
 }
 
 /// An interface as `S` serves it. Implemented by the declaration, for `dyn Interface`.
@@ -161,7 +166,7 @@ impl<const B: usize, const M: usize> Index<B, M> {
     /// the fullest buckets first, while there is much room.
     #[doc(hidden)]
     #[must_use]
-    pub const fn build<const N: usize>(functions: &[&Function; N]) -> Self {
+    pub const fn build<const N: usize>(functions: &[Function; N]) -> Self {
         assert!(N < NONE as usize, "more functions than a table can hold");
         let mut head = [NONE; B];
         let mut next = [NONE; N];
@@ -171,13 +176,13 @@ impl<const B: usize, const M: usize> Index<B, M> {
         while i < N {
             let signature = functions[i].signature;
             if signature < signature::FIRST_FREE {
-                refuse("the signature of this function is reserved, rename it: ", functions[i]);
+                refuse("the signature of this function is reserved, rename it: ", &functions[i]);
             }
             let bucket = signature as usize & (B - 1);
             let mut j = head[bucket];
             while j != NONE {
                 if functions[j as usize].signature == signature {
-                    refuse("two functions have the same signature, rename one: ", functions[i]);
+                    refuse("two functions have the same signature, rename one: ", &functions[i]);
                 }
                 j = next[j as usize];
             }
@@ -203,7 +208,7 @@ impl<const B: usize, const M: usize> Index<B, M> {
 
     #[allow(clippy::too_many_arguments, reason = "a loop taken out of its only caller")]
     const fn fill<const N: usize>(
-        functions: &[&Function; N],
+        functions: &[Function; N],
         seed: u64,
         head: &[u16; B],
         next: &[u16; N],
@@ -259,13 +264,9 @@ const fn refuse(why: &str, function: &Function) -> ! {
     panic!("{}", text.get())
 }
 
-/// Fills a list of functions before they are known.
-#[doc(hidden)]
-pub const NOBODY: &Function = &Function::new(0, "", "", "");
-
 #[doc(hidden)]
 #[must_use]
-pub const fn total(parts: &[&[&Function]]) -> usize {
+pub const fn total(parts: &[&[Declared]]) -> usize {
     let mut sum = 0;
     let mut i = 0;
     while i < parts.len() {
@@ -277,15 +278,13 @@ pub const fn total(parts: &[&[&Function]]) -> usize {
 
 #[doc(hidden)]
 #[must_use]
-pub const fn join_functions<const N: usize>(
-    parts: &[&[&'static Function]],
-) -> [&'static Function; N] {
-    let mut all = [NOBODY; N];
+pub const fn join_functions<const N: usize>(parts: &[&[Declared]]) -> [Function; N] {
+    let mut all = [Declared::NOBODY.function; N];
     let (mut n, mut i) = (0, 0);
     while i < parts.len() {
         let mut j = 0;
         while j < parts[i].len() {
-            all[n] = parts[i][j];
+            all[n] = parts[i][j].function;
             n += 1;
             j += 1;
         }
@@ -319,13 +318,20 @@ pub const fn join_entries<S, const B: usize, const M: usize>(
     all
 }
 
-/// Says which interfaces a type serves, and joins them into one table.
+/// Says which interfaces a type serves, and joins them into one table; and which interfaces of the
+/// other side it calls.
+///
+/// When two sides are connected, each must serve what the other calls, or there is no connection but
+/// an error that says what is missing or different ([`contract`](crate::contract)). A function that is
+/// declared `#[optional]` may be missing. A side need not say what it calls; then a call to what is not
+/// there fails with [`Why::UnknownFunction`](crate::Why::UnknownFunction).
 ///
 /// ```
 /// # use vmffi::{CallError, Peer};
 /// vmffi::ffi_interface! {
 ///     pub interface Clock { fn now() -> u64; }
 ///     pub interface Log { fn line(level: u8); }
+///     pub interface Screen { fn clear(); }
 /// }
 ///
 /// struct Machine;
@@ -336,17 +342,23 @@ pub const fn join_entries<S, const B: usize, const M: usize>(
 ///     fn line(&self, _: &Peer, _level: u8) -> Result<(), CallError> { Ok(()) }
 /// }
 ///
-/// vmffi::serve!(Machine: Clock, Log);
+/// vmffi::serve!(Machine: Clock, Log; calls Screen);
 /// ```
 ///
-/// A generic type brings its parameters along: `serve!([T: Store + 'static] Disk<T>: Files)`. Two
-/// functions with the same signature are a compile error.
+/// A side that only calls says `serve!(Guest; calls Clock)`. A generic type brings its parameters
+/// along: `serve!([T: Store + 'static] Disk<T>: Files)`. Two functions with the same signature are a
+/// compile error.
 #[macro_export]
 macro_rules! serve {
-    ([$($generics:tt)*] $type:ty : $($interface:path),+ $(,)?) => {
+    ([$($generics:tt)*] $type:ty $(: $($interface:path),+ $(,)?)? $(; calls $($called:path),+ $(,)?)?) => {
         const _: () = {
-            const __FUNCTIONS: &[&[&$crate::abi::Function]] =
-                &[$( <dyn $interface as $crate::dispatch::Interface>::FUNCTIONS ),+];
+            const __FUNCTIONS: &[&[$crate::shape::Declared]] =
+                &[$($( <dyn $interface as $crate::dispatch::Interface>::FUNCTIONS ),+)?];
+            const __SIDES: $crate::contract::Sides = $crate::contract::Sides {
+                serves: __FUNCTIONS,
+                calls: &[$($( <dyn $called as $crate::dispatch::Interface>::FUNCTIONS ),+)?],
+            };
+            static __CONTRACT: [u8; $crate::contract::len(__SIDES)] = $crate::contract::bytes(__SIDES);
             const __N: usize = $crate::dispatch::total(__FUNCTIONS);
             static __INDEX: $crate::dispatch::Index<
                 { $crate::dispatch::buckets(__N) },
@@ -359,17 +371,21 @@ macro_rules! serve {
                     &$crate::dispatch::Table::new(
                         &const {
                             $crate::dispatch::join_entries(
-                                &[$( <dyn $interface as $crate::dispatch::Implements<Self>>::ENTRIES ),+],
+                                &[$($( <dyn $interface as $crate::dispatch::Implements<Self>>::ENTRIES ),+)?],
                                 &__INDEX,
                             )
                         },
                         &__INDEX,
                     );
+                const CONTRACT: &'static [u8] = &__CONTRACT;
             }
         };
     };
-    ($type:ty : $($interface:path),+ $(,)?) => { $crate::serve! { [] $type : $($interface),+ } };
+    ($type:ty : $($interface:path),+ $(,)? $(; calls $($called:path),+ $(,)?)?) => {
+        $crate::serve! { [] $type : $($interface),+ $(; calls $($called),+)? }
+    };
+    ($type:ty ; calls $($called:path),+ $(,)?) => { $crate::serve! { [] $type ; calls $($called),+ } };
     ($($other:tt)*) => { $crate::__private::core::compile_error! {
-        "write `serve!(Server: Interface, Other)`, or `serve!([T: Bound + 'static] Server<T>: Interface)`"
+        "write `serve!(Server: Interface, Other)`, with `; calls Third` behind it for what the server calls, or `serve!([T: Bound + 'static] Server<T>: Interface)`"
     } };
 }

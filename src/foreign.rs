@@ -11,10 +11,11 @@ use core::{fmt, marker::PhantomData};
 use alloc::{string::String, vec::Vec};
 
 use crate::{
-    abi::{Hasher, Side, Transport, pointer},
+    abi::{Side, Transport, pointer},
     error::{CallError, Why},
     owned::MemoryRef,
     peer::Incoming,
+    shape::Shape,
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
     wire::{FfiType, Local, Plain, W64, WBuf, no_secondary},
 };
@@ -109,7 +110,8 @@ impl Drop for Held {
 /// A plain value in the peer's memory.
 ///
 /// Owned: dropping it gives the memory back. What the sender of one gives is a
-/// [`Shared<T>`](Shared).
+/// [`Shared<T>`](Shared). It is for values that are kept, or not always looked at; one that a
+/// declaration names without `Foreign` is copied and judged before its function is called.
 pub struct Foreign<T: Plain> {
     held: Held,
     value: PhantomData<fn() -> T>,
@@ -139,7 +141,7 @@ impl<T: Plain> FfiType for Foreign<T> {
     type Wire = W64;
     type OptionWire = W64;
     type Shared = Shared<T>;
-    const HASH: u64 = Hasher::new("Foreign").u64(T::HASH).finish();
+    const SHAPE: &'static Shape = &Shape::of("Foreign", T::SHAPE);
     const HANDLES: bool = true;
     const NULLABLE: bool = true;
 
@@ -162,8 +164,8 @@ impl<T: Plain> FfiType for Foreign<T> {
 
 /// Bytes in the peer's memory: exactly as many as the sender has initialised.
 ///
-/// Owned: dropping it gives the memory back. What the sender of one gives is a [`SharedBuf`], or a
-/// `&[u8]`, which is copied into one.
+/// Owned: it may be kept for as long as one likes and sent to other threads; dropping it gives the
+/// memory back. What the sender of one gives is a [`SharedBuf`], or a `&[u8]`, which is copied into one.
 pub struct ForeignBuf {
     held: Held,
 }
@@ -186,7 +188,8 @@ impl ForeignBuf {
     ///
     /// # Errors
     ///
-    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset.
+    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset; then nothing is
+    /// written.
     #[inline]
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<(), CallError> {
         self.held.copy(offset, out)
@@ -411,7 +414,8 @@ impl<T: Plain> ForeignSlice<T> {
         T::decode(local.bytes(), self.bytes.held.incoming()).map(Some)
     }
 
-    /// Copies the values out one after the other, in their order.
+    /// Copies the values out one after the other, in their order. A bad one is an error, as in
+    /// [`get`](Self::get), and those behind it still follow.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<T, CallError>> + '_ {
         (0..self.len()).map(|index| match self.get(index) {
             Ok(Some(value)) => Ok(value),
@@ -477,12 +481,12 @@ impl<T: Plain> fmt::Debug for ForeignSlice<T> {
 /// What buffers, strings and slices have in common: `$align` of the pointer, `$size` that the byte
 /// count must be a multiple of, and how one is made from bytes that have passed.
 macro_rules! buffer {
-    ([$($generics:tt)*] $t:ty, $shared:ty, $hash:expr, $align:expr, $size:expr, $make:expr) => {
+    ([$($generics:tt)*] $t:ty, $shared:ty, $shape:expr, $align:expr, $size:expr, $make:expr) => {
         impl<$($generics)*> FfiType for $t {
             type Wire = WBuf;
             type OptionWire = WBuf;
             type Shared = $shared;
-            const HASH: u64 = $hash.finish();
+            const SHAPE: &'static Shape = &$shape;
             const HANDLES: bool = true;
             const NULLABLE: bool = true;
 
@@ -507,12 +511,12 @@ macro_rules! buffer {
     };
 }
 
-buffer!([] ForeignBuf, SharedBuf, Hasher::new("ForeignBuf"), 1, 1, |bytes| bytes);
-buffer!([] ForeignStr, SharedStr, Hasher::new("ForeignStr"), 1, 1, |bytes| Self { bytes });
+buffer!([] ForeignBuf, SharedBuf, Shape::builtin("ForeignBuf"), 1, 1, |bytes| bytes);
+buffer!([] ForeignStr, SharedStr, Shape::builtin("ForeignStr"), 1, 1, |bytes| Self { bytes });
 buffer!(
     [T: Plain] ForeignSlice<T>,
     SharedSlice<T>,
-    Hasher::new("ForeignSlice").u64(T::HASH),
+    Shape::of("ForeignSlice", T::SHAPE),
     align_of::<T::Wire>(),
     Self::SIZE,
     |bytes| Self { bytes, value: PhantomData }

@@ -12,11 +12,11 @@ use core::{
 };
 
 use crate::{
-    abi::{Answer, Registers, Side, Transport, answer, trap},
+    abi::{Answer, Registers, Side, Transport, answer, signature, trap},
     arch::Trap,
     arena::Slot,
     dispatch::Serve,
-    error::{CallError, RegionError, Why},
+    error::{CallError, ConnectError, RegionError, Why},
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
     peer::{Core, Far, Lane, Link, Peer, Server},
@@ -67,7 +67,7 @@ impl<S, T, const GRANULES: usize> fmt::Debug for Place<S, T, GRANULES> {
     }
 }
 
-/// A guest's end of a connection.
+/// A guest's end of a connection. It lies in its [`Place`], for ever; several vCPUs may use it at once.
 pub struct Guest<T> {
     trap: T,
     core: &'static Core,
@@ -76,7 +76,8 @@ pub struct Guest<T> {
 
 impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     /// Connects to the host: `trap` is how calls leave, `server` serves the host's calls, and the
-    /// region, which the host has laid out, has `len` bytes from `base` on.
+    /// region, which the host has laid out, has `len` bytes from `base` on. The first trap is made
+    /// here: it hands the guest's contract to the host ([`contract`](crate::contract)).
     ///
     /// # Safety
     ///
@@ -85,24 +86,26 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     ///
     /// # Errors
     ///
-    /// What is wrong with the region, [`RegionError::TooSmall`] where the place has fewer granules
-    /// than the guest's arena, and [`RegionError::Taken`] where the place was taken before.
+    /// What is wrong with the region, [`RegionError::PlaceTooSmall`] where the place has fewer
+    /// granules than the guest's arena, and [`RegionError::Taken`] where the place was taken before;
+    /// [`ConnectError::Call`] where the contract cannot be handed over, with [`Why::OutOfMemory`] where the
+    /// arena is too small for it, or where the host does not accept it ([`Why::VersionMismatch`]).
     pub unsafe fn connect<S: Serve, const GRANULES: usize>(
         place: &'static Place<S, T, GRANULES>,
         trap: T,
         server: S,
         base: *mut u8,
         len: u64,
-    ) -> Result<&'static Self, RegionError> {
+    ) -> Result<&'static Self, ConnectError> {
         // SAFETY: the caller's promise.
         let layout = unsafe { Layout::read_header(base, len) }?;
         let granules = layout.granules(Side::Guest);
         let books = place
             .books
             .get(..granules)
-            .ok_or(RegionError::TooSmall { len: GRANULES as u64, needed: granules as u64 })?;
+            .ok_or(RegionError::PlaceTooSmall { granules: GRANULES, needed: granules })?;
         if place.taken.swap(true, Ordering::Acquire) {
-            return Err(RegionError::Taken);
+            return Err(RegionError::Taken.into());
         }
         let books = [Some(Owned::Static(books)), None];
         // SAFETY: the caller's promise; the books are this place's, which was free until now.
@@ -126,7 +129,9 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         // SAFETY: the core is there for ever.
         let peer = unsafe { Peer::top(NonNull::from(core)) };
         // SAFETY: see above.
-        Ok(unsafe { put(&place.guest, Self { trap, core, peer }) })
+        let guest = unsafe { put(&place.guest, Self { trap, core, peer }) };
+        introduce(&guest.peer)?;
+        Ok(guest)
     }
 
     /// The host: calls through it are hypercalls.
@@ -135,8 +140,8 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         &self.peer
     }
 
-    /// Tells the host that the guest has started up, and serves its upcalls until it lets the guest
-    /// go on.
+    /// Tells the host that the guest has started up, and serves its upcalls, on this stack, until it
+    /// lets the guest go on.
     ///
     /// # Errors
     ///
@@ -162,6 +167,16 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
 impl<T> fmt::Debug for Guest<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Hands this side's contract to the host, before any other call (ABI, "Contracts").
+fn introduce(host: &Peer) -> Result<(), ConnectError> {
+    let mut out = host.outgoing();
+    let contract = out.lend_bytes(host.core().server.contract)?;
+    match out.call(signature::MEET, contract).status {
+        0 => Ok(()),
+        status => Err(CallError::from_status(status).on(Side::Host).into()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The host's end of a connection: runs a vCPU from trap to trap, serves its hypercalls, and makes
 //! upcalls into it.
 //!
-//! What a virtual machine monitor has to bring is a [`Vcpu`].
+//! What a virtual machine monitor has to bring is a [`Vcpu`] and the memory of the region. The
+//! [guide](crate::guide::host) shows both.
 
 use std::{
     boxed::Box,
@@ -14,12 +15,13 @@ use std::{
 };
 
 use crate::{
-    abi::{Answer, Registers, Side, Transport, answer, trap},
+    abi::{Answer, Registers, Side, Transport, answer, signature, trap},
+    contract::Mismatch,
     dispatch::Serve,
-    error::{CallError, RegionError, Why},
+    error::{CallError, ConnectError, RegionError, Why},
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
-    peer::{Core, Far, Lane, Link, Observer, Peer, Server},
+    peer::{Core, Far, Lane, Link, MAX_DEPTH, Observer, Peer, Server},
 };
 
 /// A virtual processor that runs until it traps.
@@ -40,6 +42,8 @@ pub trait Vcpu: Send {
 struct Cpu<V> {
     vcpu: V,
     state: State,
+    /// Why the guest was not run any further.
+    mismatch: Option<Mismatch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +91,19 @@ impl<V: Vcpu> Cpu<V> {
     ) -> Result<Registers, Why> {
         let mut trap = self.run(core, first)?;
         while trap.kind == trap::CALL {
-            let lane = Nested { cpu: Mutex::new(self) };
-            let lane_at = Lane((&raw const lane).cast());
-            let done = core.serve(trap.word, trap.transport, depth + 1, lane_at);
+            let done = if trap.word == signature::MEET && depth < MAX_DEPTH {
+                match core.meet(trap.transport) {
+                    Err(ConnectError::Contract(mismatch)) => {
+                        self.mismatch = Some(mismatch);
+                        return Err(self.fail(core, Why::VersionMismatch));
+                    }
+                    met => core.met(met),
+                }
+            } else {
+                let lane = Nested { cpu: Mutex::new(self) };
+                let lane_at = Lane((&raw const lane).cast());
+                core.serve(trap.word, trap.transport, depth + 1, lane_at)
+            };
             let answer =
                 Registers { kind: answer::ANSWER, word: done.status, transport: done.transport };
             trap = self.run(core, Some(answer))?;
@@ -214,8 +228,15 @@ pub struct Host<V> {
 
 impl<V: Vcpu + 'static> Host<V> {
     /// Lays out a region of `layout.len()` bytes from `base` on and connects `vcpu`, whose guest will
-    /// find it there. `server` serves the guest's calls; `observer` is told of each call that the
-    /// host refuses or fails.
+    /// find it there; nothing runs yet.
+    ///
+    /// - `len` is how much there is from `base` on, at least `layout.len()`; `base` is a multiple of
+    ///   [`PAGE`](crate::PAGE).
+    /// - `keep` owns that memory: it is dropped when host and handles are, and a handler may keep handles
+    ///   for longer than this host lives.
+    /// - `server` serves the guest's calls.
+    /// - `observer` is told of each call that the host refuses or fails, on the thread that serves it: with
+    ///   the function and the bad field, where they are known. A panic in it is caught and ignored.
     ///
     /// # Safety
     ///
@@ -239,7 +260,7 @@ impl<V: Vcpu + 'static> Host<V> {
         let memory = unsafe { Memory::new(base, len, layout, books, keep.into()) }?;
         // SAFETY: the memory has a page and more.
         unsafe { layout.write_header(base) };
-        let cpu = Mutex::new(Cpu { vcpu, state: State::New });
+        let cpu = Mutex::new(Cpu { vcpu, state: State::New, mismatch: None });
         let link = Arc::new(VcpuLink { cpu, holder: AtomicUsize::new(0) });
         let core = Box::new(Core {
             memory: MemoryRef::Counted(Arc::new(memory)),
@@ -253,15 +274,17 @@ impl<V: Vcpu + 'static> Host<V> {
         Ok(Self { peer, core, link })
     }
 
-    /// Starts the guest, or lets a parked one go on, and serves its hypercalls until it waits for
-    /// upcalls (again) or ends.
+    /// Starts the guest, or lets a parked one go on, and serves its hypercalls, on this thread, until it
+    /// waits for upcalls (again) or ends. It takes as long as the guest does.
     ///
     /// # Errors
     ///
-    /// [`Why::Busy`] in a handler of this guest, and why it can run no more.
-    pub fn run(&self) -> Result<Ran, CallError> {
-        let ran = self.link.parked(
-            || Why::Busy,
+    /// [`ConnectError::Contract`] where guest and host do not fit together: then the guest is run no
+    /// further. Else [`Why::Busy`] in a handler of this guest, or why it can run no more.
+    pub fn run(&self) -> Result<Ran, ConnectError> {
+        let failed = |why| CallError::new(why).on(Side::Guest).into();
+        self.link.parked(
+            || failed(Why::Busy),
             |cpu| {
                 let go_on =
                     Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
@@ -271,19 +294,20 @@ impl<V: Vcpu + 'static> Host<V> {
                         cpu.state = State::Parked;
                         Ok(Ran::Ready)
                     }
-                    Ok(_) => Err(cpu.fail(&self.core, Why::Protocol)),
-                    Err(why) => match cpu.state {
-                        State::Ended(status) => Ok(Ran::Exited(status)),
-                        _ => Err(why),
+                    Ok(_) => Err(failed(cpu.fail(&self.core, Why::Protocol))),
+                    Err(why) => match (cpu.state, &cpu.mismatch) {
+                        (State::Ended(status), _) => Ok(Ran::Exited(status)),
+                        (_, Some(mismatch)) => Err(mismatch.clone().into()),
+                        _ => Err(failed(why)),
                     },
                 }
             },
-        );
-        ran.map_err(|why| CallError::new(why).on(Side::Guest))
+        )
     }
 
-    /// The guest: calls through it are upcalls. Outside of handlers they wait for a parked vCPU;
-    /// before the first [`run`](Self::run) they are [`Why::Busy`].
+    /// The guest: calls through it are upcalls, on a parked vCPU. They wait while another thread is in
+    /// [`run`](Self::run) or in a call; before the first `run`, and in a handler of this guest, they are
+    /// [`Why::Busy`]. A handler uses the [`Peer`] that it got instead.
     #[must_use]
     pub fn guest(&self) -> &Peer {
         &self.peer

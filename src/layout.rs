@@ -1,6 +1,6 @@
-//! Layouts and signatures, as the compiler computes them (ABI, "Layout" and "Signatures").
+//! Layouts, as the compiler computes them (ABI, "Layout").
 
-use crate::{abi::Hasher, wire::FfiType};
+use crate::wire::FfiType;
 
 /// The rule that a wire form's layout follows (ABI, "Layout"): each field at the next multiple of its
 /// alignment, the whole a multiple of the largest. Checks that the compiler has done the same.
@@ -35,24 +35,4 @@ impl Rule {
         let size = self.size.next_multiple_of(self.align);
         assert!(size_of::<W>() == size, "a wire form is not as long as the ABI says");
     }
-}
-
-/// Begins the hash of a declared type.
-#[doc(hidden)]
-#[must_use]
-pub const fn hash_of<W>(kind: &str, name: &str) -> Hasher {
-    Hasher::new(kind).name(name).u64(size_of::<W>() as u64).u64(align_of::<W>() as u64)
-}
-
-/// The signature of a function (ABI, "Signatures").
-#[doc(hidden)]
-#[must_use]
-pub const fn signature(interface: &str, name: &str, parameters: &[u64], returned: u64) -> u64 {
-    let mut hash = Hasher::new("fn").name(interface).name(name).u64(parameters.len() as u64);
-    let mut i = 0;
-    while i < parameters.len() {
-        hash = hash.u64(parameters[i]);
-        i += 1;
-    }
-    hash.u64(returned).finish()
 }

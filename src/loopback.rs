@@ -9,8 +9,9 @@ use alloc::boxed::Box;
 
 use crate::{
     abi::Side,
+    contract,
     dispatch::Serve,
-    error::{CallError, RegionError},
+    error::{CallError, ConnectError, RegionError},
     memory::{Layout, Memory, PAGE},
     owned::{MemoryRef, Owned},
     peer::{Core, Link, Observer, Peer, Server},
@@ -65,7 +66,7 @@ impl Builder {
     }
 
     /// Has every call that `side` refuses or fails reported: with the function, and the bad parameter
-    /// or field. It runs on the calling thread.
+    /// or field, where they are known. It runs on the calling thread; a panic in it is caught and ignored.
     #[must_use]
     pub fn observe(
         mut self,
@@ -80,8 +81,9 @@ impl Builder {
     ///
     /// # Errors
     ///
+    /// [`ConnectError::Contract`] where one side does not serve what the other calls,
     /// [`RegionError::OutOfMemory`], and what is wrong with the sizes.
-    pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, RegionError> {
+    pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, ConnectError> {
         let layout = self.layout?;
         let memory = Pages::new(layout.len())?;
         let (base, len) = (memory.base.as_ptr(), layout.len());
@@ -101,7 +103,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// What is wrong with the memory or the sizes.
+    /// [`ConnectError::Contract`] where one side does not serve what the other calls, and what is wrong
+    /// with the memory or the sizes.
     pub unsafe fn build_in(
         self,
         base: *mut u8,
@@ -109,8 +112,10 @@ impl Builder {
         keep: Box<dyn Send + Sync>,
         guest: impl Serve,
         host: impl Serve,
-    ) -> Result<Loopback, RegionError> {
+    ) -> Result<Loopback, ConnectError> {
         let layout = self.layout?;
+        let (guest, host) = (server(guest), server(host));
+        contract::compare(guest.contract, host.contract)?;
         let books = [
             Some(Memory::new_books(&layout, Side::Guest)?),
             Some(Memory::new_books(&layout, Side::Host)?),
@@ -127,7 +132,7 @@ impl Builder {
             [unsafe { addr_of!((*place).cores[0]) }, unsafe { addr_of!((*place).cores[1]) }];
         let core_at = |side: Side| NonNull::new(cores[side as usize].cast_mut());
         let (Some(guest_at), Some(host_at)) = (core_at(Side::Guest), core_at(Side::Host)) else {
-            return Err(RegionError::OutOfMemory { len: size_of::<Pair>() as u64 });
+            return Err(RegionError::OutOfMemory { len: size_of::<Pair>() as u64 }.into());
         };
         let [guest_observer, host_observer] = self.observers;
         let core = |side, server, other, observer: Option<Box<Observer>>| Core {
@@ -137,10 +142,8 @@ impl Builder {
             link: Link::Near(other),
             observer: observer.map(Owned::Boxed),
         };
-        let guest =
-            core(Side::Guest, Server::new(Owned::Boxed(Box::new(guest))), host_at, guest_observer);
-        let host =
-            core(Side::Host, Server::new(Owned::Boxed(Box::new(host))), guest_at, host_observer);
+        let guest = core(Side::Guest, guest, host_at, guest_observer);
+        let host = core(Side::Host, host, guest_at, host_observer);
         // SAFETY: the cores stay in the box as long as the peers do.
         let peers = unsafe { [Peer::top(guest_at), Peer::top(host_at)] };
         pair.write(Pair { cores: [guest, host], peers });
@@ -149,14 +152,19 @@ impl Builder {
     }
 }
 
+fn server(server: impl Serve) -> Server {
+    Server::new(Owned::Boxed(Box::new(server)))
+}
+
 impl Loopback {
     /// A pair with the defaults of [`Builder`]: `guest` serves the host's calls, `host` the guest's;
     /// `()` serves nothing.
     ///
     /// # Errors
     ///
+    /// [`ConnectError::Contract`] where one side does not serve what the other calls, and
     /// [`RegionError::OutOfMemory`].
-    pub fn new(guest: impl Serve, host: impl Serve) -> Result<Self, RegionError> {
+    pub fn new(guest: impl Serve, host: impl Serve) -> Result<Self, ConnectError> {
         Self::builder().build(guest, host)
     }
 

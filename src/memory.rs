@@ -124,7 +124,8 @@ impl Layout {
         }
     }
 
-    /// Reads the header of a region of `len` bytes that the other side has laid out.
+    /// Reads the header of a region of `len` bytes that the host has laid out, each field once:
+    /// [`Guest::connect`](crate::guest::Guest::connect) begins with it.
     ///
     /// # Safety
     ///

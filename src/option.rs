@@ -3,9 +3,10 @@
 use zerocopy::FromBytes;
 
 use crate::{
-    abi::{Hasher, Transport, pointer},
+    abi::{Transport, pointer},
     error::{CallError, Why},
     peer::{Incoming, Outgoing},
+    shape::Shape,
     wire::{FfiType, Plain, SendAs, Tagged, copied, no_secondary, read},
 };
 
@@ -19,7 +20,7 @@ impl<T: FfiType> FfiType for Option<T> {
     type Wire = T::OptionWire;
     type OptionWire = Tagged<T::OptionWire>;
     type Shared = Option<T::Shared>;
-    const HASH: u64 = Hasher::new("Option").u64(T::HASH).finish();
+    const SHAPE: &'static Shape = &Shape::of("Option", T::SHAPE);
     const HANDLES: bool = T::HANDLES;
 
     fn decode(wire: &[u8], from: Incoming<'_>) -> Result<Self, CallError> {

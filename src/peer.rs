@@ -48,6 +48,7 @@ struct Opaque([u8; 0]);
 pub(crate) struct Server {
     server: NonNull<Opaque>,
     table: &'static Table<Opaque>,
+    pub(crate) contract: &'static [u8],
     /// Frees the server, where it is on the heap.
     drop: Option<unsafe fn(NonNull<Opaque>)>,
 }
@@ -74,7 +75,7 @@ impl Server {
         // SAFETY: `Table` and `Entry` are `repr(C)` and hold `S` only behind the reference that
         // their functions take; `&S` and `&Opaque` are both thin, and compatible in every ABI.
         let table = unsafe { &*table.cast::<Table<Opaque>>() };
-        Self { server, table, drop }
+        Self { server, table, contract: S::CONTRACT, drop }
     }
 
     #[inline]
@@ -162,6 +163,12 @@ impl Core {
                 Err(error) => error,
             }
         } else {
+            #[cfg(feature = "alloc")]
+            if signature == signature::MEET && self.side == Side::Host {
+                let answer = self.met(self.meet(transport));
+                *status = answer.status;
+                return answer.transport;
+            }
             CallError::new(Why::UnknownFunction)
         };
         *status = self.refuse(error).status;
@@ -180,7 +187,8 @@ impl Core {
     pub(crate) fn refuse(&self, error: CallError) -> Answer {
         let error = error.on(self.side);
         if let Some(observer) = &self.observer {
-            observer(&error);
+            // A panic in it is no matter of the call, nor of whoever runs the guest.
+            let _ = catch(|| observer(&error));
         }
         Answer::status(error.status())
     }
@@ -227,7 +235,8 @@ impl Lane {
 ///
 /// Clients are made from it, handlers get it with each call, and memory that is to be handed over is
 /// allocated through it: in the caller's own arena. It is always met as `&Peer`, borrowed from what
-/// owns the connection, and may be used by several threads at once.
+/// owns the connection, and may be used by several threads at once. In a handler, calls back go through
+/// the one that it got: it knows how deep the call is nested, and which vCPU is in it.
 pub struct Peer {
     core: NonNull<Core>,
     /// Calls that are under way, this one's handler included.
@@ -344,7 +353,7 @@ impl Peer {
         }
     }
 
-    /// Whether the peer serves the function with this signature: one call.
+    /// Whether the peer serves a function, such as `ParamsFilesOpen::FUNCTION`: one call.
     ///
     /// # Errors
     ///
@@ -368,6 +377,8 @@ impl fmt::Debug for Peer {
 }
 
 /// Where bytes and pointer words come from: the memory of one connection, as one side sees it.
+///
+/// Only raw calls need it: [`Peer::incoming`] makes one for what came back.
 #[derive(Clone, Copy)]
 pub struct Incoming<'p> {
     pub(crate) memory: &'p MemoryRef,
@@ -381,7 +392,10 @@ impl fmt::Debug for Incoming<'_> {
 }
 
 /// What is on its way to the peer: the loans of one call or of one answer, until it is certain that
-/// the peer has them.
+/// the peer has them. What was lent through one that is dropped before is this side's again.
+///
+/// Only raw calls need it: [`Peer::outgoing`] makes one, [`SendAs`](crate::SendAs) lends through it, and
+/// [`call`](Self::call) sends it off.
 pub struct Outgoing<'p> {
     peer: &'p Peer,
     /// The latest loan, and how many there are.

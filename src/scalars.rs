@@ -3,9 +3,10 @@
 use zerocopy::FromBytes;
 
 use crate::{
-    abi::{Hasher, Transport},
+    abi::Transport,
     error::{CallError, Failure, Why},
     peer::{Incoming, Outgoing},
+    shape::Shape,
     wire::{FfiType, Plain, SendAs, Tagged, W8, W16, W32, W64, W128, no_secondary, read},
 };
 
@@ -43,7 +44,7 @@ macro_rules! numbers {
             type Wire = $w;
             type OptionWire = Tagged<$w>;
             type Shared = Self;
-            const HASH: u64 = Hasher::new(stringify!($t)).finish();
+            const SHAPE: &'static Shape = &Shape::builtin(stringify!($t));
             const HANDLES: bool = false;
             #[inline]
             fn decode(wire: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
@@ -103,7 +104,7 @@ macro_rules! through {
             type Wire = <$as as FfiType>::Wire;
             type OptionWire = Tagged<Self::Wire>;
             type Shared = Self;
-            const HASH: u64 = Hasher::new(stringify!($t)).finish();
+            const SHAPE: &'static Shape = &Shape::builtin(stringify!($t));
             const HANDLES: bool = false;
             #[inline]
             fn decode(wire: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
@@ -143,7 +144,7 @@ macro_rules! wide {
             type Wire = W128;
             type OptionWire = Tagged<W128>;
             type Shared = Self;
-            const HASH: u64 = Hasher::new(stringify!($t)).finish();
+            const SHAPE: &'static Shape = &Shape::builtin(stringify!($t));
             const HANDLES: bool = false;
             #[inline]
             fn decode(wire: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
@@ -173,7 +174,7 @@ impl FfiType for () {
     type Wire = ();
     type OptionWire = Tagged<()>;
     type Shared = Self;
-    const HASH: u64 = Hasher::new("()").finish();
+    const SHAPE: &'static Shape = &Shape::builtin("()");
     const HANDLES: bool = false;
     #[inline]
     fn decode(_: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {

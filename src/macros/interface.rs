@@ -38,8 +38,8 @@ macro_rules! __interface {
                 use $crate::dispatch as __dispatch;
                 const __N: usize = { let mut n = 0; $( $crate::__split! { [$($m)*] [] [] [] [] __count n } )* n };
                 impl __dispatch::Interface for dyn $name {
-                    const FUNCTIONS: &'static [&'static $crate::abi::Function] = &{
-                        let mut all = [__dispatch::NOBODY; __N];
+                    const FUNCTIONS: &'static [$crate::shape::Declared] = &{
+                        let mut all = [$crate::shape::Declared::NOBODY; __N];
                         let mut n = 0;
                         $( $crate::__split! { [$($m)*] [] [] [] [] __function all n [<Params $name $f:camel>] } )*
                         all
@@ -77,7 +77,7 @@ macro_rules! __count {
 #[macro_export]
 macro_rules! __function {
     ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $params:ident) => {
-        $($cfg)* { $all[$n] = $params::FUNCTION; $n += 1; }
+        $($cfg)* { $all[$n] = $params::__DECLARED; $n += 1; }
     };
 }
 
@@ -116,18 +116,16 @@ macro_rules! __call {
             use $crate::__private::core as __core;
             impl $params {
                 /// The function: its signature and its names.
-                pub const FUNCTION: &'static $crate::abi::Function = {
+                pub const FUNCTION: &'static $crate::abi::Function = &Self::__DECLARED.function;
+                #[doc(hidden)]
+                pub const __DECLARED: $crate::shape::Declared = {
                     $crate::__check! { $size $params $f ($($a : $t),*) }
-                    &$crate::abi::Function::new(
-                        $crate::layout::signature(
-                            __core::stringify!($interface),
-                            __core::stringify!($f),
-                            &[$( <$t as $crate::FfiType>::HASH ),*],
-                            <$crate::__ret!($($r)?) as $crate::FfiReturn>::HASH,
-                        ),
+                    $crate::shape::Declared::new(
                         __core::stringify!($interface),
                         __core::stringify!($f),
-                        __core::concat!("fn ", __core::stringify!($f), "(", $crate::__list!($($a: $t),*), ")" $(, " -> ", __core::stringify!($r))?),
+                        __core::stringify!($optional),
+                        &[$( (__core::stringify!($a), <$t as $crate::FfiType>::SHAPE) ),*],
+                        <$crate::__ret!($($r)?) as $crate::FfiReturn>::SHAPE,
                     )
                 };
             }
@@ -154,19 +152,6 @@ macro_rules! __has {
         pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
             self.peer.has($params::FUNCTION)
         }
-    };
-}
-
-/// Parameters as a person writes them; `stringify!` alone spaces them as each compiler likes.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __list {
-    () => { "" };
-    ($a:ident : $t:ty $(, $b:ident : $u:ty)*) => {
-        $crate::__private::core::concat!(
-            $crate::__private::core::stringify!($a), ": ", $crate::__private::core::stringify!($t)
-            $(, ", ", $crate::__private::core::stringify!($b), ": ", $crate::__private::core::stringify!($u))*
-        )
     };
 }
 

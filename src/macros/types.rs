@@ -24,6 +24,18 @@ macro_rules! __offset {
     };
 }
 
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __shape_of {
+    ($in:ident $f:ident [$name:expr] $t:ty) => {
+        $crate::shape::Field {
+            name: $name,
+            offset: $crate::__offset!($in, $f),
+            shape: <$t as $crate::FfiType>::SHAPE,
+        }
+    };
+}
+
 /// A shared struct: itself, the twin that its sender fills, and its wire twin.
 ///
 /// Attributes of fields stand on all three, so only `cfg`, doc comments and lints can be there.
@@ -53,6 +65,7 @@ macro_rules! __struct {
                     $( $($fm)* { handles |= <$ft as $crate::FfiType>::HANDLES; } )*
                     handles
                 };
+                const __FIELDS: &[$crate::shape::Field] = &[ $( $($fm)* $crate::__shape_of! { __Wire $f [__core::stringify!($f)] $ft }, )* ];
                 // As visible as its output: the wire twin is as visible as any type that holds one.
                 #[derive(__core::clone::Clone, __core::marker::Copy)]
                 #[repr(C)]
@@ -72,11 +85,8 @@ macro_rules! __struct {
                     type OptionWire = $crate::wire::Tagged<__Wire>;
                     type Shared = <$crate::wire::Bool<__HANDLES> as $crate::wire::Pick<$name, [<Shared $name>]>>::Out;
                     const HANDLES: bool = __HANDLES;
-                    const HASH: u64 = {
-                        let mut hash = $crate::layout::hash_of::<__Wire>("struct", __core::stringify!($name));
-                        $( $($fm)* { hash = hash.name(__core::stringify!($f)).u64($crate::__offset!(__Wire, $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )*
-                        hash.finish()
-                    };
+                    const SHAPE: &'static $crate::shape::Shape =
+                        &$crate::shape::Shape::structure::<__Wire>(__core::stringify!($name), __FIELDS);
                     #[inline]
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
                         <__Fields as $crate::Unpackable>::unpack(wire, from)
@@ -139,16 +149,17 @@ macro_rules! __enum {
             // The numbers apart from the enum itself, which need not be `Copy`.
             #[repr($repr)]
             enum __Tag { $( $($vm)* $v $( = $d )?, )* }
+            const __VARIANTS: &[$crate::shape::Variant] = &[ $(
+                $($vm)* $crate::shape::Variant { name: __core::stringify!($v), number: __Tag::$v as $repr as u64, fields: &[] },
+            )* ];
             impl $crate::FfiType for $name {
                 type Wire = <$repr as $crate::FfiType>::Wire;
                 type OptionWire = $crate::wire::Tagged<Self::Wire>;
                 type Shared = $name;
                 const HANDLES: bool = false;
-                const HASH: u64 = {
-                    let mut hash = $crate::layout::hash_of::<Self::Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
-                    $( $($vm)* { hash = hash.name(__core::stringify!($v)).u64(__Tag::$v as $repr as u64); } )*
-                    hash.finish()
-                };
+                const SHAPE: &'static $crate::shape::Shape = &$crate::shape::Shape::enumeration::<Self::Wire>(
+                    __core::stringify!($name), __core::stringify!($repr), __VARIANTS,
+                );
                 fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
                     let tag = <$repr as $crate::FfiType>::decode(wire, from)?;
                     $( $($vm)* if tag == __Tag::$v as $repr { return __core::result::Result::Ok($name::$v); } )*
@@ -233,20 +244,22 @@ macro_rules! __data_enum {
                     $( layout = layout.field::<$t>($crate::__offset!([<__In $v>], __value)); )?
                     layout.check::<[<__In $v>]>();
                 }; )*
+                const __VARIANTS: &[$crate::shape::Variant] = &[ $( $($vm)* $crate::shape::Variant {
+                    name: __core::stringify!($v),
+                    number: __Tag::$v as $repr as u64,
+                    fields: &[
+                        $( $( $($fm)* $crate::__shape_of! { [<__In $v>] $f [__core::stringify!($f)] $ft }, )* )?
+                        $( $crate::__shape_of! { [<__In $v>] __value [""] $t }, )?
+                    ],
+                }, )* ];
                 impl $crate::FfiType for $name {
                     type Wire = __Wire;
                     type OptionWire = $crate::wire::Tagged<__Wire>;
                     type Shared = $name;
                     const HANDLES: bool = false;
-                    const HASH: u64 = {
-                        let mut hash = $crate::layout::hash_of::<__Wire>("enum", __core::stringify!($name)).str(__core::stringify!($repr));
-                        $( $($vm)* {
-                            hash = hash.name(__core::stringify!($v)).u64(__Tag::$v as $repr as u64);
-                            $( $( $($fm)* { hash = hash.name(__core::stringify!($f)).u64($crate::__offset!([<__In $v>], $f) as u64).u64(<$ft as $crate::FfiType>::HASH); } )* )?
-                            $( hash = hash.u64($crate::__offset!([<__In $v>], __value) as u64).u64(<$t as $crate::FfiType>::HASH); )?
-                        } )*
-                        hash.finish()
-                    };
+                    const SHAPE: &'static $crate::shape::Shape = &$crate::shape::Shape::enumeration::<__Wire>(
+                        __core::stringify!($name), __core::stringify!($repr), __VARIANTS,
+                    );
                     #[inline]
                     fn decode(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self, $crate::CallError> {
                         let tag = $crate::wire::field::<$repr>(wire, 0, "", from)?;

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use vmffi::abi::Registers;
 use vmffi::arch::Trap;
 use vmffi::guest::{Guest as End, Place};
+use vmffi::{ConnectError, RegionError};
 
 use super::*;
 
@@ -47,15 +48,25 @@ macro_rules! connect {
     }};
 }
 
+/// What leaves before any other trap (ABI, Contracts CT-2): a contract, in the first loan.
+fn meet(arena: u64, contract: &[u8]) -> Registers {
+    words(trap::CALL, 2, arena | 1 << 56, contract.len() as u64)
+}
+
 fn connect(
     place: &'static Place<Guest, Script, 192>,
     steps: &'static Steps,
 ) -> (&'static End<Script>, Script, Region) {
     let region = Region::new();
     let (base, len) = (region.base, region.pair.layout().len());
+    let arena = region.arena(Side::Guest);
+    Script(steps).once(meet(arena, Guest::CONTRACT), words(answer::ANSWER, 0, 0, 0));
     // SAFETY: the tests keep the region for as long as they use the end, and call nothing through the
     // pair that has laid it out.
     let end = unsafe { End::connect(place, Script(steps), Guest, base, len) }.unwrap();
+    assert_eq!(region.bytes(arena, Guest::CONTRACT.len()), Guest::CONTRACT);
+    region.mark(Side::Guest, arena).store(1, Ordering::Release);
+    assert_eq!(end.host().arena_stats().blocks, 0);
     (end, Script(steps), region)
 }
 
@@ -111,7 +122,7 @@ fn a_kind_that_the_guest_does_not_know() {
     let (end, script, region) = connect!();
     let arena = region.arena(Side::Guest);
     for (kind, loan) in
-        [trap::CALL, trap::READY, 0, answer::UPCALL + 1, u64::MAX].into_iter().zip(1..)
+        [trap::CALL, trap::READY, 0, answer::UPCALL + 1, u64::MAX].into_iter().zip(2..)
     {
         let signature = ParamsVectorsSum::FUNCTION.signature;
         let call = words(trap::CALL, signature, arena | loan << 56, 2);
@@ -180,9 +191,13 @@ fn a_guest_connects_to_its_own_version() {
         let region = Region::new();
         region.poke(at, &[byte]);
         let (base, len) = (region.base, region.pair.layout().len());
+        if right {
+            let first = meet(region.arena(Side::Guest), <()>::CONTRACT);
+            Script(&STEPS).once(first, words(answer::ANSWER, 0, 0, 0));
+        }
         // SAFETY: the end is not used, if there is one.
         let end = unsafe { End::connect(place, Script(&STEPS), (), base, len) };
-        let refused = matches!(end, Err(vmffi::RegionError::Version { .. }));
+        let refused = matches!(end, Err(ConnectError::Region(RegionError::Version { .. })));
         assert_eq!((end.is_ok(), refused), (right, !right), "byte {at}");
     }
 }

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Barrier, Mutex};
 
 use vmffi::abi::{ABI_VERSION, Answer, Side, Transport, answer, pointer, signature, trap};
+use vmffi::contract::Contract;
 use vmffi::loopback::Loopback;
 use vmffi::{
     CallError, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, GRANULE, Layout,
-    MAX_DEPTH, PAGE, Peer, SendAs, Shared, SharedBuf, SharedStr, Why,
+    MAX_DEPTH, PAGE, Peer, SendAs, Serve, Shared, SharedBuf, SharedStr, Why,
 };
 
 mod calls;

@@ -8,7 +8,10 @@ use std::sync::{
 use vmffi::{
     Layout, Peer, Serve,
     abi::{Answer, Function, Side, Transport, pointer},
-    dispatch::{Entry, Index, Interface, Table, buckets, join_entries, slots},
+    dispatch::{
+        Entry, Index, Interface, Table, buckets, join_entries, join_functions, slots, total,
+    },
+    shape::Declared,
 };
 
 use super::interface::{Callback, FUNCTIONS, ParamsCallbackGlyph};
@@ -177,26 +180,23 @@ impl Liar {
     }
 }
 
-const LIST: &[&Function] = <dyn Callback as Interface>::FUNCTIONS;
-const COUNT: usize = LIST.len();
+const LISTS: &[&[Declared]] = &[<dyn Callback as Interface>::FUNCTIONS];
+const COUNT: usize = total(LISTS);
 
-static INDEX: Index<{ buckets(COUNT) }, { slots(COUNT) }> = {
-    let mut all = [LIST[0]; COUNT];
-    let mut i = 0;
-    while i < COUNT {
-        all[i] = LIST[i];
-        i += 1;
-    }
-    Index::build::<COUNT>(&all)
-};
+static INDEX: Index<{ buckets(COUNT) }, { slots(COUNT) }> =
+    Index::build::<COUNT>(&join_functions(LISTS));
+
+const fn lie(nr: usize) -> &'static Function {
+    &LISTS[0][nr].function
+}
 
 const ENTRIES: &[Entry<Liar>] = &[
-    Entry::new(LIST[0], |liar, peer, _, status| liar.answer(peer, LIST[0], status)),
-    Entry::new(LIST[1], |liar, peer, _, status| liar.answer(peer, LIST[1], status)),
-    Entry::new(LIST[2], |liar, peer, _, status| liar.answer(peer, LIST[2], status)),
-    Entry::new(LIST[3], |liar, peer, _, status| liar.answer(peer, LIST[3], status)),
-    Entry::new(LIST[4], |liar, peer, _, status| liar.answer(peer, LIST[4], status)),
-    Entry::new(LIST[5], |liar, peer, _, status| liar.answer(peer, LIST[5], status)),
+    Entry::new(lie(0), |liar, peer, _, status| liar.answer(peer, lie(0), status)),
+    Entry::new(lie(1), |liar, peer, _, status| liar.answer(peer, lie(1), status)),
+    Entry::new(lie(2), |liar, peer, _, status| liar.answer(peer, lie(2), status)),
+    Entry::new(lie(3), |liar, peer, _, status| liar.answer(peer, lie(3), status)),
+    Entry::new(lie(4), |liar, peer, _, status| liar.answer(peer, lie(4), status)),
+    Entry::new(lie(5), |liar, peer, _, status| liar.answer(peer, lie(5), status)),
 ];
 
 impl Serve for Liar {
@@ -205,4 +205,6 @@ impl Serve for Liar {
         static TABLE: Table<Liar> = Table::new(&SLOTS, &INDEX);
         &TABLE
     };
+    // It says nothing of itself.
+    const CONTRACT: &'static [u8] = <() as Serve>::CONTRACT;
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::machine::{self, PORT, TrapVcpu, doorbell, out};
 use vmffi::{
-    CallError, Failure, ForeignBuf, ForeignStr, Layout, MAX_DEPTH, Peer, RegionError, SharedBuf,
-    Why,
-    abi::{Registers, Side, Transport, trap},
+    CallError, ConnectError, Failure, ForeignBuf, ForeignStr, Layout, MAX_DEPTH, Peer, RegionError,
+    SharedBuf, Why,
+    abi::{Registers, Side, Transport, answer, trap},
     arch::{
         Trap,
         x86_64::{Doorbell, Out},
@@ -76,7 +76,7 @@ impl Files for Server {
         let machine = self.machine.get().unwrap().upgrade().unwrap();
         let busy = |error: CallError| error.why() == Why::Busy;
         Ok(PluginClient::from(machine.guest()).down(0).is_err_and(busy)
-            && machine.run().is_err_and(busy))
+            && machine.run().is_err_and(|error| matches!(error, ConnectError::Call(e) if busy(e))))
     }
     fn threads(&self, guest: &Peer) -> Result<bool, CallError> {
         let calls = std::thread::scope(|scope| {
@@ -95,7 +95,7 @@ impl Files for Server {
     }
 }
 
-vmffi::serve!(Server: Files);
+vmffi::serve!(Server: Files; calls Plugin);
 
 #[derive(Default)]
 struct Guests {
@@ -123,7 +123,7 @@ impl Plugin for Guests {
     }
 }
 
-vmffi::serve!(Guests: Plugin);
+vmffi::serve!(Guests: Plugin; calls Files);
 
 /// A guest thread as a vCPU.
 struct ThreadVcpu {
@@ -278,11 +278,49 @@ fn a_guest_that_ends_in_an_upcall() {
     assert_eq!(host.run().unwrap(), Ran::Exited(9));
 }
 
+/// ABI, Contracts CT-3: a guest that its host does not fit is run no further.
+#[test]
+fn a_guest_that_does_not_fit() {
+    /// Another host's: it also calls what this one does not serve.
+    mod other {
+        vmffi::ffi_interface! {
+            pub interface Files { fn sum(a: u64, b: u32, c: u8) -> u64; fn sort(a: u64); }
+        }
+    }
+    struct Stranger;
+    vmffi::serve!(Stranger; calls other::Files);
+    static PLACE: Place<Stranger, Out<PORT>, 64> = Place::new();
+
+    let layout = Layout::new(4096, 4096).unwrap();
+    let region = Region::new(&layout);
+    let (base, len) = (region.base(), region.1 as u64);
+    let vcpu = ThreadVcpu::new(move || {
+        let base = region.base();
+        // SAFETY: the region is there for ever.
+        let end = unsafe { Guest::connect(&PLACE, out(), Stranger, base, len) };
+        // Nobody resumes the guest; that its trap comes back unclaimed is the end of this test's vCPU.
+        let error = end.unwrap_err();
+        assert!(matches!(error, ConnectError::Call(error) if error.why() == Why::Unsupported));
+    });
+    let server = Server { machine: Arc::default() };
+    // SAFETY: the region is there for ever, and nothing else uses it.
+    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) }.unwrap();
+    for _ in 0..2 {
+        let ConnectError::Contract(mismatch) = host.run().unwrap_err() else { panic!() };
+        let [sort, down, ..] = mismatch.differences() else { panic!("{mismatch}") };
+        assert_eq!((sort.caller, &*sort.called), (Side::Guest, "fn sort(a: u64)"));
+        assert_eq!((down.caller, &*down.function), (Side::Host, "Plugin::down"));
+        assert_eq!((&sort.served, &down.served), (&None, &None));
+    }
+    let error = PluginClient::from(host.guest()).count(b"x").unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::VersionMismatch, false));
+}
+
 /// ABI, Traps TR-5 and TR-18: what a guest may not do ends the connection, not the host.
 #[test]
 fn a_guest_that_breaks_the_protocol() {
     const NOTHING: Transport = Transport::EMPTY;
-    for kind in [trap::RETURN, 0, u64::MAX, vmffi::abi::answer::ANSWER] {
+    for kind in [trap::RETURN, 0, u64::MAX, answer::ANSWER] {
         let layout = Layout::new(4096, 4096).unwrap();
         let region = Region::new(&layout);
         let vcpu = ThreadVcpu::new(move || {
@@ -293,7 +331,8 @@ fn a_guest_that_breaks_the_protocol() {
         // SAFETY: the region is there for ever, and nothing else uses it.
         let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) };
         let host = host.unwrap();
-        assert_eq!(host.run().unwrap_err().why(), Why::Protocol);
+        let broken = host.run().unwrap_err();
+        assert!(matches!(broken, ConnectError::Call(error) if error.why() == Why::Protocol));
         let error = PluginClient::from(host.guest()).count(b"x").unwrap_err();
         assert_eq!((error.why(), error.reached()), (Why::Protocol, false));
         assert_eq!(host.guest().arena_stats().blocks, 0);
@@ -311,19 +350,30 @@ fn a_host_that_does_not_answer() {
     let vcpu = ThreadVcpu::new(|| ());
     // SAFETY: the region is there for ever.
     drop(unsafe { Host::new(layout, base, len, Box::new(()), (), vcpu, None) }.unwrap());
+    // It was still there when the guest introduced itself.
+    let mut met = false;
     machine::as_guest(
-        |seen| seen,
+        move |seen| {
+            let answer = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
+            if std::mem::replace(&mut met, true) { seen } else { answer }
+        },
         move || {
             let guests = Guests::default();
             // SAFETY: as above.
             let end = unsafe { Guest::connect(&PLACE, out(), guests, base, len) }.unwrap();
+            let before = end.host().arena_stats();
             let error = FilesClient::from(end.host()).shout("anyone?").unwrap_err();
             assert_eq!(error.why(), Why::Unsupported);
             assert_eq!(end.park().unwrap_err().why(), Why::Unsupported);
-            assert_eq!(end.host().arena_stats().blocks, 0, "what was lent is back");
+            assert_eq!(end.host().arena_stats(), before, "what was lent is back");
             // SAFETY: as above.
             let again = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
-            assert_eq!(again.unwrap_err(), RegionError::Taken);
+            assert_eq!(again.unwrap_err(), RegionError::Taken.into());
+            static OTHER: Place<Guests, Out<PORT>, 64> = Place::new();
+            // SAFETY: as above.
+            let alone = unsafe { Guest::connect(&OTHER, out(), Guests::default(), base, len) };
+            let error = alone.unwrap_err();
+            assert!(matches!(error, ConnectError::Call(error) if error.why() == Why::Unsupported));
         },
     );
 }
@@ -339,5 +389,5 @@ fn a_place_that_is_too_small() {
     drop(unsafe { Host::new(layout, base, len, Box::new(()), (), ThreadVcpu::new(|| ()), None) });
     // SAFETY: as above.
     let end = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
-    assert_eq!(end.unwrap_err(), RegionError::TooSmall { len: 63, needed: 64 });
+    assert_eq!(end.unwrap_err(), RegionError::PlaceTooSmall { granules: 63, needed: 64 }.into());
 }

@@ -317,10 +317,6 @@ fn signatures_depend_on_names_and_types() {
             assert_ne!(function.signature, other.signature, "{function} and {other}");
         }
     }
-    assert_eq!(ParamsRawSwap::FUNCTION.declaration, "fn swap(pair: Pair) -> Result<Pair, i16>");
-    assert_eq!(ParamsConsoleReset::FUNCTION.declaration, "fn reset()");
-    let two = "fn write(sector: u64, bytes: ForeignBuf)";
-    assert_eq!(ParamsDiskWrite::FUNCTION.declaration, two);
     let texts = [ParamsRawSwap::FUNCTION.interface, ParamsRawSwap::FUNCTION.name];
     assert_eq!(texts, ["Raw", "swap"]);
 }

@@ -7,7 +7,7 @@ use vmffi::loopback::Loopback;
 
 macro_rules! same {
     ($($a:expr, $b:expr;)*) => { $(
-        assert_eq!($a.signature, $b.signature, "{} and {}", $a.declaration, $b.declaration);
+        assert_eq!($a.signature, $b.signature, "{}", $a);
     )* };
 }
 

@@ -1,0 +1,425 @@
+//! Compares the contracts of two sides, and says where they part.
+
+use core::fmt;
+
+use alloc::{boxed::Box, format, string::String, vec::Vec};
+
+use super::{
+    read::{BadContract, Contract, Field, Function, Index, Kind},
+    text::Text,
+};
+use crate::abi::Side;
+
+/// How many of a kind are told one by one.
+const TOLD: usize = 32;
+/// How many places are told in one function, and how many steps of the way to one.
+const PLACES: usize = 8;
+
+/// Whether each side serves what the other calls (ABI, "Contracts").
+///
+/// Functions that are served and not called, and optional ones that are called and not served, are no
+/// mismatch; they are told beside one.
+///
+/// # Errors
+///
+/// What is missing or different, or that one of the two is no contract.
+pub fn compare(guest: &[u8], host: &[u8]) -> Result<(), Mismatch> {
+    let read = |side, bytes| {
+        Contract::read(bytes).map_err(|bad| {
+            Mismatch::from(Report { unreadable: Some((side, bad)), ..Report::default() })
+        })
+    };
+    let (guest, host) = (read(Side::Guest, guest)?, read(Side::Host, host)?);
+    let mut found = Report::default();
+    found.calls(Side::Guest, &guest, &host);
+    found.calls(Side::Host, &host, &guest);
+    if found.differences.is_empty() {
+        return Ok(());
+    }
+    found.unused(Side::Guest, &guest, &host);
+    found.unused(Side::Host, &host, &guest);
+    Err(found.into())
+}
+
+/// Two sides that do not fit together: every function that one calls and the other does not serve, or
+/// serves in another form.
+///
+/// Shown, it is a text of several lines for people: each function with both declarations, which side
+/// has which, and the place where they part, a struct in a struct in a parameter if need be. What the
+/// peer says of itself is cut to a sensible length, and escaped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    report: Box<Report>,
+}
+
+impl From<Report> for Mismatch {
+    fn from(report: Report) -> Self {
+        Self { report: Box::new(report) }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Report {
+    unreadable: Option<(Side, BadContract)>,
+    differences: Vec<Difference>,
+    more: usize,
+    /// Optional functions that are not there, and functions that are not called, by side.
+    absent: [Names; 2],
+    unused: [Names; 2],
+}
+
+/// Names, of which only so many are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Names {
+    names: Vec<String>,
+    more: usize,
+}
+
+impl Names {
+    fn push(&mut self, name: String) {
+        if self.names.len() < TOLD {
+            self.names.push(name);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// A function that one side calls, and that the other does not serve like that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Difference {
+    /// The side that calls it.
+    pub caller: Side,
+    /// Interface and name: `Files::open`.
+    pub function: String,
+    /// The declaration of the side that calls it.
+    pub called: String,
+    /// The declaration of the other side, if it serves a function with this name.
+    pub served: Option<String>,
+    /// Where the two part.
+    places: Vec<Place>,
+}
+
+/// A place where two declarations part, and what each has there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    place: String,
+    called: String,
+    served: String,
+}
+
+impl Mismatch {
+    /// The functions that do not fit, up to 32 of them: those that the guest calls first, each side's
+    /// in the order of its declarations.
+    #[must_use]
+    pub fn differences(&self) -> &[Difference] {
+        &self.report.differences
+    }
+
+    /// The side whose contract cannot be read at all, and why.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<(Side, BadContract)> {
+        self.report.unreadable
+    }
+}
+
+impl Report {
+    /// Looks for each function that one side calls on the other.
+    fn calls(&mut self, caller: Side, calls: &Contract<'_>, serves: &Contract<'_>) {
+        let served = signatures(serves.functions.iter().filter(|function| function.served()));
+        for function in calls.functions.iter().filter(|function| function.called()) {
+            if served.binary_search(&function.signature).is_ok() {
+                continue;
+            }
+            if function.optional() {
+                self.absent[caller as usize].push(path(function));
+            } else if self.differences.len() < TOLD {
+                self.differences.push(Difference::new(caller, calls, function, serves));
+            } else {
+                self.more += 1;
+            }
+        }
+    }
+
+    /// Looks for functions that one side serves and the other does not call.
+    fn unused(&mut self, server: Side, serves: &Contract<'_>, calls: &Contract<'_>) {
+        let called = signatures(calls.functions.iter().filter(|function| function.called()));
+        for function in serves.functions.iter().filter(|function| function.served()) {
+            if called.binary_search(&function.signature).is_ok() {
+                continue;
+            }
+            let path = path(function);
+            let told = |told: &Difference| told.caller != server && told.function == path;
+            if !self.differences.iter().any(told) {
+                self.unused[server as usize].push(path);
+            }
+        }
+    }
+}
+
+/// Signatures in their order.
+fn signatures<'f>(functions: impl Iterator<Item = &'f Function<'f>>) -> Vec<u64> {
+    let mut all: Vec<u64> = functions.map(|function| function.signature).collect();
+    all.sort_unstable();
+    all
+}
+
+/// Interface and name.
+fn path(function: &Function<'_>) -> String {
+    let mut text = Text::new();
+    text.name(function.interface);
+    text.put("::");
+    text.name(function.name);
+    text.into_string()
+}
+
+fn text(write: impl FnOnce(&mut Text)) -> String {
+    let mut text = Text::new();
+    write(&mut text);
+    text.into_string()
+}
+
+impl Difference {
+    fn new(caller: Side, calls: &Contract<'_>, of: &Function<'_>, serves: &Contract<'_>) -> Self {
+        let other = serves.functions.iter().find(|other| {
+            other.served() && (other.interface, other.name) == (of.interface, of.name)
+        });
+        Self {
+            caller,
+            function: path(of),
+            called: text(|text| calls.declaration(text, of)),
+            served: other.map(|other| text(|text| serves.declaration(text, other))),
+            places: other.map_or(Vec::new(), |other| places(calls, of, serves, other)),
+        }
+    }
+}
+
+/// The parameters and the result in which two functions differ.
+fn places(
+    calls: &Contract<'_>,
+    called: &Function<'_>,
+    serves: &Contract<'_>,
+    served: &Function<'_>,
+) -> Vec<Place> {
+    let (here, there) = (&called.parameters, &served.parameters);
+    if here.len() != there.len() {
+        let count = |nr| if nr == 1 { "1 parameter".into() } else { format!("{nr} parameters") };
+        let place = "the list of parameters".into();
+        return Vec::from([Place { place, called: count(here.len()), served: count(there.len()) }]);
+    }
+    let parameters = here.iter().zip(there).map(|((name, a), (_, b))| {
+        (
+            text(|text| {
+                text.put("parameter `");
+                text.name(name);
+                text.put("`")
+            }),
+            *a,
+            *b,
+        )
+    });
+    let all = parameters.chain([("the result".into(), called.returned, served.returned)]);
+    let differ = all.filter(|(_, a, b)| calls.get(*a).hash != serves.get(*b).hash);
+    differ.take(PLACES).map(|(place, a, b)| Way { calls, serves }.first(place, a, b)).collect()
+}
+
+/// The way down into two types that differ.
+struct Way<'a, 'c> {
+    calls: &'a Contract<'c>,
+    serves: &'a Contract<'c>,
+}
+
+/// What comes next on the way down.
+enum Step<'c> {
+    /// They part here, at the member with this number.
+    Here(usize),
+    /// They part in these, which are what the field with this name is, if there is a name.
+    In(&'c str, Index, Index),
+}
+
+impl<'c> Way<'_, 'c> {
+    /// Goes down as long as the two are declared in the same way, to where they part. Each step is to
+    /// an earlier type, so there is an end.
+    fn first(&self, start: String, mut a: Index, mut b: Index) -> Place {
+        let mut place = Text::new();
+        let mut steps = 0;
+        // The types that the last name on the way has.
+        let mut named = (a, b);
+        loop {
+            match self.step(a, b) {
+                Step::In(name, next_a, next_b) => {
+                    (a, b) = (next_a, next_b);
+                    if !name.is_empty() {
+                        named = (a, b);
+                        steps += 1;
+                        if steps <= PLACES {
+                            place.put(".");
+                            place.name(name);
+                        } else if steps == PLACES + 1 {
+                            place.put("…");
+                        }
+                    }
+                }
+                Step::Here(from) => {
+                    let place = match steps {
+                        0 => start,
+                        _ => format!("{start} at `{place}`"),
+                    };
+                    // With the member before, which is the same.
+                    let from = from.saturating_sub(1);
+                    let show = |(a, b)| {
+                        let called = text(|text| self.calls.definition(text, a, from));
+                        (called, text(|text| self.serves.definition(text, b, from)))
+                    };
+                    let same_name = self.calls.get(a).name == self.serves.get(b).name;
+                    let (mut called, mut served) = show(if same_name { (a, b) } else { named });
+                    if called == served {
+                        // Only what was cut off differs.
+                        (called, served) = show((a, b));
+                    }
+                    return Place { place, called, served };
+                }
+            }
+        }
+    }
+
+    fn step(&self, a: Index, b: Index) -> Step<'c> {
+        if !self.alike(a, b) {
+            return Step::Here(0);
+        }
+        match (&self.calls.get(a).kind, &self.serves.get(b).kind) {
+            (Kind::Builtin(a), Kind::Builtin(b)) => {
+                let mut pairs = a.iter().zip(b);
+                let differ = pairs.find(|(a, b)| self.differ(**a, **b));
+                differ.map_or(Step::Here(0), |(a, b)| Step::In("", *a, *b))
+            }
+            (Kind::Struct(_, a), Kind::Struct(_, b)) => match self.part(a, b) {
+                Some(nr) => Step::Here(nr),
+                None => self.within(a, b).unwrap_or(Step::Here(0)),
+            },
+            (Kind::Enum(_, _, a), Kind::Enum(_, _, b)) => {
+                let same = |nr: &usize| {
+                    let (Some(a), Some(b)) = (a.get(*nr), b.get(*nr)) else { return false };
+                    (a.name, a.number) == (b.name, b.number)
+                        && self.part(&a.fields, &b.fields).is_none()
+                };
+                if let Some(nr) = (0..a.len().max(b.len())).find(|nr| !same(nr)) {
+                    return Step::Here(nr);
+                }
+                let mut pairs = a.iter().zip(b);
+                let next = pairs.find_map(|(a, b)| {
+                    let step = self.within(&a.fields, &b.fields)?;
+                    Some(match step {
+                        // The value of a tuple variant goes by the variant's name.
+                        Step::In("", next_a, next_b) => Step::In(a.name, next_a, next_b),
+                        step => step,
+                    })
+                });
+                next.unwrap_or(Step::Here(0))
+            }
+            _ => Step::Here(0),
+        }
+    }
+
+    fn differ(&self, a: Index, b: Index) -> bool {
+        self.calls.get(a).hash != self.serves.get(b).hash
+    }
+
+    /// Whether two types are declared under the same name, in the same way.
+    fn alike(&self, a: Index, b: Index) -> bool {
+        let (a, b) = (self.calls.get(a), self.serves.get(b));
+        a.name == b.name
+            && match (&a.kind, &b.kind) {
+                (Kind::Builtin(a), Kind::Builtin(b)) => a.len() == b.len(),
+                (Kind::Struct(..), Kind::Struct(..)) => true,
+                (Kind::Enum(_, a, _), Kind::Enum(_, b, _)) => a == b,
+                _ => false,
+            }
+    }
+
+    /// The first field that is not declared in the same way on both sides.
+    fn part(&self, a: &[Field<'_>], b: &[Field<'_>]) -> Option<usize> {
+        (0..a.len().max(b.len())).find(|nr| match (a.get(*nr), b.get(*nr)) {
+            (Some(a), Some(b)) => a.name != b.name || !self.alike(a.of, b.of),
+            _ => true,
+        })
+    }
+
+    /// The first field whose type differs within.
+    fn within(&self, a: &[Field<'c>], b: &[Field<'c>]) -> Option<Step<'c>> {
+        let mut pairs = a.iter().zip(b);
+        pairs.find(|(a, b)| self.differ(a.of, b.of)).map(|(a, b)| Step::In(a.name, a.of, b.of))
+    }
+}
+
+/// A line for each side, the guest's first.
+fn both(
+    f: &mut fmt::Formatter<'_>,
+    indent: &str,
+    caller: Side,
+    called: &str,
+    served: &str,
+) -> fmt::Result {
+    let (guest, host) = match caller {
+        Side::Guest => (called, served),
+        Side::Host => (served, called),
+    };
+    writeln!(f, "{indent}guest: {guest}\n{indent}host:  {host}")
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let caller = self.caller;
+        writeln!(f, "{}, which the {caller} calls", self.function)?;
+        let served = self.served.as_deref().unwrap_or("does not serve it");
+        both(f, "    ", caller, &self.called, served)?;
+        for place in &self.places {
+            writeln!(f, "    they differ in {}:", place.place)?;
+            both(f, "        ", caller, &place.called, &place.served)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = &*self.report;
+        if let Some((side, bad)) = report.unreadable {
+            return write!(f, "what the {side} says of itself is {bad}");
+        }
+        let count = report.differences.len() + report.more;
+        let functions = if count == 1 { "function" } else { "functions" };
+        writeln!(f, "guest and host do not agree on {count} {functions}")?;
+        for difference in &report.differences {
+            write!(f, "\n{difference}")?;
+        }
+        if report.more != 0 {
+            writeln!(f, "\n… and {} more", report.more)?;
+        }
+        let lists = [
+            ("optional, not served by the host:", &report.absent[Side::Guest as usize]),
+            ("optional, not served by the guest:", &report.absent[Side::Host as usize]),
+            ("served by the guest, not called:", &report.unused[Side::Guest as usize]),
+            ("served by the host, not called:", &report.unused[Side::Host as usize]),
+        ];
+        for (what, list) in lists {
+            if !list.names.is_empty() {
+                write!(f, "\n{what} {}", list.names.join(", "))?;
+                if list.more != 0 {
+                    write!(f, ", and {} more", list.more)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same text, since that is what a person sees of an error that ends a program.
+impl fmt::Debug for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mismatch({self})")
+    }
+}
+
+impl core::error::Error for Mismatch {}

@@ -1,0 +1,408 @@
+//! Reads a contract: the peer's, so that nothing in it is believed, and one's own in the same way.
+//!
+//! Every type is made of earlier ones, so nothing is recursive, and hashes are computed along the
+//! way: two functions or types are the same where their hashes are (ABI, "Signatures"), whatever else
+//! a peer claims.
+
+use core::fmt;
+
+use alloc::vec::Vec;
+
+use super::{MAX_LEN, flag, kind, text::Text};
+use crate::abi::Hasher;
+
+/// Bytes that are no contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BadContract {
+    /// Where reading ended, in bytes from the beginning.
+    pub at: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+impl fmt::Display for BadContract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a contract, at byte {}: {}", self.at, self.what)
+    }
+}
+
+impl core::error::Error for BadContract {}
+
+/// What a side says of itself, read: shown, it lists the functions and declared types.
+///
+/// ```
+/// use vmffi::{Serve, contract::Contract};
+///
+/// vmffi::ffi_interface! {
+///     pub interface Log { fn line(level: u8, text: ForeignStr) -> u64; }
+///     pub interface Screen { #[optional] fn clear(); }
+/// }
+/// struct Host;
+/// # impl Log for Host {
+/// #     fn line(&self, _: &vmffi::Peer, _: u8, _: vmffi::ForeignStr) -> Result<u64, vmffi::CallError> { Ok(1) }
+/// # }
+/// vmffi::serve!(Host: Log; calls Screen);
+///
+/// let contract = Contract::read(Host::CONTRACT)?;
+/// assert_eq!(
+///     contract.to_string(),
+///     "serves Log::line: fn line(level: u8, text: ForeignStr) -> u64\n\
+///      may call Screen::clear: fn clear()\n",
+/// );
+/// # use vmffi::ForeignStr;
+/// # Ok::<(), vmffi::contract::BadContract>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Contract<'c> {
+    types: Vec<Type<'c>>,
+    pub(super) functions: Vec<Function<'c>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Type<'c> {
+    pub(super) name: &'c str,
+    pub(super) hash: u64,
+    pub(super) kind: Kind<'c>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Kind<'c> {
+    /// With what stands between its angle brackets.
+    Builtin(Vec<Index>),
+    Struct(Size, Vec<Field<'c>>),
+    Enum(Size, &'c str, Vec<Variant<'c>>),
+}
+
+/// A type by its place in the list; always of an earlier one.
+pub(super) type Index = u16;
+
+/// Size and alignment in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size(u32, u32);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field<'c> {
+    pub(super) name: &'c str,
+    pub(super) offset: u32,
+    pub(super) of: Index,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Variant<'c> {
+    pub(super) name: &'c str,
+    pub(super) number: u64,
+    pub(super) fields: Vec<Field<'c>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Function<'c> {
+    flags: u8,
+    pub(super) interface: &'c str,
+    pub(super) name: &'c str,
+    pub(super) parameters: Vec<(&'c str, Index)>,
+    pub(super) returned: Index,
+    pub(super) signature: u64,
+}
+
+impl Function<'_> {
+    pub(super) fn served(&self) -> bool {
+        self.flags & flag::SERVES != 0
+    }
+
+    pub(super) fn called(&self) -> bool {
+        self.flags & flag::CALLS != 0
+    }
+
+    pub(super) fn optional(&self) -> bool {
+        self.flags & flag::OPTIONAL != 0
+    }
+}
+
+impl<'c> Contract<'c> {
+    /// Reads a contract. It takes a few times as much memory as the bytes do, whatever these are.
+    ///
+    /// # Errors
+    ///
+    /// Where the bytes are no contract.
+    pub fn read(bytes: &'c [u8]) -> Result<Self, BadContract> {
+        let mut from = Reader { bytes, at: 0 };
+        if bytes.len() > MAX_LEN {
+            return Err(from.bad("it is too long"));
+        }
+        let mut contract = Self { types: Vec::new(), functions: Vec::new() };
+        for _ in 0..from.u16()? {
+            from.record(&mut contract)?;
+        }
+        if from.at == bytes.len() {
+            Ok(contract)
+        } else {
+            Err(from.bad("it goes on behind its end"))
+        }
+    }
+
+    /// A type by the index that something in the same contract has.
+    pub(super) fn get(&self, index: Index) -> &Type<'c> {
+        &self.types[usize::from(index)]
+    }
+
+    /// Writes a type's name with its angle brackets.
+    pub(super) fn name(&self, text: &mut Text, index: Index) {
+        self.name_within(text, index, 8);
+    }
+
+    fn name_within(&self, text: &mut Text, index: Index, depth: u32) {
+        let of = self.get(index);
+        text.name(of.name);
+        let Kind::Builtin(arguments) = &of.kind else { return };
+        for (nr, argument) in arguments.iter().enumerate() {
+            // Arguments have arguments: 255 of 255, and so on.
+            if text.is_full() {
+                return;
+            }
+            text.put(if nr == 0 { "<" } else { ", " });
+            match depth.checked_sub(1) {
+                Some(depth) => self.name_within(text, *argument, depth),
+                None => text.put("…"),
+            }
+        }
+        if !arguments.is_empty() {
+            text.put(">");
+        }
+    }
+
+    /// Writes a function's declaration.
+    pub(super) fn declaration(&self, text: &mut Text, function: &Function<'_>) {
+        text.put("fn ");
+        text.name(function.name);
+        text.put("(");
+        for (nr, (name, of)) in function.parameters.iter().enumerate() {
+            text.put(if nr == 0 { "" } else { ", " });
+            text.name(name);
+            text.put(": ");
+            self.name(text, *of);
+        }
+        text.put(")");
+        if self.get(function.returned).name != "()" {
+            text.put(" -> ");
+            self.name(text, function.returned);
+        }
+    }
+
+    /// Writes a declared type, its members from number `from` on; only the name of any other.
+    pub(super) fn definition(&self, text: &mut Text, index: Index, from: usize) {
+        let of = self.get(index);
+        let size = match &of.kind {
+            Kind::Builtin(_) => return self.name(text, index),
+            Kind::Struct(size, fields) => {
+                text.put("struct ");
+                text.name(of.name);
+                self.fields(text, fields, from);
+                size
+            }
+            Kind::Enum(size, repr, variants) => {
+                text.put("enum ");
+                text.name(of.name);
+                text.put(": ");
+                text.name(repr);
+                text.put(if from == 0 { " {" } else { " { …," });
+                for (nr, variant) in variants.iter().enumerate().skip(from) {
+                    text.put(if nr == from { " " } else { ", " });
+                    text.name(variant.name);
+                    text.show(format_args!(" = {}", variant.number as i64));
+                    if !variant.fields.is_empty() {
+                        self.fields(text, &variant.fields, 0);
+                    }
+                }
+                text.put(" }");
+                size
+            }
+        };
+        text.end(format_args!(" of size {}, aligned to {}", size.0, size.1));
+    }
+
+    fn fields(&self, text: &mut Text, fields: &[Field<'_>], from: usize) {
+        text.put(if from == 0 { " {" } else { " { …," });
+        for (nr, field) in fields.iter().enumerate().skip(from) {
+            text.put(if nr == from { " " } else { ", " });
+            text.name(field.name);
+            text.put(if field.name.is_empty() { "" } else { ": " });
+            self.name(text, field.of);
+            text.show(format_args!(" at {}", field.offset));
+        }
+        text.put(" }");
+    }
+}
+
+impl fmt::Display for Contract<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for function in &self.functions {
+            f.write_str(match (function.served(), function.optional()) {
+                (true, _) => "serves ",
+                (false, false) => "calls ",
+                (false, true) => "may call ",
+            })?;
+            let mut text = Text::new();
+            text.name(function.interface);
+            text.put("::");
+            text.name(function.name);
+            text.put(": ");
+            self.declaration(&mut text, function);
+            writeln!(f, "{text}")?;
+        }
+        for (index, of) in self.types.iter().enumerate() {
+            if !matches!(of.kind, Kind::Builtin(_)) {
+                let mut text = Text::new();
+                self.definition(&mut text, index as Index, 0);
+                writeln!(f, "{text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Reader<'c> {
+    bytes: &'c [u8],
+    at: usize,
+}
+
+impl<'c> Reader<'c> {
+    fn bad(&self, what: &'static str) -> BadContract {
+        BadContract { at: self.at, what }
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'c [u8], BadContract> {
+        let end = self.at.checked_add(len).ok_or(self.bad("it ends too early"))?;
+        let bytes = self.bytes.get(self.at..end).ok_or(self.bad("it ends too early"))?;
+        self.at = end;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadContract> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn u8(&mut self) -> Result<u8, BadContract> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, BadContract> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, BadContract> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, BadContract> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Result<&'c str, BadContract> {
+        let len = self.u16()?;
+        let at = self.at;
+        let text = core::str::from_utf8(self.take(len.into())?);
+        text.map_err(|_| BadContract { at, what: "a name is not UTF-8" })
+    }
+
+    /// The index of one of these types.
+    fn index(&mut self, types: &[Type<'_>]) -> Result<Index, BadContract> {
+        let at = self.at;
+        let index = self.u16()?;
+        if usize::from(index) < types.len() {
+            Ok(index)
+        } else {
+            Err(BadContract { at, what: "a type is named before it is described" })
+        }
+    }
+
+    /// The next record: a type, or a function; each is made of the types before it.
+    fn record(&mut self, to: &mut Contract<'c>) -> Result<(), BadContract> {
+        let at = self.at;
+        match self.u8()? {
+            kind::FUNCTION => to.functions.push(self.function(&to.types)?),
+            kind @ (kind::BUILTIN | kind::STRUCT | kind::ENUM) => {
+                to.types.push(self.of_kind(kind, &to.types)?);
+            }
+            _ => return Err(BadContract { at, what: "a record is of no known kind" }),
+        }
+        Ok(())
+    }
+
+    fn of_kind(&mut self, kind: u8, types: &[Type<'c>]) -> Result<Type<'c>, BadContract> {
+        let hash_of = |index: Index| types[usize::from(index)].hash;
+        let name = self.text()?;
+        let declared =
+            |of: &str, size: Size| Hasher::new(of).str(name).u64(size.0.into()).u64(size.1.into());
+        let (hash, kind) = match kind {
+            kind::BUILTIN => {
+                let mut arguments = Vec::new();
+                let mut hash = Hasher::new(name);
+                for _ in 0..self.u8()? {
+                    let argument = self.index(types)?;
+                    hash = hash.u64(hash_of(argument));
+                    arguments.push(argument);
+                }
+                (hash, Kind::Builtin(arguments))
+            }
+            kind::STRUCT => {
+                let size = Size(self.u32()?, self.u32()?);
+                let (hash, fields) = self.fields(types, declared("struct", size))?;
+                (hash, Kind::Struct(size, fields))
+            }
+            _ => {
+                let size = Size(self.u32()?, self.u32()?);
+                let repr = self.text()?;
+                let mut hash = declared("enum", size).str(repr);
+                let mut variants = Vec::new();
+                for _ in 0..self.u16()? {
+                    let (name, number) = (self.text()?, self.u64()?);
+                    let (next, fields) = self.fields(types, hash.str(name).u64(number))?;
+                    hash = next;
+                    variants.push(Variant { name, number, fields });
+                }
+                (hash, Kind::Enum(size, repr, variants))
+            }
+        };
+        Ok(Type { name, hash: hash.finish(), kind })
+    }
+
+    fn fields(
+        &mut self,
+        types: &[Type<'_>],
+        mut hash: Hasher,
+    ) -> Result<(Hasher, Vec<Field<'c>>), BadContract> {
+        let mut fields = Vec::new();
+        for _ in 0..self.u16()? {
+            let (name, offset, of) = (self.text()?, self.u32()?, self.index(types)?);
+            if !name.is_empty() {
+                hash = hash.str(name);
+            }
+            hash = hash.u64(offset.into()).u64(types[usize::from(of)].hash);
+            fields.push(Field { name, offset, of });
+        }
+        Ok((hash, fields))
+    }
+
+    fn function(&mut self, types: &[Type<'_>]) -> Result<Function<'c>, BadContract> {
+        let hash_of = |index: Index| types[usize::from(index)].hash;
+        let at = self.at;
+        let flags = self.u8()?;
+        if ![flag::SERVES, flag::CALLS, flag::CALLS | flag::OPTIONAL].contains(&flags) {
+            return Err(BadContract { at, what: "a function is neither served nor called" });
+        }
+        let (interface, name, count) = (self.text()?, self.text()?, self.u16()?);
+        let mut hash = Hasher::new("fn").str(interface).str(name).u64(count.into());
+        let mut parameters = Vec::new();
+        for _ in 0..count {
+            let (name, of) = (self.text()?, self.index(types)?);
+            hash = hash.u64(hash_of(of));
+            parameters.push((name, of));
+        }
+        let returned = self.index(types)?;
+        let signature = hash.u64(hash_of(returned)).finish();
+        Ok(Function { flags, interface, name, parameters, returned, signature })
+    }
+}

@@ -1,0 +1,236 @@
+//! Writes a contract, at compile time.
+
+use super::{MAX_LEN, flag, kind};
+use crate::{
+    abi::bare,
+    shape::{Declared, Field, Kind, Shape},
+};
+
+/// The interfaces that a side serves, and those that it calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides {
+    /// Functions, by interface.
+    pub serves: &'static [&'static [Declared]],
+    /// Functions, by interface.
+    pub calls: &'static [&'static [Declared]],
+}
+
+/// The number of bytes that the contract has.
+#[must_use]
+pub const fn len(sides: Sides) -> usize {
+    let mut writer = Writer::<0>::new();
+    writer.contract(sides);
+    assert!(writer.len <= MAX_LEN, "the interfaces of one side are more than a contract can hold");
+    writer.len
+}
+
+/// The contract; `LEN` is what [`len`] says.
+#[must_use]
+pub const fn bytes<const LEN: usize>(sides: Sides) -> [u8; LEN] {
+    let mut writer = Writer::<LEN>::new();
+    writer.contract(sides);
+    writer.bytes
+}
+
+/// The most types that one contract names.
+const MAX_TYPES: usize = 1024;
+
+/// Bytes so far; of those that do not fit, only the number is kept.
+struct Writer<const LEN: usize> {
+    bytes: [u8; LEN],
+    len: usize,
+    records: usize,
+    /// The hashes of the types so far: a type's index is its place here.
+    types: [u64; MAX_TYPES],
+    count: usize,
+}
+
+impl<const LEN: usize> Writer<LEN> {
+    const fn new() -> Self {
+        Self { bytes: [0; LEN], len: 0, records: 0, types: [0; MAX_TYPES], count: 0 }
+    }
+
+    /// The number of records, and the records: each function behind the types that it names.
+    const fn contract(&mut self, sides: Sides) {
+        self.u16(0);
+        self.each(sides.serves, flag::SERVES);
+        self.each(sides.calls, flag::CALLS);
+        let (end, records) = (self.len, self.records);
+        self.len = 0;
+        self.u16(records);
+        self.len = end;
+    }
+
+    const fn each(&mut self, interfaces: &[&[Declared]], flags: u8) {
+        let mut i = 0;
+        while i < interfaces.len() {
+            let mut f = 0;
+            while f < interfaces[i].len() {
+                self.function(&interfaces[i][f], flags);
+                f += 1;
+            }
+            i += 1;
+        }
+    }
+
+    const fn function(&mut self, function: &Declared, flags: u8) {
+        let mut i = 0;
+        while i < function.parameters.len() {
+            self.shape(function.parameters[i].1);
+            i += 1;
+        }
+        self.shape(function.returned);
+        let optional = flags == flag::CALLS && function.optional;
+        self.begin(kind::FUNCTION);
+        self.u8(if optional { flags | flag::OPTIONAL } else { flags });
+        self.text(function.function.interface);
+        self.text(function.function.name);
+        self.u16(function.parameters.len());
+        let mut i = 0;
+        while i < function.parameters.len() {
+            let (name, shape) = function.parameters[i];
+            self.text(bare(name));
+            self.index(shape);
+            i += 1;
+        }
+        self.index(function.returned);
+    }
+
+    /// A type, behind those that it is made of, unless it is there.
+    const fn shape(&mut self, shape: &'static Shape) {
+        if self.find(shape).is_some() {
+            return;
+        }
+        match shape.kind {
+            Kind::Builtin(arguments) => self.builtin(shape.name, arguments),
+            Kind::Struct(fields) => {
+                self.types_of_fields(fields);
+                self.declared(kind::STRUCT, shape);
+                self.fields(fields);
+            }
+            Kind::Enum { repr, variants } => {
+                let mut i = 0;
+                while i < variants.len() {
+                    self.types_of_fields(variants[i].fields);
+                    i += 1;
+                }
+                self.declared(kind::ENUM, shape);
+                self.text(repr);
+                self.u16(variants.len());
+                let mut i = 0;
+                while i < variants.len() {
+                    self.text(bare(variants[i].name));
+                    self.u64(variants[i].number);
+                    self.fields(variants[i].fields);
+                    i += 1;
+                }
+            }
+        }
+        assert!(self.count < MAX_TYPES, "one side's interfaces name more than 1,024 types");
+        self.types[self.count] = shape.hash;
+        self.count += 1;
+    }
+
+    const fn builtin(&mut self, name: &str, arguments: [Option<&'static Shape>; 2]) {
+        let mut count = 0;
+        while count < arguments.len() {
+            let Some(argument) = arguments[count] else { break };
+            self.shape(argument);
+            count += 1;
+        }
+        self.begin(kind::BUILTIN);
+        self.text(name);
+        self.u8(count as u8);
+        let mut i = 0;
+        while i < count {
+            if let Some(argument) = arguments[i] {
+                self.index(argument);
+            }
+            i += 1;
+        }
+    }
+
+    const fn begin(&mut self, kind: u8) {
+        self.records += 1;
+        self.u8(kind);
+    }
+
+    const fn declared(&mut self, kind: u8, shape: &Shape) {
+        self.begin(kind);
+        self.text(shape.name);
+        self.u32(shape.size);
+        self.u32(shape.align);
+    }
+
+    const fn types_of_fields(&mut self, fields: &[Field]) {
+        let mut i = 0;
+        while i < fields.len() {
+            self.shape(fields[i].shape);
+            i += 1;
+        }
+    }
+
+    const fn fields(&mut self, fields: &[Field]) {
+        self.u16(fields.len());
+        let mut i = 0;
+        while i < fields.len() {
+            let Field { name, offset, shape } = fields[i];
+            self.text(bare(name));
+            self.u32(offset);
+            self.index(shape);
+            i += 1;
+        }
+    }
+
+    const fn find(&self, shape: &Shape) -> Option<usize> {
+        let mut i = 0;
+        while i < self.count {
+            if self.types[i] == shape.hash {
+                return Some(i);
+            }
+            i += 1;
+        }
+        None
+    }
+
+    const fn index(&mut self, shape: &Shape) {
+        match self.find(shape) {
+            Some(index) => self.u16(index),
+            None => panic!("a type was not written before it was named"),
+        }
+    }
+
+    const fn text(&mut self, text: &str) {
+        self.u16(text.len());
+        self.put(text.as_bytes());
+    }
+
+    const fn u8(&mut self, value: u8) {
+        self.put(&[value]);
+    }
+
+    const fn u16(&mut self, value: usize) {
+        assert!(value <= u16::MAX as usize, "a name or a list is too long for a contract");
+        self.put(&(value as u16).to_le_bytes());
+    }
+
+    const fn u32(&mut self, value: usize) {
+        assert!(value <= u32::MAX as usize, "a type is too large for a contract");
+        self.put(&(value as u32).to_le_bytes());
+    }
+
+    const fn u64(&mut self, value: u64) {
+        self.put(&value.to_le_bytes());
+    }
+
+    const fn put(&mut self, bytes: &[u8]) {
+        if self.len + bytes.len() <= LEN {
+            let mut i = 0;
+            while i < bytes.len() {
+                self.bytes[self.len + i] = bytes[i];
+                i += 1;
+            }
+        }
+        self.len += bytes.len();
+    }
+}

@@ -1,0 +1,557 @@
+//! The comparison of contracts before the first call (ABI, "Contracts"): what a person reads where two
+//! sides do not fit together, and what a hostile description comes to.
+
+use vmffi::{
+    CallError, ConnectError, Foreign, ForeignBuf, ForeignStr, Peer, Serve, Shared, SharedBuf, Why,
+    abi::{Side, Transport, signature},
+    contract::{Contract, MAX_LEN, Mismatch, compare},
+    loopback::Loopback,
+};
+
+/// What the host was built with.
+mod host {
+    use super::*;
+
+    vmffi::ffi_interface! {
+        pub struct Deep { x: u64 }
+        pub struct Inner { a: u8, deep: Deep }
+        pub struct Stat { size: u64, inner: Inner }
+        pub struct Same { a: u8, b: u32 }
+        pub enum Event: u8 { Quit, Key { code: u32, down: bool } = 5, Moved(Deep) }
+        pub enum Level: i8 { Low = -1, High = 1 }
+
+        pub interface Files {
+            fn open(path: ForeignStr, flags: u32) -> Result<u64, Level>;
+            fn read(file: u64, max: u32) -> ForeignBuf;
+            fn stat(file: u64) -> Foreign<Stat>;
+            fn event(all: Event, same: Same);
+            fn level() -> Level;
+            fn wide(value: Option<u64>) -> bool;
+            fn unchanged(same: Same) -> bool;
+            fn rename(from: ForeignStr, to: ForeignStr);
+            fn sync();
+        }
+
+        pub interface Screen {
+            fn clear();
+            fn draw(at: u32, text: ForeignStr);
+            #[optional]
+            fn blink(times: u8);
+        }
+    }
+
+    pub struct Host;
+    impl Files for Host {
+        fn open(&self, _: &Peer, _: ForeignStr, _: u32) -> Result<u64, vmffi::Failure<Level>> {
+            Ok(1)
+        }
+        fn read(&self, guest: &Peer, _: u64, _: u32) -> Result<SharedBuf, CallError> {
+            SharedBuf::copied(guest, b"read")
+        }
+        fn stat(&self, guest: &Peer, _: u64) -> Result<Shared<Stat>, CallError> {
+            Shared::new(guest, Stat { size: 1, inner: Inner { a: 2, deep: Deep { x: 3 } } })
+        }
+        fn event(&self, _: &Peer, _: Event, _: Same) -> Result<(), CallError> {
+            Ok(())
+        }
+        fn level(&self, _: &Peer) -> Result<Level, CallError> {
+            Ok(Level::Low)
+        }
+        fn wide(&self, _: &Peer, _: Option<u64>) -> Result<bool, CallError> {
+            Ok(true)
+        }
+        fn unchanged(&self, _: &Peer, _: Same) -> Result<bool, CallError> {
+            Ok(true)
+        }
+        fn rename(&self, _: &Peer, _: ForeignStr, _: ForeignStr) -> Result<(), CallError> {
+            Ok(())
+        }
+        fn sync(&self, _: &Peer) -> Result<(), CallError> {
+            Ok(())
+        }
+    }
+    vmffi::serve!(Host: Files; calls Screen);
+}
+
+/// What an older guest was built with.
+mod guest {
+    use super::*;
+
+    vmffi::ffi_interface! {
+        pub struct Deep { x: u32, y: u32 }
+        pub struct Inner { a: u8, deep: Deep }
+        pub struct Stat { size: u64, inner: Inner }
+        pub struct Same { a: u8, b: u32 }
+        pub enum Event: u8 { Quit, Key { code: u32, down: bool } = 5, Moved(Deep) }
+        pub enum Level: i8 { Low = -1, Middle, High = 1 }
+
+        pub interface Files {
+            fn open(path: ForeignStr) -> Result<u64, Level>;
+            fn read(file: u64, max: u64) -> ForeignStr;
+            fn stat(file: u64) -> Foreign<Stat>;
+            fn event(all: Event, same: Same);
+            fn level() -> Level;
+            fn wide(value: Option<u32>) -> bool;
+            fn unchanged(other_name: Same) -> bool;
+            fn delete(path: ForeignStr) -> bool;
+            #[optional]
+            fn watch(path: ForeignStr);
+        }
+
+        pub interface Screen {
+            fn clear() -> u8;
+        }
+    }
+
+    pub struct Guest;
+    impl Screen for Guest {
+        fn clear(&self, _: &Peer) -> Result<u8, CallError> {
+            Ok(0)
+        }
+    }
+    vmffi::serve!(Guest: Screen; calls Files);
+}
+
+const TEXT: &str = "\
+guest and host do not agree on 9 functions
+
+Files::open, which the guest calls
+    guest: fn open(path: ForeignStr) -> Result<u64, Level>
+    host:  fn open(path: ForeignStr, flags: u32) -> Result<u64, Level>
+    they differ in the list of parameters:
+        guest: 1 parameter
+        host:  2 parameters
+
+Files::read, which the guest calls
+    guest: fn read(file: u64, max: u64) -> ForeignStr
+    host:  fn read(file: u64, max: u32) -> ForeignBuf
+    they differ in parameter `max`:
+        guest: u64
+        host:  u32
+    they differ in the result:
+        guest: ForeignStr
+        host:  ForeignBuf
+
+Files::stat, which the guest calls
+    guest: fn stat(file: u64) -> Foreign<Stat>
+    host:  fn stat(file: u64) -> Foreign<Stat>
+    they differ in the result at `.inner.deep`:
+        guest: struct Deep { x: u32 at 0, y: u32 at 4 } of size 8, aligned to 4
+        host:  struct Deep { x: u64 at 0 } of size 8, aligned to 8
+
+Files::event, which the guest calls
+    guest: fn event(all: Event, same: Same)
+    host:  fn event(all: Event, same: Same)
+    they differ in parameter `all` at `.Moved`:
+        guest: struct Deep { x: u32 at 0, y: u32 at 4 } of size 8, aligned to 4
+        host:  struct Deep { x: u64 at 0 } of size 8, aligned to 8
+
+Files::level, which the guest calls
+    guest: fn level() -> Level
+    host:  fn level() -> Level
+    they differ in the result:
+        guest: enum Level: i8 { Low = -1, Middle = 0, High = 1 } of size 1, aligned to 1
+        host:  enum Level: i8 { Low = -1, High = 1 } of size 1, aligned to 1
+
+Files::wide, which the guest calls
+    guest: fn wide(value: Option<u32>) -> bool
+    host:  fn wide(value: Option<u64>) -> bool
+    they differ in parameter `value`:
+        guest: Option<u32>
+        host:  Option<u64>
+
+Files::delete, which the guest calls
+    guest: fn delete(path: ForeignStr) -> bool
+    host:  does not serve it
+
+Screen::clear, which the host calls
+    guest: fn clear() -> u8
+    host:  fn clear()
+    they differ in the result:
+        guest: u8
+        host:  ()
+
+Screen::draw, which the host calls
+    guest: does not serve it
+    host:  fn draw(at: u32, text: ForeignStr)
+
+optional, not served by the host: Files::watch
+optional, not served by the guest: Screen::blink
+served by the host, not called: Files::rename, Files::sync";
+
+fn mismatch(error: ConnectError) -> Mismatch {
+    match error {
+        ConnectError::Contract(mismatch) => mismatch,
+        other => panic!("{other}"),
+    }
+}
+
+/// ABI, Contracts CT-1, CT-6: missing and extra functions, changed parameters and results, a struct
+/// that changed three levels down, and optional functions, function by function.
+#[test]
+fn what_does_not_fit_is_told() {
+    let error = Loopback::new(guest::Guest, host::Host).unwrap_err();
+    println!("{error}");
+    assert_eq!(error.to_string(), TEXT);
+    assert!(format!("{error:?}").contains("Files::delete"), "that is what `unwrap` shows");
+    let found = mismatch(error);
+    let first = &found.differences()[0];
+    assert_eq!((first.caller, &*first.function), (Side::Guest, "Files::open"));
+    assert_eq!(found.differences()[6].served, None);
+    assert_eq!(found.unreadable(), None);
+}
+
+/// Sides that fit, though each serves more than the other calls, in other orders and under other names
+/// of parameters.
+#[test]
+fn what_fits_is_connected() {
+    mod small {
+        use super::*;
+        vmffi::ffi_interface! {
+            pub struct Same { a: u8, b: u32 }
+            pub interface Files {
+                fn sync();
+                fn unchanged(renamed: Same) -> bool;
+                #[optional]
+                fn never(there: u8);
+            }
+            pub interface Screen { fn draw(at: u32, text: ForeignStr); fn clear(); }
+        }
+        pub struct Guest;
+        impl Screen for Guest {
+            fn draw(&self, _: &Peer, _: u32, _: ForeignStr) -> Result<(), CallError> {
+                Ok(())
+            }
+            fn clear(&self, _: &Peer) -> Result<(), CallError> {
+                Ok(())
+            }
+        }
+        vmffi::serve!(Guest: Screen; calls Files);
+    }
+    let pair = Loopback::new(small::Guest, host::Host).unwrap();
+    let files = small::FilesClient::from(pair.to_host());
+    assert_eq!(files.unchanged(small::Same { a: 1, b: 2 }), Ok(true));
+    assert_eq!(files.has_never(), Ok(false));
+    // A side that says nothing of what it calls is taken as it is.
+    struct Silent;
+    impl guest::Screen for Silent {
+        fn clear(&self, _: &Peer) -> Result<u8, CallError> {
+            Ok(0)
+        }
+    }
+    vmffi::serve!(Silent: guest::Screen);
+    let pair = Loopback::new(Silent, ()).unwrap();
+    let error = guest::FilesClient::from(pair.to_host()).delete("x").unwrap_err();
+    assert_eq!(error.why(), Why::UnknownFunction);
+}
+
+/// Writes contracts as the document says, and not with the crate.
+#[derive(Clone, Default)]
+struct Bytes {
+    records: usize,
+    body: Vec<u8>,
+}
+
+impl Bytes {
+    fn name(self, name: &str) -> Self {
+        self.len(name.len()).raw(name.as_bytes())
+    }
+    fn len(self, len: usize) -> Self {
+        self.raw(&(len as u16).to_le_bytes())
+    }
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.body.extend_from_slice(bytes);
+        self
+    }
+    fn begin(mut self, kind: u8) -> Self {
+        self.records += 1;
+        self.raw(&[kind])
+    }
+    /// The whole.
+    fn all(&self) -> Vec<u8> {
+        self.says(self.records)
+    }
+    /// The whole, if it is what it says.
+    fn says(&self, records: usize) -> Vec<u8> {
+        [&(records as u16).to_le_bytes(), &*self.body].concat()
+    }
+    fn builtin(self, name: &str, of: &[u16]) -> Self {
+        let start = self.begin(0).name(name).raw(&[of.len() as u8]);
+        of.iter().fold(start, |bytes, index| bytes.len((*index).into()))
+    }
+    fn structure(self, name: &str, size: u32, align: u32, fields: &[(&str, u32, u16)]) -> Self {
+        let start = self.begin(1).name(name).raw(&size.to_le_bytes()).raw(&align.to_le_bytes());
+        start.fields(fields)
+    }
+    fn fields(self, fields: &[(&str, u32, u16)]) -> Self {
+        fields.iter().fold(self.len(fields.len()), |bytes, (name, offset, of)| {
+            bytes.name(name).raw(&offset.to_le_bytes()).len((*of).into())
+        })
+    }
+    fn function(self, flags: u8, path: [&str; 2], all: &[(&str, u16)], returned: u16) -> Self {
+        let start = self.begin(3).raw(&[flags]).name(path[0]).name(path[1]).len(all.len());
+        let all = all.iter().fold(start, |bytes, (name, of)| bytes.name(name).len((*of).into()));
+        all.len(returned.into())
+    }
+}
+
+/// ABI, Contracts CT-5 to CT-8, CT-10: what the crate writes is what the document says, and what the
+/// document says is what the crate reads.
+#[test]
+fn contracts_are_the_documents() {
+    mod example {
+        vmffi::ffi_interface! {
+            pub interface A { fn f(x: u8); }
+            pub enum Kind: u16 { No = 7, Two { a: u8, b: u32 }, One(u8) }
+            pub struct Pair { kind: Kind, next: Option<u8> }
+            pub interface B { #[optional] fn g(pair: Pair, r#type: u8) -> Result<u8, Kind>; }
+        }
+        pub struct Side;
+        impl A for Side {
+            fn f(&self, _: &vmffi::Peer, _: u8) -> Result<(), vmffi::CallError> {
+                Ok(())
+            }
+        }
+        vmffi::serve!(Side: A);
+        pub struct Both;
+        impl A for Both {
+            fn f(&self, _: &vmffi::Peer, _: u8) -> Result<(), vmffi::CallError> {
+                Ok(())
+            }
+        }
+        vmffi::serve!(Both: A; calls A, B);
+    }
+    let document = include_str!("../docs/abi.md");
+    let (_, clause) = document.split_once("**CT-10**").unwrap();
+    let (_, bytes) = clause.split_once("is `0300`").unwrap();
+    let mut listed = vec![3, 0];
+    for code in bytes.split("\n\n").next().unwrap().split('`').skip(1).step_by(2) {
+        let digits = code.replace(' ', "");
+        if digits.len() % 2 == 0
+            && digits.len() > 2
+            && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        {
+            let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+            listed.extend((0..digits.len()).step_by(2).map(byte));
+        }
+    }
+    assert_eq!(example::Side::CONTRACT, listed);
+
+    let all = Bytes::default().builtin("u8", &[]).builtin("()", &[]);
+    let all = all.function(1, ["A", "f"], &[("x", 0)], 1).function(2, ["A", "f"], &[("x", 0)], 1);
+    let all = all.builtin("u32", &[]);
+    let all = all.begin(2).name("Kind").raw(&[8, 0, 0, 0, 4, 0, 0, 0]).name("u16").len(3);
+    let all = all.name("No").raw(&7_u64.to_le_bytes()).fields(&[]);
+    let all = all.name("Two").raw(&8_u64.to_le_bytes()).fields(&[("a", 2, 0), ("b", 4, 2)]);
+    let all = all.name("One").raw(&9_u64.to_le_bytes()).fields(&[("", 2, 0)]);
+    let all = all.builtin("Option", &[0]);
+    let all = all.structure("Pair", 16, 4, &[("kind", 0, 3), ("next", 8, 4)]);
+    let all = all.builtin("Result", &[0, 3]);
+    let all = all.function(6, ["B", "g"], &[("pair", 5), ("type", 0)], 6).all();
+    assert_eq!(example::Both::CONTRACT, all);
+    let text = "\
+serves A::f: fn f(x: u8)
+calls A::f: fn f(x: u8)
+may call B::g: fn g(pair: Pair, type: u8) -> Result<u8, Kind>
+enum Kind: u16 { No = 7, Two = 8 { a: u8 at 2, b: u32 at 4 }, One = 9 { u8 at 2 } } of size 8, aligned to 4
+struct Pair { kind: Kind at 0, next: Option<u8> at 8 } of size 16, aligned to 4
+";
+    assert_eq!(Contract::read(&all).unwrap().to_string(), text);
+    // By the signatures that follow, the two fit.
+    assert_eq!(compare(&listed, example::Side::CONTRACT), Ok(()));
+    assert_eq!(compare(&listed, &all), Ok(()));
+    assert_eq!(compare(&all, &listed), Ok(()));
+    assert!(compare(&all, &Bytes::default().all()).is_err());
+}
+
+/// Nothing in a text that a terminal would obey, and no more of it than a person reads.
+fn is_harmless(text: &str) {
+    assert!(text.len() < 200_000, "{} bytes", text.len());
+    let bad = |c: char| c != '\n' && c.escape_debug().len() > 1 && !"\\\"'".contains(c);
+    assert_eq!(text.chars().find(|c| bad(*c)), None);
+}
+
+/// ABI, Contracts CT-5, CT-9: a contract that is cut off anywhere, or has any byte changed, is refused or is
+/// another contract; nothing panics, and what is printed is harmless.
+#[test]
+fn damaged_contracts_are_read_safely() {
+    let good = host::Host::CONTRACT;
+    assert!(Contract::read(good).is_ok());
+    for len in 0..good.len() {
+        let error = Contract::read(&good[..len]).unwrap_err();
+        assert!(error.at <= len, "{error}");
+    }
+    let longer = [good, &[0]].concat();
+    let behind = Contract::read(&longer).unwrap_err();
+    assert_eq!((behind.at, behind.what), (good.len(), "it goes on behind its end"));
+    let (mut refused, mut different) = (0, 0);
+    for at in 0..good.len() {
+        for change in [1, 2, 0x80, 0xff] {
+            let mut bytes = good.to_vec();
+            bytes[at] ^= change;
+            match compare(guest::Guest::CONTRACT, &bytes) {
+                Ok(()) => panic!("the two do not fit, whatever is changed at {at}"),
+                Err(mismatch) if mismatch.unreadable().is_some() => refused += 1,
+                Err(_) => different += 1,
+            }
+            let mismatch = compare(guest::Guest::CONTRACT, &bytes).unwrap_err();
+            is_harmless(&mismatch.to_string());
+            if let Ok(contract) = Contract::read(&bytes) {
+                is_harmless(&contract.to_string());
+            }
+        }
+    }
+    println!("{refused} damaged contracts refused, {different} read as others");
+    assert!(refused > 0 && different > 0);
+}
+
+/// ABI, Contracts CT-5, CT-7, CT-9: what a hostile guest may say of itself.
+#[test]
+fn hostile_contracts_are_bounded_and_escaped() {
+    let refused = |bytes: &[u8], what: &str| {
+        let error = Contract::read(bytes).unwrap_err();
+        assert_eq!(error.what, what, "{error}");
+        let mismatch = compare(bytes, host::Host::CONTRACT).unwrap_err();
+        assert_eq!(mismatch.unreadable(), Some((Side::Guest, error)));
+        assert!(
+            mismatch.to_string().starts_with("what the guest says of itself is not a contract")
+        );
+    };
+    let start = || Bytes::default();
+    refused(&[], "it ends too early");
+    refused(&vec![0; MAX_LEN + 1], "it is too long");
+    refused(&start().says(0xffff), "it ends too early");
+    refused(&start().raw(&[0xff; 8]).says(1), "a record is of no known kind");
+    refused(&start().begin(4).name("T").all(), "a record is of no known kind");
+    refused(&start().begin(0).len(0xffff).raw(b"u8").all(), "it ends too early");
+    refused(&start().begin(0).len(2).raw(&[0xff, 0xfe, 0]).all(), "a name is not UTF-8");
+    let early = "a type is named before it is described";
+    // Itself, a later one, and none at all.
+    refused(&start().builtin("Option", &[0]).all(), early);
+    refused(&start().structure("S", 1, 1, &[("s", 0, 1)]).builtin("u8", &[]).all(), early);
+    refused(&start().function(2, ["A", "f"], &[], 0).all(), early);
+    let typed = start().builtin("()", &[]);
+    for flags in [0, 3, 4, 5, 7, 8, 0xff] {
+        let bytes = typed.clone().function(flags, ["A", "f"], &[], 0);
+        refused(&bytes.all(), "a function is neither served nor called");
+    }
+
+    // Names that would take over a terminal.
+    let evil = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n\0\u{202e}txt.exe\u{9b}31m";
+    let bytes = start().builtin(evil, &[]).structure(evil, 1, 1, &[(evil, 0, 0)]);
+    let bytes = bytes.function(2, [evil, evil], &[(evil, 1)], 0);
+    let mismatch = compare(&bytes.all(), host::Host::CONTRACT).unwrap_err();
+    let text = mismatch.to_string();
+    println!("{text}");
+    is_harmless(&text);
+    assert!(text.contains("\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\r\\n\\0\\u{202e}txt.exe\\u{9b}31m"));
+
+    // As many functions as fit, with names as long as can be.
+    let long = "x".repeat(20_000);
+    let mut bytes = start().builtin("()", &[]);
+    for nr in 0..12 {
+        bytes = bytes.function(2, [&long, &format!("f{nr}")], &[], 0);
+    }
+    let text = compare(&bytes.all(), host::Host::CONTRACT).unwrap_err().to_string();
+    is_harmless(&text);
+    assert!(text.len() < 8_000, "{} bytes", text.len());
+    let count = 20_000;
+    let mut bytes = start().builtin("()", &[]);
+    for _ in 0..count {
+        bytes = bytes.function(2, ["", ""], &[], 0);
+    }
+    let mismatch = compare(&bytes.all(), host::Host::CONTRACT).unwrap_err();
+    assert_eq!(mismatch.differences().len(), 32);
+    let text = mismatch.to_string();
+    is_harmless(&text);
+    // 2 of the host's own functions among them.
+    assert!(text.starts_with("guest and host do not agree on 20002 functions"), "{text}");
+    assert!(text.contains("… and 19970 more"), "{text}");
+}
+
+/// ABI, Contracts CT-7 to CT-9: types nested as deep as a description can nest them, on both sides, end in a
+/// short text, soon.
+#[test]
+fn deep_and_wide_types_are_shown_shortly() {
+    let chain = |first: &str, wrap: fn(Bytes, u16) -> Bytes, count: u16| {
+        let start = Bytes::default().builtin(first, &[]);
+        (0..count).fold(start, wrap).builtin("()", &[])
+    };
+    let option: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Option", &[nr]);
+    let twice: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Result", &[nr, nr]);
+    let field: fn(Bytes, u16) -> Bytes =
+        |bytes, nr| bytes.structure("S", 1, 1, &[("a", 0, nr), ("b", 0, nr)]);
+    // Written out, these would be 255 times 255 times 255 ….
+    let wide: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Result", &[nr; 255]);
+    for (wrap, count) in [(option, 20_000), (twice, 15_000), (wide, 9), (field, 6_000)] {
+        let last = [("p", count)];
+        let guest = chain("u8", wrap, count).function(2, ["A", "f"], &last, count + 1);
+        let host = chain("i8", wrap, count).function(1, ["A", "f"], &last, count + 1);
+        let start = std::time::Instant::now();
+        let text = compare(&guest.all(), &host.all()).unwrap_err().to_string();
+        println!("{count} deep, {:?}:\n{text}", start.elapsed());
+        is_harmless(&text);
+        assert!(text.len() < 3_000);
+        let others = ["guest: u8\n", "host:  i8\n", "guest: struct S", "<u8>", "Option", "Result"];
+        assert!(others.iter().any(|other| text.contains(other)));
+    }
+}
+
+/// ABI, Contracts CT-2 to CT-4, Signatures SG-9: `MEET` as a call like any other.
+#[test]
+fn contracts_are_handed_over_by_a_call() {
+    let observed = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = observed.clone();
+    let pair = Loopback::builder()
+        .arenas(2 << 20, 1 << 16)
+        .observe(Side::Host, move |error| seen.lock().unwrap().push(error.why()))
+        .build((), host_alone::Host)
+        .unwrap();
+    let host = pair.to_host();
+    let meet = |contract: &[u8]| {
+        let mut out = host.outgoing();
+        let sent = vmffi::SendAs::<ForeignBuf>::into_transport(contract, &mut out).unwrap();
+        let answer = out.call(signature::MEET, sent);
+        assert_eq!(answer.transport, Transport::EMPTY);
+        assert_eq!(host.arena_stats().blocks, 0, "the buffer is given back");
+        answer.status
+    };
+    assert_eq!(meet(<() as Serve>::CONTRACT), 0);
+    assert_eq!(meet(host_alone::Host::CONTRACT), 0, "it serves more than nobody calls");
+    assert_eq!(meet(guest::Guest::CONTRACT), 9);
+    assert_eq!(meet(b"no contract"), 9);
+    assert_eq!(meet(&[]), 9);
+    assert_eq!(meet(&vec![0; MAX_LEN + 1]), 9);
+    assert_eq!(meet(&vec![0; 1 << 20]), 9);
+    // Not in the guest's arena, or not all of it.
+    let call = |primary, secondary| host.call(signature::MEET, Transport { primary, secondary });
+    let (start, len) = pair.layout().arena(Side::Guest);
+    for (primary, secondary) in [
+        (0, 4),
+        (start - 1, 4),
+        (start + len - 3, 4),
+        (pair.layout().arena(Side::Host).0, 4),
+        (start, len + 1),
+        (start, u64::MAX),
+        (u64::MAX, 4),
+    ] {
+        assert_eq!(call(primary, secondary).status, 3, "{primary:#x} {secondary:#x}");
+    }
+    // A guest is not asked.
+    assert_eq!(pair.to_guest().call(signature::MEET, Transport::EMPTY).status, 2);
+    let whys = observed.lock().unwrap();
+    assert_eq!(whys.iter().filter(|why| **why == Why::VersionMismatch).count(), 5);
+    assert_eq!(whys.iter().filter(|why| **why == Why::BadPointer).count(), 7);
+}
+
+/// A host that calls nothing.
+mod host_alone {
+    vmffi::ffi_interface! { pub interface Clock { fn now() -> u64; } }
+    pub struct Host;
+    impl Clock for Host {
+        fn now(&self, _: &vmffi::Peer) -> Result<u64, vmffi::CallError> {
+            Ok(1)
+        }
+    }
+    vmffi::serve!(Host: Clock);
+}
