@@ -19,6 +19,7 @@ use crate::{
     contract::Mismatch,
     dispatch::Serve,
     error::{CallError, ConnectError, RegionError, Why},
+    meet,
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
     peer::{Core, Far, Lane, Link, MAX_DEPTH, Observer, Peer, Server},
@@ -60,12 +61,17 @@ enum State {
 
 impl<V: Vcpu> Cpu<V> {
     fn run(&mut self, core: &Core, answer: Option<Registers>) -> Result<Registers, Why> {
-        match self.state {
-            State::New | State::Parked => {}
-            State::Ended(_) => return Err(Why::PeerDied),
-            State::Dead(why) => return Err(why),
-        }
-        self.vcpu.run(answer).map_err(|why| self.fail(core, why))
+        let why = match self.state {
+            State::New | State::Parked => {
+                return self.vcpu.run(answer).map_err(|why| self.fail(core, why));
+            }
+            State::Ended(_) => Why::PeerDied,
+            State::Dead(why) => why,
+        };
+        // Where the guest has ended in an upcall, the handler that made it may have lent its result
+        // since.
+        self.end(core, self.state);
+        Err(why)
     }
 
     /// The guest runs no more, and gives nothing back.
@@ -97,7 +103,8 @@ impl<V: Vcpu> Cpu<V> {
                         self.mismatch = Some(mismatch);
                         return Err(self.fail(core, Why::VersionMismatch));
                     }
-                    met => core.met(met),
+                    Err(error) => core.refuse(meet::refusal(error)),
+                    Ok(()) => Answer::status(0),
                 }
             } else {
                 let lane = Nested { cpu: Mutex::new(self) };

@@ -125,6 +125,7 @@ mod scalars;
 #[doc(hidden)]
 pub mod shape;
 mod shared;
+mod sync;
 #[doc(hidden)]
 pub mod text;
 #[doc(hidden)]

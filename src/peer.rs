@@ -156,20 +156,20 @@ impl Core {
     #[cold]
     #[inline(never)]
     fn unserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
-        let error = if signature == signature::HAS {
-            let from = Incoming { memory: &self.memory, side: self.side };
-            match u64::from_transport(transport, from) {
-                Ok(asked) => return Transport::word(u64::from(self.server.table.has(asked))),
-                Err(error) => error,
+        let error = match signature {
+            signature::HAS => {
+                let from = Incoming { memory: &self.memory, side: self.side };
+                match u64::from_transport(transport, from) {
+                    Ok(asked) => return Transport::word(u64::from(self.server.table.has(asked))),
+                    Err(error) => error,
+                }
             }
-        } else {
             #[cfg(feature = "alloc")]
-            if signature == signature::MEET && self.side == Side::Host {
-                let answer = self.met(self.meet(transport));
-                *status = answer.status;
-                return answer.transport;
-            }
-            CallError::new(Why::UnknownFunction)
+            signature::MEET if self.side == Side::Host => match self.meet(transport) {
+                Ok(()) => return Transport::EMPTY,
+                Err(error) => crate::meet::refusal(error),
+            },
+            _ => CallError::new(Why::UnknownFunction),
         };
         *status = self.refuse(error).status;
         Transport::EMPTY

@@ -497,7 +497,7 @@ fn deep_and_wide_types_are_shown_shortly() {
     }
 }
 
-/// ABI, Contracts CT-2 to CT-4, Signatures SG-9: `MEET` as a call like any other.
+/// ABI, Contracts CT-2 to CT-4: `MEET` as a call like any other.
 #[test]
 fn contracts_are_handed_over_by_a_call() {
     let observed = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));

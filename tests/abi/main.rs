@@ -12,8 +12,9 @@ use vmffi::abi::{ABI_VERSION, Answer, Side, Transport, answer, pointer, signatur
 use vmffi::contract::Contract;
 use vmffi::loopback::Loopback;
 use vmffi::{
-    CallError, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, GRANULE, Layout,
-    MAX_DEPTH, PAGE, Peer, SendAs, Serve, Shared, SharedBuf, SharedStr, Why,
+    CallError, ConnectError, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr,
+    GRANULE, Layout, MAX_DEPTH, PAGE, Peer, RegionError, SendAs, Serve, Shared, SharedBuf,
+    SharedStr, Why,
 };
 
 mod calls;

@@ -428,13 +428,16 @@ fn text_that_is_none() {
 #[test]
 fn functions_that_are_none() {
     on_both_sides(|case| {
-        for word in [0, 2, 3, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
+        for word in [0, 3, 4, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
             let answer = case.to_victim().call(word, words(word, word));
             assert_eq!(answer, Answer::status(Why::UnknownFunction as u64));
         }
         for word in [0, 1, u64::MAX] {
             let answer = case.to_victim().call(signature::HAS, Transport::word(word));
             assert_eq!(answer, Answer { status: 0, transport: Transport::EMPTY });
+            // The question is a scalar, so it has no byte count.
+            let answer = case.to_victim().call(signature::HAS, words(word, 1));
+            assert_eq!(answer, Answer::status(Why::BadValue as u64));
         }
     });
 }
