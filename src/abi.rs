@@ -223,7 +223,8 @@ pub(crate) const fn bare(name: &str) -> &str {
     }
 }
 
-/// One function of an interface, as its declaration says.
+/// One function of an interface, as its declaration says: `ParamsFilesOpen::FUNCTION` for `open` of
+/// `interface Files`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Function {

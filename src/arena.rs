@@ -5,12 +5,9 @@
 //! gives a block back with a mark in the release map (ABI, "Release map"): the owner looks at marks
 //! only for blocks that it has lent, when it allocates.
 
-use core::{
-    cell::UnsafeCell,
-    hint,
-    ops::{Deref, DerefMut},
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
-};
+use core::ops::{Deref, DerefMut};
+
+use crate::sync::{self, AtomicBool, AtomicU8, AtomicU32, Ordering, UnsafeCell};
 
 /// The unit of allocation, in bytes: one cache line. Every block begins at a multiple of it.
 pub const GRANULE: usize = 64;
@@ -48,6 +45,7 @@ pub struct Slot {
 
 impl Slot {
     /// A slot of books that are not in use yet.
+    #[cfg(not(all(test, loom)))]
     pub(crate) const fn new() -> Self {
         const fn zero() -> AtomicU32 {
             AtomicU32::new(0)
@@ -424,14 +422,16 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         }
     }
 
-    #[cfg(feature = "std")]
-    /// Ends every loan: the peer is gone and will give nothing back.
+    /// Ends every loan: the peer is gone, or its handles are stale, and it will give nothing back.
+    /// Blocks that were never lent stay their owner's.
+    #[cfg(feature = "alloc")]
     pub(crate) fn take_back_all(&self) {
         let lists = self.lists.lock();
         let mut at = lists.used;
         while at != NIL {
             let slot = self.slot(at);
-            let state = slot.state.load(Ordering::Relaxed);
+            // What its owner wrote into the block comes before what the next one writes.
+            let state = slot.state.load(Ordering::Acquire);
             if state & KIND == LENT {
                 slot.state.store(DONE | (state & LOAN), Ordering::Release);
             }
@@ -452,6 +452,12 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 }
 
+/// What a receiver does with a mark to give a block back. It has read all that it wants to read.
+#[inline]
+pub(crate) fn give_back(mark: &AtomicU8, loan: u8) {
+    mark.store(loan, Ordering::Release);
+}
+
 /// A spin lock: it is held for some tens of instructions, and the core has no operating system to
 /// sleep with.
 #[derive(Debug)]
@@ -464,31 +470,41 @@ struct Lock<T> {
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
-    const fn new(value: T) -> Self {
+    /// How often a waiting thread looks before it lets others run: a model needs one look.
+    const LOOKS: u32 = if cfg!(all(test, loom)) { 1 } else { 128 };
+
+    fn new(value: T) -> Self {
         Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     #[inline]
     fn lock(&self) -> Guard<'_, T> {
-        if self.taken.swap(true, Ordering::Acquire) {
+        if !self.take() {
             self.wait();
         }
         Guard(self)
     }
 
+    /// One attempt, which may fail for no reason where that is cheaper.
+    #[inline]
+    fn take(&self) -> bool {
+        let taken = &self.taken;
+        taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
     #[cold]
     fn wait(&self) {
-        while self.taken.swap(true, Ordering::Acquire) {
-            for _ in 0..128 {
+        while !self.take() {
+            for _ in 0..Self::LOOKS {
                 if !self.taken.load(Ordering::Relaxed) {
                     break;
                 }
-                hint::spin_loop();
+                sync::spin_loop();
             }
             // The holder may be waiting for this processor.
             #[cfg(feature = "std")]
             if self.taken.load(Ordering::Relaxed) {
-                std::thread::yield_now();
+                sync::yield_now();
             }
         }
     }
@@ -501,7 +517,7 @@ impl<T> Deref for Guard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: this guard holds the lock, so there is no other reference to the value.
-        unsafe { &*self.0.value.get() }
+        self.0.value.with(|value| unsafe { &*value })
     }
 }
 
@@ -509,7 +525,7 @@ impl<T> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above, and the guard itself is borrowed mutably.
-        unsafe { &mut *self.0.value.get() }
+        self.0.value.with_mut(|value| unsafe { &mut *value })
     }
 }
 
@@ -520,5 +536,7 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
-#[cfg(all(test, feature = "std"))]
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, feature = "std", not(loom)))]
 mod tests;

@@ -3,7 +3,7 @@
 //!
 //! A contract is bytes, written at compile time. The two sides of a connection compare theirs before
 //! the first call: whatever one calls, the other must serve, under the same signature. Where it does
-//! not, a [`Mismatch`] says which function it is, how each side declares it, and where the two
+//! not, a `Mismatch` says which function it is, how each side declares it, and where the two
 //! declarations part. Nothing else depends on what a peer says here: calls are decoded by one's own
 //! declaration alone.
 
@@ -36,12 +36,13 @@ pub(crate) mod flag {
     pub(crate) const OPTIONAL: u8 = 4;
 }
 
-/// Kinds of type in a contract.
+/// Kinds of record in a contract.
 pub(crate) mod kind {
     pub(crate) const BUILTIN: u8 = 0;
     pub(crate) const STRUCT: u8 = 1;
     pub(crate) const ENUM: u8 = 2;
+    pub(crate) const FUNCTION: u8 = 3;
 }
 
-/// The contract of a side that serves nothing and calls nothing: no types, no functions.
-pub(crate) const NOTHING: &[u8] = &[0; 4];
+/// The contract of a side that serves nothing and calls nothing: no records.
+pub(crate) const NOTHING: &[u8] = &[0; 2];

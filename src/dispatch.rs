@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// A type that serves interfaces: what a side gives to the other. [`serve!`](crate::serve) implements
-/// it; `()` serves nothing.
+/// it, and nobody else does; `()` serves nothing. Its methods take `&self` from several threads at once,
+/// and from within each other.
 pub trait Serve: Send + Sync + Sized + 'static {
     /// The functions that the type serves.
     const TABLE: &'static Table<Self>;

@@ -24,7 +24,7 @@ pub enum Why {
     TooDeep = 6,
     /// No vCPU was free to run the upcall.
     Busy = 7,
-    /// The call was stopped from outside.
+    /// The call was stopped from outside: its host's vCPU says so.
     Cancelled = 8,
     /// The two sides do not speak the same version of the ABI or of the interface.
     VersionMismatch = 9,
@@ -34,7 +34,7 @@ pub enum Why {
     PeerPanicked = 11,
     /// The peer is gone: it ended, crashed or was stopped for good.
     PeerDied = 12,
-    /// The handle was made before the peer was reset.
+    /// The handle was made before the peer was reset. (Nothing in this version resets a peer.)
     Stale = 13,
     /// The called function refused, for a reason of its own that the interface does not declare.
     Refused = 14,
@@ -112,14 +112,15 @@ pub struct CallError {
 }
 
 impl CallError {
-    /// An error for this reason.
+    /// An error for this reason, for a handler that fails the call which it serves.
     #[must_use]
     #[inline]
     pub const fn new(why: Why) -> Self {
         Self { why, reached: false, side: None, function: None, field: "", offset: 0, len: 0 }
     }
 
-    /// The called function refuses, and its interface declares no error that says why.
+    /// The called function refuses, and its interface declares no error that says why: the caller gets
+    /// [`Why::Refused`].
     #[must_use]
     #[cold]
     pub const fn refused() -> Self {
@@ -162,7 +163,7 @@ impl CallError {
     }
 
     /// The error that a status word from 2 on stands for (ABI, "Statuses"); one that stands for none
-    /// is [`Why::Protocol`].
+    /// is [`Why::Protocol`]. 0 and 1 are answers, and no failures: look at those before.
     #[must_use]
     pub fn from_status(status: u64) -> Self {
         let why = Why::ALL.into_iter().find(|why| *why as u64 == status & !REACHED);
@@ -181,13 +182,15 @@ impl CallError {
         self.why
     }
 
-    /// The side that found the error, where it is known.
+    /// The side that found the error, where it is known. For [`Why::OutOfMemory`] it is the one whose
+    /// arena, or whose heap, is full.
     #[must_use]
     pub const fn side(&self) -> Option<Side> {
         self.side
     }
 
-    /// The function that was called, where it is known (a raw call has none).
+    /// The function that was called, where it is known: not for a raw call, and not to the observer of a
+    /// side that does not serve it, or whose handler has panicked.
     #[must_use]
     pub const fn function(&self) -> Option<&'static Function> {
         self.function
@@ -335,6 +338,13 @@ pub enum RegionError {
         /// Its value.
         value: u64,
     },
+    /// The place for a guest's end has books for a smaller arena than the guest's is.
+    PlaceTooSmall {
+        /// The number of granules, of 64 bytes each, that the place's type names.
+        granules: usize,
+        /// The number that the guest's arena has.
+        needed: usize,
+    },
     /// The place for a guest's end was taken before.
     Taken,
     /// There was no memory for the region or for an arena's books.
@@ -362,6 +372,9 @@ impl fmt::Display for RegionError {
             }
             Self::BadHeader { field, value } => {
                 write!(f, "the region header's `{field}` cannot be {value:#x}")
+            }
+            Self::PlaceTooSmall { granules, needed } => {
+                write!(f, "the guest's place is for {granules} granules, its arena has {needed}")
             }
             Self::Taken => f.write_str("the place for the guest's end is taken"),
             Self::OutOfMemory { len } => write!(f, "no memory for {len} bytes"),

@@ -47,21 +47,33 @@ impl Held {
         Ok(Self { memory: memory.clone(), word, len, epoch: memory.epoch(), side })
     }
 
-    /// Copies bytes out. `from + out.len()` must not be more than `len`.
+    /// Copies bytes out, if there are so many.
     #[inline]
     fn copy(&self, from: usize, out: &mut [u8]) -> Result<(), CallError> {
         let end = from.checked_add(out.len()).filter(|end| *end <= self.len);
         if end.is_none() {
             return Err(self.outside(from, out.len()));
         }
-        if out.is_empty() {
+        // SAFETY: the range is within the block, and `out` has room for it.
+        unsafe { self.copy_to(from, out.as_mut_ptr(), out.len()) }
+    }
+
+    /// The same, to memory that need not be initialised. On an error nobody may use what is there: a
+    /// reset has come in between, and the bytes may be another loan's.
+    ///
+    /// # Safety
+    ///
+    /// `from + len` is not more than `self.len`, and `out` is valid for writes of `len` bytes.
+    #[inline]
+    unsafe fn copy_to(&self, from: usize, out: *mut u8, len: usize) -> Result<(), CallError> {
+        if len == 0 {
             return Ok(());
         }
         self.fresh()?;
         let at = pointer::offset(self.word) + from as u64;
         // SAFETY: the block was checked when the handle was made, and the range is within it.
-        unsafe { self.memory.copy_out(at, out.as_mut_ptr(), out.len()) };
-        Ok(())
+        unsafe { self.memory.copy_out(at, out, len) };
+        if self.memory.is_still(self.epoch) { Ok(()) } else { Err(stale()) }
     }
 
     #[cold]
@@ -72,16 +84,12 @@ impl Held {
 
     #[inline]
     fn fresh(&self) -> Result<(), CallError> {
-        if self.len == 0 || self.epoch == self.memory.epoch() {
-            Ok(())
-        } else {
-            Err(CallError::new(Why::Stale))
-        }
+        if self.len == 0 || self.epoch == self.memory.epoch() { Ok(()) } else { Err(stale()) }
     }
 
     /// # Safety
     ///
-    /// The peer does not write to the block while the slice lives.
+    /// The peer does not write to the block while the slice lives, and there is no reset.
     unsafe fn as_slice(&self) -> Result<&[u8], CallError> {
         if self.len == 0 {
             return Ok(&[]);
@@ -98,6 +106,11 @@ impl Held {
     }
 }
 
+#[cold]
+fn stale() -> CallError {
+    CallError::new(Why::Stale)
+}
+
 impl Drop for Held {
     #[inline]
     fn drop(&mut self) {
@@ -110,7 +123,8 @@ impl Drop for Held {
 /// A plain value in the peer's memory.
 ///
 /// Owned: dropping it gives the memory back. What the sender of one gives is a
-/// [`Shared<T>`](Shared).
+/// [`Shared<T>`](Shared). It is for values that are kept, or not always looked at; one that a
+/// declaration names without `Foreign` is copied and judged before its function is called.
 pub struct Foreign<T: Plain> {
     held: Held,
     value: PhantomData<fn() -> T>,
@@ -163,8 +177,8 @@ impl<T: Plain> FfiType for Foreign<T> {
 
 /// Bytes in the peer's memory: exactly as many as the sender has initialised.
 ///
-/// Owned: dropping it gives the memory back. What the sender of one gives is a [`SharedBuf`], or a
-/// `&[u8]`, which is copied into one.
+/// Owned: it may be kept for as long as one likes and sent to other threads; dropping it gives the
+/// memory back. What the sender of one gives is a [`SharedBuf`], or a `&[u8]`, which is copied into one.
 pub struct ForeignBuf {
     held: Held,
 }
@@ -187,7 +201,8 @@ impl ForeignBuf {
     ///
     /// # Errors
     ///
-    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset.
+    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset; what `out` then
+    /// holds is not specified.
     #[inline]
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<(), CallError> {
         self.held.copy(offset, out)
@@ -228,16 +243,12 @@ impl ForeignBuf {
         let (old, len) = (bytes.len(), self.len());
         let full = |_| CallError::new(Why::OutOfMemory).at(0, len as u64);
         bytes.try_reserve(len).map_err(full)?;
-        self.held.fresh()?;
-        if len != 0 {
-            // SAFETY: so many bytes were reserved behind the old ones.
-            let out = unsafe { bytes.as_mut_ptr().add(old) };
-            let at = pointer::offset(self.held.word);
-            // SAFETY: the block was checked when the handle was made; `out` has room for it.
-            unsafe { self.held.memory.copy_out(at, out, len) };
-            // SAFETY: the copy has initialised them.
-            unsafe { bytes.set_len(old + len) };
-        }
+        // SAFETY: so many bytes were reserved behind the old ones.
+        let out = unsafe { bytes.as_mut_ptr().add(old) };
+        // SAFETY: `len` is all that there is, and `out` has room for it.
+        unsafe { self.held.copy_to(0, out, len) }?;
+        // SAFETY: the copy has initialised them.
+        unsafe { bytes.set_len(old + len) };
         Ok(())
     }
 
@@ -253,7 +264,8 @@ impl ForeignBuf {
     /// # Safety
     ///
     /// The peer must not write to them while the slice lives. That holds in a guest, for buffers of
-    /// its host, and in no host whose guest it does not trust.
+    /// its host, and in no host whose guest it does not trust. Nor may the connection be reset: then
+    /// the bytes are another's.
     ///
     /// # Errors
     ///
@@ -412,7 +424,8 @@ impl<T: Plain> ForeignSlice<T> {
         T::decode(local.bytes(), self.bytes.held.incoming()).map(Some)
     }
 
-    /// Copies the values out one after the other, in their order.
+    /// Copies the values out one after the other, in their order. A bad one is an error, as in
+    /// [`get`](Self::get), and those behind it still follow.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<T, CallError>> + '_ {
         (0..self.len()).map(|index| match self.get(index) {
             Ok(Some(value)) => Ok(value),

@@ -46,6 +46,7 @@ unsafe impl<S: Send + Sync, T: Send + Sync, const GRANULES: usize> Sync for Plac
 
 impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
     /// A place with nothing in it.
+    #[cfg(not(all(test, loom)))]
     #[must_use]
     #[allow(clippy::new_without_default, reason = "a place is only ever made in a static")]
     pub const fn new() -> Self {
@@ -67,7 +68,7 @@ impl<S, T, const GRANULES: usize> fmt::Debug for Place<S, T, GRANULES> {
     }
 }
 
-/// A guest's end of a connection.
+/// A guest's end of a connection. It lies in its [`Place`], for ever; several vCPUs may use it at once.
 pub struct Guest<T> {
     trap: T,
     core: &'static Core,
@@ -86,8 +87,8 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     ///
     /// # Errors
     ///
-    /// What is wrong with the region, [`RegionError::TooSmall`] where the place has fewer granules
-    /// than the guest's arena, and [`RegionError::Taken`] where the place was taken before;
+    /// What is wrong with the region, [`RegionError::PlaceTooSmall`] where the place has fewer
+    /// granules than the guest's arena, and [`RegionError::Taken`] where the place was taken before;
     /// [`ConnectError::Call`] where the contract cannot be handed over, with [`Why::OutOfMemory`] where the
     /// arena is too small for it, or where the host does not accept it ([`Why::VersionMismatch`]).
     pub unsafe fn connect<S: Serve, const GRANULES: usize>(
@@ -103,7 +104,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         let books = place
             .books
             .get(..granules)
-            .ok_or(RegionError::TooSmall { len: GRANULES as u64, needed: granules as u64 })?;
+            .ok_or(RegionError::PlaceTooSmall { granules: GRANULES, needed: granules })?;
         if place.taken.swap(true, Ordering::Acquire) {
             return Err(RegionError::Taken.into());
         }
@@ -140,8 +141,8 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         &self.peer
     }
 
-    /// Tells the host that the guest has started up, and serves its upcalls until it lets the guest
-    /// go on.
+    /// Tells the host that the guest has started up, and serves its upcalls, on this stack, until it
+    /// lets the guest go on.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! The host's end of a connection: runs a vCPU from trap to trap, serves its hypercalls, and makes
 //! upcalls into it.
 //!
-//! What a virtual machine monitor has to bring is a [`Vcpu`].
+//! What a virtual machine monitor has to bring is a [`Vcpu`] and the memory of the region. The
+//! [guide](crate::guide::host) shows both.
 
 use std::{
     boxed::Box,
@@ -18,6 +19,7 @@ use crate::{
     contract::Mismatch,
     dispatch::Serve,
     error::{CallError, ConnectError, RegionError, Why},
+    meet,
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
     peer::{Core, Far, Lane, Link, MAX_DEPTH, Observer, Peer, Server},
@@ -59,12 +61,17 @@ enum State {
 
 impl<V: Vcpu> Cpu<V> {
     fn run(&mut self, core: &Core, answer: Option<Registers>) -> Result<Registers, Why> {
-        match self.state {
-            State::New | State::Parked => {}
-            State::Ended(_) => return Err(Why::PeerDied),
-            State::Dead(why) => return Err(why),
-        }
-        self.vcpu.run(answer).map_err(|why| self.fail(core, why))
+        let why = match self.state {
+            State::New | State::Parked => {
+                return self.vcpu.run(answer).map_err(|why| self.fail(core, why));
+            }
+            State::Ended(_) => Why::PeerDied,
+            State::Dead(why) => why,
+        };
+        // Where the guest has ended in an upcall, the handler that made it may have lent its result
+        // since.
+        self.end(core, self.state);
+        Err(why)
     }
 
     /// The guest runs no more, and gives nothing back.
@@ -96,7 +103,8 @@ impl<V: Vcpu> Cpu<V> {
                         self.mismatch = Some(mismatch);
                         return Err(self.fail(core, Why::VersionMismatch));
                     }
-                    met => core.met(met),
+                    Err(error) => core.refuse(meet::refusal(error)),
+                    Ok(()) => Answer::status(0),
                 }
             } else {
                 let lane = Nested { cpu: Mutex::new(self) };
@@ -227,8 +235,15 @@ pub struct Host<V> {
 
 impl<V: Vcpu + 'static> Host<V> {
     /// Lays out a region of `layout.len()` bytes from `base` on and connects `vcpu`, whose guest will
-    /// find it there. `server` serves the guest's calls; `observer` is told of each call that the
-    /// host refuses or fails.
+    /// find it there; nothing runs yet.
+    ///
+    /// - `len` is how much there is from `base` on, at least `layout.len()`; `base` is a multiple of
+    ///   [`PAGE`](crate::PAGE).
+    /// - `keep` owns that memory: it is dropped when host and handles are, and a handler may keep handles
+    ///   for longer than this host lives.
+    /// - `server` serves the guest's calls.
+    /// - `observer` is told of each call that the host refuses or fails, on the thread that serves it: with
+    ///   the function and the bad field, where they are known. A panic in it is caught and ignored.
     ///
     /// # Safety
     ///
@@ -266,8 +281,8 @@ impl<V: Vcpu + 'static> Host<V> {
         Ok(Self { peer, core, link })
     }
 
-    /// Starts the guest, or lets a parked one go on, and serves its hypercalls until it waits for
-    /// upcalls (again) or ends.
+    /// Starts the guest, or lets a parked one go on, and serves its hypercalls, on this thread, until it
+    /// waits for upcalls (again) or ends. It takes as long as the guest does.
     ///
     /// # Errors
     ///
@@ -297,8 +312,9 @@ impl<V: Vcpu + 'static> Host<V> {
         )
     }
 
-    /// The guest: calls through it are upcalls. Outside of handlers they wait for a parked vCPU;
-    /// before the first [`run`](Self::run) they are [`Why::Busy`].
+    /// The guest: calls through it are upcalls, on a parked vCPU. They wait while another thread is in
+    /// [`run`](Self::run) or in a call; before the first `run`, and in a handler of this guest, they are
+    /// [`Why::Busy`]. A handler uses the [`Peer`] that it got instead.
     #[must_use]
     pub fn guest(&self) -> &Peer {
         &self.peer

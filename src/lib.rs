@@ -1,67 +1,86 @@
 //! Typed function calls across a hypervisor boundary, in both directions.
 //!
-//! A guest and its host declare an interface once, inline, with [`ffi_interface!`]. Whoever serves it
-//! implements a trait, whoever calls it gets a client; scalars travel in registers, everything else
-//! in one shared region, in memory that has an owner and goes back to the allocator that it came
-//! from. The host trusts nothing that the guest can write.
+//! A guest calls its host (*hypercall*), a host calls its guest (*upcall*). Both declare an interface
+//! once, inline, with [`ffi_interface!`]: whoever serves it implements a trait, whoever calls it gets a
+//! client. Scalars travel in registers, everything else in one shared region, in memory that has an
+//! owner and goes back to the allocator that it came from. The host trusts nothing that the guest can
+//! write.
 //!
 //! ```
-//! use vmffi::{CallError, ForeignStr, Peer, loopback::Loopback};
+//! use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf, loopback::Loopback};
 //!
 //! vmffi::ffi_interface! {
 //!     /// What the host offers to its guest.
-//!     pub interface Log {
-//!         /// Returns the number of lines so far.
-//!         fn line(level: u8, text: ForeignStr) -> u64;
+//!     pub interface Pages {
+//!         fn load(name: ForeignStr, limit: u32) -> ForeignBuf;
 //!     }
 //! }
 //!
 //! struct Host;
 //!
-//! impl Log for Host {
-//!     fn line(&self, _guest: &Peer, level: u8, text: ForeignStr) -> Result<u64, CallError> {
-//!         println!("<{level}> {}", text.to_string()?);
-//!         Ok(1)
+//! impl Pages for Host {
+//!     fn load(&self, guest: &Peer, name: ForeignStr, limit: u32) -> Result<SharedBuf, CallError> {
+//!         let page = format!("This is {}.", name.to_string()?);
+//!         SharedBuf::copied(guest, &page.as_bytes()[..page.len().min(limit as usize)])
 //!     }
 //! }
 //!
-//! vmffi::serve!(Host: Log);
+//! vmffi::serve!(Host: Pages);
 //!
 //! // Guest and host in one process, for a first look: the guest serves nothing, `()`.
 //! let pair = Loopback::new((), Host)?;
-//! let log = LogClient::from(pair.to_host());
-//! assert_eq!(log.line(3, "a hypercall")?, 1);
+//! let page = PagesClient::from(pair.to_host()).load("a page", 100)?;
+//! assert_eq!(page.to_vec()?, b"This is a page.");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What connects two sides
+//! # Where to go from here
 //!
-//! - `loopback`: both in one process, without isolation; for tests and benchmarks.
-//! - [`guest`] and `host`: the guest traps (see [`arch`]), the host runs a `Vcpu` that
-//!   somebody else brings, from a virtual machine monitor or a hypervisor.
+//! - The [guide] has a chapter for each question: a first interface, ownership, errors, writing a
+//!   guest, writing a host, versioning, and the safety argument.
+//! - [`ffi_interface!`] has the whole syntax, [a generated module](mod@example_generated) shows what comes of it.
+//! - The ABI is [a document][abi] from which a side can be written in another language. What is said
+//!   here to be in a section of the ABI is there.
 //!
 //! # Who owns what
 //!
-//! A sender makes a [`SharedBuf`] (or [`SharedStr`], [`SharedSlice`], [`Shared`]) in its own arena, or
-//! lends a borrowed `&[u8]` or `&str`, which is copied there. The call hands it over: the receiver
-//! owns a [`ForeignBuf`] (or [`ForeignStr`], [`ForeignSlice`], [`Foreign`]), may keep it for as long as
-//! it likes, and gives the memory back by dropping it. A call that fails before its function is
-//! reached costs the caller nothing; one that fails later has consumed its arguments.
+//! Each side has an arena in the region and allocates only there. A sender makes a [`SharedBuf`] (or
+//! [`SharedStr`], [`SharedSlice`], [`Shared`]), or gives a borrowed `&[u8]` or `&str`, which is copied
+//! there. The call hands it over: the receiver owns a [`ForeignBuf`] (or [`ForeignStr`],
+//! [`ForeignSlice`], [`Foreign`]), may keep it for as long as it likes, also when the call is over, and
+//! gives the memory back by dropping it. A call that fails before its function is reached has lent
+//! nothing; one that fails later has consumed its arguments ([`CallError::reached`]).
 //!
-//! # What it does not do
+//! # What connects two sides
 //!
-//! A guest trusts its host: confidential virtual machines (SEV, TDX) are out of scope, and so are side
-//! channels. Both sides are little-endian.
+//! - [`loopback`]: both in one process, without isolation; for tests, benchmarks and a first look.
+//! - [`guest`] and [`host`]: the guest traps ([`arch`] has the instructions, of x86_64 so far), the host
+//!   runs a [`Vcpu`] that you bring, from a virtual machine monitor or a hypervisor of your own.
+//!
+//! Before the first call the two compare what each serves with what the other calls; where that does
+//! not fit, an error says where their declarations part ([`contract`]).
+//!
+//! # What it cannot do
+//!
+//! - A guest trusts its host: confidential virtual machines (SEV, TDX) are out of scope, and so are
+//!   side channels.
+//! - Calls are synchronous. A guest that never traps keeps its host waiting: stopping a vCPU is the
+//!   affair of whoever runs it.
+//! - There are no loaders and no entry code yet, and no vCPU for KVM or a child process.
+//! - Both sides are little-endian.
 //!
 //! # Features
 //!
-//! - `std` (default): the loopback, the host's end, caught panics, `std::io` views. Implies `alloc`.
-//! - `alloc`: `to_vec`, `to_string` and their kin.
+//! | feature | adds |
+//! |---|---|
+//! | `std` (default) | the host's end, caught panics, views for `std::io`; implies `alloc` |
+//! | `alloc` | the loopback; `to_vec`, `to_string` and their kin |
 //!
 //! Without features the crate is `no_std` and needs no allocator; a guest's end never needs one.
 //!
-//! The ABI is a document, `docs/abi.md` in the repository: what is said here to be in a section of
-//! the ABI is there.
+#![cfg_attr(all(doc, feature = "std"), doc = include_str!("guide/names.md"))]
+#![cfg_attr(all(doc, not(feature = "std")), doc = include_str!("guide/elsewhere.md"))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, missing_docs)]
 
@@ -82,8 +101,12 @@ pub mod contract;
 #[doc(hidden)]
 pub mod dispatch;
 mod error;
+#[cfg(any(doc, test))]
+pub mod example_generated;
 mod foreign;
 pub mod guest;
+#[cfg(all(doc, feature = "std"))]
+pub mod guide;
 #[cfg(feature = "std")]
 pub mod host;
 #[doc(hidden)]
@@ -102,6 +125,7 @@ mod scalars;
 #[doc(hidden)]
 pub mod shape;
 mod shared;
+mod sync;
 #[doc(hidden)]
 pub mod text;
 #[doc(hidden)]

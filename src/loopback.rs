@@ -66,7 +66,7 @@ impl Builder {
     }
 
     /// Has every call that `side` refuses or fails reported: with the function, and the bad parameter
-    /// or field. It runs on the calling thread.
+    /// or field, where they are known. It runs on the calling thread; a panic in it is caught and ignored.
     #[must_use]
     pub fn observe(
         mut self,
@@ -184,6 +184,43 @@ impl Loopback {
     #[must_use]
     pub fn to_guest(&self) -> &Peer {
         &self.pair.peers[Side::Host as usize]
+    }
+
+    /// Begins anew, as the host of a virtual machine does when its guest is to be started again: all
+    /// that was lent is its owner's again, whoever still has a handle to it. Such a handle reads as
+    /// [`Why::Stale`](crate::Why::Stale) and drops as nothing (ABI, "Arenas and loans").
+    ///
+    /// What was made and not yet handed over, a [`SharedBuf`](crate::SharedBuf) and its like, is no
+    /// loan: it stays what it is, and can be sent. The servers stay too, with what they have kept.
+    ///
+    /// No call is under way, or the loopback could not be borrowed for it. Handles may be read and
+    /// dropped on other threads at the same time. One that is dropped in the very moment may leave its
+    /// mark late: that ends no new loan, but if it comes after the mark of a loan that began since and
+    /// at the same place, that block stays in use until the next reset.
+    ///
+    /// ```
+    /// # use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, Why, loopback::Loopback};
+    /// vmffi::ffi_interface! {
+    ///     pub interface Disk { fn block() -> ForeignBuf; }
+    /// }
+    /// struct Machine;
+    /// impl Disk for Machine {
+    ///     fn block(&self, guest: &Peer) -> Result<SharedBuf, CallError> {
+    ///         SharedBuf::zeroed(guest, 512)
+    ///     }
+    /// }
+    /// vmffi::serve!(Machine: Disk);
+    ///
+    /// let mut pair = Loopback::new((), Machine)?;
+    /// let block = DiskClient::from(pair.to_host()).block()?;
+    /// pair.reset();
+    /// assert_eq!(block.to_vec().unwrap_err().why(), Why::Stale);
+    /// assert_eq!(pair.to_guest().arena_stats().blocks, 0);
+    /// assert_eq!(DiskClient::from(pair.to_host()).block()?.len(), 512);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reset(&mut self) {
+        self.pair.cores[0].memory.reset();
     }
 
     /// The layout of the region.

@@ -44,6 +44,14 @@ mod types;
 /// # use vmffi::{Foreign, ForeignBuf, ForeignStr};
 /// ```
 ///
+/// # Types
+///
+/// They are ordinary types, to be imported as such: integers, floats, `bool`, `char`, `()`, declared
+/// structs and enums, [`Foreign<T>`](crate::Foreign), [`ForeignBuf`](crate::ForeignBuf),
+/// [`ForeignStr`](crate::ForeignStr), [`ForeignSlice<T>`](crate::ForeignSlice), an `Option` of any of
+/// these, and, to be returned only, a `Result` of two of them. What a sender gives for each is said
+/// with it. There are no generics, no references and no recursive types.
+///
 /// # What it makes
 ///
 /// - For a **struct**: the struct, `#[repr(C)]`. Its fields are as visible as it is, unless one of
@@ -55,6 +63,8 @@ mod types;
 ///   ([`serve!`](crate::serve) says so); `FilesClient`, made from a [`&Peer`](crate::Peer), for the side
 ///   that calls it; and for each function `Params` + interface + function, whose `FUNCTION` is the
 ///   signature and whose fields are the parameters as they lie in memory.
+///
+/// `example_generated`, a module of this crate's documentation, is all of that for a small declaration.
 ///
 /// A handler and a client's method both return `Result<T, CallError>`, and where the function declares
 /// `Result<T, E>`, both return `Result<T, Failure<E>>`. A handler gives a `Shared…` where the client
@@ -123,8 +133,8 @@ macro_rules! __item {
     ($cfg:tt $kept:tt $size:tt [] [$vis:vis] struct $name:ident [] { $( $(#[$($fm:tt)*])* $fv:vis $f:ident : $ft:ty ),* $(,)? }) => {
         $crate::__struct! { $cfg $kept $size [$vis] $name { $( [$(#[$($fm)*])*] [$fv] $f : $ft, )* } }
     };
-    // No variant has a value: the enum is its integer.
-    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( = $d:expr )? ),* $(,)? }) => {
+    // No variant has a value, empty braces or not: the enum is its integer.
+    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( {} )? $( = $d:expr )? ),* $(,)? }) => {
         $crate::__enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( = $d )?], )* } }
     };
     ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( { $( $(#[$($fm:tt)*])* $f:ident : $ft:ty ),* $(,)? } )? $( ( $t:ty ) )? $( = $d:expr )? ),* $(,)? }) => {

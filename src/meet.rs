@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    abi::{Answer, Transport},
+    abi::Transport,
     contract::{self, MAX_LEN},
     error::{CallError, ConnectError, Why},
     peer::Core,
@@ -28,13 +28,13 @@ impl Core {
         }
         Ok(contract::compare(&bytes, self.server.contract)?)
     }
+}
 
-    /// The answer to a guest whose contract was compared.
-    pub(crate) fn met(&self, met: Result<(), ConnectError>) -> Answer {
-        match met {
-            Ok(()) => Answer::status(0),
-            Err(ConnectError::Call(error)) => self.refuse(error),
-            Err(_) => self.refuse(CallError::new(Why::VersionMismatch)),
-        }
+/// What the guest is told of it.
+#[cold]
+pub(crate) fn refusal(error: ConnectError) -> CallError {
+    match error {
+        ConnectError::Call(error) => error,
+        _ => CallError::new(Why::VersionMismatch),
     }
 }

@@ -3,16 +3,14 @@
 //! Nothing outside this file turns an offset into an address. What the peer can write is copied out
 //! through raw pointers, once, and never seen as a Rust reference.
 
-use core::{
-    ptr,
-    sync::atomic::{AtomicU8, AtomicU32, Ordering, compiler_fence},
-};
+use core::{ptr, sync::atomic::compiler_fence};
 
 use crate::{
     abi::{ABI_VERSION, Side, pointer},
-    arena::{Allocated, Arena, GRANULE, Slot},
+    arena::{self, Allocated, Arena, GRANULE, Slot},
     error::{CallError, RegionError, Why},
     owned::Owned,
+    sync::{AtomicU8, AtomicU32, Ordering, fence},
 };
 
 /// The unit of protection: a region, and each of its parts, begins and ends at a multiple of it.
@@ -124,7 +122,8 @@ impl Layout {
         }
     }
 
-    /// Reads the header of a region of `len` bytes that the other side has laid out.
+    /// Reads the header of a region of `len` bytes that the host has laid out, each field once:
+    /// [`Guest::connect`](crate::guest::Guest::connect) begins with it.
     ///
     /// # Safety
     ///
@@ -244,6 +243,33 @@ impl Memory {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// Whether `epoch` is still the current one, behind a copy of bytes that were lent in it: if not,
+    /// the bytes may be another loan's by now.
+    #[inline]
+    pub(crate) fn is_still(&self, epoch: u32) -> bool {
+        // If the copy has met a byte that was written after a reset, the next load meets that reset.
+        fence(Ordering::Acquire);
+        self.epoch.load(Ordering::Relaxed) == epoch
+    }
+
+    /// Begins a new epoch: handles from before are stale, and the loans of the arenas that live here
+    /// have ended. No call is under way, and no borrow of lent bytes lives.
+    ///
+    /// On other threads handles may be read and dropped meanwhile. Who reads asks
+    /// [`is_still`](Self::is_still) afterwards. A mark that comes late ends no new loan, since numbers
+    /// of loans go on.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn reset(&self) {
+        // Begins again after 2^32 resets: for a handle that was kept through all of them, as for a mark
+        // that is 255 loans late, one number is not enough to tell.
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        // Before any byte of a new loan is written.
+        fence(Ordering::Release);
+        for arena in self.arenas.iter().flatten() {
+            arena.take_back_all();
+        }
+    }
+
     /// The arena of a side that lives here.
     #[inline]
     pub(crate) fn arena(&self, side: Side) -> Result<&Arena<Owned<[Slot]>>, CallError> {
@@ -322,7 +348,7 @@ impl Memory {
         // SAFETY: the map has a byte for every granule of the arena, and `within` is in the arena.
         let mark = unsafe { self.base.add(at as usize) };
         // SAFETY: a byte of a release map is only ever used as an atomic.
-        unsafe { AtomicU8::from_ptr(mark) }.store(loan, Ordering::Release);
+        arena::give_back(unsafe { &*mark.cast::<AtomicU8>() }, loan);
     }
 }
 
@@ -337,7 +363,8 @@ mod tests {
         (memory, base)
     }
 
-    /// ABI, "Region header": what is written is what is read, and every field is checked.
+    /// ABI, Region header, Versioning V-1: what is written is what is read, and every
+    /// field is checked.
     #[test]
     fn header_round_trip_and_refusals() {
         let layout = Layout::new(8192, 4096).unwrap();

@@ -9,6 +9,7 @@ use crate::{
     error::{CallError, Why},
     memory::Memory,
     owned::{MemoryRef, Owned},
+    wire::FfiType,
 };
 
 /// How deep calls may be nested, counted over both sides: a hypercall, an upcall in its handler, a
@@ -155,17 +156,22 @@ impl Core {
     #[cold]
     #[inline(never)]
     fn unserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
-        if signature == signature::HAS {
-            let has = self.server.table.has(transport.primary);
-            return Transport::word(u64::from(has));
-        }
-        #[cfg(feature = "alloc")]
-        if signature == signature::MEET && self.side == Side::Host {
-            let answer = self.met(self.meet(transport));
-            *status = answer.status;
-            return answer.transport;
-        }
-        *status = self.refuse(CallError::new(Why::UnknownFunction)).status;
+        let error = match signature {
+            signature::HAS => {
+                let from = Incoming { memory: &self.memory, side: self.side };
+                match u64::from_transport(transport, from) {
+                    Ok(asked) => return Transport::word(u64::from(self.server.table.has(asked))),
+                    Err(error) => error,
+                }
+            }
+            #[cfg(feature = "alloc")]
+            signature::MEET if self.side == Side::Host => match self.meet(transport) {
+                Ok(()) => return Transport::EMPTY,
+                Err(error) => crate::meet::refusal(error),
+            },
+            _ => CallError::new(Why::UnknownFunction),
+        };
+        *status = self.refuse(error).status;
         Transport::EMPTY
     }
 
@@ -181,7 +187,8 @@ impl Core {
     pub(crate) fn refuse(&self, error: CallError) -> Answer {
         let error = error.on(self.side);
         if let Some(observer) = &self.observer {
-            observer(&error);
+            // A panic in it is no matter of the call, nor of whoever runs the guest.
+            let _ = catch(|| observer(&error));
         }
         Answer::status(error.status())
     }
@@ -228,7 +235,8 @@ impl Lane {
 ///
 /// Clients are made from it, handlers get it with each call, and memory that is to be handed over is
 /// allocated through it: in the caller's own arena. It is always met as `&Peer`, borrowed from what
-/// owns the connection, and may be used by several threads at once.
+/// owns the connection, and may be used by several threads at once. In a handler, calls back go through
+/// the one that it got: it knows how deep the call is nested, and which vCPU is in it.
 pub struct Peer {
     core: NonNull<Core>,
     /// Calls that are under way, this one's handler included.
@@ -345,20 +353,19 @@ impl Peer {
         }
     }
 
-    /// Whether the peer serves the function with this signature: one call.
+    /// Whether the peer serves a function, such as `ParamsFilesOpen::FUNCTION`: one call.
     ///
     /// # Errors
     ///
     /// Those of any call.
     pub fn has(&self, function: &'static Function) -> Result<bool, CallError> {
         let answer = self.call(signature::HAS, Transport::word(function.signature));
-        let fail = |error: CallError| error.in_function(function);
-        match (answer.status, answer.transport.primary) {
-            (0, 0) => Ok(false),
-            (0, 1) => Ok(true),
-            (0, _) => Err(fail(CallError::new(Why::BadValue))),
-            (status, _) => Err(fail(CallError::from_status(status).on(self.side().other()))),
-        }
+        let has = match answer.status {
+            0 => bool::from_transport(answer.transport, self.incoming())
+                .map_err(|error| error.reached_handler().on(self.side())),
+            status => Err(CallError::from_status(status).on(self.side().other())),
+        };
+        has.map_err(|error| error.in_function(function))
     }
 }
 
@@ -370,6 +377,8 @@ impl fmt::Debug for Peer {
 }
 
 /// Where bytes and pointer words come from: the memory of one connection, as one side sees it.
+///
+/// Only raw calls need it: [`Peer::incoming`] makes one for what came back.
 #[derive(Clone, Copy)]
 pub struct Incoming<'p> {
     pub(crate) memory: &'p MemoryRef,
@@ -383,7 +392,10 @@ impl fmt::Debug for Incoming<'_> {
 }
 
 /// What is on its way to the peer: the loans of one call or of one answer, until it is certain that
-/// the peer has them.
+/// the peer has them. What was lent through one that is dropped before is this side's again.
+///
+/// Only raw calls need it: [`Peer::outgoing`] makes one, [`SendAs`](crate::SendAs) lends through it, and
+/// [`call`](Self::call) sends it off.
 pub struct Outgoing<'p> {
     peer: &'p Peer,
     /// The latest loan, and how many there are.

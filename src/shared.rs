@@ -74,6 +74,10 @@ impl Drop for Block {
 ///
 /// It has a fixed capacity, in this side's arena, and the length to which it has been filled; the
 /// receiver sees exactly that many bytes. An empty one takes no memory.
+///
+/// It is made through the peer that it is for, and handed over as an argument or a result; on any other
+/// connection that fails with [`Why::BadPointer`]. One that is dropped instead is freed. A guest can read
+/// what its host writes here as it is written, not only when it has been handed over.
 pub struct SharedBuf {
     block: Option<Block>,
     len: usize,
@@ -85,18 +89,18 @@ impl SharedBuf {
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`].
+    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
     #[inline]
     pub fn with_capacity(peer: &Peer, capacity: usize) -> Result<Self, CallError> {
         let block = if capacity == 0 { None } else { Some(Block::new(peer, capacity)?) };
         Ok(Self { block, len: 0, capacity })
     }
 
-    /// A buffer of `len` zeros, to be filled in place.
+    /// A buffer of `len` zeros, to be filled in place ([`as_mut_slice`](Self::as_mut_slice)).
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`].
+    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
     #[inline]
     pub fn zeroed(peer: &Peer, len: usize) -> Result<Self, CallError> {
         let mut buf = Self::with_capacity(peer, len)?;
@@ -112,7 +116,7 @@ impl SharedBuf {
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`].
+    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
     #[inline]
     pub fn copied(peer: &Peer, bytes: &[u8]) -> Result<Self, CallError> {
         let mut buf = Self::with_capacity(peer, bytes.len())?;
@@ -217,7 +221,8 @@ impl std::io::Write for SharedBuf {
     }
 }
 
-/// Text to hand over as a [`ForeignStr`]. It implements [`fmt::Write`], as [`SharedBuf`] does.
+/// Text to hand over as a [`ForeignStr`]: a [`SharedBuf`] that holds nothing but whole characters. Both
+/// implement [`fmt::Write`], and fail where there is no room for all of a text.
 pub struct SharedStr {
     bytes: SharedBuf,
 }
@@ -227,7 +232,7 @@ impl SharedStr {
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`].
+    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
     #[inline]
     pub fn with_capacity(peer: &Peer, capacity: usize) -> Result<Self, CallError> {
         SharedBuf::with_capacity(peer, capacity).map(|bytes| Self { bytes })
@@ -237,7 +242,7 @@ impl SharedStr {
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`].
+    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
     #[inline]
     pub fn copied(peer: &Peer, text: &str) -> Result<Self, CallError> {
         SharedBuf::copied(peer, text.as_bytes()).map(|bytes| Self { bytes })
@@ -290,7 +295,8 @@ impl fmt::Write for SharedStr {
     }
 }
 
-/// Plain values, one behind the other, to hand over as a [`ForeignSlice<T>`](ForeignSlice).
+/// Plain values, one behind the other, to hand over as a [`ForeignSlice<T>`](ForeignSlice). For whose it
+/// is, see [`SharedBuf`].
 pub struct SharedSlice<T: Plain> {
     bytes: SharedBuf,
     value: PhantomData<fn(T)>,
@@ -306,7 +312,7 @@ impl<T: Plain> SharedSlice<T> {
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`].
+    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
     pub fn copied(peer: &Peer, values: &[T]) -> Result<Self, CallError> {
         let full = CallError::new(Why::OutOfMemory);
         let len = values.len().checked_mul(Self::SIZE).ok_or(full)?;
@@ -335,7 +341,7 @@ impl<T: Plain> fmt::Debug for SharedSlice<T> {
     }
 }
 
-/// A plain value to hand over as a [`Foreign<T>`](Foreign).
+/// A plain value to hand over as a [`Foreign<T>`](Foreign). For whose it is, see [`SharedBuf`].
 pub struct Shared<T: Plain> {
     block: Block,
     value: PhantomData<fn(T)>,
@@ -346,7 +352,7 @@ impl<T: Plain> Shared<T> {
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`].
+    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
     #[inline]
     pub fn new(peer: &Peer, value: T) -> Result<Self, CallError> {
         const { assert!(align_of::<T::Wire>() <= GRANULE) };

@@ -59,7 +59,8 @@ pub struct Tagged<W> {
 /// A type that an interface may name: as its receiver sees it.
 ///
 /// Declared structs and enums implement it through [`ffi_interface!`](crate::ffi_interface); it is
-/// not meant to be implemented by hand.
+/// not meant to be implemented by hand. A *wire form* is the bytes of a value as they lie in memory; a
+/// *wire twin* is a type with its size and alignment that any bytes are a value of.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot cross between guest and host",
     label = "not a type that `ffi_interface!` can send",
@@ -106,6 +107,8 @@ pub trait FfiType: Sized + 'static {
 }
 
 /// A type without handles: it can be written any number of times, and crosses as it is.
+///
+/// Scalars, `()`, declared enums, declared structs of such types, and `Option`s of all of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` holds handles, or cannot cross between guest and host at all",
     label = "not a plain type",
@@ -132,7 +135,8 @@ pub trait Plain: FfiType {
     }
 }
 
-/// What may be given where a declaration says `T`.
+/// What may be given where a declaration says `T`: what [`FfiType::Shared`] names, and what is borrowed
+/// and copied, as `&str` is for a `ForeignStr`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent where the declaration says `{T}`",
     label = "not what the declaration says"

@@ -247,7 +247,10 @@ fn what_fits_is_connected() {
 
 /// Writes contracts as the document says, and not with the crate.
 #[derive(Clone, Default)]
-struct Bytes(Vec<u8>);
+struct Bytes {
+    records: usize,
+    body: Vec<u8>,
+}
 
 impl Bytes {
     fn name(self, name: &str) -> Self {
@@ -257,15 +260,27 @@ impl Bytes {
         self.raw(&(len as u16).to_le_bytes())
     }
     fn raw(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
+        self.body.extend_from_slice(bytes);
         self
     }
+    fn begin(mut self, kind: u8) -> Self {
+        self.records += 1;
+        self.raw(&[kind])
+    }
+    /// The whole.
+    fn all(&self) -> Vec<u8> {
+        self.says(self.records)
+    }
+    /// The whole, if it is what it says.
+    fn says(&self, records: usize) -> Vec<u8> {
+        [&(records as u16).to_le_bytes(), &*self.body].concat()
+    }
     fn builtin(self, name: &str, of: &[u16]) -> Self {
-        let start = self.raw(&[0]).name(name).raw(&[of.len() as u8]);
+        let start = self.begin(0).name(name).raw(&[of.len() as u8]);
         of.iter().fold(start, |bytes, index| bytes.len((*index).into()))
     }
     fn structure(self, name: &str, size: u32, align: u32, fields: &[(&str, u32, u16)]) -> Self {
-        let start = self.raw(&[1]).name(name).raw(&size.to_le_bytes()).raw(&align.to_le_bytes());
+        let start = self.begin(1).name(name).raw(&size.to_le_bytes()).raw(&align.to_le_bytes());
         start.fields(fields)
     }
     fn fields(self, fields: &[(&str, u32, u16)]) -> Self {
@@ -274,7 +289,7 @@ impl Bytes {
         })
     }
     fn function(self, flags: u8, path: [&str; 2], all: &[(&str, u16)], returned: u16) -> Self {
-        let start = self.raw(&[flags]).name(path[0]).name(path[1]).len(all.len());
+        let start = self.begin(3).raw(&[flags]).name(path[0]).name(path[1]).len(all.len());
         let all = all.iter().fold(start, |bytes, (name, of)| bytes.name(name).len((*of).into()));
         all.len(returned.into())
     }
@@ -308,8 +323,8 @@ fn contracts_are_the_documents() {
     }
     let document = include_str!("../docs/abi.md");
     let (_, clause) = document.split_once("**CT-10**").unwrap();
-    let (_, bytes) = clause.split_once("is `0200`").unwrap();
-    let mut listed = vec![2, 0];
+    let (_, bytes) = clause.split_once("is `0300`").unwrap();
+    let mut listed = vec![3, 0];
     for code in bytes.split("\n\n").next().unwrap().split('`').skip(1).step_by(2) {
         let digits = code.replace(' ', "");
         if digits.len() % 2 == 0
@@ -322,18 +337,18 @@ fn contracts_are_the_documents() {
     }
     assert_eq!(example::Side::CONTRACT, listed);
 
-    let types = Bytes::default().len(6).builtin("u8", &[]).builtin("()", &[]);
-    let types = types.builtin("u32", &[]).raw(&[2]).name("Kind").raw(&[8, 0, 0, 0, 4, 0, 0, 0]);
-    let types = types.name("u16").len(3).name("No").raw(&7_u64.to_le_bytes()).fields(&[]);
-    let types = types.name("Two").raw(&8_u64.to_le_bytes()).fields(&[("a", 2, 0), ("b", 4, 2)]);
-    let types = types.name("One").raw(&9_u64.to_le_bytes()).fields(&[("", 2, 0)]);
-    let types = types.builtin("Option", &[0]);
-    let types = types.structure("Pair", 16, 4, &[("kind", 0, 3), ("next", 8, 4)]);
-    let types = Bytes([&[7, 0], &types.0[2..]].concat()).builtin("Result", &[0, 3]);
-    let all = types.len(3).function(1, ["A", "f"], &[("x", 0)], 1);
-    let all = all.function(2, ["A", "f"], &[("x", 0)], 1);
-    let all = all.function(6, ["B", "g"], &[("pair", 5), ("type", 0)], 6);
-    assert_eq!(example::Both::CONTRACT, all.0);
+    let all = Bytes::default().builtin("u8", &[]).builtin("()", &[]);
+    let all = all.function(1, ["A", "f"], &[("x", 0)], 1).function(2, ["A", "f"], &[("x", 0)], 1);
+    let all = all.builtin("u32", &[]);
+    let all = all.begin(2).name("Kind").raw(&[8, 0, 0, 0, 4, 0, 0, 0]).name("u16").len(3);
+    let all = all.name("No").raw(&7_u64.to_le_bytes()).fields(&[]);
+    let all = all.name("Two").raw(&8_u64.to_le_bytes()).fields(&[("a", 2, 0), ("b", 4, 2)]);
+    let all = all.name("One").raw(&9_u64.to_le_bytes()).fields(&[("", 2, 0)]);
+    let all = all.builtin("Option", &[0]);
+    let all = all.structure("Pair", 16, 4, &[("kind", 0, 3), ("next", 8, 4)]);
+    let all = all.builtin("Result", &[0, 3]);
+    let all = all.function(6, ["B", "g"], &[("pair", 5), ("type", 0)], 6).all();
+    assert_eq!(example::Both::CONTRACT, all);
     let text = "\
 serves A::f: fn f(x: u8)
 calls A::f: fn f(x: u8)
@@ -341,12 +356,12 @@ may call B::g: fn g(pair: Pair, type: u8) -> Result<u8, Kind>
 enum Kind: u16 { No = 7, Two = 8 { a: u8 at 2, b: u32 at 4 }, One = 9 { u8 at 2 } } of size 8, aligned to 4
 struct Pair { kind: Kind at 0, next: Option<u8> at 8 } of size 16, aligned to 4
 ";
-    assert_eq!(Contract::read(&all.0).unwrap().to_string(), text);
+    assert_eq!(Contract::read(&all).unwrap().to_string(), text);
     // By the signatures that follow, the two fit.
     assert_eq!(compare(&listed, example::Side::CONTRACT), Ok(()));
-    assert_eq!(compare(&listed, &all.0), Ok(()));
-    assert_eq!(compare(&all.0, &listed), Ok(()));
-    assert!(compare(&all.0, Bytes::default().len(0).len(0).0.as_slice()).is_err());
+    assert_eq!(compare(&listed, &all), Ok(()));
+    assert_eq!(compare(&all, &listed), Ok(()));
+    assert!(compare(&all, &Bytes::default().all()).is_err());
 }
 
 /// Nothing in a text that a terminal would obey, and no more of it than a person reads.
@@ -405,27 +420,27 @@ fn hostile_contracts_are_bounded_and_escaped() {
     let start = || Bytes::default();
     refused(&[], "it ends too early");
     refused(&vec![0; MAX_LEN + 1], "it is too long");
-    refused(&start().len(0xffff).len(0xffff).0, "it ends too early");
-    refused(&start().len(0).len(0xffff).0, "it ends too early");
-    refused(&start().len(1).raw(&[3]).name("T").0, "a type is of no known kind");
-    refused(&start().len(1).raw(&[0]).len(0xffff).raw(b"u8").0, "it ends too early");
-    refused(&start().len(1).raw(&[0]).len(2).raw(&[0xff, 0xfe, 0]).0, "a name is not UTF-8");
+    refused(&start().says(0xffff), "it ends too early");
+    refused(&start().raw(&[0xff; 8]).says(1), "a record is of no known kind");
+    refused(&start().begin(4).name("T").all(), "a record is of no known kind");
+    refused(&start().begin(0).len(0xffff).raw(b"u8").all(), "it ends too early");
+    refused(&start().begin(0).len(2).raw(&[0xff, 0xfe, 0]).all(), "a name is not UTF-8");
     let early = "a type is named before it is described";
     // Itself, a later one, and none at all.
-    refused(&start().len(1).builtin("Option", &[0]).0, early);
-    refused(&start().len(2).structure("S", 1, 1, &[("s", 0, 1)]).builtin("u8", &[]).0, early);
-    refused(&start().len(0).len(1).function(2, ["A", "f"], &[], 0).0, early);
-    let typed = start().len(1).builtin("()", &[]).len(1);
+    refused(&start().builtin("Option", &[0]).all(), early);
+    refused(&start().structure("S", 1, 1, &[("s", 0, 1)]).builtin("u8", &[]).all(), early);
+    refused(&start().function(2, ["A", "f"], &[], 0).all(), early);
+    let typed = start().builtin("()", &[]);
     for flags in [0, 3, 4, 5, 7, 8, 0xff] {
         let bytes = typed.clone().function(flags, ["A", "f"], &[], 0);
-        refused(&bytes.0, "a function is neither served nor called");
+        refused(&bytes.all(), "a function is neither served nor called");
     }
 
     // Names that would take over a terminal.
     let evil = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n\0\u{202e}txt.exe\u{9b}31m";
-    let bytes = start().len(2).builtin(evil, &[]).structure(evil, 1, 1, &[(evil, 0, 0)]).len(1);
+    let bytes = start().builtin(evil, &[]).structure(evil, 1, 1, &[(evil, 0, 0)]);
     let bytes = bytes.function(2, [evil, evil], &[(evil, 1)], 0);
-    let mismatch = compare(&bytes.0, host::Host::CONTRACT).unwrap_err();
+    let mismatch = compare(&bytes.all(), host::Host::CONTRACT).unwrap_err();
     let text = mismatch.to_string();
     println!("{text}");
     is_harmless(&text);
@@ -433,19 +448,19 @@ fn hostile_contracts_are_bounded_and_escaped() {
 
     // As many functions as fit, with names as long as can be.
     let long = "x".repeat(20_000);
-    let mut bytes = start().len(1).builtin("()", &[]).len(12);
+    let mut bytes = start().builtin("()", &[]);
     for nr in 0..12 {
         bytes = bytes.function(2, [&long, &format!("f{nr}")], &[], 0);
     }
-    let text = compare(&bytes.0, host::Host::CONTRACT).unwrap_err().to_string();
+    let text = compare(&bytes.all(), host::Host::CONTRACT).unwrap_err().to_string();
     is_harmless(&text);
     assert!(text.len() < 8_000, "{} bytes", text.len());
     let count = 20_000;
-    let mut bytes = start().len(1).builtin("()", &[]).len(count);
+    let mut bytes = start().builtin("()", &[]);
     for _ in 0..count {
         bytes = bytes.function(2, ["", ""], &[], 0);
     }
-    let mismatch = compare(&bytes.0, host::Host::CONTRACT).unwrap_err();
+    let mismatch = compare(&bytes.all(), host::Host::CONTRACT).unwrap_err();
     assert_eq!(mismatch.differences().len(), 32);
     let text = mismatch.to_string();
     is_harmless(&text);
@@ -459,20 +474,21 @@ fn hostile_contracts_are_bounded_and_escaped() {
 #[test]
 fn deep_and_wide_types_are_shown_shortly() {
     let chain = |first: &str, wrap: fn(Bytes, u16) -> Bytes, count: u16| {
-        let start = Bytes::default().len(usize::from(count) + 2).builtin(first, &[]);
-        let all = (0..count).fold(start, wrap).builtin("()", &[]);
-        all.len(1)
+        let start = Bytes::default().builtin(first, &[]);
+        (0..count).fold(start, wrap).builtin("()", &[])
     };
     let option: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Option", &[nr]);
     let twice: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Result", &[nr, nr]);
     let field: fn(Bytes, u16) -> Bytes =
         |bytes, nr| bytes.structure("S", 1, 1, &[("a", 0, nr), ("b", 0, nr)]);
-    for (wrap, count) in [(option, 20_000), (twice, 15_000), (field, 6_000)] {
+    // Written out, these would be 255 times 255 times 255 ….
+    let wide: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Result", &[nr; 255]);
+    for (wrap, count) in [(option, 20_000), (twice, 15_000), (wide, 9), (field, 6_000)] {
         let last = [("p", count)];
         let guest = chain("u8", wrap, count).function(2, ["A", "f"], &last, count + 1);
         let host = chain("i8", wrap, count).function(1, ["A", "f"], &last, count + 1);
         let start = std::time::Instant::now();
-        let text = compare(&guest.0, &host.0).unwrap_err().to_string();
+        let text = compare(&guest.all(), &host.all()).unwrap_err().to_string();
         println!("{count} deep, {:?}:\n{text}", start.elapsed());
         is_harmless(&text);
         assert!(text.len() < 3_000);

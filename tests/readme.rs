@@ -1,17 +1,86 @@
-//! The README shows what is really there.
+//! README and guide show what is really there.
+
+use std::{fs, path::Path, process::Command};
 
 const README: &str = include_str!("../README.md");
+const GUEST: &str = include_str!("../docs/guide/guest.md");
+const SAFETY: &str = include_str!("../docs/guide/safety.md");
 
-fn block(language: &str) -> &'static str {
+/// The first block of a language in a text.
+fn block<'t>(text: &'t str, language: &str) -> &'t str {
     let begin = format!("```{language}\n");
-    let (_, rest) = README.split_once(&begin).expect("the README has such a block");
+    let (_, rest) = text.split_once(&begin).expect("there is such a block");
     rest.split_once("```").expect("a block ends").0
 }
 
-/// The screen of code is the example that the first command runs.
+/// What an example prints. It was built along with this test, unless this test was asked for alone.
+fn output(example: &str) -> Option<String> {
+    let here = std::env::current_exe().expect("a place for this test");
+    let built = here.ancestors().nth(2)?.join("examples").join(example);
+    if !built.exists() {
+        println!("skipped: {example} is not built; `cargo build --examples` does it");
+        return None;
+    }
+    let output = Command::new(built).output().expect("it can be started");
+    assert!(output.status.success(), "{example}: {output:?}");
+    Some(String::from_utf8(output.stdout).expect("text"))
+}
+
+/// The screen of code is the example that the first command runs, and it prints what is said.
 #[test]
 fn the_code_is_the_example() {
     let example = include_str!("../examples/hello.rs");
     let (_, code) = example.split_once("\n\n").expect("the example begins with a comment");
-    assert_eq!(block("rust").trim(), code.trim());
+    assert_eq!(block(README, "rust").trim(), code.trim());
+    if let Some(printed) = output("hello") {
+        assert_eq!(block(README, "text"), printed);
+    }
+}
+
+/// The guest of the guide is the one that the example runs.
+#[test]
+fn the_guest_is_the_example_s() {
+    let example = include_str!("../examples/two_threads.rs");
+    assert!(example.contains(block(GUEST, "rust").trim()));
+    if let Some(printed) = output("two_threads") {
+        assert!(printed.ends_with("host: Exited(0)\n"), "{printed}");
+    }
+}
+
+/// The safety argument cites nothing that is not there: files, and what is defined in them.
+#[test]
+fn what_the_safety_argument_cites_exists() {
+    fn sources(dir: &Path, into: &mut String) {
+        for entry in fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry")) {
+            match entry.path() {
+                path if path.is_dir() => sources(&path, into),
+                path if path.extension().is_some_and(|extension| extension == "rs") => {
+                    into.push_str(&fs::read_to_string(path).expect("a source"));
+                }
+                _ => {}
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = String::new();
+    sources(&root.join("src"), &mut all);
+    sources(&root.join("tests"), &mut all);
+    let mut cited = 0;
+    let pieces: Vec<_> = SAFETY.split('`').collect();
+    for (before, name) in pieces.chunks_exact(2).map(|pair| (pair[0], pair[1])) {
+        if before.ends_with('[') {
+            continue; // a link, which rustdoc has checked
+        }
+        let there = if name.starts_with("src/") || name.starts_with("tests/") {
+            root.join(name).exists()
+        } else if name.contains("::") || name.contains('_') {
+            let function = name.rsplit("::").next().unwrap_or(name);
+            all.contains(&format!("fn {function}")) || all.contains(&format!("{function}("))
+        } else {
+            continue;
+        };
+        assert!(there, "`{name}` is cited and is not there");
+        cited += 1;
+    }
+    assert!(cited > 50, "only {cited} citations were found");
 }

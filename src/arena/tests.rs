@@ -220,8 +220,8 @@ proptest! {
     }
 }
 
-/// ABI, "Release map": the number of a loan goes from 255 to 1, and a mark with any other number
-/// than the loan's own means nothing.
+/// ABI, Arenas and loans A-4, Release map M-3: the number of a loan goes from 255 to 1, and a mark
+/// with any other number than the loan's own means nothing.
 #[test]
 fn a_mark_names_the_loan() {
     let world = World::new(8);

@@ -132,12 +132,7 @@ impl<'c> Contract<'c> {
         }
         let mut contract = Self { types: Vec::new(), functions: Vec::new() };
         for _ in 0..from.u16()? {
-            let next = from.type_behind(&contract.types)?;
-            contract.types.push(next);
-        }
-        for _ in 0..from.u16()? {
-            let next = from.function(&contract.types)?;
-            contract.functions.push(next);
+            from.record(&mut contract)?;
         }
         if from.at == bytes.len() {
             Ok(contract)
@@ -161,6 +156,10 @@ impl<'c> Contract<'c> {
         text.name(of.name);
         let Kind::Builtin(arguments) = &of.kind else { return };
         for (nr, argument) in arguments.iter().enumerate() {
+            // Arguments have arguments: 255 of 255, and so on.
+            if text.is_full() {
+                return;
+            }
             text.put(if nr == 0 { "<" } else { ", " });
             match depth.checked_sub(1) {
                 Some(depth) => self.name_within(text, *argument, depth),
@@ -319,11 +318,22 @@ impl<'c> Reader<'c> {
         }
     }
 
-    /// The next type; `types` are all before it.
-    fn type_behind(&mut self, types: &[Type<'c>]) -> Result<Type<'c>, BadContract> {
-        let hash_of = |index: Index| types[usize::from(index)].hash;
+    /// The next record: a type, or a function; each is made of the types before it.
+    fn record(&mut self, to: &mut Contract<'c>) -> Result<(), BadContract> {
         let at = self.at;
-        let (kind, name) = (self.u8()?, self.text()?);
+        match self.u8()? {
+            kind::FUNCTION => to.functions.push(self.function(&to.types)?),
+            kind @ (kind::BUILTIN | kind::STRUCT | kind::ENUM) => {
+                to.types.push(self.of_kind(kind, &to.types)?);
+            }
+            _ => return Err(BadContract { at, what: "a record is of no known kind" }),
+        }
+        Ok(())
+    }
+
+    fn of_kind(&mut self, kind: u8, types: &[Type<'c>]) -> Result<Type<'c>, BadContract> {
+        let hash_of = |index: Index| types[usize::from(index)].hash;
+        let name = self.text()?;
         let declared =
             |of: &str, size: Size| Hasher::new(of).str(name).u64(size.0.into()).u64(size.1.into());
         let (hash, kind) = match kind {
@@ -342,7 +352,7 @@ impl<'c> Reader<'c> {
                 let (hash, fields) = self.fields(types, declared("struct", size))?;
                 (hash, Kind::Struct(size, fields))
             }
-            kind::ENUM => {
+            _ => {
                 let size = Size(self.u32()?, self.u32()?);
                 let repr = self.text()?;
                 let mut hash = declared("enum", size).str(repr);
@@ -355,7 +365,6 @@ impl<'c> Reader<'c> {
                 }
                 (hash, Kind::Enum(size, repr, variants))
             }
-            _ => return Err(BadContract { at, what: "a type is of no known kind" }),
         };
         Ok(Type { name, hash: hash.finish(), kind })
     }

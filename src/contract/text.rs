@@ -21,6 +21,11 @@ impl Text {
         Self { text: String::new(), full: false }
     }
 
+    /// Whether the text was cut off: then nothing more need be looked at for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// Adds what is ours.
     pub(super) fn put(&mut self, text: &str) {
         if self.full {

@@ -39,6 +39,7 @@ const MAX_TYPES: usize = 1024;
 struct Writer<const LEN: usize> {
     bytes: [u8; LEN],
     len: usize,
+    records: usize,
     /// The hashes of the types so far: a type's index is its place here.
     types: [u64; MAX_TYPES],
     count: usize,
@@ -46,51 +47,41 @@ struct Writer<const LEN: usize> {
 
 impl<const LEN: usize> Writer<LEN> {
     const fn new() -> Self {
-        Self { bytes: [0; LEN], len: 0, types: [0; MAX_TYPES], count: 0 }
+        Self { bytes: [0; LEN], len: 0, records: 0, types: [0; MAX_TYPES], count: 0 }
     }
 
-    /// The types behind their number, the functions behind theirs.
+    /// The number of records, and the records: each function behind the types that it names.
     const fn contract(&mut self, sides: Sides) {
         self.u16(0);
-        self.each(sides.serves, None);
-        self.each(sides.calls, None);
-        let (end, types) = (self.len, self.count);
+        self.each(sides.serves, flag::SERVES);
+        self.each(sides.calls, flag::CALLS);
+        let (end, records) = (self.len, self.records);
         self.len = 0;
-        self.u16(types);
+        self.u16(records);
         self.len = end;
-        self.u16(count(sides.serves) + count(sides.calls));
-        self.each(sides.serves, Some(flag::SERVES));
-        self.each(sides.calls, Some(flag::CALLS));
     }
 
-    /// The functions of some interfaces with these flags, or only their types.
-    const fn each(&mut self, interfaces: &[&[Declared]], flags: Option<u8>) {
+    const fn each(&mut self, interfaces: &[&[Declared]], flags: u8) {
         let mut i = 0;
         while i < interfaces.len() {
             let mut f = 0;
             while f < interfaces[i].len() {
-                let function = &interfaces[i][f];
-                match flags {
-                    Some(flags) => self.function(function, flags),
-                    None => self.types_of(function),
-                }
+                self.function(&interfaces[i][f], flags);
                 f += 1;
             }
             i += 1;
         }
     }
 
-    const fn types_of(&mut self, function: &Declared) {
+    const fn function(&mut self, function: &Declared, flags: u8) {
         let mut i = 0;
         while i < function.parameters.len() {
             self.shape(function.parameters[i].1);
             i += 1;
         }
         self.shape(function.returned);
-    }
-
-    const fn function(&mut self, function: &Declared, flags: u8) {
         let optional = flags == flag::CALLS && function.optional;
+        self.begin(kind::FUNCTION);
         self.u8(if optional { flags | flag::OPTIONAL } else { flags });
         self.text(function.function.interface);
         self.text(function.function.name);
@@ -147,7 +138,7 @@ impl<const LEN: usize> Writer<LEN> {
             self.shape(argument);
             count += 1;
         }
-        self.u8(kind::BUILTIN);
+        self.begin(kind::BUILTIN);
         self.text(name);
         self.u8(count as u8);
         let mut i = 0;
@@ -159,8 +150,13 @@ impl<const LEN: usize> Writer<LEN> {
         }
     }
 
-    const fn declared(&mut self, kind: u8, shape: &Shape) {
+    const fn begin(&mut self, kind: u8) {
+        self.records += 1;
         self.u8(kind);
+    }
+
+    const fn declared(&mut self, kind: u8, shape: &Shape) {
+        self.begin(kind);
         self.text(shape.name);
         self.u32(shape.size);
         self.u32(shape.align);
@@ -237,14 +233,4 @@ impl<const LEN: usize> Writer<LEN> {
         }
         self.len += bytes.len();
     }
-}
-
-const fn count(interfaces: &[&[Declared]]) -> usize {
-    let mut count = 0;
-    let mut i = 0;
-    while i < interfaces.len() {
-        count += interfaces[i].len();
-        i += 1;
-    }
-    count
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A guest that knows nothing but the document (ABI, all of it): makes a parameter struct by hand,
-/// calls by signature, reads the result where it lies, and gives it back with a mark.
+/// A guest that knows nothing but the document: makes a parameter struct by hand, calls by signature,
+/// reads the result where it lies, and gives it back with a mark.
 #[test]
 fn a_call_by_hand() {
     let region = Region::new();
@@ -176,6 +176,11 @@ fn has_is_signature_1() {
     for other in [0, 1, 15, 16, !FUNCTIONS[0].signature] {
         assert_eq!(has(other), Answer { status: 0, transport: EMPTY }, "{other:#x}");
     }
+    // T-3: a byte count has no place there.
+    for primary in [0, FUNCTIONS[0].signature] {
+        let answer = region.pair.to_host().call(1, Transport { primary, secondary: 1 });
+        assert_eq!(answer, Answer::status(4));
+    }
     // The guest answers it too.
     let has =
         region.pair.to_guest().call(1, Transport::word(ParamsLadderClimb::FUNCTION.signature));
@@ -197,4 +202,145 @@ fn calls_nest_sixteen_deep() {
     }
     assert_eq!(MAX_DEPTH, 16);
     assert!(DOCUMENT.contains("Calls may be nested 16 deep (`MAX_DEPTH`)"));
+}
+
+/// ABI, Nesting N-3: two chains of calls that are under way at the same time, each nearly as deep as
+/// it may be, and a third that is too deep.
+#[test]
+fn each_vcpu_has_a_chain_of_its_own() {
+    let region = Region::with(0, Host { top: Some(Barrier::new(2)), ..Host::default() });
+    let climb = |left| LadderClient::from(region.pair.to_host()).climb(left);
+    std::thread::scope(|scope| {
+        let chains = [15, 15].map(|left| scope.spawn(move || climb(left)));
+        assert_eq!(chains.map(|chain| chain.join().unwrap()), [Ok(15), Ok(15)]);
+    });
+    assert_eq!(climb(17).unwrap_err().why(), Why::TooDeep);
+}
+
+/// ABI, Checks C-9: a read stays in the bytes that were checked when the handle came, and what is
+/// read is judged again each time, though the peer has changed it.
+#[test]
+fn reads_are_judged_each_time() {
+    fn received<T: FfiType>(region: &Region, value: impl SendAs<T>) -> (T, u64) {
+        let sent = region.sent::<T>(value);
+        let held = T::from_transport(sent, region.pair.to_guest().incoming()).unwrap();
+        (held, pointer::offset(sent.primary))
+    }
+    let why = |error: CallError| error.why();
+    let region = Region::new();
+
+    let flag = Shared::new(region.pair.to_host(), true).unwrap();
+    let (flag, at) = received::<Foreign<bool>>(&region, flag);
+    for (byte, read) in [(1, Ok(true)), (2, Err(Why::BadValue)), (0, Ok(false))] {
+        region.poke(at, &[byte]);
+        assert_eq!(flag.read().map_err(why), read);
+    }
+
+    let (letters, at) = received::<ForeignSlice<char>>(&region, &['a', 'b']);
+    region.poke(at + 8, &[b'c', 0, 0, 0]);
+    region.poke(at + 4, &0xd800_u32.to_le_bytes());
+    assert_eq!(letters.get(0), Ok(Some('a')));
+    assert_eq!(letters.get(1).map_err(why), Err(Why::BadValue));
+    assert_eq!(letters.get(2), Ok(None));
+    assert_eq!(letters.to_vec().map_err(why), Err(Why::BadValue));
+    region.poke(at + 4, &[b'd', 0, 0, 0]);
+    assert_eq!(letters.to_vec(), Ok(vec!['a', 'd']));
+
+    let (text, at) = received::<ForeignStr>(&region, "ab");
+    region.poke(at, &[0xff]);
+    assert_eq!(text.to_string().map_err(why), Err(Why::BadValue));
+    region.poke(at, b"x");
+    assert_eq!(text.to_string().as_deref(), Ok("xb"));
+
+    let (bytes, _) = received::<ForeignBuf>(&region, &[1, 2, 3]);
+    let mut two = [0; 2];
+    assert_eq!(bytes.read_at(1, &mut two), Ok(()));
+    assert_eq!(two, [2, 3]);
+    for from in [2, 3, 4, usize::MAX] {
+        assert_eq!(bytes.read_at(from, &mut two).map_err(why), Err(Why::BadPointer), "{from}");
+    }
+    assert_eq!(two, [2, 3]);
+}
+
+mod older {
+    vmffi::ffi_interface! {
+        pub interface Clock { fn now() -> u32; }
+    }
+}
+
+mod newer {
+    vmffi::ffi_interface! {
+        pub interface Clock { fn now() -> u64; }
+    }
+}
+
+struct Clocks;
+
+impl older::Clock for Clocks {
+    fn now(&self, _: &Peer) -> Result<u32, CallError> {
+        Ok(32)
+    }
+}
+
+impl newer::Clock for Clocks {
+    fn now(&self, _: &Peer) -> Result<u64, CallError> {
+        Ok(64)
+    }
+}
+
+vmffi::serve!(Clocks: older::Clock, newer::Clock);
+
+/// ABI, Versioning V-3, Signatures SG-1: a function whose types have changed is another function, and
+/// one side serves both.
+#[test]
+fn a_changed_function_is_another_one() {
+    let pair = Loopback::new((), Clocks).unwrap();
+    assert_eq!(older::ClockClient::from(pair.to_host()).now(), Ok(32));
+    assert_eq!(newer::ClockClient::from(pair.to_host()).now(), Ok(64));
+}
+
+type Time = u64;
+
+mod spelt_otherwise {
+    vmffi::ffi_interface! {
+        /// Documented here, and in another module.
+        #[allow(non_camel_case_types, reason = "as it is spelt")]
+        pub interface r#Alarm {
+            /// The parameters have other names, and one type has another.
+            #[must_use]
+            fn r#set(r#when: super::Time, loud: bool) -> u8;
+            fn more();
+        }
+    }
+}
+
+mod spelt_so {
+    vmffi::ffi_interface! {
+        pub interface Alarm { fn set(at: u64, noise: bool) -> u8; }
+    }
+}
+
+/// ABI, Signatures SG-1 and SG-5: what is not part of a signature.
+#[test]
+fn signatures_that_are_the_same() {
+    let (one, other) =
+        (spelt_so::ParamsAlarmSet::FUNCTION, spelt_otherwise::ParamsAlarmSet::FUNCTION);
+    assert_eq!(one.signature, other.signature);
+    assert_ne!(one.signature, spelt_otherwise::ParamsAlarmMore::FUNCTION.signature);
+}
+
+/// ABI, Signatures SG-8: a table with the same signature twice cannot be made.
+#[test]
+fn signatures_differ_within_a_side() {
+    use vmffi::dispatch::{Index, buckets, slots};
+    let [one, other] = [*FUNCTIONS[0], *FUNCTIONS[1]];
+    let make = |functions| {
+        std::panic::catch_unwind(|| Index::<{ buckets(2) }, { slots(2) }>::build(&functions))
+    };
+    assert!(make([one, other]).is_ok());
+    let refused = *make([one, one]).unwrap_err().downcast::<String>().unwrap();
+    assert!(
+        refused.contains("same signature") && refused.contains("Vectors::nothing"),
+        "{refused}"
+    );
 }

@@ -1,23 +1,26 @@
 //! `docs/abi.md` against the crate. Numbers in the document's tables are read out of the document;
 //! hashes are computed here, as the document says, and not with the crate's own hasher. Clauses are
-//! cited as "ABI, Section X-1".
+//! cited by their numbers, and `citations` sees to it that each is.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Barrier, Mutex};
 
 use vmffi::abi::{ABI_VERSION, Answer, Side, Transport, answer, pointer, signature, trap};
 use vmffi::contract::Contract;
 use vmffi::loopback::Loopback;
 use vmffi::{
-    CallError, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, GRANULE, Layout,
-    MAX_DEPTH, PAGE, Peer, SendAs, Serve, Shared, SharedBuf, SharedStr, Why,
+    CallError, ConnectError, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr,
+    GRANULE, Layout, MAX_DEPTH, PAGE, Peer, RegionError, SendAs, Serve, Shared, SharedBuf,
+    SharedStr, Why,
 };
 
 mod calls;
+mod citations;
 mod document;
+mod guest;
 mod hash;
 mod memory;
 mod types;
@@ -83,6 +86,9 @@ vmffi::ffi_interface! {
     pub enum Event: u16 { Quit, Key { code: u32, down: bool } = 5, Moved(u64) }
 
     #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Braced: u16 { First {}, Second {} }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Nothing {}
 
     #[allow(clippy::too_many_arguments, reason = "a parameter struct with all scalars")]
@@ -134,6 +140,8 @@ struct Kept {
 #[derive(Default)]
 struct Host {
     kept: Mutex<Kept>,
+    /// Where those who climb wait for each other before they turn back.
+    top: Option<Barrier>,
 }
 
 impl Vectors for Host {
@@ -201,6 +209,9 @@ impl Vectors for Host {
 
 impl Ladder for Host {
     fn climb(&self, guest: &Peer, left: u32) -> Result<u32, CallError> {
+        if let (1, Some(top)) = (left, &self.top) {
+            top.wait();
+        }
         climb(guest, left)
     }
 }
@@ -247,15 +258,19 @@ struct Region {
 
 impl Region {
     fn new() -> Self {
-        Self::with(3 * PAGE, 75 * PAGE, Host::default())
+        Self::with(0, Host::default())
     }
 
-    fn with(guest: u64, host: u64, server: impl Serve) -> Self {
+    /// In memory that is full of one byte.
+    fn with(fill: u8, server: Host) -> Self {
+        let (guest, host) = (3 * PAGE, 75 * PAGE);
         let len = Layout::new(guest, host).unwrap().len();
         let heap = HeapLayout::from_size_align(len as usize, PAGE as usize).unwrap();
         // SAFETY: `heap` has a size.
         let base = unsafe { alloc_zeroed(heap) };
         assert!(!base.is_null());
+        // SAFETY: `base` has `len` bytes, and nobody else has it yet.
+        unsafe { base.write_bytes(fill, len as usize) };
         let builder = Loopback::builder().arenas(guest, host);
         // SAFETY: `base` has `len` bytes for as long as the `Pages` live, and no reference covers
         // them; the only other accesses are those of this thread through `self.base`, between calls.

@@ -21,13 +21,15 @@ fn scalars_in_a_transport() {
     assert_eq!(region.sent::<()>(()), EMPTY);
     assert_eq!(region.sent::<Level>(Level::Low), word(u64::MAX), "TY-8");
     assert_eq!(region.sent::<OpenError>(OpenError::Denied), word(2), "TY-8");
+    assert_eq!(region.sent::<Braced>(Braced::Second {}), word(1), "TY-8: no value in the braces");
     assert_eq!(region.sent::<Nothing>(Nothing {}), EMPTY, "TY-2");
     assert_eq!(region.sent::<Option<ForeignBuf>>(None::<&[u8]>), EMPTY, "TY-10");
     assert_eq!(region.sent::<Option<ForeignBuf>>(Some(&[])), word(1), "TY-10");
     assert_eq!(region.sent::<ForeignStr>(""), EMPTY, "T-4");
 }
 
-/// ABI, Types TY-2, TY-7, TY-9, TY-11 and Layout L-2, L-3: forms behind a pointer, byte for byte.
+/// ABI, Overview O-3, Types TY-2, TY-7, TY-9, TY-11, Layout L-2, L-3, Arenas and loans A-8: forms
+/// behind a pointer, byte for byte, the lowest first.
 #[test]
 fn wire_forms_behind_a_pointer() {
     let region = Region::new();
@@ -134,7 +136,8 @@ fn loans_are_numbered_in_turn() {
 }
 
 /// ABI, Release map M-1 to M-3, Parameter structs PS-3 and PS-4: the struct lies in the caller's
-/// arena, the callee has given it back when the call ends, and the owner believes only the number of the loan.
+/// arena, the callee has given it back when the call ends, and the owner believes only the number of
+/// the loan.
 #[test]
 fn a_parameter_struct_is_given_back() {
     let region = Region::new();
@@ -161,6 +164,48 @@ fn a_parameter_struct_is_given_back() {
     assert_eq!(stats.blocks, 1, "the buffer");
 }
 
+/// ABI, Arenas and loans A-8: a byte count counts what was written, not what there is room for.
+#[test]
+fn only_what_is_written_is_sent() {
+    let region = Region::with(0xaa, Host::default());
+    let mut buf = SharedBuf::with_capacity(region.pair.to_host(), 1000).unwrap();
+    buf.append(b"abc").unwrap();
+    let sent = region.sent::<ForeignBuf>(buf);
+    assert_eq!(sent.secondary, 3);
+    assert_eq!(region.bytes(pointer::offset(sent.primary), 3), b"abc");
+}
+
+/// ABI, Region header R-8, Release map M-4, Arenas and loans A-1: neither what was in the memory
+/// before, marks among it, nor what is written there later, means anything to an owner.
+#[test]
+fn what_is_in_an_arena_says_nothing() {
+    for fill in [1, 2, 0xff] {
+        let region = Region::with(fill, Host::default());
+        let to_host = region.pair.to_host();
+        let word = region.sent::<ForeignBuf>(&[5; 100]).primary;
+        assert_eq!(word, region.arena(Side::Guest) | 1 << 56, "the first loan");
+        assert_eq!(to_host.arena_stats().blocks, 1, "{fill}: ended by an old mark");
+        let client = VectorsClient::from(to_host);
+        let read = client.read(9, 100).unwrap();
+        assert_eq!(region.pair.to_guest().arena_stats().blocks, 1, "{fill}: the host's");
+        assert_eq!(read.to_vec().unwrap(), [9; 100]);
+
+        assert_eq!(to_host.arena_stats().blocks, 1, "the parameters are back");
+
+        // All of the arena but the block, and the map but its mark, is overwritten.
+        let (arena, len) = region.pair.layout().arena(Side::Guest);
+        region.poke(arena + 128, &vec![fill; len as usize - 128]);
+        let map = region.pair.layout().release_map(Side::Guest);
+        region.poke(map + 1, &vec![fill; len as usize / 64 - 1]);
+        let rest = SharedBuf::with_capacity(to_host, len as usize - 128).unwrap();
+        assert_eq!((rest.capacity(), to_host.arena_stats().blocks), (len as usize - 128, 2));
+        assert!(SharedBuf::with_capacity(to_host, 1).is_err(), "{fill}");
+        drop(rest);
+        assert_eq!(to_host.arena_stats().blocks, 1);
+        assert_eq!(client.narrow(5), Ok(5));
+    }
+}
+
 /// ABI, Release map M-3: only the number of the loan ends it.
 #[test]
 fn a_mark_names_the_loan() {
@@ -175,7 +220,7 @@ fn a_mark_names_the_loan() {
     mark.store(pointer::loan(word), Ordering::Release);
     assert_eq!(blocks(), 0);
 
-    // M-4: cleared before the place is lent again.
+    // Cleared before the place is lent again (M-4).
     let again = region.sent::<ForeignBuf>(&[4]).primary;
     assert_eq!(pointer::offset(again), pointer::offset(word));
     assert_eq!(mark.load(Ordering::Acquire), 0);

@@ -112,11 +112,13 @@ fn all_duels(victim: Side) {
     field.assert_restored();
 }
 
+/// ABI, Overview O-4, Parameter structs PS-4, Checks C-9: the host judges a copy of its own.
 #[test]
 fn what_is_judged_is_what_is_used_by_the_host() {
     all_duels(Side::Host);
 }
 
+/// ABI, Overview O-5: so does the guest.
 #[test]
 fn what_is_judged_is_what_is_used_by_the_guest() {
     all_duels(Side::Guest);

@@ -144,7 +144,8 @@ fn words(primary: u64, secondary: u64) -> Transport {
     Transport { primary, secondary }
 }
 
-/// ABI, "Pointers": a range lies wholly in the sender's arena, in 64 bits, without wrapping around.
+/// ABI, Pointers P-1, P-2 and P-4, Checks C-3: a range lies wholly in the sender's arena, in 64
+/// bits, without wrapping around.
 #[test]
 fn pointer_outside() {
     on_both_sides(|case| {
@@ -196,7 +197,8 @@ fn pointer_outside() {
     });
 }
 
-/// ABI, "Pointers": without a loan's number nothing could be given back, so a handle has one.
+/// ABI, Arenas and loans A-5, Checks C-5: without a loan's number nothing could be given back, so a
+/// handle has one.
 #[test]
 fn pointer_without_a_loan() {
     on_both_sides(|case| {
@@ -209,7 +211,7 @@ fn pointer_without_a_loan() {
     });
 }
 
-/// ABI, "Pointers": what is pointed at is aligned as its wire form is.
+/// ABI, Pointers P-5, Checks C-4: what is pointed at is aligned as its wire form is.
 #[test]
 fn pointer_misaligned() {
     on_both_sides(|case| {
@@ -227,7 +229,7 @@ fn pointer_misaligned() {
     });
 }
 
-/// ABI, "Parameters": the pointer of a parameter struct is judged as any other.
+/// ABI, Parameter structs PS-3 and PS-6: the pointer of a parameter struct is judged as any other.
 #[test]
 fn parameter_struct_outside() {
     on_both_sides(|case| {
@@ -244,7 +246,7 @@ fn parameter_struct_outside() {
     });
 }
 
-/// ABI, "Transport": the secondary is a byte count, and 0 for all that has none.
+/// ABI, Transport T-3, Checks C-2: the secondary is a byte count, and 0 for all that has none.
 #[test]
 fn secondary_where_there_is_none() {
     on_both_sides(|case| {
@@ -264,7 +266,8 @@ fn secondary_where_there_is_none() {
     });
 }
 
-/// ABI, "Types": a register holds a scalar zero- or sign-extended, and only bits that the type has.
+/// ABI, Types TY-3, TY-4 and TY-8, Checks C-6: a register holds a scalar zero- or sign-extended, and
+/// only bits that the type has.
 #[test]
 fn scalars_that_are_none() {
     on_both_sides(|case| {
@@ -296,7 +299,8 @@ fn scalars_that_are_none() {
     });
 }
 
-/// ABI, "Types": the same in memory, where each field is named.
+/// ABI, Types TY-4, TY-8, TY-9 and TY-11, Parameter structs PS-5: the same in memory, where each
+/// field is named.
 #[test]
 fn fields_that_are_none() {
     on_both_sides(|case| {
@@ -344,7 +348,8 @@ fn fields_that_are_none() {
     });
 }
 
-/// ABI, "Types": an `Option` is tagged 0 or 1, and the null pointer of a buffer has no byte count.
+/// ABI, Types TY-10 and TY-11, Parameter structs PS-5: an `Option` is tagged 0 or 1, and the null
+/// pointer of a buffer has no byte count.
 #[test]
 fn options_that_are_none() {
     on_both_sides(|case| {
@@ -380,7 +385,7 @@ fn options_that_are_none() {
     });
 }
 
-/// ABI, "Types": a slice's byte count is a whole number of values.
+/// ABI, Types TY-5, Checks C-7: a slice's byte count is a whole number of values.
 #[test]
 fn slice_of_a_value_and_a_half() {
     on_both_sides(|case| {
@@ -392,7 +397,8 @@ fn slice_of_a_value_and_a_half() {
     });
 }
 
-/// ABI, "Types": text is judged when it is read, so the handler fails, and its reason crosses.
+/// ABI, Types TY-6, Checks C-7, Statuses S-3: text is judged when it is read, so the handler fails,
+/// and its reason crosses.
 #[test]
 fn text_that_is_none() {
     on_both_sides(|case| {
@@ -418,22 +424,26 @@ fn text_that_is_none() {
     });
 }
 
-/// ABI, "Signatures": what is not served is refused, reserved numbers too.
+/// ABI, Signatures SG-6 and SG-7, Checks C-1: what is not served is refused, reserved numbers too.
 #[test]
 fn functions_that_are_none() {
     on_both_sides(|case| {
-        for word in [0, 2, 3, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
+        for word in [0, 3, 4, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
             let answer = case.to_victim().call(word, words(word, word));
             assert_eq!(answer, Answer::status(Why::UnknownFunction as u64));
         }
         for word in [0, 1, u64::MAX] {
             let answer = case.to_victim().call(signature::HAS, Transport::word(word));
             assert_eq!(answer, Answer { status: 0, transport: Transport::EMPTY });
+            // The question is a scalar, so it has no byte count.
+            let answer = case.to_victim().call(signature::HAS, words(word, 1));
+            assert_eq!(answer, Answer::status(Why::BadValue as u64));
         }
     });
 }
 
-/// The served side never touches its own memory, or the caller's twice, on a pointer's word.
+/// ABI, Checks C-11, Release map M-5: the served side never touches its own memory, or the caller's
+/// twice, on a pointer's word.
 #[test]
 fn one_block_lent_twice() {
     on_both_sides(|case| {
@@ -451,7 +461,8 @@ fn one_block_lent_twice() {
     });
 }
 
-/// ABI, "Release map": marks of every number, written by a peer that was lent nothing, free nothing.
+/// ABI, Release map M-3: marks of every number, written by a peer that was lent nothing, free
+/// nothing.
 #[test]
 fn marks_for_what_was_not_lent() {
     on_both_sides(|case| {
@@ -474,7 +485,7 @@ fn marks_for_what_was_not_lent() {
     });
 }
 
-/// ABI, "Statuses" and "Types": what comes back is judged as what comes in.
+/// ABI, Statuses S-1 and S-3 to S-5, Checks C-10: what comes back is judged as what comes in.
 #[test]
 fn forged_answers() {
     on_both_sides(|case| {

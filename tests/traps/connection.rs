@@ -260,8 +260,8 @@ fn a_connection_by_doorbell() {
     both_directions(&machine(&PLACE, doorbell(), hypercalls));
 }
 
-/// ABI, "Arenas and loans" A-6: a guest that ends in the middle of a call may have done some of it, and
-/// what it had is its owner's again.
+/// ABI, Arenas and loans A-6: a guest that ends in the middle of a call may have done some of it,
+/// and what it had is its owner's again.
 #[test]
 fn a_guest_that_ends_in_an_upcall() {
     static PLACE: Place<Guests, Out<PORT>, 1024> = Place::new();
@@ -278,7 +278,7 @@ fn a_guest_that_ends_in_an_upcall() {
     assert_eq!(host.run().unwrap(), Ran::Exited(9));
 }
 
-/// ABI, "Contracts" CT-6: a guest that its host does not fit is run no further.
+/// ABI, Contracts CT-3: a guest that its host does not fit is run no further.
 #[test]
 fn a_guest_that_does_not_fit() {
     /// Another host's: it also calls what this one does not serve.
@@ -316,7 +316,7 @@ fn a_guest_that_does_not_fit() {
     assert_eq!((error.why(), error.reached()), (Why::VersionMismatch, false));
 }
 
-/// ABI, "Traps": what a guest may not do ends the connection, not the host.
+/// ABI, Traps TR-5 and TR-18: what a guest may not do ends the connection, not the host.
 #[test]
 fn a_guest_that_breaks_the_protocol() {
     const NOTHING: Transport = Transport::EMPTY;
@@ -339,7 +339,7 @@ fn a_guest_that_breaks_the_protocol() {
     }
 }
 
-/// ABI, "Traps": a trap that nobody claims leaves the kind as it was.
+/// ABI, Traps TR-4, Statuses S-4: a trap that nobody claims leaves the kind as it was.
 #[test]
 fn a_host_that_does_not_answer() {
     static PLACE: Place<Guests, Out<PORT>, 64> = Place::new();
@@ -389,5 +389,5 @@ fn a_place_that_is_too_small() {
     drop(unsafe { Host::new(layout, base, len, Box::new(()), (), ThreadVcpu::new(|| ()), None) });
     // SAFETY: as above.
     let end = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
-    assert_eq!(end.unwrap_err(), RegionError::TooSmall { len: 63, needed: 64 }.into());
+    assert_eq!(end.unwrap_err(), RegionError::PlaceTooSmall { granules: 63, needed: 64 }.into());
 }

@@ -34,7 +34,8 @@ impl Trap for Model {
     }
 }
 
-/// All four registers go out, all four come back, and all 64 bits of each.
+/// ABI, Traps TR-1, TR-6 and TR-8, Transport T-1: all four registers go out, all four come back, and
+/// all 64 bits of each, wider than what is on the bus.
 fn every_register_crosses(way: impl Trap) {
     let sent = [
         words(trap::CALL, 0x1111_2222_3333_4444, 0x5555_6666_7777_8888, 0x9999_aaaa_bbbb_cccc),
@@ -68,15 +69,15 @@ fn every_register_crosses_by_doorbell() {
     every_register_crosses(doorbell());
 }
 
-/// A trap that nobody claims, an unbacked port say, leaves the kind as it was.
+/// ABI, Traps TR-4: a trap that nobody claims, an unbacked port say, leaves the kind as it was.
 #[test]
 fn an_unclaimed_trap_comes_back_as_it_went() {
     let sent = words(trap::READY, 2, 3, 4);
     assert_eq!(as_guest(|seen| seen, || out().trap(sent)), sent);
 }
 
-/// The host reads what the guest has just written, and the guest reads what the host wrote, though
-/// the accesses are plain ones that a compiler would like to keep in registers.
+/// ABI, Traps TR-13: the host reads what the guest has just written, and the guest reads what the
+/// host wrote, though the accesses are plain ones that a compiler would like to keep in registers.
 fn memory_is_read_anew(way: impl Trap) {
     let on_trap = |seen: Registers| {
         let shared = std::ptr::with_exposed_provenance_mut::<u64>(seen.transport.primary as usize);
@@ -118,7 +119,8 @@ fn memory_is_read_anew_after_a_doorbell() {
 #[repr(align(128))]
 struct Wide([u64; 16]);
 
-/// More live values than there are registers, around a trap in a loop: RBX holds one of them.
+/// ABI, Traps TR-11 and TR-12: more live values than there are registers, around a trap in a loop;
+/// RBX holds one of them.
 #[inline(never)]
 fn churn(way: &impl Trap, seed: u64, rounds: Range<u64>) -> [u64; 13] {
     let mut wide = Wide(std::array::from_fn(|i| black_box(seed).rotate_left(i as u32 * 4)));
@@ -227,7 +229,8 @@ fn callee_saved_registers_are_preserved() {
     }
 }
 
-/// A guest that serves upcalls while it waits, and calls its host from within each.
+/// ABI, Traps TR-15 to TR-17: a guest that serves upcalls while it waits, and calls its host from
+/// within each.
 fn serve(way: impl Trap) -> u64 {
     let mut served = 0;
     let mut back = way.trap(words(trap::READY, 0, 0, 0));
@@ -267,8 +270,9 @@ fn a_host_thread_resumes_its_guests() {
     }
 }
 
-/// "Only an access of the agreed width and address is a trap": what resembles one ends the program
-/// as it would without the handler. The tests above would prove little if it were otherwise.
+/// ABI, Traps TR-8 to TR-10: only an access of the agreed width and address is a trap; what
+/// resembles one ends the program as it would without the handler. The tests above would prove
+/// little if it were otherwise.
 #[test]
 fn what_is_not_a_trap_is_still_a_crash() {
     use std::os::unix::process::ExitStatusExt;
@@ -327,8 +331,8 @@ fn what_is_not_a_trap_is_still_a_crash() {
     }
 }
 
-/// The instruction in each `trap` is the one that [`code`] promises to hosts, between the two
-/// exchanges of RBX.
+/// ABI, Traps TR-7: the instruction in each `trap` is the one that [`code`] promises to hosts,
+/// between the two exchanges of RBX.
 #[test]
 fn encodings_are_as_documented() {
     fn check<T: Trap>(_: &T, code: &[u8]) {
@@ -354,7 +358,7 @@ fn encodings_are_as_documented() {
     check(&unsafe { Vmmcall::new() }, &code::VMMCALL);
 }
 
-/// An unaligned doorbell would be another trap than the one agreed on.
+/// ABI, Traps TR-7 and TR-9: an unaligned doorbell would be another trap than the one agreed on.
 #[test]
 #[should_panic(expected = "multiple of eight")]
 fn a_doorbell_is_aligned() {

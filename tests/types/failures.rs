@@ -234,6 +234,21 @@ fn an_observer_sees_every_refusal() {
     assert_eq!(seen, [Why::Refused, Why::PeerPanicked, Why::UnknownFunction]);
 }
 
+/// What an observer does is no matter of the call that it is told of, nor of whoever runs the guest.
+#[test]
+fn an_observer_that_panics_changes_nothing() {
+    let pair = Loopback::builder()
+        .observe(Side::Host, |_| std::panic::resume_unwind(Box::new("an observer's")))
+        .build(Server, Server)
+        .unwrap();
+    let call = FailsClient::from(pair.to_host());
+    assert_eq!(call.refuses("", b"").unwrap_err().why(), Why::Refused);
+    assert_eq!(call.panics("", b"").unwrap_err().why(), Why::PeerPanicked);
+    assert_eq!(pair.to_host().call(0x1234_5678, Transport::EMPTY).status, 2);
+    assert_eq!(call.works(), Ok(7));
+    assert_clean(&pair);
+}
+
 vmffi::ffi_interface! {
     /// Served by both sides: each calls the other until nothing is left.
     pub interface Bounce {

@@ -1,0 +1,279 @@
+//! The arena under loom: its own code, run through every order of steps that the memory model allows.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib models`. A block's bytes are a cell of loom's,
+//! which ends the test if two accesses to them are not ordered one behind the other.
+
+use loom::{
+    model::Builder,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use super::*;
+
+/// Runs a model. Bounded: a thread is interrupted, where it could go on, at most so many times. Most
+/// known bugs need no more than two (Musuvathi and Qadeer, "Iterative Context Bounding").
+fn model(preemptions: usize, run: impl Fn() + Send + Sync + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 100_000;
+    builder.check(run);
+}
+
+/// An arena, its release map, and what is in its granules.
+struct World {
+    arena: Arena<Box<[Slot]>>,
+    marks: Box<[AtomicU8]>,
+    bytes: Box<[UnsafeCell<u32>]>,
+}
+
+impl World {
+    fn new(granules: usize) -> Arc<Self> {
+        let books: Box<[Slot]> = (0..granules).map(|_| Slot::default()).collect();
+        let marks: Box<[AtomicU8]> = (0..granules).map(|_| AtomicU8::new(0)).collect();
+        let bytes = (0..granules).map(|_| UnsafeCell::new(0)).collect();
+        // SAFETY: the marks are on the heap, as many as the books have slots, and dropped with the
+        // arena.
+        let arena = unsafe { Arena::new(books, marks.as_ptr()) };
+        Arc::new(Self { arena, marks, bytes })
+    }
+
+    /// A block of one granule.
+    fn alloc(&self) -> Option<Allocated> {
+        self.arena.alloc(GRANULE)
+    }
+
+    /// What an owner does with a block of its own.
+    fn fill(&self, block: Allocated, value: u32) {
+        // SAFETY: loom sees to it that nobody else uses the cell.
+        self.bytes[block.index as usize].with_mut(|bytes| unsafe { bytes.write(value) });
+    }
+
+    /// What a receiver does with a loan.
+    fn read(&self, block: Allocated) -> u32 {
+        // SAFETY: loom sees to it that nobody writes meanwhile.
+        self.bytes[block.index as usize].with(|bytes| unsafe { bytes.read() })
+    }
+
+    fn lend(&self, block: Allocated) {
+        self.arena.lend(block, Allocated::NONE);
+    }
+
+    fn give_back(&self, block: Allocated) {
+        give_back(&self.marks[block.index as usize], block.loan);
+    }
+
+    fn blocks(&self) -> usize {
+        self.arena.stats().blocks
+    }
+
+    /// Nothing is in use, and all memory is one block again, in which nobody reads or writes.
+    fn assert_whole(&self) {
+        assert_eq!(self.blocks(), 0);
+        let all = self.arena.alloc(self.marks.len() * GRANULE).expect("all memory as one block");
+        for index in 0..self.marks.len() as u32 {
+            self.fill(Allocated { index, ..all }, 0);
+        }
+        self.arena.drop_owned(all);
+        assert_eq!(self.blocks(), 0);
+    }
+}
+
+/// A receiver on a thread of its own, which was handed the loan: it reads and gives back.
+fn receiver(world: &Arc<World>, block: Allocated, value: u32) -> JoinHandle<()> {
+    let world = world.clone();
+    thread::spawn(move || {
+        assert_eq!(world.read(block), value);
+        world.give_back(block);
+    })
+}
+
+/// ABI, M-2 and M-3: what a receiver has read before its mark is read before the owner writes again,
+/// in the block's first loan and in its second.
+#[test]
+fn a_block_is_written_again_after_it_was_read() {
+    model(3, || {
+        let world = World::new(1);
+        let mut receivers = Vec::new();
+        for value in [7, 8, 9] {
+            // Either the mark is seen, or the receiver is waited for.
+            let block = world.alloc().or_else(|| {
+                receivers.drain(..).for_each(|receiver: JoinHandle<()>| receiver.join().unwrap());
+                world.alloc()
+            });
+            let block = block.expect("the only block, given back");
+            world.fill(block, value);
+            if value == 9 {
+                world.arena.drop_owned(block);
+            } else {
+                world.lend(block);
+                receivers.push(receiver(&world, block, value));
+            }
+        }
+        receivers.into_iter().for_each(|receiver| receiver.join().unwrap());
+        world.assert_whole();
+    });
+}
+
+/// A block that is dropped by a thread that it was sent to is written again by another one only after
+/// that.
+#[test]
+fn a_block_is_dropped_on_another_thread() {
+    model(3, || {
+        let world = World::new(1);
+        let block = world.alloc().expect("room");
+        let owner = {
+            let world = world.clone();
+            thread::spawn(move || {
+                world.fill(block, 1);
+                world.arena.drop_owned(block);
+            })
+        };
+        if let Some(block) = world.alloc() {
+            world.fill(block, 2);
+            world.lend(block);
+            world.give_back(block);
+        }
+        owner.join().unwrap();
+        world.assert_whole();
+    });
+}
+
+/// ABI, A-4 and M-5: a mark that comes late, or twice, does not end the next loan of its block.
+#[test]
+fn a_late_mark_ends_no_other_loan() {
+    model(3, || {
+        let world = World::new(1);
+        let first = world.alloc().expect("room");
+        world.lend(first);
+        let peer = {
+            let world = world.clone();
+            thread::spawn(move || {
+                world.give_back(first);
+                world.give_back(first);
+            })
+        };
+        let second = world.alloc();
+        if let Some(second) = second {
+            world.lend(second);
+            assert!(world.alloc().is_none(), "not given back");
+        }
+        peer.join().unwrap();
+        if let Some(second) = second {
+            assert!(world.alloc().is_none(), "not given back");
+            world.give_back(second);
+        }
+        world.assert_whole();
+    });
+}
+
+/// Two threads allocate, write and lend in a small arena, a receiver reads and gives back: no block is
+/// handed out twice, none is lost.
+#[test]
+fn two_owners_and_a_receiver() {
+    model(2, || {
+        let world = World::new(2);
+        let (sender, loans) = mpsc::channel::<Option<(Allocated, u32)>>();
+        let owner = |values: [u32; 2]| {
+            let (world, sender) = (world.clone(), sender.clone());
+            move || {
+                for value in values {
+                    if let Some(block) = world.alloc() {
+                        world.fill(block, value);
+                        world.lend(block);
+                        sender.send(Some((block, value))).unwrap();
+                    }
+                }
+                sender.send(None).unwrap();
+            }
+        };
+        let (first, second) = (owner([1, 2]), owner([3, 4]));
+        let receiver = {
+            let world = world.clone();
+            thread::spawn(move || {
+                let mut owners = 2;
+                while owners > 0 {
+                    let Some((block, value)) = loans.recv().unwrap() else {
+                        owners -= 1;
+                        continue;
+                    };
+                    assert_eq!(world.read(block), value);
+                    world.give_back(block);
+                }
+            })
+        };
+        let other = thread::spawn(second);
+        first();
+        other.join().unwrap();
+        receiver.join().unwrap();
+        world.assert_whole();
+    });
+}
+
+/// A peer is given up while another thread allocates and lends, and while its last marks come in: what
+/// was lent by then is the owner's again, to be written; what is owned stays so; nothing is lost.
+#[test]
+fn a_peer_is_given_up() {
+    model(2, || {
+        let world = World::new(2);
+        let marked = world.alloc().expect("room");
+        world.fill(marked, 1);
+        world.lend(marked);
+        let peer = {
+            let world = world.clone();
+            thread::spawn(move || world.give_back(marked))
+        };
+        let owner = {
+            let world = world.clone();
+            thread::spawn(move || {
+                let lent = world.alloc().expect("room");
+                world.fill(lent, 2);
+                world.lend(lent);
+                let kept = world.alloc();
+                if let Some(kept) = kept {
+                    world.fill(kept, 3);
+                }
+                kept
+            })
+        };
+        world.arena.take_back_all();
+        let ours = world.alloc();
+        if let Some(ours) = ours {
+            world.fill(ours, 4);
+        }
+        peer.join().unwrap();
+        let owned = [ours, owner.join().unwrap()];
+        // Now that all is quiet, once more: each loan ends.
+        world.arena.take_back_all();
+        assert_eq!(world.blocks(), owned.iter().flatten().count());
+        for (block, value) in owned.into_iter().zip([4, 3]) {
+            if let Some(block) = block {
+                assert_eq!(world.read(block), value);
+                world.arena.drop_owned(block);
+            }
+        }
+        world.assert_whole();
+    });
+}
+
+/// What the lock guards is changed by one thread at a time, and each sees what the other did.
+#[test]
+fn the_lock() {
+    model(3, || {
+        let lock = Arc::new(Lock::new(0_u32));
+        let twice = |lock: &Lock<u32>| {
+            for _ in 0..2 {
+                let mut value = lock.lock();
+                let old = *value;
+                *value = old + 1;
+            }
+        };
+        let other = {
+            let lock = lock.clone();
+            thread::spawn(move || twice(&lock))
+        };
+        twice(&lock);
+        other.join().unwrap();
+        assert_eq!(*lock.lock(), 4);
+    });
+}

@@ -1,0 +1,203 @@
+//! The crate's guest end against a host that does as a script says: which words leave, and what comes
+//! of what is answered.
+
+use std::collections::VecDeque;
+
+use vmffi::abi::Registers;
+use vmffi::arch::Trap;
+use vmffi::guest::{Guest as End, Place};
+
+use super::*;
+
+const fn words(kind: u64, word: u64, primary: u64, secondary: u64) -> Registers {
+    Registers { kind, word, transport: Transport { primary, secondary } }
+}
+
+/// A trap that calls no host: the traps that must come, and what completes each.
+#[derive(Clone, Copy)]
+struct Script(&'static Steps);
+
+impl Script {
+    fn set(self, steps: impl IntoIterator<Item = (Registers, Registers)>) {
+        assert!(self.0.lock().unwrap().is_empty(), "a trap did not come");
+        self.0.lock().unwrap().extend(steps);
+    }
+    /// One trap, and the answer to it.
+    fn once(self, out: Registers, back: Registers) {
+        self.set([(out, back)]);
+    }
+}
+
+impl Trap for Script {
+    fn trap(&self, out: Registers) -> Registers {
+        let (expected, back) = self.0.lock().unwrap().pop_front().expect("one trap too many");
+        assert_eq!(out, expected);
+        back
+    }
+}
+
+type Steps = Mutex<VecDeque<(Registers, Registers)>>;
+
+/// A guest's end that serves `Ladder`, its script, and the region, which must outlive its use.
+macro_rules! connect {
+    () => {{
+        static PLACE: Place<Guest, Script, 192> = Place::new();
+        static STEPS: Steps = Mutex::new(VecDeque::new());
+        connect(&PLACE, &STEPS)
+    }};
+}
+
+fn connect(
+    place: &'static Place<Guest, Script, 192>,
+    steps: &'static Steps,
+) -> (&'static End<Script>, Script, Region) {
+    let region = Region::new();
+    let (base, len) = (region.base, region.pair.layout().len());
+    meets(&region, steps, Guest::CONTRACT);
+    // SAFETY: the tests keep the region for as long as they use the end, and call nothing through the
+    // pair that has laid it out.
+    let end = unsafe { End::connect(place, Script(steps), Guest, base, len) }.unwrap();
+    // The host gives the contract back.
+    region.poke(region.pair.layout().release_map(Side::Guest), &[1]);
+    (end, Script(steps), region)
+}
+
+/// ABI, Contracts CT-2: a guest's first call hands over its contract, in the first block of its arena. This
+/// host accepts it.
+fn meets(region: &Region, steps: &'static Steps, contract: &[u8]) {
+    let at = region.arena(Side::Guest) | 1 << 56;
+    let meet = words(trap::CALL, signature::MEET, at, contract.len() as u64);
+    Script(steps).once(meet, words(answer::ANSWER, 0, 0, 0));
+}
+
+/// What every hypercall without parameters sends, here.
+const CALL: Registers = words(trap::CALL, ParamsVectorsNothing::FUNCTION.signature, 0, 0);
+
+/// ABI, Traps TR-1 to TR-3 and TR-15 to TR-17, Transport T-1 and T-5: an answer, at once and behind
+/// two upcalls; upcalls while it is parked, twice.
+#[test]
+fn words_leave_and_come_back() {
+    let (end, script, _region) = connect!();
+    let vectors = VectorsClient::from(end.host());
+    let answer = words(answer::ANSWER, 0, 0, 0);
+    script.once(CALL, answer);
+    assert_eq!(vectors.nothing(), Ok(()));
+
+    let upcall = words(answer::UPCALL, ParamsLadderClimb::FUNCTION.signature, 1, 0);
+    let done = words(trap::RETURN, 0, 1, 0);
+    let narrow = words(trap::CALL, ParamsVectorsNarrow::FUNCTION.signature, -3_i64 as u64, 0);
+    script.set([(narrow, upcall), (done, upcall), (done, words(answer::ANSWER, 0, 77, 0))]);
+    assert_eq!(vectors.narrow(-3), Ok(77));
+
+    // The upcall makes a hypercall of its own, which makes an upcall.
+    let climb = |left| words(trap::CALL, ParamsLadderClimb::FUNCTION.signature, left, 0);
+    let deeper = words(answer::UPCALL, ParamsLadderClimb::FUNCTION.signature, 2, 0);
+    let eight = words(answer::ANSWER, 0, 8, 0);
+    script.set([
+        (CALL, deeper),
+        (climb(1), upcall),
+        (done, eight),
+        (words(trap::RETURN, 0, 9, 0), answer),
+    ]);
+    assert_eq!(vectors.nothing(), Ok(()));
+
+    let ready = words(trap::READY, 0, 0, 0);
+    for _ in 0..2 {
+        script.set([(ready, upcall), (done, upcall), (done, answer)]);
+        assert_eq!(end.park(), Ok(()));
+    }
+    // A bad parameter, and a function that is not served: RETURN says so.
+    let bad = words(answer::UPCALL, ParamsLadderClimb::FUNCTION.signature, 1 << 32, 0);
+    let unknown = words(answer::UPCALL, ParamsVectorsNothing::FUNCTION.signature, 0, 0);
+    let (four, two) = (words(trap::RETURN, 4, 0, 0), words(trap::RETURN, 2, 0, 0));
+    script.set([(ready, bad), (four, unknown), (two, answer)]);
+    assert_eq!(end.park(), Ok(()));
+    script.set([]);
+}
+
+/// ABI, Traps TR-4, Statuses S-4, Versioning V-2: another kind that comes back means that nobody
+/// claimed the trap; the other words are not looked at, and all that was lent is the guest's again.
+#[test]
+fn a_kind_that_the_guest_does_not_know() {
+    let (end, script, region) = connect!();
+    let arena = region.arena(Side::Guest);
+    // Loan 1 of the block was the contract.
+    for (kind, loan) in
+        [trap::CALL, trap::READY, 0, answer::UPCALL + 1, u64::MAX].into_iter().zip(2..)
+    {
+        let signature = ParamsVectorsSum::FUNCTION.signature;
+        let call = words(trap::CALL, signature, arena | loan << 56, 2);
+        script.once(call, words(kind, 0, u64::MAX, u64::MAX));
+        let error = VectorsClient::from(end.host()).sum(&[7]).unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::Unsupported, false));
+        assert_eq!(end.host().arena_stats().blocks, 0);
+        script.once(words(trap::READY, 0, 0, 0), words(kind, 0, 0, 0));
+        assert_eq!(end.park().unwrap_err().why(), Why::Unsupported);
+    }
+    script.set([]);
+}
+
+/// ABI, Statuses S-1 to S-5, Versioning V-2, Checks C-10: how a hypercall ends, by what is answered.
+#[test]
+fn statuses_that_the_guest_knows_and_others() {
+    let (end, script, _region) = connect!();
+    let vectors = VectorsClient::from(end.host());
+    let says = |status, primary, secondary| {
+        script.once(CALL, words(answer::ANSWER, status, primary, secondary));
+        vectors.nothing().map_err(|error| (error.why(), error.reached()))
+    };
+    for number in 2..16_u64 {
+        let why = CallError::from_status(number).why();
+        assert_eq!(why as u64, number);
+        assert_eq!(says(number, 0, 0), Err((why, false)));
+        assert_eq!(says(number + 64, 0, 0), Err((why, true)));
+        assert_eq!(says(number, u64::MAX, 1), Err((why, false)), "S-1: not looked at");
+    }
+    for number in [1, 16, 63, 64, 65, 80, 127, 128, 130, 1 << 32, u64::MAX] {
+        assert_eq!(says(number, 0, 0), Err((Why::Protocol, true)), "{number}");
+    }
+    assert_eq!(says(0, 1, 0), Err((Why::BadValue, true)));
+    assert_eq!(says(0, 0, 1), Err((Why::BadValue, true)));
+    assert_eq!(says(0, 0, 0), Ok(()));
+    script.set([]);
+}
+
+/// ABI, Signatures SG-7, Transport T-3: what answers `HAS` is a `bool`, and judged as one.
+#[test]
+fn has_is_judged_as_any_other() {
+    let (end, script, _region) = connect!();
+    let function = ParamsVectorsNothing::FUNCTION;
+    let says = |status, primary, secondary| {
+        let ask = words(trap::CALL, 1, function.signature, 0);
+        script.once(ask, words(answer::ANSWER, status, primary, secondary));
+        end.host().has(function).map_err(|error| (error.why(), error.reached()))
+    };
+    assert_eq!([says(0, 0, 0), says(0, 1, 0)], [Ok(false), Ok(true)]);
+    for (primary, secondary) in [(2, 0), (257, 0), (u64::MAX, 0), (0, 1), (1, 1)] {
+        assert_eq!(says(0, primary, secondary), Err((Why::BadValue, true)));
+    }
+    assert_eq!(says(2, 0, 0), Err((Why::UnknownFunction, false)));
+    assert_eq!(says(1, 0, 0), Err((Why::Protocol, true)));
+    script.set([]);
+}
+
+/// ABI, Region header, Versioning V-1 and V-2: a guest takes a region of its own
+/// version, whatever is in the reserved bytes.
+#[test]
+fn a_guest_connects_to_its_own_version() {
+    static STEPS: Steps = Mutex::new(VecDeque::new());
+    static PLACES: [Place<(), Script, 192>; 4] = [const { Place::new() }; 4];
+    let bytes = [(8, 2, false), (9, 1, false), (12, 2, true), (72, 255, true)];
+    for ((at, byte, right), place) in bytes.into_iter().zip(&PLACES) {
+        let region = Region::new();
+        region.poke(at, &[byte]);
+        if right {
+            meets(&region, &STEPS, <()>::CONTRACT);
+        }
+        let (base, len) = (region.base, region.pair.layout().len());
+        // SAFETY: the end is not used, if there is one.
+        let end = unsafe { End::connect(place, Script(&STEPS), (), base, len) };
+        let refused = matches!(end, Err(ConnectError::Region(RegionError::Version { .. })));
+        assert_eq!((end.is_ok(), refused), (right, !right), "byte {at}");
+    }
+}

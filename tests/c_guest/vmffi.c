@@ -1,0 +1,398 @@
+/* See vmffi.h. */
+#include "vmffi.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct vm_region vm;
+uint8_t *vm_base;
+const struct vm_entry *vm_entries;
+unsigned vm_depth;
+
+static uint64_t doorbell;
+
+static uint64_t up(uint64_t at, uint64_t align)
+{
+    return (at + align - 1) / align * align;
+}
+
+/* --- The region ------------------------------------------------------------------------------- */
+
+/* */
+static bool arena_len(uint64_t len)
+{
+    return len != 0 && len % VM_PAGE == 0 && len < UINT64_C(1) << 37;
+}
+
+const char *vm_header(const void *base, uint64_t mapped, struct vm_region *region)
+{
+    const volatile uint64_t *words = base;
+
+    /* R-6, in its order. */
+    if ((uintptr_t)base % VM_PAGE != 0) return "address";
+    if (mapped < VM_PAGE) return "region_len";
+    uint64_t magic = words[0];
+    if (memcmp(&magic, "VMFFI\0\0", 8) != 0) return "magic";
+    if ((uint32_t)words[1] != VM_VERSION) return "version"; /* the other half is reserved */
+    struct vm_region r = {words[2], words[3], words[4], words[5], words[6], words[7], words[8]};
+    if (r.len > mapped) return "region_len";
+    if (!arena_len(r.guest_len)) return "guest_arena_len";
+    if (!arena_len(r.host_len)) return "host_arena_len";
+    /* */
+    uint64_t guest_map = VM_PAGE + up(r.host_len / VM_GRANULE, VM_PAGE);
+    uint64_t guest_arena = guest_map + up(r.guest_len / VM_GRANULE, VM_PAGE);
+    if (r.len != guest_arena + r.guest_len + r.host_len) return "region_len";
+    if (r.guest_arena != guest_arena) return "guest_arena";
+    if (r.host_arena != guest_arena + r.guest_len) return "host_arena";
+    if (r.guest_map != guest_map) return "guest_release_map";
+    if (r.host_map != VM_PAGE) return "host_release_map";
+    *region = r;
+    return NULL;
+}
+
+/* --- The guest's arena ------------------------------------------------------------------------ */
+
+/* What the guest remembers of a granule, where the host cannot see it. */
+struct book {
+    uint32_t len; /* granules of the block that begins here, 0 if none does */
+    uint8_t loan; /* the number of the latest loan of a block that began here */
+    bool lent;
+};
+static struct book *books;
+static uint32_t granules;
+
+/* What has been lent since the last call or answer went out. */
+struct loans { unsigned count; uint64_t words[16]; };
+static struct loans going;
+
+void vm_connect(void *base, struct vm_region region, uint64_t bell)
+{
+    vm = region;
+    vm_base = base;
+    doorbell = bell;
+    granules = (uint32_t)(vm.guest_len / VM_GRANULE);
+    books = calloc(granules, sizeof *books);
+    if (books == NULL) abort();
+}
+
+static uint32_t granule(uint64_t word)
+{
+    /* P-1 */
+    return (uint32_t)(((word & ((UINT64_C(1) << 48) - 1)) - vm.guest_arena) / VM_GRANULE);
+}
+
+static uint8_t *mark(uint32_t nr)
+{
+    return vm_base + vm.guest_map + nr; /* M-1 */
+}
+
+unsigned vm_in_use(void)
+{
+    unsigned count = 0;
+    for (uint32_t at = 0; at < granules; at += books[at].len ? books[at].len : 1) {
+        struct book *book = &books[at];
+        if (book->len == 0) continue;
+        /* M-3 */
+        if (book->lent && __atomic_load_n(mark(at), __ATOMIC_ACQUIRE) == book->loan) {
+            book->len = 0;
+        } else {
+            count++;
+        }
+    }
+    return count;
+}
+
+uint64_t vm_new(uint64_t len)
+{
+    /* */
+    uint64_t wanted = len == 0 ? 1 : up(len, VM_GRANULE) / VM_GRANULE;
+    uint64_t room = 0;
+    vm_in_use();
+    for (uint32_t at = 0; at < granules;) {
+        if (books[at].len != 0) {
+            room = 0;
+            at += books[at].len;
+            continue;
+        }
+        at++;
+        if (++room < wanted) continue;
+        uint32_t first = at - (uint32_t)wanted;
+        books[first].len = (uint32_t)wanted;
+        books[first].lent = false;
+        uint64_t offset = vm.guest_arena + (uint64_t)first * VM_GRANULE;
+        memset(vm_base + offset, 0, wanted * VM_GRANULE); /* A-8, L-3 */
+        return offset;
+    }
+    return 0;
+}
+
+void vm_free(uint64_t offset)
+{
+    books[granule(offset)].len = 0;
+}
+
+uint64_t vm_lend(uint64_t offset)
+{
+    uint32_t nr = granule(offset);
+    struct book *book = &books[nr];
+    book->loan = book->loan == UINT8_MAX ? 1 : book->loan + 1;   /* */
+    __atomic_store_n(mark(nr), 0, __ATOMIC_RELAXED);             /* M-4 */
+    book->lent = true;
+    uint64_t word = offset | (uint64_t)book->loan << 56;         /* P-1 */
+    if (going.count == sizeof going.words / sizeof *going.words) abort();
+    going.words[going.count++] = word;
+    return word;
+}
+
+uint64_t vm_lend_bytes(const void *bytes, uint64_t len)
+{
+    if (len == 0) return 0; /* T-4 */
+    uint64_t block = vm_new(len);
+    if (block == 0) abort();
+    memcpy(vm_base + block, bytes, len);
+    return vm_lend(block);
+}
+
+/* S-4: what a call lent that was not reached is the guest's again, marked or not. */
+static void take_back(const struct loans *loans)
+{
+    for (unsigned i = 0; i < loans->count; i++) {
+        struct book *book = &books[granule(loans->words[i])];
+        if (book->lent && book->loan == loans->words[i] >> 56) book->len = 0;
+    }
+}
+
+/* --- Traps and calls -------------------------------------------------------------------------- */
+
+struct vm_words vm_trap(struct vm_words w)
+{
+    /* TR-6, TR-7, TR-9 */
+    register uint64_t primary __asm__("r8") = w.primary;
+    register uint64_t secondary __asm__("r9") = w.secondary;
+    __asm__ volatile("movq %%rax, (%%rdx)"
+                     : "+a"(w.kind), "+b"(w.word), "+r"(primary), "+r"(secondary)
+                     : "d"(doorbell)
+                     : "memory"); /* TR-13 */
+    return (struct vm_words){w.kind, w.word, primary, secondary};
+}
+
+static struct vm_answer status(uint64_t number)
+{
+    return (struct vm_answer){number, 0, 0};
+}
+
+/* Whether the arguments of a call are consumed (S-3 to S-5). */
+static bool consumed(uint64_t number)
+{
+    uint64_t why = number & ~(uint64_t)VM_REACHED;
+    return number <= VM_APP || (number & VM_REACHED) != 0 || why < 2 || why > VM_PROTOCOL;
+}
+
+static struct vm_answer serve(uint64_t signature, uint64_t primary, uint64_t secondary)
+{
+    const struct vm_entry *entry = vm_entries;
+    if (vm_depth >= VM_MAX_DEPTH) return status(VM_TOO_DEEP); /* N-2 */
+    uint64_t wanted = signature == VM_HAS ? primary : signature;
+    while (entry != NULL && entry->call != NULL && entry->signature != wanted) entry++;
+    bool found = entry != NULL && entry->call != NULL;
+    if (signature == VM_HAS) /* SG-7, T-3 */
+        return secondary != 0 ? status(VM_BAD_VALUE) : (struct vm_answer){VM_OK, found, 0};
+    if (!found) return status(VM_UNKNOWN_FUNCTION); /* SG-6 */
+    vm_depth++;
+    struct vm_answer answer = entry->call(primary, secondary);
+    vm_depth--;
+    return answer;
+}
+
+/* TR-15, TR-16: traps, and runs upcalls until what was opened is completed. */
+static struct vm_answer converse(struct vm_words out)
+{
+    for (;;) {
+        struct vm_words back = vm_trap(out);
+        if (back.kind == VM_ANSWER)
+            return (struct vm_answer){back.word, back.primary, back.secondary};
+        if (back.kind != VM_UPCALL) return status(VM_UNSUPPORTED); /* TR-4 */
+        going.count = 0;
+        struct vm_answer done = serve(back.word, back.primary, back.secondary);
+        if (done.status > VM_APP) take_back(&going);
+        going.count = 0;
+        out = (struct vm_words){VM_RETURN, done.status, done.primary, done.secondary};
+    }
+}
+
+struct vm_answer vm_call(uint64_t signature, uint64_t primary, uint64_t secondary)
+{
+    struct loans loans = going;
+    struct vm_answer answer = status(VM_TOO_DEEP); /* N-2 */
+    going.count = 0;
+    if (vm_depth < VM_MAX_DEPTH) {
+        vm_depth++;
+        answer = converse((struct vm_words){VM_CALL, signature, primary, secondary});
+        vm_depth--;
+    }
+    if (!consumed(answer.status)) take_back(&loans);
+    return answer;
+}
+
+uint64_t vm_ready(void)
+{
+    return converse((struct vm_words){VM_READY, 0, 0, 0}).status;
+}
+
+void vm_exit(uint64_t why)
+{
+    for (;;) vm_trap((struct vm_words){VM_EXIT, why, 0, 0});
+}
+
+/* --- The host's memory ------------------------------------------------------------------------ */
+
+static uint64_t offset_of(uint64_t word)
+{
+    return word & ((UINT64_C(1) << 56) - 1); /* C-3: bits 48 to 55 stay */
+}
+
+const uint8_t *vm_bytes(uint64_t word, uint64_t len, uint64_t align)
+{
+    uint64_t offset = offset_of(word);
+    if (offset < vm.host_arena || offset - vm.host_arena > vm.host_len) return NULL;
+    if (len > vm.host_len - (offset - vm.host_arena) || offset % align != 0) return NULL;
+    return vm_base + offset;
+}
+
+void vm_give_back(uint64_t word)
+{
+    uint8_t loan = (uint8_t)(word >> 56);
+    if (loan == 0) return; /* */
+    uint64_t nr = (offset_of(word) - vm.host_arena) / VM_GRANULE;
+    __atomic_store_n(vm_base + vm.host_map + nr, loan, __ATOMIC_RELEASE); /* M-2 */
+}
+
+/* --- Wire forms ------------------------------------------------------------------------------- */
+
+void *vm_field(struct vm_form *form, uint64_t size, uint64_t align)
+{
+    form->at = up(form->at, align);
+    void *field = form->bytes + form->at;
+    form->at += size;
+    return field;
+}
+
+/* --- Types and signatures --------------------------------------------------------------------- */
+
+/* L-2, behind what is there already: a variant's fields lie behind the enum's integer (TY-9). */
+static struct vm_layout place(struct vm_layout all, const struct vm_layout *field)
+{
+    all.size = up(all.size, field->align) + field->size;
+    if (field->align > all.align) all.align = field->align;
+    return all;
+}
+
+static struct vm_layout fields(struct vm_layout all, const struct vm_named *field)
+{
+    for (; field != NULL && field->type != NULL; field++) {
+        struct vm_layout one = vm_layout(field->type);
+        all = place(all, &one);
+    }
+    return all;
+}
+
+struct vm_layout vm_layout(const struct vm_type *type)
+{
+    struct vm_layout all = {0, 1};
+    switch (type->kind) {
+    case VM_STRUCT:
+        all = fields(all, type->fields);
+        break;
+    case VM_ENUM:
+        all = vm_layout(type->of);
+        for (const struct vm_variant *v = type->variants; v->name != NULL; v++) {
+            struct vm_layout one = fields(vm_layout(type->of), v->fields);
+            if (one.size > all.size) all.size = one.size;
+            if (one.align > all.align) all.align = one.align;
+        }
+        break;
+    case VM_OPTION:
+        all = vm_layout(type->of);
+        if (type->of->kind != VM_HANDLE) { /* TY-10, TY-11 */
+            struct vm_layout value = all;
+            all = place((struct vm_layout){4, 4}, &value);
+        }
+        break;
+    default:
+        all = (struct vm_layout){type->size, type->align};
+    }
+    all.size = up(all.size, all.align);
+    return all;
+}
+
+/* SG-2, SG-3 */
+static uint64_t number(uint64_t h, uint64_t value)
+{
+    for (int i = 0; i < 8; i++) h = (h ^ (value >> 8 * i & 0xff)) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+static uint64_t text(uint64_t h, const char *bytes)
+{
+    h = number(h, strlen(bytes));
+    while (*bytes != 0) h = (h ^ (uint8_t)*bytes++) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+static uint64_t start(const char *bytes)
+{
+    return text(UINT64_C(0xcbf29ce484222325), bytes);
+}
+
+static uint64_t finish(uint64_t h)
+{
+    h = (h ^ h >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    h = (h ^ h >> 27) * UINT64_C(0x94d049bb133111eb);
+    return h ^ h >> 31;
+}
+
+static uint64_t hash_fields(uint64_t h, struct vm_layout all, const struct vm_named *field)
+{
+    for (; field != NULL && field->type != NULL; field++) {
+        struct vm_layout one = vm_layout(field->type);
+        if (field->name != NULL) h = text(h, field->name);
+        h = number(number(h, up(all.size, one.align)), vm_hash(field->type));
+        all = place(all, &one);
+    }
+    return h;
+}
+
+uint64_t vm_hash(const struct vm_type *type)
+{
+    struct vm_layout all = vm_layout(type);
+    uint64_t h;
+    /* SG-4 */
+    switch (type->kind) {
+    case VM_STRUCT:
+        h = number(number(text(start("struct"), type->name), all.size), all.align);
+        h = hash_fields(h, (struct vm_layout){0, 1}, type->fields);
+        break;
+    case VM_ENUM:
+        h = number(number(text(start("enum"), type->name), all.size), all.align);
+        h = text(h, type->of->name);
+        for (const struct vm_variant *v = type->variants; v->name != NULL; v++)
+            h = hash_fields(number(text(h, v->name), (uint64_t)v->number), vm_layout(type->of),
+                            v->fields);
+        break;
+    default:
+        h = start(type->name);
+        if (type->of != NULL) h = number(h, vm_hash(type->of));
+        if (type->error != NULL) h = number(h, vm_hash(type->error));
+    }
+    return finish(h);
+}
+
+uint64_t vm_signature(const char *interface, const char *name,
+                      const struct vm_type *const *parameters, const struct vm_type *result)
+{
+    uint64_t count = 0;
+    while (parameters[count] != NULL) count++;
+    uint64_t h = number(text(text(start("fn"), interface), name), count);
+    for (uint64_t i = 0; i < count; i++) h = number(h, vm_hash(parameters[i]));
+    return finish(number(h, vm_hash(result)));
+}

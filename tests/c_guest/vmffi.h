@@ -1,0 +1,137 @@
+/* A guest's side, written from docs/abi.md and from nothing else: one vCPU of x86_64 that traps by
+ * a doorbell. Clauses are named where they are kept. */
+#ifndef VMFFI_H
+#define VMFFI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* --- Numbers ---------------------------------------------------------------------------------- */
+
+enum { VM_PAGE = 4096, VM_GRANULE = 64, VM_MAX_DEPTH = 16, VM_VERSION = 1, VM_HAS = 1 };
+
+/* Kinds of trap and of answer (TR-2, TR-3). */
+#define VM_CALL UINT64_C(0x564d464600000001)
+#define VM_RETURN UINT64_C(0x564d464600000002)
+#define VM_READY UINT64_C(0x564d464600000003)
+#define VM_EXIT UINT64_C(0x564d464600000004)
+#define VM_ANSWER UINT64_C(0x564d464600000101)
+#define VM_UPCALL UINT64_C(0x564d464600000102)
+
+/* Statuses (S-1 to S-3). */
+enum {
+    VM_OK = 0, VM_APP = 1, VM_UNKNOWN_FUNCTION = 2, VM_BAD_POINTER = 3, VM_BAD_VALUE = 4,
+    VM_OUT_OF_MEMORY = 5, VM_TOO_DEEP = 6, VM_UNSUPPORTED = 10, VM_PANICKED = 11, VM_REFUSED = 14,
+    VM_PROTOCOL = 15, VM_REACHED = 64,
+};
+
+/* --- The region ------------------------------------------------------------------------------- */
+
+/* Offsets and lengths in bytes, as the header has them. */
+struct vm_region {
+    uint64_t len, guest_arena, guest_len, host_arena, host_len, guest_map, host_map;
+};
+
+/* Checks the header of a region that is mapped at `base` with `mapped` bytes. Returns NULL, or the
+ * name of the first thing that is wrong (R-6). */
+const char *vm_header(const void *base, uint64_t mapped, struct vm_region *region);
+
+/* Takes a region whose header has passed, and the doorbell's address. Both maps and the guest's
+ * arena must be writable by now. */
+void vm_connect(void *base, struct vm_region region, uint64_t doorbell);
+
+extern struct vm_region vm;
+extern uint8_t *vm_base;
+
+/* --- Traps and calls -------------------------------------------------------------------------- */
+
+struct vm_words { uint64_t kind, word, primary, secondary; };
+struct vm_answer { uint64_t status, primary, secondary; };
+
+/* One trap: four words go out, four come back (TR-1, TR-6). */
+struct vm_words vm_trap(struct vm_words words);
+
+/* A hypercall. Serves upcalls until the answer is there. What was lent for it is taken back if its
+ * function was not reached. */
+struct vm_answer vm_call(uint64_t signature, uint64_t primary, uint64_t secondary);
+
+/* Parks, and serves upcalls until the host lets the guest go on. Returns 0, or what went wrong. */
+uint64_t vm_ready(void);
+
+_Noreturn void vm_exit(uint64_t status);
+
+/* What this guest serves, up to an entry without a function. */
+struct vm_entry {
+    uint64_t signature;
+    struct vm_answer (*call)(uint64_t primary, uint64_t secondary);
+};
+extern const struct vm_entry *vm_entries;
+
+/* How many calls are under way (N-1). */
+extern unsigned vm_depth;
+
+/* --- The guest's arena ------------------------------------------------------------------------ */
+
+/* The offset of a new block of zeros, or 0 where there is no room. */
+uint64_t vm_new(uint64_t len);
+/* Frees a block that was not lent. */
+void vm_free(uint64_t offset);
+/* Lends a block to the call or the answer that goes out next; returns its pointer word. */
+uint64_t vm_lend(uint64_t offset);
+/* How many blocks are in use, after taking what the host has given back. */
+unsigned vm_in_use(void);
+/* A new block with a copy of some bytes, lent; 0 for none. */
+uint64_t vm_lend_bytes(const void *bytes, uint64_t len);
+
+/* --- The host's memory ------------------------------------------------------------------------ */
+
+/* Bytes that the host has sent, or NULL where the word is refused (C-3, C-4). */
+const uint8_t *vm_bytes(uint64_t word, uint64_t len, uint64_t align);
+/* Gives back a block of the host's (M-2). */
+void vm_give_back(uint64_t word);
+
+/* --- Wire forms ------------------------------------------------------------------------------- */
+
+/* Walks through a wire form, field by field: each at the next multiple of its alignment (L-2). */
+struct vm_form { uint8_t *bytes; uint64_t at; };
+
+void *vm_field(struct vm_form *form, uint64_t size, uint64_t align);
+
+#define VM_PUT(form, type, value) (*(type *)vm_field(form, sizeof(type), _Alignof(type)) = (value))
+#define VM_GET(form, type) (*(type *)vm_field(form, sizeof(type), _Alignof(type)))
+
+/* --- Types and signatures --------------------------------------------------------------------- */
+
+enum vm_kind { VM_PLAIN, VM_HANDLE, VM_OPTION, VM_RESULT, VM_STRUCT, VM_ENUM };
+
+struct vm_type {
+    enum vm_kind kind;
+    const char *name;
+    uint64_t size, align;             /* of what is neither declared nor an option */
+    const struct vm_type *of, *error; /* between the angle brackets; an enum's integer */
+    const struct vm_named *fields;    /* of a struct, up to one without a type */
+    const struct vm_variant *variants; /* of an enum, up to one without a name */
+};
+struct vm_named { const char *name; const struct vm_type *type; };
+struct vm_variant { const char *name; int64_t number; const struct vm_named *fields; };
+
+#define VM_SCALAR(name, size) {VM_PLAIN, name, size, size, 0, 0, 0, 0}
+#define VM_BUFFER(name) {VM_HANDLE, name, 16, 8, 0, 0, 0, 0}
+#define VM_SLICE(type) {VM_HANDLE, "ForeignSlice", 16, 8, type, 0, 0, 0}
+#define VM_FOREIGN(type) {VM_HANDLE, "Foreign", 8, 8, type, 0, 0, 0}
+#define VM_OPTION_OF(type) {VM_OPTION, "Option", 0, 0, type, 0, 0, 0}
+#define VM_RESULT_OF(type, error) {VM_RESULT, "Result", 0, 1, type, error, 0, 0}
+#define VM_FIELDS(...) (const struct vm_named[]){__VA_ARGS__, {0, 0}}
+#define VM_STRUCT_OF(name, ...) {VM_STRUCT, name, 0, 0, 0, 0, VM_FIELDS(__VA_ARGS__), 0}
+#define VM_ENUM_OF(name, integer, ...) \
+    {VM_ENUM, name, 0, 0, integer, 0, 0, (const struct vm_variant[]){__VA_ARGS__, {0, 0, 0}}}
+
+struct vm_layout { uint64_t size, align; };
+
+struct vm_layout vm_layout(const struct vm_type *type);
+uint64_t vm_hash(const struct vm_type *type);
+/* `parameters` ends with NULL. */
+uint64_t vm_signature(const char *interface, const char *name,
+                      const struct vm_type *const *parameters, const struct vm_type *result);
+
+#endif

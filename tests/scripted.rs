@@ -1,0 +1,103 @@
+//! A host whose guest is played by the numbers: registers that no honest guest's end would send.
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
+use std::sync::{Arc, Mutex};
+
+use vmffi::{
+    CallError, Layout, MAX_DEPTH, PAGE, Peer, Serve, Why,
+    abi::{Registers, Transport, answer, trap},
+    host::{Host, Ran, Vcpu},
+};
+
+vmffi::ffi_interface! {
+    pub interface Down {
+        fn down() -> u32;
+    }
+}
+
+/// Calls the guest back, whatever it says.
+struct Server;
+
+impl Down for Server {
+    fn down(&self, guest: &Peer) -> Result<u32, CallError> {
+        Ok(DownClient::from(guest).down().map_or(1, |more| more + 1))
+    }
+}
+
+vmffi::serve!(Server: Down);
+
+/// Zeroed memory that begins at a page.
+struct Pages(*mut u8, HeapLayout);
+
+// SAFETY: plain memory, owned.
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `host` with the same layout.
+        unsafe { dealloc(self.0, self.1) }
+    }
+}
+
+fn host<V: Vcpu + 'static>(server: impl Serve, vcpu: V) -> Host<V> {
+    let layout = Layout::new(PAGE, PAGE).unwrap();
+    let heap = HeapLayout::from_size_align(layout.len() as usize, PAGE as usize).unwrap();
+    // SAFETY: a region has more than 0 bytes.
+    let base = unsafe { alloc_zeroed(heap) };
+    assert!(!base.is_null());
+    let keep = Box::new(Pages(base, heap));
+    // SAFETY: the memory is there until `keep` is dropped, and no guest is there to write to it.
+    unsafe { Host::new(layout, base, layout.len(), keep, server, vcpu, None) }.unwrap()
+}
+
+fn word(kind: u64, word: u64, primary: u64) -> Registers {
+    Registers { kind, word, transport: Transport::word(primary) }
+}
+
+/// Answers each upcall with a call, as long as it gets any, and counts none of them.
+struct Bottomless {
+    open: u32,
+    /// How deep it came, and what it was told there.
+    deepest: Arc<Mutex<Vec<(u32, Registers)>>>,
+}
+
+impl Vcpu for Bottomless {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why> {
+        match answer {
+            Some(told) if told.kind == answer::ANSWER => {
+                if self.deepest.lock().unwrap().is_empty() || self.open == 1 {
+                    self.deepest.lock().unwrap().push((self.open, told));
+                }
+                self.open -= 1;
+                match self.open {
+                    0 => Ok(word(trap::READY, 0, 0)),
+                    _ => {
+                        self.open -= 1;
+                        Ok(word(trap::RETURN, 0, told.transport.primary + 1))
+                    }
+                }
+            }
+            upcall => {
+                self.open += 1 + u32::from(upcall.is_some());
+                Ok(word(trap::CALL, ParamsDownDown::FUNCTION.signature, 0))
+            }
+        }
+    }
+}
+
+/// ABI, "Nesting" N-2: the callee sees to the depth again, so a guest that does not count gets no
+/// deeper than one that does.
+#[test]
+fn a_guest_that_does_not_count_gets_no_deeper() {
+    let deepest = Arc::default();
+    let host = host(Server, Bottomless { open: 0, deepest: Arc::clone(&deepest) });
+    assert_eq!(host.run().unwrap(), Ran::Ready);
+    let deepest = deepest.lock().unwrap();
+    // The call that would have been number 17 was refused, and the 16 above it were answered.
+    assert_eq!(deepest[0], (MAX_DEPTH + 1, word(answer::ANSWER, Why::TooDeep as u64, 0)));
+    assert_eq!(deepest[1], (1, word(answer::ANSWER, 0, u64::from(MAX_DEPTH))));
+    assert_eq!(deepest.len(), 2);
+}
