@@ -7,7 +7,6 @@
 use std::{
     boxed::Box,
     fmt,
-    ptr::NonNull,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -21,7 +20,7 @@ use crate::{
     error::{CallError, ConnectError, RegionError, Why},
     meet,
     memory::{Layout, Memory},
-    owned::{MemoryRef, Owned},
+    owned::{Fixed, MemoryRef, Owned},
     peer::{Core, Far, Lane, Link, MAX_DEPTH, Observer, Peer, Server},
 };
 
@@ -229,7 +228,7 @@ pub enum Ran {
 /// A host's end of a connection with one vCPU.
 pub struct Host<V> {
     peer: Peer,
-    core: Box<Core>,
+    core: Fixed<Core>,
     link: Arc<VcpuLink<V>>,
 }
 
@@ -269,15 +268,15 @@ impl<V: Vcpu + 'static> Host<V> {
         unsafe { layout.write_header(base) };
         let cpu = Mutex::new(Cpu { vcpu, state: State::New, mismatch: None });
         let link = Arc::new(VcpuLink { cpu, holder: AtomicUsize::new(0) });
-        let core = Box::new(Core {
+        let core = Fixed::new(|_| Core {
             memory: MemoryRef::Counted(Arc::new(memory)),
             side: Side::Host,
             server: Server::new(Owned::Boxed(Box::new(server))),
             link: Link::Far(Owned::Boxed(Box::new(link.clone()))),
             observer: observer.map(Owned::Boxed),
         });
-        // SAFETY: the core stays in its box for as long as the host, and the peer in it, live.
-        let peer = unsafe { Peer::top(NonNull::from(&*core)) };
+        // SAFETY: the core stays in its place for as long as the host, and the peer in it, live.
+        let peer = unsafe { Peer::top(core.address()) };
         Ok(Self { peer, core, link })
     }
 

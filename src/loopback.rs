@@ -3,7 +3,7 @@
 //! Everything is as it is between a virtual machine and its host, registers, region, arenas and
 //! checks, except that a trap is a function call. There is no isolation.
 
-use core::ptr::{NonNull, addr_of};
+use core::ptr::NonNull;
 
 use alloc::boxed::Box;
 
@@ -13,7 +13,7 @@ use crate::{
     dispatch::Serve,
     error::{CallError, ConnectError, RegionError},
     memory::{Layout, Memory, PAGE},
-    owned::{MemoryRef, Owned},
+    owned::{Fixed, MemoryRef, Owned},
     peer::{Core, Link, Observer, Peer, Server},
 };
 
@@ -35,7 +35,7 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Loopback {
-    pair: Box<Pair>,
+    pair: Fixed<Pair>,
 }
 
 struct Pair {
@@ -125,15 +125,6 @@ impl Builder {
         // SAFETY: the memory has a page and more.
         unsafe { memory.layout().write_header(base) };
         let memory = MemoryRef::Counted(memory.into());
-        let mut pair = Box::<Pair>::new_uninit();
-        let place = pair.as_mut_ptr();
-        // SAFETY: only addresses are taken of what is not yet there.
-        let cores =
-            [unsafe { addr_of!((*place).cores[0]) }, unsafe { addr_of!((*place).cores[1]) }];
-        let core_at = |side: Side| NonNull::new(cores[side as usize].cast_mut());
-        let (Some(guest_at), Some(host_at)) = (core_at(Side::Guest), core_at(Side::Host)) else {
-            return Err(RegionError::OutOfMemory { len: size_of::<Pair>() as u64 }.into());
-        };
         let [guest_observer, host_observer] = self.observers;
         let core = |side, server, other, observer: Option<Box<Observer>>| Core {
             memory: memory.clone(),
@@ -142,13 +133,20 @@ impl Builder {
             link: Link::Near(other),
             observer: observer.map(Owned::Boxed),
         };
-        let guest = core(Side::Guest, guest, host_at, guest_observer);
-        let host = core(Side::Host, host, guest_at, host_observer);
-        // SAFETY: the cores stay in the box as long as the peers do.
-        let peers = unsafe { [Peer::top(guest_at), Peer::top(host_at)] };
-        pair.write(Pair { cores: [guest, host], peers });
-        // SAFETY: written on the line above.
-        Ok(Loopback { pair: unsafe { pair.assume_init() } })
+        let pair = Fixed::new(|place: NonNull<Pair>| {
+            // SAFETY: only the address is taken of what is not yet there.
+            let cores: *mut [Core; 2] = unsafe { &raw mut (*place.as_ptr()).cores };
+            // SAFETY: as above; the first of two, within the place, is not null.
+            let guest_at = unsafe { NonNull::new_unchecked(cores.cast::<Core>()) };
+            // SAFETY: there are two of them.
+            let host_at = unsafe { guest_at.add(1) };
+            let guest = core(Side::Guest, guest, host_at, guest_observer);
+            let host = core(Side::Host, host, guest_at, host_observer);
+            // SAFETY: the cores stay in their place as long as the peers do.
+            let peers = unsafe { [Peer::top(guest_at), Peer::top(host_at)] };
+            Pair { cores: [guest, host], peers }
+        });
+        Ok(Loopback { pair })
     }
 }
 

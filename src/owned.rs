@@ -2,6 +2,8 @@
 //! something lies in a `static`.
 
 use core::ops::Deref;
+#[cfg(feature = "alloc")]
+use core::ptr::NonNull;
 
 use crate::memory::Memory;
 
@@ -55,5 +57,54 @@ impl Deref for MemoryRef {
             #[cfg(feature = "alloc")]
             Self::Counted(memory) => memory,
         }
+    }
+}
+
+/// A value on the heap that others know by its address. A `Box` says, wherever it is moved, that nobody
+/// does.
+#[cfg(feature = "alloc")]
+pub(crate) struct Fixed<T>(NonNull<T>);
+
+// SAFETY: it owns its value, as a `Box` does.
+#[cfg(feature = "alloc")]
+unsafe impl<T: Send> Send for Fixed<T> {}
+// SAFETY: as above.
+#[cfg(feature = "alloc")]
+unsafe impl<T: Sync> Sync for Fixed<T> {}
+
+#[cfg(feature = "alloc")]
+impl<T> Fixed<T> {
+    /// A value that is made when its address is known; nothing is there before it is made.
+    pub(crate) fn new(make: impl FnOnce(NonNull<T>) -> T) -> Self {
+        let place = NonNull::from(alloc::boxed::Box::leak(alloc::boxed::Box::<T>::new_uninit()));
+        let value = make(place.cast());
+        // SAFETY: the place was allocated for a `T`, and nobody reads it before this.
+        unsafe { place.cast().write(value) };
+        Self(place.cast())
+    }
+
+    /// Where the value is, for as long as this lives.
+    #[cfg(feature = "std")]
+    pub(crate) fn address(&self) -> NonNull<T> {
+        self.0
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<T> Deref for Fixed<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: `new` has made the value, and only `drop` ends it.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<T> Drop for Fixed<T> {
+    fn drop(&mut self) {
+        // SAFETY: it came out of a box of the same layout, and is used no more.
+        drop(unsafe { alloc::boxed::Box::from_raw(self.0.as_ptr()) });
     }
 }
