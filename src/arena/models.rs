@@ -94,7 +94,7 @@ fn receiver(world: &Arc<World>, block: Allocated, value: u32) -> JoinHandle<()> 
     })
 }
 
-/// ABI, Release map M-2 and M-3: what a receiver has read before its mark is read before the owner writes again,
+/// ABI, M-2 and M-3: what a receiver has read before its mark is read before the owner writes again,
 /// in the block's first loan and in its second.
 #[test]
 fn a_block_is_written_again_after_it_was_read() {
@@ -145,7 +145,7 @@ fn a_block_is_dropped_on_another_thread() {
     });
 }
 
-/// ABI, Arenas and loans A-4, Release map M-5: a mark that comes late, or twice, does not end the next loan of its block.
+/// ABI, A-4 and M-5: a mark that comes late, or twice, does not end the next loan of its block.
 #[test]
 fn a_late_mark_ends_no_other_loan() {
     model(None, || {
