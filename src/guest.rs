@@ -175,10 +175,8 @@ impl<T> fmt::Debug for Guest<T> {
 fn introduce(host: &Peer) -> Result<(), ConnectError> {
     let mut out = host.outgoing();
     let contract = out.lend_bytes(host.core().server.contract)?;
-    match out.call(signature::MEET, contract).status {
-        0 => Ok(()),
-        status => Err(CallError::from_status(status).on(Side::Host).into()),
-    }
+    let answer = out.call(signature::MEET, contract);
+    Ok(host.returned(answer)?)
 }
 
 /// Fills a cell of a place for good.

@@ -360,12 +360,16 @@ impl Peer {
     /// Those of any call.
     pub fn has(&self, function: &'static Function) -> Result<bool, CallError> {
         let answer = self.call(signature::HAS, Transport::word(function.signature));
-        let has = match answer.status {
-            0 => bool::from_transport(answer.transport, self.incoming())
+        self.returned(answer).map_err(|error| error.in_function(function))
+    }
+
+    /// What one of the ABI's own functions has returned.
+    pub(crate) fn returned<T: FfiType>(&self, answer: Answer) -> Result<T, CallError> {
+        match answer.status {
+            0 => T::from_transport(answer.transport, self.incoming())
                 .map_err(|error| error.reached_handler().on(self.side())),
             status => Err(CallError::from_status(status).on(self.side().other())),
-        };
-        has.map_err(|error| error.in_function(function))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
 use std::sync::{Arc, Mutex};
 
 use vmffi::{
-    CallError, Layout, MAX_DEPTH, PAGE, Peer, Serve, Why,
+    CallError, ConnectError, ForeignBuf, Layout, MAX_DEPTH, PAGE, Peer, Serve, SharedBuf, Why,
     abi::{Registers, Transport, answer, trap},
     host::{Host, Ran, Vcpu},
 };
@@ -13,6 +13,10 @@ use vmffi::{
 vmffi::ffi_interface! {
     pub interface Down {
         fn down() -> u32;
+    }
+
+    pub interface Store {
+        fn fetch() -> ForeignBuf;
     }
 }
 
@@ -25,7 +29,15 @@ impl Down for Server {
     }
 }
 
-vmffi::serve!(Server: Down);
+impl Store for Server {
+    fn fetch(&self, guest: &Peer) -> Result<SharedBuf, CallError> {
+        // Whether the guest hears of it or not.
+        let _ = DownClient::from(guest).down();
+        SharedBuf::copied(guest, b"a result")
+    }
+}
+
+vmffi::serve!(Server: Down, Store);
 
 /// Zeroed memory that begins at a page.
 struct Pages(*mut u8, HeapLayout);
@@ -100,4 +112,34 @@ fn a_guest_that_does_not_count_gets_no_deeper() {
     assert_eq!(deepest[0], (MAX_DEPTH + 1, word(answer::ANSWER, Why::TooDeep as u64, 0)));
     assert_eq!(deepest[1], (1, word(answer::ANSWER, 0, u64::from(MAX_DEPTH))));
     assert_eq!(deepest.len(), 2);
+}
+
+/// Does one thing after the other.
+struct Steps(Vec<Result<Registers, Why>>);
+
+impl Vcpu for Steps {
+    fn run(&mut self, _: Option<Registers>) -> Result<Registers, Why> {
+        assert!(!self.0.is_empty(), "a guest that has ended is not run again");
+        self.0.remove(0)
+    }
+}
+
+/// ABI, "Arenas and loans" A-6: a guest that ends in an upcall never gets the result of the call whose
+/// handler has made it, so what that lends is its owner's again.
+#[test]
+fn the_result_for_a_guest_that_has_ended() {
+    let call = Ok(word(trap::CALL, ParamsStoreFetch::FUNCTION.signature, 0));
+    for (end, ran) in [
+        (Ok(word(trap::EXIT, 7, 0)), Ok(Ran::Exited(7))),
+        (Ok(word(trap::READY, 0, 0)), Err(Why::Protocol)),
+        (Err(Why::Cancelled), Err(Why::Cancelled)),
+    ] {
+        let host = host(Server, Steps(vec![call, end]));
+        let why = |error| match error {
+            ConnectError::Call(error) => error.why(),
+            error => panic!("{error}"),
+        };
+        assert_eq!(host.run().map_err(why), ran);
+        assert_eq!(host.guest().arena_stats().blocks, 0, "{end:?}");
+    }
 }

@@ -1,0 +1,548 @@
+//! What a peer says of itself, against a second reader that is written from `docs/abi.md`: which bytes
+//! are a contract, which functions it names, whether two contracts fit, and that the text about a
+//! misfit is short and harmless.
+
+use std::{collections::HashSet, sync::OnceLock};
+
+use vmffi::{
+    CallError, Foreign, ForeignSlice, ForeignStr, Peer, Serve,
+    abi::Side,
+    contract::{Contract, MAX_LEN, Mismatch, compare},
+};
+
+use super::{feed::Feed, types::Server};
+
+vmffi::ffi_interface! {
+    pub struct Deep { x: u64, y: Option<bool> }
+    pub struct Stat { size: u64, deep: Deep }
+    pub enum Event: u8 { Quit, Key { code: u32, down: bool } = 5, Moved(Deep) }
+    pub enum Level: i8 { Low = -1, High = 1 }
+
+    pub interface Files {
+        fn open(path: ForeignStr, flags: u32) -> Result<u64, Level>;
+        fn stat(file: u64) -> Foreign<Stat>;
+        fn event(all: Event, level: Level);
+    }
+
+    pub interface Screen {
+        fn draw(text: ForeignStr);
+        #[optional]
+        fn blink(times: ForeignSlice<Stat>);
+    }
+}
+
+/// A side with a contract that is real and small.
+struct Small;
+
+impl Screen for Small {
+    fn draw(&self, _: &Peer, _: ForeignStr) -> Result<(), CallError> {
+        Ok(())
+    }
+    fn blink(&self, _: &Peer, _: ForeignSlice<Stat>) -> Result<(), CallError> {
+        Ok(())
+    }
+}
+
+vmffi::serve!(Small: Screen; calls Files);
+
+type Name = Vec<u8>;
+type Fields = Vec<(Name, u32, u16)>;
+
+/// A record of a contract (ABI, "Contracts" CT-5).
+#[derive(Clone, Debug)]
+enum Record {
+    Builtin(Name, Vec<u16>),
+    Struct(Name, [u32; 2], Fields),
+    Enum(Name, [u32; 2], Name, Vec<(Name, u64, Fields)>),
+    Function(u8, [Name; 2], Vec<(Name, u16)>, u16),
+}
+
+/// Reads numbers and texts, as long as there are any.
+struct Bytes<'b>(&'b [u8]);
+
+impl<'b> Bytes<'b> {
+    fn take(&mut self, len: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self, len: usize) -> Option<u64> {
+        let bytes = self.take(len)?;
+        Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn name(&mut self) -> Option<Name> {
+        let len = self.number(2)?;
+        let name = self.take(len as usize)?;
+        std::str::from_utf8(name).ok()?;
+        Some(name.to_vec())
+    }
+
+    fn size(&mut self) -> Option<[u32; 2]> {
+        Some([self.number(4)? as u32, self.number(4)? as u32])
+    }
+
+    /// As many as the number before them says.
+    fn list<T>(
+        &mut self,
+        count: usize,
+        mut one: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        (0..self.number(count)?).map(|_| one(self)).collect()
+    }
+
+    fn fields(&mut self, ty: impl Fn(&mut Self) -> Option<u16>) -> Option<Fields> {
+        self.list(2, |from| Some((from.name()?, from.number(4)? as u32, ty(from)?)))
+    }
+}
+
+/// The records of a contract, or nothing.
+fn read(bytes: &[u8]) -> Option<Vec<Record>> {
+    if bytes.len() > 1 << 18 {
+        return None;
+    }
+    let mut from = Bytes(bytes);
+    let (mut records, mut types) = (Vec::new(), 0);
+    for _ in 0..from.number(2)? {
+        let ty = |from: &mut Bytes<'_>| from.number(2).filter(|ty| *ty < types).map(|ty| ty as u16);
+        let kind = from.number(1)?;
+        let record = match kind {
+            0 => Record::Builtin(from.name()?, from.list(1, ty)?),
+            1 => Record::Struct(from.name()?, from.size()?, from.fields(ty)?),
+            2 => Record::Enum(
+                from.name()?,
+                from.size()?,
+                from.name()?,
+                from.list(2, |from| Some((from.name()?, from.number(8)?, from.fields(ty)?)))?,
+            ),
+            3 => {
+                let flags = from.number(1).filter(|flags| matches!(flags, 1 | 2 | 6))? as u8;
+                let names = [from.name()?, from.name()?];
+                let parameters = from.list(2, |from| Some((from.name()?, ty(from)?)))?;
+                Record::Function(flags, names, parameters, ty(&mut from)?)
+            }
+            _ => return None,
+        };
+        types += u64::from(kind != 3);
+        records.push(record);
+    }
+    from.0.is_empty().then_some(records)
+}
+
+fn write(records: &[Record]) -> Vec<u8> {
+    let mut to = Vec::new();
+    let name = |to: &mut Vec<u8>, name: &Name| {
+        to.extend((name.len() as u16).to_le_bytes());
+        to.extend(name);
+    };
+    let fields = |to: &mut Vec<u8>, fields: &Fields| {
+        to.extend((fields.len() as u16).to_le_bytes());
+        for (of, offset, ty) in fields {
+            name(to, of);
+            to.extend(offset.to_le_bytes());
+            to.extend(ty.to_le_bytes());
+        }
+    };
+    to.extend((records.len() as u16).to_le_bytes());
+    for record in records {
+        match record {
+            Record::Builtin(of, arguments) => {
+                to.push(0);
+                name(&mut to, of);
+                to.push(arguments.len() as u8);
+                arguments.iter().for_each(|ty| to.extend(ty.to_le_bytes()));
+            }
+            Record::Struct(of, size, of_fields) => {
+                to.push(1);
+                name(&mut to, of);
+                size.iter().for_each(|size| to.extend(size.to_le_bytes()));
+                fields(&mut to, of_fields);
+            }
+            Record::Enum(of, size, repr, variants) => {
+                to.push(2);
+                name(&mut to, of);
+                size.iter().for_each(|size| to.extend(size.to_le_bytes()));
+                name(&mut to, repr);
+                to.extend((variants.len() as u16).to_le_bytes());
+                for (of, number, of_fields) in variants {
+                    name(&mut to, of);
+                    to.extend(number.to_le_bytes());
+                    fields(&mut to, of_fields);
+                }
+            }
+            Record::Function(flags, [interface, of], parameters, returned) => {
+                to.extend([3, *flags]);
+                name(&mut to, interface);
+                name(&mut to, of);
+                to.extend((parameters.len() as u16).to_le_bytes());
+                for (of, ty) in parameters {
+                    name(&mut to, of);
+                    to.extend(ty.to_le_bytes());
+                }
+                to.extend(returned.to_le_bytes());
+            }
+        }
+    }
+    to
+}
+
+/// The input of a hash (ABI, "Signatures" SG-2 and SG-3).
+struct Hash(u64);
+
+impl Hash {
+    fn new(kind: &[u8]) -> Self {
+        let mut hash = Self(0xcbf2_9ce4_8422_2325);
+        hash.text(kind);
+        hash
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn number(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.number(text.len() as u64);
+        self.bytes(text);
+    }
+
+    fn fields(&mut self, fields: &Fields, types: &[u64]) {
+        for (name, offset, ty) in fields {
+            if !name.is_empty() {
+                self.text(name);
+            }
+            self.number(u64::from(*offset));
+            self.number(types[usize::from(*ty)]);
+        }
+    }
+
+    fn finish(self) -> u64 {
+        let mut h = self.0;
+        h = (h ^ h >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        h = (h ^ h >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        h ^ h >> 31
+    }
+}
+
+/// The functions of a contract: flags and signatures (ABI, "Signatures" SG-4).
+fn functions(records: &[Record]) -> Vec<(u8, u64)> {
+    let (mut functions, mut types) = (Vec::new(), Vec::new());
+    for record in records {
+        let declared = |kind: &[u8], name: &Name, size: &[u32; 2]| {
+            let mut hash = Hash::new(kind);
+            hash.text(name);
+            size.iter().for_each(|size| hash.number(u64::from(*size)));
+            hash
+        };
+        types.push(match record {
+            Record::Builtin(name, arguments) => {
+                let mut hash = Hash::new(name);
+                arguments.iter().for_each(|ty| hash.number(types[usize::from(*ty)]));
+                hash.finish()
+            }
+            Record::Struct(name, size, fields) => {
+                let mut hash = declared(b"struct", name, size);
+                hash.fields(fields, &types);
+                hash.finish()
+            }
+            Record::Enum(name, size, repr, variants) => {
+                let mut hash = declared(b"enum", name, size);
+                hash.text(repr);
+                for (name, number, fields) in variants {
+                    hash.text(name);
+                    hash.number(*number);
+                    hash.fields(fields, &types);
+                }
+                hash.finish()
+            }
+            Record::Function(flags, names, parameters, returned) => {
+                let mut hash = Hash::new(b"fn");
+                names.iter().for_each(|name| hash.text(name));
+                hash.number(parameters.len() as u64);
+                parameters.iter().for_each(|(_, ty)| hash.number(types[usize::from(*ty)]));
+                hash.number(types[usize::from(*returned)]);
+                functions.push((*flags, hash.finish()));
+                continue;
+            }
+        });
+    }
+    functions
+}
+
+/// What must come of a comparison.
+#[derive(Debug, PartialEq)]
+enum Fit {
+    Unreadable(Side),
+    /// So many functions are called that the other side does not serve.
+    Missing(usize),
+}
+
+fn judge(guest: &[u8], host: &[u8]) -> Fit {
+    let Some(guest) = read(guest) else { return Fit::Unreadable(Side::Guest) };
+    let Some(host) = read(host) else { return Fit::Unreadable(Side::Host) };
+    Fit::Missing(missing(&functions(&guest), &functions(&host)))
+}
+
+fn missing(guest: &[(u8, u64)], host: &[(u8, u64)]) -> usize {
+    let missing = |calls: &[(u8, u64)], serves: &[(u8, u64)]| {
+        let served = serves.iter().filter(|(flags, _)| *flags == 1).map(|(_, signature)| signature);
+        let served = served.collect::<HashSet<_>>();
+        let called = calls.iter().filter(|(flags, _)| *flags == 2);
+        called.filter(|(_, signature)| !served.contains(signature)).count()
+    };
+    missing(guest, host) + missing(host, guest)
+}
+
+/// Whether a guest that says this fits a host with [`Server`]'s contract.
+pub fn fits(guest: &[u8]) -> bool {
+    static HOST: OnceLock<Vec<(u8, u64)>> = OnceLock::new();
+    let host = HOST.get_or_init(|| functions(&read(Server::CONTRACT).expect("a contract")));
+    read(guest).is_some_and(|guest| missing(&functions(&guest), host) == 0)
+}
+
+/// Text for people is of a sensible length, and has nothing in it that a terminal obeys.
+fn harmless(text: &str, most: usize) {
+    assert!(text.len() <= most, "{} bytes", text.len());
+    let harmful = |char: &char| {
+        let turns = matches!(char, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        char.is_control() && *char != '\n' || turns
+    };
+    assert_eq!(text.chars().find(harmful), None);
+}
+
+fn check(guest: &[u8], host: &[u8]) {
+    for bytes in [guest, host] {
+        let found = Contract::read(bytes);
+        let right = read(bytes);
+        assert_eq!(found.is_ok(), right.is_some());
+        match found {
+            Ok(contract) => {
+                let lines = right.map_or(0, |records| records.len());
+                let text = contract.to_string();
+                harmless(&text, 4000 * lines);
+                assert!(text.lines().count() <= lines);
+            }
+            Err(bad) => {
+                assert!(bad.at <= bytes.len());
+                harmless(&bad.to_string(), 200);
+            }
+        }
+    }
+    let found = compare(guest, host);
+    let shown = |mismatch: &Mismatch| {
+        harmless(&mismatch.to_string(), 2 << 20);
+        (mismatch.unreadable().map(|(side, _)| side), mismatch.differences().len())
+    };
+    match (judge(guest, host), found) {
+        (Fit::Missing(0), Ok(())) => {}
+        (Fit::Missing(count), Err(mismatch)) => {
+            assert_eq!(shown(&mismatch), (None, count.min(32)));
+            for difference in mismatch.differences() {
+                harmless(&difference.function, 2000);
+                harmless(&difference.called, 3000);
+                harmless(difference.served.as_deref().unwrap_or(""), 3000);
+            }
+        }
+        (Fit::Unreadable(side), Err(mismatch)) => assert_eq!(shown(&mismatch), (Some(side), 0)),
+        (right, found) => panic!("{right:?}, but {found:?}"),
+    }
+}
+
+const NAMES: [&[u8]; 20] = [
+    b"u8",
+    b"u32",
+    b"()",
+    b"Option",
+    b"Result",
+    b"ForeignBuf",
+    b"Files",
+    b"open",
+    b"Stat",
+    b"x",
+    b"y",
+    b"",
+    b"\x1b[31mred",
+    b"two\nlines\r\0",
+    b"`quoted\" \\ '",
+    "\u{202e}turned".as_bytes(),
+    "e\u{301}\u{301}字".as_bytes(),
+    b"r#type",
+    b"cut \xe5\xad",
+    &[b'n'; 70],
+];
+
+fn name(feed: &mut Feed) -> Name {
+    match feed.byte() {
+        0xf8.. => "ä".repeat(feed.byte().into()).into_bytes(),
+        byte => NAMES[usize::from(byte) % NAMES.len()].to_vec(),
+    }
+}
+
+/// A type that is there, mostly.
+fn ty(feed: &mut Feed, types: u16) -> u16 {
+    match feed.byte() {
+        0xfe => types,
+        0xff => feed.number(2) as u16,
+        byte => u16::from(byte) % types.max(1),
+    }
+}
+
+fn fields(feed: &mut Feed, types: u16) -> Fields {
+    let count = feed.below(4);
+    (0..count).map(|_| (name(feed), feed.scalar() as u32, ty(feed, types))).collect()
+}
+
+fn record(feed: &mut Feed, types: u16) -> Record {
+    let size = |feed: &mut Feed| [feed.scalar() as u32, feed.scalar() as u32];
+    match feed.below(8) {
+        0..3 => {
+            let count = if feed.rarely(16) { feed.byte().into() } else { feed.below(3) };
+            Record::Builtin(name(feed), (0..count).map(|_| ty(feed, types)).collect())
+        }
+        3 => Record::Struct(name(feed), size(feed), fields(feed, types)),
+        4 => {
+            let (name_of, size, repr, count) = (name(feed), size(feed), name(feed), feed.below(3));
+            let variant = |_| (name(feed), feed.scalar(), fields(feed, types));
+            Record::Enum(name_of, size, repr, (0..count).map(variant).collect())
+        }
+        _ => {
+            let flags = feed.pick(&[1, 1, 2, 2, 6, 1, 2, 3]);
+            let (names, count) = ([name(feed), name(feed)], feed.below(4));
+            let parameters = (0..count).map(|_| (name(feed), ty(feed, types))).collect();
+            Record::Function(flags, names, parameters, ty(feed, types))
+        }
+    }
+}
+
+/// Changes one thing in a record.
+fn edit(feed: &mut Feed, record: &mut Record) {
+    let field = |feed: &mut Feed, fields: &mut Fields| match feed.below(5) {
+        0 => drop(fields.pop()),
+        1 => fields.push((name(feed), feed.scalar() as u32, feed.byte().into())),
+        nth if !fields.is_empty() => {
+            let at = feed.below(fields.len().min(256));
+            match nth {
+                2 => fields[at].0 = name(feed),
+                3 => fields[at].1 = feed.scalar() as u32,
+                _ => fields[at].2 = feed.byte().into(),
+            }
+        }
+        _ => {}
+    };
+    match record {
+        Record::Builtin(of, arguments) => match feed.below(3) {
+            0 => *of = name(feed),
+            1 => drop(arguments.pop()),
+            _ => arguments.push(feed.byte().into()),
+        },
+        Record::Struct(of, size, list) => match feed.below(4) {
+            0 => *of = name(feed),
+            1 => size[feed.below(2)] = feed.scalar() as u32,
+            _ => field(feed, list),
+        },
+        Record::Enum(of, size, repr, variants) => match feed.below(8) {
+            0 => *of = name(feed),
+            1 => size[feed.below(2)] = feed.scalar() as u32,
+            2 => *repr = name(feed),
+            3 => drop(variants.pop()),
+            4 => variants.push((name(feed), feed.scalar(), Vec::new())),
+            nth if !variants.is_empty() => {
+                let at = feed.below(variants.len().min(256));
+                match nth {
+                    5 => variants[at].0 = name(feed),
+                    6 => variants[at].1 = feed.scalar(),
+                    _ => field(feed, &mut variants[at].2),
+                }
+            }
+            _ => {}
+        },
+        Record::Function(flags, names, parameters, returned) => match feed.below(6) {
+            0 => *flags = feed.pick(&[1, 2, 6, 0, 3, 5]),
+            1 => names[feed.below(2)] = name(feed),
+            2 => drop(parameters.pop()),
+            3 => parameters.push((name(feed), feed.byte().into())),
+            4 => *returned = feed.byte().into(),
+            _ => {
+                if let Some(parameter) = parameters.last_mut() {
+                    parameter.1 = feed.byte().into();
+                }
+            }
+        },
+    }
+}
+
+/// Runs an input.
+pub fn run(data: &[u8]) {
+    let mut feed = Feed::new(data);
+    let mut records = match feed.below(4) {
+        // A real one.
+        0 => {
+            let records = read(Small::CONTRACT).expect("a contract");
+            let right = [
+                (1, ParamsScreenDraw::FUNCTION),
+                (1, ParamsScreenBlink::FUNCTION),
+                (2, ParamsFilesOpen::FUNCTION),
+                (2, ParamsFilesStat::FUNCTION),
+                (2, ParamsFilesEvent::FUNCTION),
+            ];
+            assert_eq!(functions(&records), right.map(|(flags, of)| (flags, of.signature)));
+            records
+        }
+        1 => {
+            // Bytes as they come.
+            let bytes = &data[1..];
+            check(bytes, Small::CONTRACT);
+            check(Small::CONTRACT, bytes);
+            return;
+        }
+        _ => Vec::new(),
+    };
+    let kind = |record: &Record| !matches!(record, Record::Function(..));
+    for _ in 0..feed.below(24) {
+        let types = records.iter().filter(|record| kind(record)).count() as u16;
+        records.push(record(&mut feed, types));
+        if feed.rarely(251) {
+            // Very many of them.
+            let last = records[records.len() - 1].clone();
+            let many = feed.number(2) as usize % 30_000;
+            records.extend(std::iter::repeat_n(last, many));
+        }
+    }
+    // The other side serves what this one calls, and is a little different.
+    let mut others = records.clone();
+    for other in &mut others {
+        if let Record::Function(flags, ..) = other {
+            *flags = if *flags == 1 { feed.pick(&[2, 2, 6]) } else { 1 };
+        }
+    }
+    for _ in 0..feed.below(6) {
+        let edited = if feed.rarely(2) { &mut others } else { &mut records };
+        if !edited.is_empty() {
+            let at = feed.below(edited.len());
+            match feed.below(8) {
+                0 => drop(edited.remove(at)),
+                1 => edited.truncate(at),
+                _ => edit(&mut feed, &mut edited[at]),
+            }
+        }
+    }
+    let (mut one, mut other) = (write(&records), write(&others));
+    while !feed.is_empty() {
+        let bytes = if feed.rarely(2) { &mut other } else { &mut one };
+        let at = feed.number(2) as usize % bytes.len();
+        match feed.below(4) {
+            0 => bytes.truncate(at.max(1)),
+            1 => bytes.insert(at, feed.byte()),
+            _ => bytes[at] = feed.byte(),
+        }
+    }
+    assert_eq!(MAX_LEN, 1 << 18);
+    check(&one, &other);
+    check(&other, &one);
+}

@@ -1,0 +1,272 @@
+//! What a hostile side sends: wire forms that are mostly right, each with a chance to be wrong anywhere.
+
+use vmffi::{
+    GRANULE, Serve,
+    abi::{Answer, Side, Transport, pointer, signature},
+};
+
+use super::{
+    model::{Ty, places},
+    types::{FUNCTIONS, Fun, Server},
+    world::World,
+};
+
+const TEXTS: [&[u8]; 6] =
+    [b"", b"plain", "grüße, 字".as_bytes(), b"\xff", b"cut \xe5\xad", b"\xed\xa0\x80"];
+
+impl World {
+    fn attacker(&self) -> Side {
+        self.victim.other()
+    }
+
+    /// Somewhere in the attacker's arena, mostly at a granule and with room for `len` bytes.
+    pub fn place(&mut self, len: usize, align: usize) -> u64 {
+        let (start, size) = self.layout.arena(self.attacker());
+        let granule = self.feed.below(size as usize / GRANULE) as u64;
+        let at = start + granule * GRANULE as u64;
+        let end = start + size;
+        match self.feed.byte() {
+            0..0xe0 => at.min(end.saturating_sub(len as u64) / GRANULE as u64 * GRANULE as u64),
+            0xe0..0xf0 => end - (len as u64).next_multiple_of(align as u64).min(size),
+            byte => at + u64::from(byte & 0xf) * align as u64,
+        }
+    }
+
+    /// The pointer word for a place, mostly.
+    fn word(&mut self, at: u64) -> u64 {
+        let byte = self.feed.byte();
+        let loan = match byte {
+            0..0xe0 => 1 + byte % 3,
+            0xe0..0xf0 => 0,
+            _ => u8::MAX - (byte & 1),
+        };
+        if byte != 0xff {
+            return pointer::join(at, loan);
+        }
+        let (start, len) = self.layout.arena(self.attacker());
+        let (other, _) = self.layout.arena(self.victim);
+        let (end, map) = (start + len, self.layout.release_map(self.victim));
+        let odd =
+            [0, 1, start - 1, start - 64, end, end - 1, end - 64, other, map, 1 << 48 | start];
+        match self.feed.below(16) {
+            nth if nth < odd.len() => pointer::join(odd[nth], loan),
+            10 => pointer::join(1 << 55 | start, loan),
+            11 => u64::MAX,
+            12 => at + 1,
+            _ => self.feed.number(8),
+        }
+    }
+
+    /// A byte count, mostly of `right` bytes.
+    fn count(&mut self, right: usize) -> u64 {
+        let (start, len) = self.layout.arena(self.attacker());
+        match self.feed.byte() {
+            0..0xf0 => right as u64,
+            0xf0 => len,
+            0xf1 => len + 1,
+            0xf2 => u64::MAX - 63,
+            0xf3 => u64::MAX - start + 1,
+            0xf4 => 1 << 63 | right as u64,
+            0xf5 => 1 << 32 | right as u64,
+            0xf6 => self.feed.number(8),
+            0xf7 => right as u64 + 1,
+            _ => self.feed.below(len as usize) as u64,
+        }
+    }
+
+    /// The place of a handle and its byte count, with what lies there.
+    fn forge_handle(&mut self, ty: &'static Ty) -> Transport {
+        let (at, count) = match *ty {
+            Ty::Foreign(inner) => {
+                let (size, align) = inner.layout();
+                let at = self.place(size.max(1), align);
+                self.forge(inner, at);
+                (at, 0)
+            }
+            Ty::Slice(inner) => {
+                let (size, align) = inner.layout();
+                let many = self.feed.below(5);
+                let at = self.place(many * size, align);
+                (0..many).for_each(|nth| self.forge(inner, at + (nth * size) as u64));
+                (at, self.count(many * size))
+            }
+            Ty::Buffer { text: true } => {
+                let text = self.feed.pick(&TEXTS);
+                let at = self.place(text.len(), 1);
+                self.write(at, text);
+                (at, self.count(text.len()))
+            }
+            _ => {
+                let len = self.feed.byte().into();
+                (self.place(len, 1), self.count(len))
+            }
+        };
+        Transport { primary: self.word(at), secondary: count }
+    }
+
+    /// Writes a wire form. What does not fit into the arena is left out.
+    fn forge(&mut self, ty: &'static Ty, at: u64) {
+        match *ty {
+            Ty::Number { size, .. } => {
+                let low = self.forge_scalar(ty);
+                let high = if size > 8 && low >> 63 == 1 { u64::MAX } else { 0 };
+                let both = u128::from(low) | u128::from(high) << 64;
+                self.write(at, &both.to_le_bytes()[..size]);
+            }
+            Ty::Bool | Ty::Char | Ty::Enum { .. } => {
+                let bits = self.forge_scalar(ty);
+                self.write(at, &bits.to_le_bytes()[..ty.layout().0]);
+            }
+            Ty::Data { size, variants } => {
+                let (number, fields) = self.feed.pick(variants);
+                let odd = self.feed.rarely(32);
+                let tag = if odd { self.feed.scalar() } else { number as u64 };
+                self.write(at, &tag.to_le_bytes()[..size]);
+                places(fields, size).for_each(|(within, ty)| self.forge(ty, at + within as u64));
+            }
+            Ty::Struct(fields) => {
+                places(fields, 0).for_each(|(within, ty)| self.forge(ty, at + within as u64));
+            }
+            Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) => {
+                let t = self.forge_handle(ty);
+                self.write(at, &t.primary.to_le_bytes());
+                if !matches!(ty, Ty::Foreign(_)) {
+                    self.write(at + 8, &t.secondary.to_le_bytes());
+                }
+            }
+            Ty::Option(inner) if inner.nullable() => match self.feed.byte() % 8 {
+                0..5 => self.forge(inner, at),
+                5 => self.write(
+                    at,
+                    &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..inner.layout().0],
+                ),
+                6 => self.write(at, &[0; 8]),
+                _ => self.write(at, &[0; 16][..inner.layout().0]),
+            },
+            Ty::Option(inner) => {
+                let (_, align) = inner.layout();
+                let tag = match self.feed.byte() {
+                    0 | 1 => 0,
+                    byte if byte < 0xf8 => 1,
+                    _ => self.feed.scalar() as u32,
+                };
+                self.write(at, &tag.to_le_bytes());
+                if tag != 0 {
+                    self.forge(inner, at + 4_usize.next_multiple_of(align) as u64);
+                }
+            }
+        }
+    }
+
+    /// The bits of a scalar, extended as they should be, mostly.
+    fn forge_scalar(&mut self, ty: &'static Ty) -> u64 {
+        let bits = self.feed.scalar();
+        match *ty {
+            Ty::Bool if bits < 0x80 => bits & 1,
+            Ty::Enum { numbers, .. } if bits < 0x80 => {
+                numbers[bits as usize % numbers.len()] as u64
+            }
+            Ty::Number { size, signed } if size < 8 && bits % 16 != 7 => {
+                let shift = 64 - 8 * size as u32;
+                match signed {
+                    true => ((bits << shift) as i64 >> shift) as u64,
+                    false => bits << shift >> shift,
+                }
+            }
+            _ => bits,
+        }
+    }
+
+    /// A wire form in a block of its own.
+    fn forge_block(&mut self, list: &'static [Ty], ty: &Ty) -> Transport {
+        let (size, align) = ty.layout();
+        let at = self.place(size, align);
+        places(list, 0).for_each(|(within, ty)| self.forge(ty, at + within as u64));
+        // Here alone a block need not be a loan.
+        let word = if self.feed.rarely(4) { at } else { self.word(at) };
+        Transport::word(if size == 0 { 0 } else { word })
+    }
+
+    fn forge_transport(&mut self, ty: &'static Ty) -> Transport {
+        let mut t = match *ty {
+            Ty::Number { size, .. } if size > 8 => self.forge_block(std::slice::from_ref(ty), ty),
+            Ty::Number { .. } | Ty::Bool | Ty::Char | Ty::Enum { .. } => {
+                Transport::word(self.forge_scalar(ty))
+            }
+            Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) => self.forge_handle(ty),
+            Ty::Option(inner) if inner.nullable() => match self.feed.byte() % 8 {
+                0..6 => self.forge_handle(inner),
+                6 => Transport::word(pointer::EMPTY),
+                _ => Transport::EMPTY,
+            },
+            Ty::Data { .. } | Ty::Struct(_) | Ty::Option(_) => {
+                self.forge_block(std::slice::from_ref(ty), ty)
+            }
+        };
+        if self.feed.rarely(64) {
+            t.secondary ^= self.feed.scalar();
+        }
+        t
+    }
+
+    pub fn forge_call(&mut self) -> (u64, Transport) {
+        let nth = self.feed.below(FUNCTIONS.len() + 8);
+        if let Some(fun) = FUNCTIONS.get(nth) {
+            let signature = fun.function.signature;
+            return (
+                signature,
+                match fun.parameters {
+                    [] if self.feed.rarely(8) => Transport::word(self.feed.scalar()),
+                    [] => Transport::EMPTY,
+                    [one] => self.forge_transport(one),
+                    list => self.forge_block(list, &Ty::Struct(list)),
+                },
+            );
+        }
+        let known = FUNCTIONS[self.feed.below(FUNCTIONS.len())].function.signature;
+        match nth - FUNCTIONS.len() {
+            0 => (signature::HAS, Transport::word(known)),
+            1 => (signature::HAS, self.forge_transport(&Ty::Buffer { text: false })),
+            // What is right for one function, with another one's signature.
+            2 => (known, self.forge_call().1),
+            3 => {
+                (known, Transport { primary: self.feed.number(8), secondary: self.feed.number(8) })
+            }
+            4 => (self.feed.below(32) as u64, Transport::EMPTY),
+            5 => (self.feed.number(8), Transport::EMPTY),
+            _ => (signature::MEET, self.forge_contract()),
+        }
+    }
+
+    /// A guest's contract: right but for a few bytes, or anything else.
+    fn forge_contract(&mut self) -> Transport {
+        if self.feed.rarely(8) {
+            return self.forge_transport(&Ty::Buffer { text: false });
+        }
+        let mut bytes = Server::CONTRACT.to_vec();
+        while self.feed.rarely(3) {
+            let at = self.feed.number(2) as usize % bytes.len();
+            bytes[at] = self.feed.byte();
+        }
+        let (at, _) = self.layout.arena(self.attacker());
+        self.write(at, &bytes);
+        let word = if self.feed.rarely(4) { at } else { self.word(at) };
+        Transport { primary: word, secondary: self.count(bytes.len()) }
+    }
+
+    pub fn forge_answer(&mut self, fun: &'static Fun) -> Answer {
+        let status = match self.feed.byte() {
+            byte if byte < 0x90 => 0,
+            byte if byte < 0xe0 => 1,
+            byte if byte < 0xf8 => u64::from(self.feed.byte()) % 96,
+            _ => self.feed.scalar(),
+        };
+        let ty = match (fun, status) {
+            (Fun { err: Some(err), .. }, 1) => err,
+            (fun, _) => &fun.ok,
+        };
+        let carries = status <= 1 || self.feed.rarely(8);
+        let transport = if carries { self.forge_transport(ty) } else { Transport::EMPTY };
+        Answer { status, transport }
+    }
+}

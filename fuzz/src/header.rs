@@ -1,0 +1,151 @@
+//! A region's header, as a host has left it that is hostile, wrong, or newer.
+
+use vmffi::{
+    GRANULE, Layout, PAGE, RegionError, SharedBuf,
+    abi::{ABI_VERSION, Registers, Side, Transport, answer},
+    arch::Trap,
+    guest::{Guest, Place},
+};
+
+use super::{
+    feed::Feed,
+    world::{Pages, header},
+};
+
+/// Says yes to everything.
+#[derive(Clone, Copy)]
+struct Host;
+
+impl Trap for Host {
+    fn trap(&self, _: Registers) -> Registers {
+        Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY }
+    }
+}
+
+const PAGES: u64 = 16;
+const GRANULES: usize = 256;
+
+/// Whether these words describe a region of at most `len` bytes (ABI, "Region header"), or what is
+/// wrong with them.
+fn judge(words: &[u64; 9], len: u64) -> Result<(), RegionError> {
+    let [magic, version, region_len, _, guest, _, host, ..] = *words;
+    if magic != u64::from_le_bytes(*b"VMFFI\0\0\0") {
+        return Err(RegionError::NotARegion { found: magic });
+    }
+    if version as u32 != ABI_VERSION {
+        return Err(RegionError::Version { found: version as u32, expected: ABI_VERSION });
+    }
+    if region_len > len {
+        return Err(RegionError::TooSmall { len, needed: region_len });
+    }
+    if guest == 0 || host == 0 {
+        return Err(RegionError::TooSmall { len: 0, needed: PAGE });
+    }
+    if guest.max(host) >= 1 << 37 {
+        return Err(RegionError::TooLarge { len: guest.max(host) });
+    }
+    let right = header(guest, host);
+    let whole = guest % PAGE == 0 && host % PAGE == 0;
+    if whole && right[2..] == words[2..] {
+        return Ok(());
+    }
+    Err(RegionError::BadHeader { field: "", value: 0 })
+}
+
+/// Runs an input.
+pub fn run(data: &[u8]) {
+    let mut feed = Feed::new(data);
+    let pages = Pages::new((PAGES * PAGE) as usize);
+    let sizes = [(); 2].map(|()| PAGE * (1 + feed.below(5) as u64));
+    let mut words = header(sizes[0], sizes[1]);
+    let mut len = PAGES * PAGE;
+    let mut skip = 0;
+    while !feed.is_empty() {
+        match feed.below(12) {
+            nth @ 0..9 => {
+                words[nth] = match feed.below(8) {
+                    0 => feed.number(8),
+                    1 => feed.scalar(),
+                    2 => words[nth] ^ 1 << feed.below(64),
+                    3 => words[nth].wrapping_add(PAGE),
+                    4 => words[nth].wrapping_sub(PAGE),
+                    5 => words[feed.below(9)],
+                    6 => words[nth].wrapping_add(feed.scalar()),
+                    _ => 1 << feed.below(64),
+                };
+            }
+            9 => {
+                len =
+                    feed.pick(&[0, 8, PAGE - 1, PAGE, PAGE + 1, words[2].wrapping_sub(1), words[2]])
+            }
+            // As a host writes it, for other sizes.
+            10 => {
+                words = header(feed.scalar() % (1 << 28) * PAGE, feed.scalar() % (1 << 28) * PAGE)
+            }
+            _ => skip = feed.below(64),
+        }
+    }
+    let len = len.min(PAGES * PAGE - skip as u64);
+    let base = pages.base().wrapping_add(skip);
+    for (i, word) in words.into_iter().enumerate() {
+        // SAFETY: within the first two pages.
+        unsafe { base.cast::<u64>().add(i).write_unaligned(word) };
+    }
+    // SAFETY: there are so many bytes.
+    let found = unsafe { Layout::read_header(base, len) };
+    if skip != 0 {
+        let address = base.addr() as u64;
+        if address % PAGE != 0 {
+            assert_eq!(found, Err(RegionError::Misaligned { address }));
+        }
+        return;
+    }
+    if len < PAGE {
+        assert_eq!(found, Err(RegionError::TooSmall { len, needed: PAGE }));
+        return;
+    }
+    match (judge(&words, len), found) {
+        (Ok(()), Ok(layout)) => connect(&pages, layout, len),
+        (Err(RegionError::BadHeader { .. }), Err(RegionError::BadHeader { field, value })) => {
+            assert!(words[2..].contains(&value), "{field} is not {value:#x}");
+        }
+        (right, found) => assert_eq!(found.map(drop), right),
+    }
+    if let Err(error) = found {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+/// A guest's end in what has passed: its arena is all there.
+fn connect(pages: &Pages, layout: Layout, len: u64) {
+    let place = Box::into_raw(Box::new(Place::<(), Host, GRANULES>::new()));
+    // SAFETY: it is freed below, when nothing that refers to it is left.
+    let fixed = unsafe { &*place };
+    // SAFETY: the pages outlive this function, and nothing else uses them.
+    let end = unsafe { Guest::connect(fixed, Host, (), pages.base(), len) };
+    let needed = layout.granules(Side::Guest);
+    match end {
+        Ok(end) => {
+            assert!(needed <= GRANULES);
+            let stats = end.host().arena_stats();
+            // The contract lies in the first granule.
+            assert_eq!((stats.used, stats.blocks), (GRANULE, 1));
+            assert_eq!(stats.capacity as u64, layout.arena(Side::Guest).1);
+            let rest = stats.capacity - stats.used;
+            let mut buf = SharedBuf::zeroed(end.host(), rest).expect("the rest of the arena");
+            buf.as_mut_slice().fill(1);
+            let place = buf.as_slice().as_ptr().addr() - pages.base().addr() - GRANULE;
+            assert_eq!(place as u64, layout.arena(Side::Guest).0);
+            drop(buf);
+            // SAFETY: as above.
+            let again = unsafe { Guest::connect(fixed, Host, (), pages.base(), len) };
+            assert_eq!(again.map(drop), Err(RegionError::Taken.into()));
+        }
+        Err(error) => {
+            assert!(needed > GRANULES);
+            assert_eq!(error, RegionError::PlaceTooSmall { granules: GRANULES, needed }.into());
+        }
+    }
+    // SAFETY: made by `into_raw`; the guest's end is gone.
+    drop(unsafe { Box::from_raw(place) });
+}

@@ -1,0 +1,581 @@
+//! An interface with every kind of type, how its values are made, and what a receiver sees of them.
+
+use std::io::Read;
+
+use vmffi::{
+    CallError, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer,
+    Plain, Shared, SharedBuf, SharedSlice, SharedStr, Why,
+    abi::{Function, signature},
+};
+
+use super::{
+    model::Ty,
+    world::{self, Handle, Outcome},
+};
+
+/// A type of an interface, from the crate's point of view. `look` reads through every reader that the
+/// crate has, and shows the same bytes as [`Judge::seen`](super::model::Judge::seen).
+pub trait Look: FfiType {
+    const TY: Ty;
+    fn look(&self, seen: &mut Vec<u8>);
+    /// Hands over the handles, in the order of their fields.
+    fn handles(self, all: &mut Vec<Handle>);
+    /// A value to send, and what its receiver must see.
+    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<Self::Shared, CallError>;
+}
+
+/// A type without handles.
+pub trait Value: Look + Plain {
+    fn value() -> Self;
+}
+
+macro_rules! values {
+    ($($t:ty: $ty:expr, $value:expr, |$me:ident, $seen:ident| $look:expr;)*) => { $(
+        impl Value for $t {
+            fn value() -> Self { $value }
+        }
+        impl Look for $t {
+            const TY: Ty = $ty;
+            fn look(&self, $seen: &mut Vec<u8>) { let $me = self; $look }
+            fn handles(self, _: &mut Vec<Handle>) {}
+            fn make(_: &Peer, seen: &mut Vec<u8>) -> Result<Self, CallError> {
+                let value = Self::value();
+                value.look(seen);
+                Ok(value)
+            }
+        }
+    )* };
+}
+
+macro_rules! numbers {
+    ($($t:ident $signed:literal)*) => { values! { $(
+        $t: Ty::Number { size: size_of::<$t>(), signed: $signed },
+            world::scalar() as $t,
+            |me, seen| seen.extend(me.to_le_bytes());
+    )* } };
+}
+
+numbers! { u8 false u16 false u32 false u64 false usize false u128 false }
+numbers! { i8 true i16 true i32 true i64 true isize true i128 true }
+
+values! {
+    f32: Ty::Number { size: 4, signed: false },
+        f32::from_bits(world::scalar() as u32),
+        |me, seen| seen.extend(me.to_bits().to_le_bytes());
+    f64: Ty::Number { size: 8, signed: false },
+        f64::from_bits(world::scalar()),
+        |me, seen| seen.extend(me.to_bits().to_le_bytes());
+    bool: Ty::Bool, world::scalar() % 2 == 1, |me, seen| {
+        // The compiler knows what a `bool` can be, and would not look.
+        // SAFETY: a `bool` is one byte.
+        seen.push(unsafe { std::ptr::from_ref(me).cast::<u8>().read_volatile() });
+    };
+    char: Ty::Char, char::from_u32(world::scalar() as u32).unwrap_or('字'), |me, seen| {
+        // SAFETY: a `char` is four bytes.
+        let bits = unsafe { std::ptr::from_ref(me).cast::<u32>().read_volatile() };
+        assert!(char::from_u32(bits).is_some(), "a char of {bits:#x}");
+        seen.extend(bits.to_le_bytes());
+    };
+    (): Ty::Struct(&[]), (), |_me, _seen| ();
+}
+
+/// Declares a struct; with `plain`, it has no handles.
+macro_rules! shared_struct {
+    ($(struct $name:ident { $($f:ident: $t:ty),* })*) => { $(
+        vmffi::ffi_interface! { pub struct $name { $($f: $t),* } }
+        impl Look for $name {
+            const TY: Ty = Ty::Struct(&[$(<$t as Look>::TY),*]);
+            fn look(&self, _seen: &mut Vec<u8>) { $( self.$f.look(_seen); )* }
+            fn handles(self, _all: &mut Vec<Handle>) { $( self.$f.handles(_all); )* }
+            shared_struct! { @make $name { $($f: $t),* } }
+        }
+    )* };
+    ($(plain struct $name:ident { $($f:ident: $t:ty),* })*) => { $(
+        vmffi::ffi_interface! { #[derive(Clone)] pub struct $name { $($f: $t),* } }
+        values! { $name: Ty::Struct(&[$(<$t as Look>::TY),*]),
+            Self { $( $f: <$t>::value() ),* },
+            |me, _seen| { $( me.$f.look(_seen); )* let $name { .. } = me; }; }
+    )* };
+    (@make $name:ident { $($f:ident: $t:ty),* }) => { vmffi::__private::paste::paste! {
+        fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<Self::Shared, CallError> {
+            Ok([<Shared $name>] { $( $f: <$t as Look>::make(peer, seen)? ),* })
+        }
+    } };
+}
+
+/// Declares an enum without values.
+macro_rules! shared_enum {
+    ($(enum $name:ident: $repr:ident $signed:literal { $($v:ident = $n:literal),* })*) => { $(
+        vmffi::ffi_interface! { #[derive(Clone, Copy, Debug)] pub enum $name: $repr { $($v = $n),* } }
+        values! { $name: Ty::Enum { size: size_of::<$repr>(), signed: $signed, numbers: &[$($n),*] },
+            world::pick(&[$(Self::$v),*]),
+            |me, seen| {
+                // SAFETY: that is its representation.
+                let bits = unsafe { std::ptr::from_ref(me).cast::<$repr>().read_volatile() };
+                assert!([$($n),*].contains(&bits), "an enum of {bits:#x}");
+                seen.extend(bits.to_le_bytes());
+            }; }
+    )* };
+}
+
+shared_enum! {
+    enum Colour: u8 false { Red = 1, Green = 2, Blue = 200 }
+    enum Level: i16 true { Low = -3, Middle = 0, High = 300 }
+    enum Fault: i32 true { Empty = -1, Odd = 5 }
+    enum Wide: u64 false { Zero = 0, Much = 0x1_0000_0000 }
+}
+
+vmffi::ffi_interface! {
+    #[derive(Clone)]
+    pub enum Shape: u16 {
+        Dot,
+        Circle { radius: f64, filled: bool } = 7,
+        Letter(char) = 9,
+        At { point: Point, colour: Option<Colour> },
+    }
+}
+
+values! {
+    Shape: Ty::Data { size: 2, variants: &[
+            (0, &[]),
+            (7, &[<f64 as Look>::TY, <bool as Look>::TY]),
+            (9, &[<char as Look>::TY]),
+            (10, &[<Point as Look>::TY, <Option<Colour> as Look>::TY]),
+        ] },
+        match world::scalar() % 4 {
+            0 => Self::Dot,
+            1 => Self::Circle { radius: f64::value(), filled: bool::value() },
+            2 => Self::Letter(char::value()),
+            _ => Self::At { point: Point::value(), colour: Option::value() },
+        },
+        |me, seen| match me {
+            Self::Dot => seen.extend([0, 0]),
+            Self::Circle { radius, filled } => {
+                seen.extend([7, 0]);
+                radius.look(seen);
+                filled.look(seen);
+            }
+            Self::Letter(letter) => {
+                seen.extend([9, 0]);
+                letter.look(seen);
+            }
+            Self::At { point, colour } => {
+                seen.extend([10, 0]);
+                point.look(seen);
+                colour.look(seen);
+            }
+        };
+}
+
+shared_struct! {
+    plain struct Nothing {}
+    plain struct Point { on: bool, x: i16, glyph: char, y: f32, colour: Colour, far: u64 }
+    plain struct Deep { a: u8, wide: u128, at: Point, maybe: Option<Option<u16>>, level: Level, shape: Shape }
+    plain struct Quad { a: Deep, b: Deep, c: Deep, d: Deep }
+    // More than the crate reads at once out of a slice.
+    plain struct Big { a: Quad, none: Nothing, b: Quad, small: u8 }
+}
+
+shared_struct! {
+    struct Parcel { id: u32, body: ForeignBuf, label: Option<ForeignStr>, at: Point }
+    struct Cargo {
+        left: Parcel,
+        right: Option<Parcel>,
+        numbers: ForeignSlice<u32>,
+        shape: Option<Shape>,
+        spot: Foreign<Point>,
+        spots: ForeignSlice<Point>,
+        flag: Option<bool>,
+        wide: i128,
+        again: Option<Option<ForeignBuf>>
+    }
+}
+
+impl<T: Look> Look for Option<T> {
+    const TY: Ty = Ty::Option(&T::TY);
+    fn look(&self, seen: &mut Vec<u8>) {
+        seen.push(u8::from(self.is_some()));
+        if let Some(value) = self {
+            value.look(seen);
+        }
+    }
+    fn handles(self, all: &mut Vec<Handle>) {
+        if let Some(value) = self {
+            value.handles(all);
+        }
+    }
+    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<Self::Shared, CallError> {
+        let some = world::scalar() % 4 != 0;
+        seen.push(u8::from(some));
+        some.then(|| T::make(peer, seen)).transpose()
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn value() -> Self {
+        (world::scalar() % 4 != 0).then(T::value)
+    }
+}
+
+/// A length of at most some hundred bytes, mostly less.
+fn len(most: usize) -> usize {
+    world::scalar() as usize % (most + 1)
+}
+
+fn show<T: Look>(value: Result<T, CallError>, seen: &mut Vec<u8>) -> bool {
+    let good = value.is_ok();
+    match value {
+        Ok(value) => value.look(seen),
+        Err(error) => seen.extend([0xee, error.why() as u8]),
+    }
+    good
+}
+
+impl<T: Value> Look for Foreign<T> {
+    const TY: Ty = Ty::Foreign(&T::TY);
+    fn look(&self, seen: &mut Vec<u8>) {
+        let mut again = Vec::new();
+        let from = seen.len();
+        show(self.read(), seen);
+        show(self.read(), &mut again);
+        assert_eq!(seen[from..], again, "nobody has written in between");
+    }
+    fn handles(self, all: &mut Vec<Handle>) {
+        all.push(Handle::new(self));
+    }
+    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<Self::Shared, CallError> {
+        let value = T::value();
+        value.look(seen);
+        Shared::new(peer, value)
+    }
+}
+
+impl Look for ForeignBuf {
+    const TY: Ty = Ty::Buffer { text: false };
+    fn look(&self, seen: &mut Vec<u8>) {
+        let bytes = self.to_vec().expect("a checked buffer");
+        assert_eq!((bytes.len(), bytes.is_empty()), (self.len(), self.is_empty()));
+        let mut other = vec![7];
+        self.append_to(&mut other).expect("room");
+        assert_eq!(other[1..], bytes);
+        other.clear();
+        self.reader().read_to_end(&mut other).expect("a checked buffer");
+        assert_eq!(other, bytes);
+        let mut part = [0; 77];
+        let part = self.read_into(&mut part).expect("a checked buffer");
+        assert_eq!(*part, bytes[..bytes.len().min(77)]);
+        let mut one = [0];
+        for at in [0, bytes.len() / 2, bytes.len().wrapping_sub(1), bytes.len(), usize::MAX] {
+            let read = self.read_at(at, &mut one).map(|()| one[0]).map_err(|error| error.why());
+            assert_eq!(read, bytes.get(at).copied().ok_or(Why::BadPointer));
+        }
+        self.read_at(bytes.len(), &mut []).expect("nothing, at the end");
+        // SAFETY: in this process nobody writes while the slice lives.
+        assert_eq!(unsafe { self.as_slice() }.expect("a checked buffer"), bytes);
+        seen.extend(&bytes);
+        seen.extend(bytes.len().to_le_bytes());
+    }
+    fn handles(self, all: &mut Vec<Handle>) {
+        all.push(Handle::new(self));
+    }
+    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<SharedBuf, CallError> {
+        let (more, len) = (len(3), len(600));
+        let mut buf = SharedBuf::with_capacity(peer, len + more)?;
+        for i in 0..len {
+            buf.append(&[(i ^ len) as u8])?;
+        }
+        if more == 3 {
+            buf.truncate(len / 2);
+        }
+        seen.extend(buf.as_slice());
+        seen.extend(buf.len().to_le_bytes());
+        Ok(buf)
+    }
+}
+
+impl Look for ForeignStr {
+    const TY: Ty = Ty::Buffer { text: true };
+    fn look(&self, seen: &mut Vec<u8>) {
+        // SAFETY: in this process nobody writes while the text lives.
+        let text = unsafe { self.as_str() };
+        assert_eq!(self.to_string().as_deref(), text.as_deref());
+        let mut local = [0; 60];
+        match (self.read_into(&mut local), text) {
+            (read, text) if self.len() <= 60 => assert_eq!(read, text),
+            (read, _) => assert_eq!(read.map_err(|error| error.why()), Err(Why::OutOfMemory)),
+        }
+        match text {
+            Ok(text) => {
+                assert_eq!((text.len(), text.is_empty()), (self.len(), self.is_empty()));
+                seen.extend(text.bytes());
+                seen.extend(text.len().to_le_bytes());
+            }
+            Err(error) => seen.extend([0xee, error.why() as u8]),
+        }
+    }
+    fn handles(self, all: &mut Vec<Handle>) {
+        all.push(Handle::new(Self::from(ForeignBuf::from(self))));
+    }
+    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<SharedStr, CallError> {
+        let text = "grüße, 字".chars().cycle().take(len(80)).collect::<String>();
+        seen.extend(text.bytes());
+        seen.extend(text.len().to_le_bytes());
+        SharedStr::copied(peer, &text)
+    }
+}
+
+impl<T: Value> Look for ForeignSlice<T> {
+    const TY: Ty = Ty::Slice(&T::TY);
+    fn look(&self, seen: &mut Vec<u8>) {
+        let from = seen.len();
+        let mut good = Vec::new();
+        for (i, value) in self.iter().enumerate() {
+            let same = self.get(i).map(|value| value.expect("below the length"));
+            let (at, mut again) = (seen.len(), Vec::new());
+            show(same, &mut again);
+            match value {
+                Ok(value) => {
+                    value.look(seen);
+                    good.push(value);
+                }
+                Err(error) => seen.extend([0xee, error.why() as u8]),
+            }
+            assert_eq!(seen[at..], again);
+        }
+        assert!(self.get(self.len()).expect("nothing is read").is_none());
+        let size = T::TY.layout().0;
+        let all = self.to_vec();
+        assert_eq!(all.is_ok(), good.len() == self.len());
+        let looks = |values: &[T]| {
+            let mut seen = Vec::new();
+            values.iter().for_each(|value| value.look(&mut seen));
+            seen
+        };
+        match all {
+            Ok(all) => assert_eq!(seen[from..], looks(&all)),
+            Err(error) => assert_eq!(error.why(), Why::BadValue),
+        }
+        if let Ok(read) = self.read_into(&mut good) {
+            let read = looks(read);
+            assert_eq!(seen[from..from + read.len()], read, "{size} bytes a value");
+        }
+        assert_eq!(self.is_empty(), self.len() == 0);
+        seen.extend(self.len().to_le_bytes());
+    }
+    fn handles(self, all: &mut Vec<Handle>) {
+        all.push(Handle::new(self));
+    }
+    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<SharedSlice<T>, CallError> {
+        let values = (0..len(5)).map(|_| T::value()).collect::<Vec<_>>();
+        values.iter().for_each(|value| value.look(seen));
+        seen.extend(values.len().to_le_bytes());
+        SharedSlice::copied(peer, &values)
+    }
+}
+
+/// What a function returns.
+pub trait Returned: FfiReturn {
+    const OK: Ty;
+    const ERR: Option<Ty>;
+    /// What a handler returns, and what its caller must see.
+    fn reply(peer: &Peer) -> (Self::Handled, Outcome);
+    /// What a caller has got, and the handles in it.
+    fn got(received: Self::Received) -> (Result<Outcome, CallError>, Vec<Handle>);
+}
+
+/// Makes a value, or fails for want of memory, or because it likes to.
+fn make<T: Look>(
+    peer: &Peer,
+    as_outcome: fn(Vec<u8>) -> Outcome,
+) -> (Result<T::Shared, CallError>, Outcome) {
+    let mut seen = Vec::new();
+    let made = match world::rarely(16) {
+        true => Err(CallError::new(world::pick(&super::world::WHYS))),
+        false => T::make(peer, &mut seen),
+    };
+    let outcome = match &made {
+        Ok(_) => as_outcome(seen),
+        Err(error) => Outcome::Failed(error.why(), true),
+    };
+    (made, outcome)
+}
+
+fn take<T: Look>(
+    value: T,
+    as_outcome: fn(Vec<u8>) -> Outcome,
+) -> (Result<Outcome, CallError>, Vec<Handle>) {
+    let (mut seen, mut handles) = (Vec::new(), Vec::new());
+    value.look(&mut seen);
+    value.handles(&mut handles);
+    (Ok(as_outcome(seen)), handles)
+}
+
+impl<T: Look> Returned for T {
+    const OK: Ty = T::TY;
+    const ERR: Option<Ty> = None;
+    fn reply(peer: &Peer) -> (Self::Handled, Outcome) {
+        make::<T>(peer, Outcome::Value)
+    }
+    fn got(received: Self::Received) -> (Result<Outcome, CallError>, Vec<Handle>) {
+        match received {
+            Ok(value) => take(value, Outcome::Value),
+            Err(error) => (Err(error), Vec::new()),
+        }
+    }
+}
+
+impl<T: Look, E: Look> Returned for Result<T, E> {
+    const OK: Ty = T::TY;
+    const ERR: Option<Ty> = Some(E::TY);
+    fn reply(peer: &Peer) -> (Self::Handled, Outcome) {
+        if world::scalar() % 3 == 2 {
+            let (made, outcome) = make::<E>(peer, Outcome::App);
+            (Err(made.map_or_else(Failure::Call, Failure::App)), outcome)
+        } else {
+            let (made, outcome) = make::<T>(peer, Outcome::Value);
+            (made.map_err(Failure::Call), outcome)
+        }
+    }
+    fn got(received: Self::Received) -> (Result<Outcome, CallError>, Vec<Handle>) {
+        match received {
+            Ok(value) => take(value, Outcome::Value),
+            Err(Failure::App(value)) => take(value, Outcome::App),
+            Err(Failure::Call(error)) => (Err(error), Vec::new()),
+        }
+    }
+}
+
+/// A function of the interface, for both directions, or one of the ABI's own.
+pub struct Fun {
+    pub function: &'static Function,
+    pub parameters: &'static [Ty],
+    pub ok: Ty,
+    pub err: Option<Ty>,
+    /// Calls the other side with values of its own.
+    pub call: fn(&Peer),
+}
+
+/// Serves the interface on either side.
+pub struct Server;
+
+macro_rules! interface {
+    ($(fn $f:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => {
+        vmffi::ffi_interface! { pub interface Every { $( fn $f($($a: $t),*) -> $r; )* } }
+
+        impl Every for Server { $(
+            fn $f(&self, peer: &Peer, $($a: $t),*) -> <$r as FfiReturn>::Handled {
+                let (mut _seen, mut _handles) = (Vec::new(), Vec::new());
+                $( $a.look(&mut _seen); )*
+                $( $a.handles(&mut _handles); )*
+                world::entered(stringify!($f), _seen, _handles, peer);
+                let (handled, outcome) = <$r as Returned>::reply(peer);
+                world::left(outcome);
+                handled
+            }
+        )* }
+
+        vmffi::__private::paste::paste! {
+            pub static FUNCTIONS: &[Fun] = &[$( Fun {
+                function: [<Params Every $f:camel>]::FUNCTION,
+                parameters: &[$(<$t as Look>::TY),*],
+                ok: <$r as Returned>::OK,
+                err: <$r as Returned>::ERR,
+                call: |peer| {
+                    let fun = world::find([<Params Every $f:camel>]::FUNCTION.signature).expect("in the list");
+                    let mut _sent = Vec::new();
+                    // Without memory for its parameters there is no call.
+                    $( let Ok($a) = <$t as Look>::make(peer, &mut _sent) else { return }; )*
+                    world::calls(fun, _sent);
+                    let received = EveryClient::from(peer).$f($($a),*);
+                    let (outcome, handles) = <$r as Returned>::got(received);
+                    world::called(outcome, handles);
+                },
+            } ),*];
+        }
+    };
+}
+
+interface! {
+    fn nothing() -> ();
+    fn unit(a: ()) -> Nothing;
+    fn a_u8(a: u8) -> u8;
+    fn a_u16(a: u16) -> u16;
+    fn a_u32(a: u32) -> u32;
+    fn a_u64(a: u64) -> u64;
+    fn a_usize(a: usize) -> usize;
+    fn a_u128(a: u128) -> u128;
+    fn a_i8(a: i8) -> i8;
+    fn a_i16(a: i16) -> i16;
+    fn a_i32(a: i32) -> i32;
+    fn a_i64(a: i64) -> i64;
+    fn a_isize(a: isize) -> isize;
+    fn a_i128(a: i128) -> i128;
+    fn a_f32(a: f32) -> f32;
+    fn a_f64(a: f64) -> f64;
+    fn a_bool(a: bool) -> bool;
+    fn a_char(a: char) -> char;
+    fn scalars(a: u8, b: i16, c: u32, d: i64, e: usize, f: isize, g: f32, h: f64, i: bool, j: char) -> u64;
+    fn wide(a: u128, b: i8, c: i128, d: i32, e: u16) -> ();
+    fn colour(a: Colour) -> Level;
+    fn level(a: Level) -> Wide;
+    fn far(a: Wide) -> Colour;
+    fn shape(a: Shape) -> Shape;
+    fn empty(a: Nothing) -> Option<Nothing>;
+    fn empties(a: Nothing, b: ()) -> Option<()>;
+    fn point(a: Point) -> Point;
+    fn deep(a: Deep) -> Deep;
+    fn big(a: Big) -> Big;
+    fn option(a: Option<u32>) -> Option<i128>;
+    fn options(a: Option<Option<u16>>) -> Option<Option<Option<char>>>;
+    fn small(a: Colour, b: Option<Colour>, c: bool, d: char, e: Shape) -> Option<Shape>;
+    fn buf(a: ForeignBuf) -> ForeignBuf;
+    fn text(a: ForeignStr) -> ForeignStr;
+    fn bytes(a: ForeignSlice<u8>) -> ForeignSlice<i8>;
+    fn numbers(a: ForeignSlice<u64>) -> ForeignSlice<f32>;
+    fn wides(a: ForeignSlice<u128>) -> ForeignSlice<usize>;
+    fn flags(a: ForeignSlice<bool>) -> ForeignSlice<char>;
+    fn levels(a: ForeignSlice<Level>) -> ForeignSlice<Option<u16>>;
+    fn points(a: ForeignSlice<Point>) -> ForeignSlice<Shape>;
+    fn bigs(a: ForeignSlice<Big>) -> ForeignSlice<Deep>;
+    fn spot(a: Foreign<Point>) -> Foreign<Shape>;
+    fn word(a: Foreign<u64>) -> Foreign<bool>;
+    fn place(a: Foreign<()>) -> Foreign<Nothing>;
+    fn maybe_buf(a: Option<ForeignBuf>) -> Option<ForeignStr>;
+    fn maybe_spot(a: Option<Foreign<Point>>) -> Option<Foreign<Deep>>;
+    fn maybe_slice(a: Option<ForeignSlice<char>>) -> Option<ForeignSlice<u16>>;
+    fn twice(a: Option<Option<ForeignBuf>>) -> Option<Option<ForeignBuf>>;
+    fn parcel(a: Parcel) -> Parcel;
+    fn maybe_parcel(a: Option<Parcel>) -> Option<Parcel>;
+    fn cargo(a: Cargo) -> Cargo;
+    fn many(a: Option<ForeignBuf>, b: Option<Foreign<Point>>, c: Option<u64>, d: Option<Parcel>, e: Option<ForeignSlice<char>>, f: ForeignStr) -> u64;
+    fn bufs(a: ForeignBuf, b: ForeignBuf, c: u8) -> Result<ForeignBuf, Fault>;
+    fn fails(a: ForeignStr, b: u32) -> Result<u64, Shape>;
+    fn tries(a: Foreign<Deep>) -> Result<(), u64>;
+    fn either(a: u8) -> Result<Parcel, ForeignStr>;
+    fn neither() -> Result<Option<ForeignSlice<Deep>>, Cargo>;
+}
+
+vmffi::serve!(Server: Every; calls Every);
+
+/// Asks whether the peer serves a function (ABI, "Signatures" SG-7).
+pub static HAS: Fun = Fun {
+    function: &Function::new(signature::HAS, "ABI", "has"),
+    parameters: &[<u64 as Look>::TY],
+    ok: Ty::Bool,
+    err: None,
+    call: |peer| {
+        let asked = &FUNCTIONS[world::with(|w| w.feed.below(FUNCTIONS.len()))];
+        world::calls(&HAS, asked.function.signature.to_le_bytes().to_vec());
+        let has = peer.has(asked.function);
+        world::called(has.map(|has| Outcome::Value(vec![u8::from(has)])), Vec::new());
+    },
+};
+
+/// Hands a guest's contract over (ABI, "Contracts" CT-2).
+pub static MEET: Fun = Fun {
+    function: &Function::new(signature::MEET, "ABI", "meet"),
+    parameters: &[<ForeignBuf as Look>::TY],
+    ok: Ty::Struct(&[]),
+    err: None,
+    call: |_| {},
+};
