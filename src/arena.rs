@@ -15,32 +15,29 @@ pub const GRANULE: usize = 64;
 /// "No slot".
 const NIL: u32 = u32::MAX;
 
-/// Kinds of block, in the bits of [`Slot::state`] above the number of the loan.
+/// Kinds of block, in the bits of [`Slot::state`] above the count of its loans.
 const FREE: u32 = 0;
-const OWNED: u32 = 1 << 8;
-const LENT: u32 = 2 << 8;
-const DONE: u32 = 3 << 8;
-const KIND: u32 = 3 << 8;
-const LOAN: u32 = 0xff;
-/// Where the number of the loan that [`Slot::link`] leads to begins, in a block that is lent.
-const LINK_SHIFT: u32 = 16;
+const OWNED: u32 = 1 << 30;
+const LENT: u32 = 2 << 30;
+const DONE: u32 = 3 << 30;
+const KIND: u32 = 3 << 30;
 
 /// What the owner remembers of a block, at the place of the block's first granule.
 ///
-/// `state` is written by whoever owns the block, everything else under the arena's lock.
+/// While a block is owned, its `state` and its link are its owner's to write. All else is written
+/// under the arena's lock.
 #[derive(Debug, Default)]
 pub struct Slot {
-    /// Granules in this block.
+    /// Granules in this block. The slot of its last granule has the same number, for the next block.
     len: AtomicU32,
-    /// Granules in the block before this one, 0 for the first.
-    before: AtomicU32,
     /// Neighbours in the list that the block is on: a free list, or that of the blocks in use.
     next: AtomicU32,
     prev: AtomicU32,
-    /// A kind, the number of the block's latest loan, and that of the linked one.
+    /// A kind, and the serial number of the block's latest loan.
     state: AtomicU32,
-    /// The next loan of the same call.
+    /// The next loan of the same call: its place and its serial number.
     link: AtomicU32,
+    link_serial: AtomicU32,
 }
 
 impl Slot {
@@ -52,11 +49,11 @@ impl Slot {
         }
         Self {
             len: zero(),
-            before: zero(),
             next: zero(),
             prev: zero(),
             state: zero(),
             link: zero(),
+            link_serial: zero(),
         }
     }
 }
@@ -138,12 +135,21 @@ unsafe impl<B: Sync> Sync for Arena<B> {}
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allocated {
     pub(crate) index: u32,
-    pub(crate) loan: u8,
+    /// Counts the loans of the place, in 30 bits. The low 8 are the loan's number and never 0; the
+    /// owner alone knows the rest, so that a thread that is held up while others lend the place 255
+    /// times does not take their loan for its own.
+    pub(crate) serial: u32,
 }
 
 impl Allocated {
     /// Ends a list of loans.
-    pub(crate) const NONE: Self = Self { index: NIL, loan: 0 };
+    pub(crate) const NONE: Self = Self { index: NIL, serial: 0 };
+
+    /// The number of the loan, as the peer knows it (ABI, A-3).
+    #[inline]
+    pub(crate) fn loan(self) -> u8 {
+        self.serial as u8
+    }
 }
 
 impl<B: Deref<Target = [Slot]>> Arena<B> {
@@ -166,9 +172,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         };
         let arena = Self { books, lists: Lock::new(lists), marks };
         if len > 0 {
-            let first = &arena.books[0];
-            set(&first.len, len);
-            set(&first.before, 0);
+            arena.measure(0, len);
             arena.put(&mut arena.lists.lock(), 0);
         }
         arena
@@ -192,7 +196,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         let state = self.slot(index).state.load(Ordering::Acquire);
         match state & KIND {
             DONE => true,
-            LENT => self.mark(index).load(Ordering::Acquire) == (state & LOAN) as u8,
+            LENT => self.mark(index).load(Ordering::Acquire) == state as u8,
             _ => false,
         }
     }
@@ -201,13 +205,11 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     #[inline]
     fn issue(&self, index: u32) -> Allocated {
         let slot = self.slot(index);
-        let loan = match (get(&slot.state) & LOAN) as u8 {
-            u8::MAX => 1,
-            loan => loan + 1,
-        };
+        let next = get(&slot.state).wrapping_add(1);
+        let serial = (if next as u8 == 0 { next.wrapping_add(1) } else { next }) & !KIND;
         self.mark(index).store(0, Ordering::Relaxed);
-        slot.state.store(OWNED | u32::from(loan), Ordering::Relaxed);
-        Allocated { index, loan }
+        slot.state.store(OWNED | serial, Ordering::Relaxed);
+        Allocated { index, serial }
     }
 
     /// Takes a block of at least `len` bytes (at least one granule), or leaves all as it was.
@@ -215,23 +217,33 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     pub(crate) fn alloc(&self, len: usize) -> Option<Allocated> {
         let len = u32::try_from(len.div_ceil(GRANULE).max(1)).ok()?;
         let mut lists = self.lists.lock();
-        // The loans of the call that has just finished are the newest: take one as it is.
+        let index = match self.again(&lists, len) {
+            Some(index) => index,
+            None => self.alloc_new(&mut lists, len)?,
+        };
+        Some(self.issue(index))
+    }
+
+    /// The loans of the call that has just finished are the newest: takes one of `len` granules as it
+    /// is.
+    #[inline]
+    fn again(&self, lists: &Lists, len: u32) -> Option<u32> {
         let mut at = lists.used;
         for _ in 0..4 {
             if at == NIL {
                 break;
             }
             if get(&self.slot(at).len) == len && self.finished(at) {
-                return Some(self.issue(at));
+                return Some(at);
             }
             at = get(&self.slot(at).next);
         }
-        self.alloc_new(&mut lists, len)
+        None
     }
 
     /// Takes a free block of `len` granules.
     #[inline(never)]
-    fn alloc_new(&self, lists: &mut Lists, len: u32) -> Option<Allocated> {
+    fn alloc_new(&self, lists: &mut Lists, len: u32) -> Option<u32> {
         self.reap(lists, 4);
         let index = match self.take(lists, len) {
             Some(index) => index,
@@ -244,7 +256,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         self.push(&mut lists.used, index, head);
         lists.blocks += 1;
         lists.granules += get(&self.slot(index).len);
-        Some(self.issue(index))
+        Some(index)
     }
 
     /// Looks at up to `most` blocks in use and frees those that are finished.
@@ -296,8 +308,8 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     /// Puts a free block on its list.
     fn put(&self, lists: &mut Lists, index: u32) {
         let slot = self.slot(index);
-        let loan = get(&slot.state) & LOAN;
-        slot.state.store(FREE | loan, Ordering::Relaxed);
+        let serial = get(&slot.state) & !KIND;
+        slot.state.store(FREE | serial, Ordering::Relaxed);
         let (level, sub) = class(get(&slot.len));
         let head = lists.heads[level][sub];
         self.push(&mut lists.heads[level][sub], index, head);
@@ -347,22 +359,18 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         self.pull(lists, index);
         let whole = get(&self.slot(index).len);
         if whole > len {
-            set(&self.slot(index).len, len);
+            self.measure(index, len);
             let rest = index + len;
-            set(&self.slot(rest).len, whole - len);
-            set(&self.slot(rest).before, len);
-            self.tell_next(rest);
+            self.measure(rest, whole - len);
             self.put(lists, rest);
         }
         Some(index)
     }
 
-    /// Tells the block behind `index` how long the one before it is.
-    fn tell_next(&self, index: u32) {
-        let len = get(&self.slot(index).len);
-        if let Some(next) = self.books.get((index + len) as usize) {
-            set(&next.before, len);
-        }
+    /// Says how long a block is, at both of its ends.
+    fn measure(&self, index: u32, len: u32) {
+        set(&self.slot(index).len, len);
+        set(&self.slot(index + len - 1).len, len);
     }
 
     /// Makes a block free, and one with the free blocks beside it.
@@ -370,20 +378,21 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         let is_free = |index: u32| get(&self.slot(index).state) & KIND == FREE;
         let mut first = index;
         let mut len = get(&self.slot(index).len);
-        let before = get(&self.slot(index).before);
-        if before != 0 && is_free(index - before) {
-            first = index - before;
-            len += before;
-            self.pull(lists, first);
+        let next = index + len;
+        if index > 0 {
+            let before = get(&self.slot(index - 1).len);
+            if is_free(index - before) {
+                first = index - before;
+                len += before;
+                self.pull(lists, first);
+            }
         }
-        let next = index + get(&self.slot(index).len);
         if (next as usize) < self.books.len() && is_free(next) {
             len += get(&self.slot(next).len);
             self.pull(lists, next);
         }
-        set(&self.slot(first).len, len);
+        self.measure(first, len);
         self.put(lists, first);
-        self.tell_next(first);
     }
 
     /// Hands a block over to the peer, as the first of the list of loans that goes on at `link`.
@@ -391,34 +400,29 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     pub(crate) fn lend(&self, block: Allocated, link: Allocated) {
         let slot = self.slot(block.index);
         set(&slot.link, link.index);
-        let state = LENT | u32::from(block.loan) | u32::from(link.loan) << LINK_SHIFT;
-        slot.state.store(state, Ordering::Release);
+        set(&slot.link_serial, link.serial);
+        slot.state.store(LENT | block.serial, Ordering::Release);
     }
 
     /// The owner is done with a block that it has not lent. It becomes free at a later allocation.
     #[inline]
     pub(crate) fn drop_owned(&self, block: Allocated) {
-        self.slot(block.index).state.store(DONE | u32::from(block.loan), Ordering::Release);
+        self.slot(block.index).state.store(DONE | block.serial, Ordering::Release);
     }
 
     /// Takes back `count` loans, the last of which is `latest`: those of a call that never arrived.
     pub(crate) fn take_back(&self, mut latest: Allocated, count: u32) {
+        // Nobody else allocates meanwhile, so a loan that is this call's stays that until it ends.
+        let _lists = self.lists.lock();
         for _ in 0..count {
             let Some(slot) = self.books.get(latest.index as usize) else { return };
-            let state = slot.state.load(Ordering::Acquire);
             // A peer that took its loans before it failed the call has marked them, and another call
             // may have them by now: then the list ends here, and what is behind is marked as well.
-            if state & (KIND | LOAN) != LENT | u32::from(latest.loan) {
+            if get(&slot.state) != LENT | latest.serial {
                 return;
             }
-            let link = Allocated { index: get(&slot.link), loan: (state >> LINK_SHIFT) as u8 };
-            let done = DONE | u32::from(latest.loan);
-            let taken =
-                slot.state.compare_exchange(state, done, Ordering::Release, Ordering::Relaxed);
-            if taken.is_err() {
-                return;
-            }
-            latest = link;
+            slot.state.store(DONE | latest.serial, Ordering::Release);
+            latest = Allocated { index: get(&slot.link), serial: get(&slot.link_serial) };
         }
     }
 
@@ -433,7 +437,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
             // What its owner wrote into the block comes before what the next one writes.
             let state = slot.state.load(Ordering::Acquire);
             if state & KIND == LENT {
-                slot.state.store(DONE | (state & LOAN), Ordering::Release);
+                slot.state.store(DONE | (state & !KIND), Ordering::Release);
             }
             at = get(&slot.next);
         }

@@ -13,6 +13,11 @@ use crate::{
 /// A type that serves interfaces: what a side gives to the other. [`serve!`](crate::serve) implements
 /// it, and nobody else does; `()` serves nothing. Its methods take `&self` from several threads at once,
 /// and from within each other.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what it serves",
+    label = "not a side of a connection",
+    note = "write `vmffi::serve!({Self}: Interface)`, or `vmffi::serve!({Self}; calls Interface)` where it serves nothing; `()` serves and calls nothing"
+)]
 pub trait Serve: Send + Sync + Sized + 'static {
     /// The functions that the type serves.
     const TABLE: &'static Table<Self>;

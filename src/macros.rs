@@ -1,8 +1,9 @@
 //! `ffi_interface!`: from one declaration to a trait, a client, wire twins and a table.
 //!
 //! One macro is public. The others are one concern each: `__split` sorts attributes, `__item` tells
-//! the kinds of item apart, `types` makes structs and enums, `interface` the rest. Lists are expanded
-//! by repetition; only attributes are munched.
+//! the kinds of item apart, `types` makes structs and enums, `interface` the rest, and `refuse` says
+//! what is wrong with everything else. Lists are expanded by repetition; only attributes are munched, and
+//! what is refused.
 //!
 //! Lints that the expansion switches off: `dead_code`, since nobody uses all of an interface;
 //! `deprecated`, since a table names what its user has deprecated; `unused_mut` and
@@ -12,6 +13,7 @@
 //! `missing_debug_implementations`, since a twin is bytes.
 
 mod interface;
+mod refuse;
 mod types;
 
 /// Declares what crosses: shared structs and enums, and interfaces.
@@ -82,9 +84,7 @@ macro_rules! ffi_interface {
         $( $crate::__split! { [$(#[$($m)*])*] [] [] [] []
             __item [$vis] $kw $name [$($repr)?] { $($body)* } } )*
     };
-    ($($other:tt)*) => { $crate::__private::core::compile_error! {
-        "ffi_interface! takes `struct Name { .. }`, `enum Name: u32 { .. }` and `interface Name { fn ..; }`, without generics, and no other items"
-    } };
+    ($($other:tt)*) => { $crate::__refuse_items! { $($other)* } };
 }
 
 /// Sorts attributes: `[left] [cfg] [kept] [size] [optional] callback …`.
@@ -108,15 +108,15 @@ macro_rules! __split {
     ([#[size($n:expr)] $($left:tt)*] $cfg:tt $kept:tt [] $($x:tt)*) => {
         $crate::__split! { [$($left)*] $cfg $kept [$n] $($x)* }
     };
-    ([#[size $($n:tt)*] $($left:tt)*] $($x:tt)*) => { $crate::__private::core::compile_error! {
-        "write the pin as `#[size(16)]`, once"
-    } };
+    ([#[size $($n:tt)*] $($left:tt)*] $($x:tt)*) => {
+        $crate::__say! { "write the pin as `#[size(16)]`, once" }
+    };
     ([#[optional] $($left:tt)*] $cfg:tt $kept:tt $size:tt [] $($x:tt)*) => {
         $crate::__split! { [$($left)*] $cfg $kept $size [optional] $($x)* }
     };
-    ([#[optional $($n:tt)*] $($left:tt)*] $($x:tt)*) => { $crate::__private::core::compile_error! {
-        "write `#[optional]`, once"
-    } };
+    ([#[optional $($n:tt)*] $($left:tt)*] $($x:tt)*) => {
+        $crate::__say! { "write `#[optional]`, without arguments and once" }
+    };
     ([#[$($o:tt)*] $($left:tt)*] $cfg:tt [$($kept:tt)*] $($x:tt)*) => {
         $crate::__split! { [$($left)*] $cfg [$($kept)* #[$($o)*]] $($x)* }
     };
@@ -134,58 +134,16 @@ macro_rules! __item {
         $crate::__struct! { $cfg $kept $size [$vis] $name { $( [$(#[$($fm)*])*] [$fv] $f : $ft, )* } }
     };
     // No variant has a value, empty braces or not: the enum is its integer.
-    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( {} )? $( = $d:expr )? ),* $(,)? }) => {
-        $crate::__enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( = $d )?], )* } }
+    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( {} )? $( = $d:expr )? ),+ $(,)? }) => {
+        $crate::__integer! { $repr $name
+            $crate::__enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( = $d )?], )* } } }
     };
-    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( { $( $(#[$($fm:tt)*])* $f:ident : $ft:ty ),* $(,)? } )? $( ( $t:ty ) )? $( = $d:expr )? ),* $(,)? }) => {
-        $crate::__data_enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( { $( [$(#[$($fm)*])*] $f : $ft, )* } )?] [$( $t )?] [$( = $d )?], )* } }
+    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( { $( $(#[$($fm:tt)*])* $f:ident : $ft:ty ),* $(,)? } )? $( ( $t:ty ) )? $( = $d:expr )? ),+ $(,)? }) => {
+        $crate::__integer! { $repr $name
+            $crate::__data_enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( { $( [$(#[$($fm)*])*] $f : $ft, )* } )?] [$( $t )?] [$( = $d )?], )* } } }
     };
-    ($cfg:tt $kept:tt $size:tt $optional:tt [$vis:vis] enum $name:ident [] $body:tt) => { $crate::__private::core::compile_error! {
-        $crate::__private::core::concat!("enum `", $crate::__private::core::stringify!($name), "` needs the integer that it crosses as: `enum ", $crate::__private::core::stringify!($name), ": u32 { .. }`")
-    } };
     ($cfg:tt $kept:tt [] [] [$vis:vis] interface $name:ident [] { $( $(#[$($m:tt)*])* fn $f:ident ( $( $a:ident : $t:ty ),* $(,)? ) $( -> $r:ty )? ; )* }) => {
         $crate::__interface! { $cfg $cfg $kept [$vis] $name { $( [$(#[$($m)*])*] $f ( $($a : $t),* ) [$($r)?] )* } }
     };
-    // Something in the list is wrong: split loosely, and let each function say what.
-    ($cfg:tt $kept:tt [] [] [$vis:vis] interface $name:ident [] { $( $(#[$($m:tt)*])* $($q:ident)+ $( < $($g:tt $(: $gb:path)?),* > )? ( $($args:tt)* ) $( -> $r:ty )? ; )* }) => {
-        $( $crate::__why! { $name [$($q)+] [$( < $($g),* > )?] ( $($args)* ) } )*
-    };
-    ($cfg:tt $kept:tt [] [] [$vis:vis] interface $name:ident [] $body:tt) => { $crate::__private::core::compile_error! {
-        $crate::__private::core::concat!("cannot read interface `", $crate::__private::core::stringify!($name), "`: every function in it is `fn name(parameter: Type, ..) -> Type;`, with a semicolon behind it and no body")
-    } };
-    ($cfg:tt $kept:tt $size:tt $optional:tt [$vis:vis] $kw:ident $name:ident $repr:tt $body:tt) => { $crate::__private::core::compile_error! {
-        $crate::__private::core::concat!("cannot read `", $crate::__private::core::stringify!($kw), " ", $crate::__private::core::stringify!($name), "`: is it a plain `struct`, `enum Name: u32` or `interface`, with its attributes in the right place?")
-    } };
-}
-
-/// Says what is wrong with one function.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __why {
-    ($i:ident [fn $f:ident] [] ( $( $a:ident : $t:ty ),* $(,)? )) => {};
-    ($i:ident [fn $f:ident] [] ( $( $(#[$($x:tt)*])* $a:ident : $t:ty ),* $(,)? )) => {
-        $crate::__say! { $i $f ": attributes on parameters are not taken; put `#[cfg]` on the function" }
-    };
-    ($i:ident [fn $f:ident] [] ( & $($a:tt)* )) => {
-        $crate::__say! { $i $f ": leave out the receiver, a handler gets `&self` and `&Peer` by itself" }
-    };
-    ($i:ident [fn $f:ident] [] ( self $($a:tt)* )) => {
-        $crate::__say! { $i $f ": leave out the receiver, a handler gets `&self` and `&Peer` by itself" }
-    };
-    ($i:ident [fn $f:ident] [] $a:tt) => { $crate::__say! { $i $f ": a parameter is written `name: Type`" } };
-    ($i:ident [fn $f:ident] [$($g:tt)+] $a:tt) => {
-        $crate::__say! { $i $f ": a function that crosses to another machine cannot be generic" }
-    };
-    ($i:ident [async fn $f:ident] $g:tt $a:tt) => { $crate::__say! { $i $f ": calls are synchronous, leave out `async`" } };
-    ($i:ident [$($q:ident)+] $g:tt $a:tt) => { $crate::__private::core::compile_error! {
-        $crate::__private::core::concat!("interface `", $crate::__private::core::stringify!($i), "`: write plain `fn name(..)`, not `", $crate::__private::core::stringify!($($q)+), "`")
-    } };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __say {
-    ($i:ident $f:ident $why:literal) => { $crate::__private::core::compile_error! {
-        $crate::__private::core::concat!("function `", $crate::__private::core::stringify!($i), "::", $crate::__private::core::stringify!($f), "`", $why)
-    } };
+    ($($other:tt)*) => { $crate::__refuse_item! { $($other)* } };
 }

@@ -429,7 +429,7 @@ impl<'p> Outgoing<'p> {
         memory.arena(side)?.lend(block, self.latest);
         self.latest = block;
         self.count += 1;
-        Ok(pointer::join(memory.offset(side, block), block.loan))
+        Ok(pointer::join(memory.offset(side, block), block.loan()))
     }
 
     /// A new block of `len` bytes, filled by `fill` and lent; returns its pointer word.
@@ -448,7 +448,7 @@ impl<'p> Outgoing<'p> {
                 arena.lend(block, self.latest);
                 self.latest = block;
                 self.count += 1;
-                Ok(pointer::join(memory.offset(core.side, block), block.loan))
+                Ok(pointer::join(memory.offset(core.side, block), block.loan()))
             }
             Err(error) => {
                 arena.drop_owned(block);
@@ -534,16 +534,16 @@ impl Outgoing<'_> {
 pub(crate) fn alloc(peer: &Peer, len: usize) -> Result<Allocated, CallError> {
     match try_alloc(peer.core(), len) {
         0 => Err(out_of_memory(peer.side(), len)),
-        packed => Ok(Allocated { index: packed as u32, loan: (packed >> 32) as u8 }),
+        packed => Ok(Allocated { index: packed as u32, serial: (packed >> 32) as u32 }),
     }
 }
 
-/// An index and a loan that fit into one register, or 0: no block is number 0 of its loans. Compiled
+/// An index and a serial number that fit into one register, or 0: no loan has the number 0. Compiled
 /// once, here, and not for each caller.
 #[inline(never)]
 fn try_alloc(core: &Core, len: usize) -> u64 {
     let block = core.memory.arena(core.side).ok().and_then(|arena| arena.alloc(len));
-    block.map_or(0, |block| u64::from(block.index) | u64::from(block.loan) << 32)
+    block.map_or(0, |block| u64::from(block.index) | u64::from(block.serial) << 32)
 }
 
 #[cold]

@@ -64,7 +64,8 @@ pub struct Tagged<W> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot cross between guest and host",
     label = "not a type that `ffi_interface!` can send",
-    note = "use a scalar, a `struct` or `enum` declared in `ffi_interface!`, `Foreign<T>`, `ForeignBuf`, `ForeignStr`, `ForeignSlice<T>`, or an `Option` of one"
+    note = "what crosses is a scalar, a `struct` or `enum` that is declared in `ffi_interface!`, `Foreign<T>`, `ForeignBuf`, `ForeignStr`, `ForeignSlice<T>`, or an `Option` of one",
+    note = "for `&str` and `String` write `ForeignStr`, for `&[u8]` and `Vec<u8>` `ForeignBuf`, for other slices and vectors `ForeignSlice<T>`, for `&T` and `Box<T>` `Foreign<T>`; a `Result` can only be returned, and a sender's `Shared..` is declared as `Foreign..`"
 )]
 pub trait FfiType: Sized + 'static {
     /// The wire twin.

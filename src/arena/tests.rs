@@ -33,7 +33,7 @@ impl World {
 
     /// What the peer does to give a block back.
     fn mark(&self, block: Allocated) {
-        self.mark_as(block.index, block.loan);
+        self.mark_as(block.index, block.loan());
     }
 
     fn mark_as(&self, index: u32, loan: u8) {
@@ -147,7 +147,7 @@ fn run(world: &World, granules: usize, ops: &[Op]) {
                 };
                 let (start, end) = (block.index as usize, block.index as usize + wanted);
                 assert!(end <= granules, "outside");
-                assert_ne!(block.loan, 0);
+                assert_ne!(block.loan(), 0);
                 for other in model.live() {
                     let at = other.block.index as usize;
                     assert!(end <= at || at + other.granules <= start, "two blocks overlap");
@@ -179,7 +179,7 @@ fn run(world: &World, granules: usize, ops: &[Op]) {
             }
             Op::Forge(at, loan) => {
                 let index = (at % granules) as u32;
-                let right = |live: &Live| live.block.index == index && live.block.loan == loan;
+                let right = |live: &Live| live.block.index == index && live.block.loan() == loan;
                 // Nor the number that a block of the owner's will have when it is lent.
                 if !model.marked.contains(&index) && !model.live().any(right) {
                     world.mark_as(index, loan);
@@ -229,10 +229,10 @@ fn a_mark_names_the_loan() {
     let mut seen = [0_u32; 256];
     for _ in 0..1000 {
         let block = world.alloc(8).expect("the only block, given back");
-        seen[usize::from(block.loan)] += 1;
-        if let Some(Allocated { loan, .. }) = before {
+        seen[usize::from(block.loan())] += 1;
+        if let Some(loan) = before.map(Allocated::loan) {
             let next = if loan == u8::MAX { 1 } else { loan + 1 };
-            assert_eq!(block.loan, next);
+            assert_eq!(block.loan(), next);
             // Late, while the owner has the block, and once more when it is lent again.
             world.mark_as(0, loan);
             assert!(world.alloc(8).is_none());
@@ -242,15 +242,34 @@ fn a_mark_names_the_loan() {
         assert!(world.alloc(8).is_none());
         world.mark_as(0, 0);
         world.arena.lend(block, Allocated::NONE);
-        for wrong in (0..=u8::MAX).filter(|loan| *loan != block.loan) {
+        for wrong in (0..=u8::MAX).filter(|loan| *loan != block.loan()) {
             world.mark_as(0, wrong);
-            assert_eq!(world.in_use(), (8, 1), "loan {} by mark {wrong}", block.loan);
+            assert_eq!(world.in_use(), (8, 1), "loan {} by mark {wrong}", block.loan());
         }
         world.mark(block);
         before = Some(block);
     }
     assert_eq!(seen[0], 0);
     assert!(seen[1..].iter().all(|times| *times >= 3), "{seen:?}");
+    world.assert_whole();
+}
+
+/// ABI, M-4: a mark that stays where it is does not end the loan that has its number the next time.
+#[test]
+fn a_mark_does_not_outlive_its_loan() {
+    let world = World::new(1);
+    let first = world.alloc(1).expect("room");
+    world.arena.lend(first, Allocated::NONE);
+    world.mark(first);
+    // None of these is lent, so no other mark takes the place of the first.
+    for _ in 1..255 {
+        world.arena.drop_owned(world.alloc(1).expect("room"));
+    }
+    let again = world.alloc(1).expect("room");
+    assert_eq!(again.loan(), first.loan());
+    world.arena.lend(again, Allocated::NONE);
+    assert_eq!(world.in_use(), (1, 1));
+    world.mark(again);
     world.assert_whole();
 }
 
@@ -273,6 +292,35 @@ fn take_back_leaves_the_loans_of_others() {
     world.mark(c);
     world.mark(d);
     world.assert_whole();
+}
+
+/// The same, but the caller's thread was held up for so long that the numbers of the loans have come
+/// round: of both blocks, and of the one behind the latest alone.
+#[test]
+fn take_back_after_255_other_loans() {
+    for of_latest in [1, 2] {
+        let world = World::new(4);
+        let first = world.alloc(1).expect("room");
+        let latest = world.alloc(of_latest).expect("room");
+        lend_all(&world, &[first, latest]);
+        world.mark(first);
+        world.mark(latest);
+        for _ in 1..255 {
+            for block in [(); 2].map(|()| world.alloc(1).expect("room")) {
+                world.arena.lend(block, Allocated::NONE);
+                world.mark(block);
+            }
+        }
+        let [c, d] = [(); 2].map(|()| world.alloc(1).expect("room"));
+        let again = if c.index == first.index { c } else { d };
+        assert_eq!((again.index, again.loan()), (first.index, first.loan()));
+        lend_all(&world, &[c, d]);
+        world.arena.take_back(latest, 2);
+        assert_eq!(world.in_use(), (2, 2), "the other call's loans have ended");
+        world.mark(c);
+        world.mark(d);
+        world.assert_whole();
+    }
 }
 
 /// A list of loans whose blocks were lent again, in whatever order, is a list of `count` steps at

@@ -175,6 +175,36 @@ fn only_what_is_written_is_sent() {
     assert_eq!(region.bytes(pointer::offset(sent.primary), 3), b"abc");
 }
 
+/// ABI, Arenas and loans: a reset, as the region shows it.
+#[test]
+fn a_reset_ends_every_loan() {
+    let mut region = Region::new();
+    let arena = region.arena(Side::Guest);
+    let own = SharedBuf::copied(region.pair.to_host(), b"own").unwrap();
+    let sent = region.sent::<ForeignBuf>(b"lent");
+    assert_eq!(sent.primary, (arena + 64) | (1 << 56));
+    let held = ForeignBuf::from_transport(sent, region.pair.to_guest().incoming()).unwrap();
+    let read = VectorsClient::from(region.pair.to_host()).read(7, 3).unwrap();
+    let blocks =
+        |pair: &Loopback| [pair.to_host(), pair.to_guest()].map(|peer| peer.arena_stats().blocks);
+    assert_eq!(blocks(&region.pair), [2, 1]);
+    region.pair.reset();
+    assert_eq!(blocks(&region.pair), [1, 0], "what was not handed over is its owner's");
+
+    for handle in [held, read] {
+        assert_eq!(handle.to_vec().unwrap_err().why(), Why::Stale);
+    }
+    assert_eq!(region.mark(Side::Guest, arena + 64).load(Ordering::Acquire), 0, "no mark");
+    let again = region.sent::<ForeignBuf>(b"lent again");
+    assert_eq!(again.primary, (arena + 64) | (2 << 56), "the numbers go on");
+    region.mark(Side::Guest, arena + 64).store(1, Ordering::Release);
+    assert_eq!(blocks(&region.pair), [2, 0], "a mark that was on its way");
+    region.pair.reset();
+    assert_eq!(blocks(&region.pair), [1, 0]);
+    let sent = region.sent::<ForeignBuf>(own);
+    assert_eq!((sent.primary, sent.secondary), (arena | 1 << 56, 3));
+}
+
 /// ABI, Region header R-8, Release map M-4, Arenas and loans A-1: neither what was in the memory
 /// before, marks among it, nor what is written there later, means anything to an owner.
 #[test]

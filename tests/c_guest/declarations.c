@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #define TYPE static const struct vm_type
 TYPE U8 = VM_SCALAR("u8", 1), I8 = VM_SCALAR("i8", 1), BOOL = VM_SCALAR("bool", 1);
@@ -34,6 +35,8 @@ TYPE OPTION_EVENT = VM_OPTION_OF(&EVENT);
 TYPE NOTHING = {VM_STRUCT, "Nothing", 0, 0, 0, 0, 0, 0};
 TYPE INNER = VM_STRUCT_OF("Inner", {"a", &U32}, {"b", &U8});
 TYPE OUTER = VM_STRUCT_OF("Outer", {"first", &U8}, {"inner", &INNER}, {"last", &U8});
+TYPE OTHER_INNER = VM_STRUCT_OF("Inner", {"a", &U32}, {"b", &I8});
+TYPE OTHER_OUTER = VM_STRUCT_OF("Outer", {"first", &U8}, {"inner", &OTHER_INNER}, {"last", &U8});
 TYPE COMPLAINT = VM_STRUCT_OF("Complaint", {"about", &STR}, {"at", &U32});
 TYPE U64_OR_OPEN_ERROR = VM_RESULT_OF(&U64, &OPEN_ERROR);
 TYPE U32_OR_OPEN_ERROR = VM_RESULT_OF(&U32, &OPEN_ERROR);
@@ -42,17 +45,40 @@ TYPE STAT_OR_COMPLAINT = VM_RESULT_OF(&STAT, &COMPLAINT);
 TYPE UNIT_OR_LEVEL = VM_RESULT_OF(&UNIT, &LEVEL), U8_OR_LEVEL = VM_RESULT_OF(&U8, &LEVEL);
 
 #define DEFINE(interface, name, result, ...) \
-    struct function interface##_##name = \
+    struct vm_function interface##_##name = \
         {#interface, #name, result, (const struct vm_type *const[]){__VA_ARGS__}, 0};
 FUNCTIONS(DEFINE)
 
 void sign(void)
 {
 #define SIGN(interface, name, ...) &interface##_##name,
-    struct function *all[] = {FUNCTIONS(SIGN)};
+    struct vm_function *all[] = {FUNCTIONS(SIGN)};
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
-        all[i]->signature =
-            vm_signature(all[i]->interface, all[i]->name, all[i]->parameters, all[i]->result);
+        all[i]->signature = vm_signature(all[i]);
+}
+
+uint64_t meet(bool fit)
+{
+#define LIST(interface, name, ...) {&interface##_##name, #interface},
+    static const struct { const struct vm_function *f; const char *interface; } all[] = {
+        FUNCTIONS(LIST)
+    };
+    static uint8_t bytes[1 << 14];
+    struct vm_contract contract = vm_contract(bytes, sizeof bytes);
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        const struct vm_function *f = all[i].f;
+        bool serves = strcmp(all[i].interface, "Plugin") == 0;
+        bool lies = strcmp(all[i].interface, "Liar") == 0;
+        if (lies && !fit) continue;
+        vm_tell(&contract, serves || lies ? 1 : 2, f);
+    }
+    if (!fit) {
+        /* One returns something else, one takes a struct that has changed deep inside. */
+        static const struct vm_type *const nothing[] = {0}, *const changed[] = {&OTHER_OUTER, 0};
+        vm_tell(&contract, 2, &(struct vm_function){"Desk", "held", &U32, nothing, 0});
+        vm_tell(&contract, 2, &(struct vm_function){"Desk", "turn", &OTHER_OUTER, changed, 0});
+    }
+    return vm_meet(&contract);
 }
 
 /* ABI, Signatures SG-1 to SG-5: the document's vectors. */
@@ -86,7 +112,7 @@ void test_vectors(void)
         uint64_t hash = vm_hash(types[i].type);
         report(hash == types[i].hash, "hash of %s: %#018lx", types[i].shown, hash);
     }
-    static const struct { const struct function *f; uint64_t signature; } functions[] = {
+    static const struct { const struct vm_function *f; uint64_t signature; } functions[] = {
         {&Vectors_nothing, 0xb2382b0e6e60ed44},
         {&Vectors_scalars, 0x3ba67566f5af1352},
         {&Vectors_narrow, 0x5626243cfc5e1acc},

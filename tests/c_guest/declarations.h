@@ -9,13 +9,6 @@
 #define REGION UINT64_C(0x200000000000)
 #define DOORBELL UINT64_C(0x100000000040)
 
-struct function {
-    const char *interface, *name;
-    const struct vm_type *result;
-    const struct vm_type *const *parameters;
-    uint64_t signature;
-};
-
 /* X(interface, name, type of the result, types of the parameters, 0) */
 #define FUNCTIONS(X) \
     X(Vectors, nothing, &UNIT, 0) \
@@ -82,11 +75,15 @@ struct function {
     X(Liar, file, &FILE_, 0) \
     X(Liar, level, &U8_OR_LEVEL, 0)
 
-#define DECLARE(interface, name, ...) extern struct function interface##_##name;
+#define DECLARE(interface, name, ...) extern struct vm_function interface##_##name;
 FUNCTIONS(DECLARE)
 
 /* Computes all signatures. */
 void sign(void);
+
+/* Tells the host what this guest serves and calls: rightly, or so that the two do not fit. Returns
+ * a status. */
+uint64_t meet(bool fit);
 
 /* Compares hashes and signatures with the document's. */
 void test_vectors(void);
@@ -97,7 +94,8 @@ void report(bool right, const char *format, ...);
 extern unsigned wrong, cases;
 
 /* Calls a function. */
-static inline struct vm_answer call(const struct function *f, uint64_t primary, uint64_t secondary)
+static inline struct vm_answer call(const struct vm_function *f, uint64_t primary,
+                                    uint64_t secondary)
 {
     return vm_call(f->signature, primary, secondary);
 }

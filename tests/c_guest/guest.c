@@ -194,6 +194,11 @@ int main(int count, char **arguments)
     const char *mode = arguments[2];
     if (count > 3) bad_habit = arguments[3];
     connect(atoi(arguments[1]));
+    if (strcmp(mode, "misfit") == 0) meet(false);
+    if (strcmp(mode, "hostile") != 0) { /* which never says what it is (CT-3) */
+        uint64_t status = meet(true);
+        report(status == VM_OK && vm_in_use() == 0, "contract: the two fit, status %lu", status);
+    }
 
     if (strcmp(mode, "calls") == 0) {
         test_header(vm_base, vm.len);

@@ -129,7 +129,7 @@ fn upcalls() {
     let error = plugin.nothing().unwrap_err();
     assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
     assert_eq!(machine.runs.load(Ordering::Relaxed), runs + 1, "TR-18: it is never resumed");
-    assert_eq!(machine.check("upcalls, as the guest saw them").len(), 5);
+    assert_eq!(machine.check("upcalls, as the guest saw them").len(), 6);
 }
 
 /// ABI, Overview O-1, Nesting N-1: an upcall carries what a hypercall does, and counts as one.
@@ -184,15 +184,16 @@ fn hostile_upcalls(machine: &Machine) {
         let answer = guest.call(function.signature, Transport { primary, secondary });
         assert_eq!(answer.status, status, "{name}: {function} with {primary:#x}, {secondary:#x}");
     }
-    for unknown in [0, 15, 16, u64::MAX] {
+    for unknown in [0, signature::MEET, 15, 16, u64::MAX] {
         assert_eq!(guest.call(unknown, Transport::EMPTY).status, 2);
     }
     let twice = Transport { primary: 1, secondary: 1 };
     assert_eq!(guest.call(signature::HAS, twice).status, 4);
 }
 
-/// A batch of hostile calls, after which the host still serves and holds nothing, and knows of each
-/// call that it refused which function and which field was bad.
+/// A batch of hostile calls, by a guest that never says what it is (ABI, Contracts CT-3), after which
+/// the host still serves and holds nothing, and knows of each call that it refused which function and
+/// which field was bad.
 #[test]
 fn hostile() {
     let Some(machine) = Machine::new(&["hostile"]) else { return };
@@ -218,11 +219,34 @@ fn hostile() {
     assert_eq!(told.next(), None, "the host failed a call that the guest knows nothing of");
 }
 
+/// ABI, Contracts CT-1 to CT-3 and CT-5 to CT-8: what the C guest says of itself is read, and what does
+/// not fit is told; then it is not resumed.
+#[test]
+fn a_guest_that_does_not_fit() {
+    let Some(machine) = Machine::new(&["misfit"]) else { return };
+    for _ in 0..2 {
+        let Err(ConnectError::Contract(mismatch)) = machine.host.run() else { panic!("it fits") };
+        println!("== a guest that does not fit\n{mismatch}");
+        let all: Vec<_> = mismatch.differences().iter().map(|one| &*one.function).collect();
+        let liar = ["Liar::nothing", "Liar::truth", "Liar::bytes", "Liar::stat", "Liar::file"];
+        assert_eq!(all[..2], ["Desk::held", "Desk::turn"]);
+        assert!(liar.iter().all(|name| all.contains(name)) && all.len() == 8, "{all:?}");
+        let text = mismatch.to_string();
+        for says in ["guest: fn held() -> u32", "host:  fn held() -> u64", "b: i8 at 4"] {
+            assert!(text.contains(says), "{says}");
+        }
+    }
+    assert_eq!(machine.runs.load(Ordering::Relaxed), 1);
+    assert_eq!(machine.output.lines().len(), 1, "the header is all that it came to");
+}
+
 /// How a guest ends that does something that it must not.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     /// The VM is poisoned.
     Poisoned,
+    /// What it says of itself cannot be read, and it is run no further.
+    Unfit,
     /// The process crashed.
     Died,
     Exited,
@@ -230,7 +254,7 @@ enum End {
 
 /// Each in a process of its own: in the middle of nothing, of an upcall in a hypercall, and of an
 /// upcall while it is parked.
-const ENDS: [(&str, &[&str], End); 16] = {
+const ENDS: [(&str, &[&str], End); 17] = {
     const ANYWHERE: &[&str] = &["outside", "in-upcall", "parked"];
     [
         ("kind 0", ANYWHERE, End::Poisoned),
@@ -243,6 +267,7 @@ const ENDS: [(&str, &[&str], End); 16] = {
         // Outside of any call it is in order.
         ("READY", &["in-upcall", "parked"], End::Poisoned),
         ("EXIT", ANYWHERE, End::Exited),
+        ("a contract that is none", ANYWHERE, End::Unfit),
         ("a store of 1 byte", ANYWHERE, End::Poisoned),
         ("a store of 4 bytes", ANYWHERE, End::Poisoned),
         ("a store of 16 bytes", ANYWHERE, End::Poisoned),
@@ -269,7 +294,11 @@ fn ends() {
 }
 
 fn ends_so(machine: &Machine, place: &str, how: &str, end: End) {
-    let why = if end == End::Poisoned { Why::Protocol } else { Why::PeerDied };
+    let why = match end {
+        End::Poisoned => Why::Protocol,
+        End::Unfit => Why::VersionMismatch,
+        End::Died | End::Exited => Why::PeerDied,
+    };
     let plugin = PluginClient::from(machine.host.guest());
     if place == "parked" {
         assert_eq!(machine.host.run(), Ok(Ran::Ready), "{how}");
@@ -282,8 +311,11 @@ fn ends_so(machine: &Machine, place: &str, how: &str, end: End) {
     for _ in 0..2 {
         match machine.host.run() {
             Ok(Ran::Exited(5)) if end == End::Exited => {}
-            Err(ConnectError::Call(error)) if end != End::Exited => {
+            Err(ConnectError::Call(error)) if matches!(end, End::Poisoned | End::Died) => {
                 assert_eq!(error.why(), why, "{place}: {how}");
+            }
+            Err(ConnectError::Contract(mismatch)) if end == End::Unfit => {
+                assert!(mismatch.unreadable().is_some(), "{place}: {how}: {mismatch}");
             }
             other => panic!("{place}: {how}: {other:?}"),
         }

@@ -15,7 +15,7 @@
 /* One call: what is sent, and what must come of it. */
 struct row {
     const char *name;
-    const struct function *f;
+    const struct vm_function *f;
     const char *field; /* the parameter or field that is bad, "-" for none */
     uint64_t primary, secondary, status;
     unsigned marks;    /* how many blocks the host gives back */
@@ -50,14 +50,15 @@ static void run(uint64_t at, const struct row *row)
            *row->f->name ? "::" : "", row->f->name, row->field, row->status);
 }
 
-/* ABI, Checks C-1 to C-8 and C-11, Transport T-3 and T-4, Pointers P-1 to P-5, Arenas and loans A-5,
- * Types TY-2 to TY-6 and TY-8 to TY-11, Parameter structs PS-1 and PS-3 to PS-6, Statuses S-1, S-3
- * and S-4, Signatures SG-6 and SG-7, Layout L-3. */
+/* ABI, Checks C-1 to C-8 and C-11, Transport T-3 and T-4, Pointers P-1 to P-5, Arenas and loans
+ * A-5, Types TY-2 to TY-6 and TY-8 to TY-11, Parameter structs PS-1 and PS-3 to PS-6, Statuses
+ * S-1, S-3 and S-4, Signatures SG-6 and SG-7, Layout L-3, Contracts CT-2. */
 void hostile_calls(void)
 {
-    static const struct function none = {"-", "", 0, 0, 0xdeadbeef}, has = {"-", "", 0, 0, VM_HAS};
-    static const struct function zero = {"-", "", 0, 0, 0}, fifteen = {"-", "", 0, 0, 15};
-    static const struct function sixteen = {"-", "", 0, 0, 16};
+    static const struct vm_function none = {"-", "", 0, 0, 0xdeadbeef};
+    static const struct vm_function has = {"-", "", 0, 0, VM_HAS}, meets = {"-", "", 0, 0, VM_MEET};
+    static const struct vm_function zero = {"-", "", 0, 0, 0}, fifteen = {"-", "", 0, 0, 15};
+    static const struct vm_function sixteen = {"-", "", 0, 0, 16};
     const uint64_t block = vm_new(4096);
     const uint64_t a = vm.guest_arena, len = vm.guest_len, end = a + len, h = vm.host_arena;
     /* Where a wire form is written, the same as a loan, and four more blocks. */
@@ -74,6 +75,10 @@ void hostile_calls(void)
         {"SG-6 signature 15", &fifteen, "-", 0, 0, 2, 0, NONE},
         {"SG-6 signature 16, with a handle", &sixteen, "-", one, 5, 2, 0, NONE},
         {"SG-7 HAS with a byte count", &has, "-", 1, 1, 4, 0, NONE},
+
+        {"CT-2 MEET with nothing there", &meets, "-", 0, 40, 3, 0, NONE},
+        {"CT-2 MEET across the arena's end", &meets, "-", W(end - 1, 1), 2, 3, 0, NONE},
+        {"CT-2 MEET in the host's arena", &meets, "-", W(h, 1), 2, 3, 0, NONE},
 
         /* C-2 */
         {"PS-1 a word for no parameter", &Vectors_nothing, "-", 1, 0, 4, 0, NONE},
@@ -372,6 +377,7 @@ void misbehave(const char *how)
     if (strcmp(how, "RETURN twice") == 0) raw(VM_RETURN, 0), raw(VM_RETURN, 0);
     if (strcmp(how, "READY") == 0) raw(VM_READY, 0);
     if (strcmp(how, "EXIT") == 0) vm_trap((struct vm_words){VM_EXIT, 5, 6, 7});
+    if (strcmp(how, "a contract that is none") == 0) vm_call(VM_MEET, vm_lend_bytes("no", 2), 2);
     if (strcmp(how, "a store of 1 byte") == 0) STORE("movb %%al, (%%rdx)", DOORBELL);
     if (strcmp(how, "a store of 4 bytes") == 0) STORE("movl %%eax, (%%rdx)", DOORBELL);
     if (strcmp(how, "a store of 16 bytes") == 0) STORE("movups %%xmm0, (%%rdx)", DOORBELL);

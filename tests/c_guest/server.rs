@@ -374,4 +374,4 @@ pub fn status(error: &CallError) -> u64 {
     error.why() as u64 | if error.reached() { 64 } else { 0 }
 }
 
-vmffi::serve!(Server: Vectors, Next, Desk);
+vmffi::serve!(Server: Vectors, Next, Desk; calls Plugin, Liar);

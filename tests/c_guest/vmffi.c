@@ -387,12 +387,132 @@ uint64_t vm_hash(const struct vm_type *type)
     return finish(h);
 }
 
-uint64_t vm_signature(const char *interface, const char *name,
-                      const struct vm_type *const *parameters, const struct vm_type *result)
+uint64_t vm_signature(const struct vm_function *function)
 {
     uint64_t count = 0;
-    while (parameters[count] != NULL) count++;
-    uint64_t h = number(text(text(start("fn"), interface), name), count);
-    for (uint64_t i = 0; i < count; i++) h = number(h, vm_hash(parameters[i]));
-    return finish(number(h, vm_hash(result)));
+    while (function->parameters[count] != NULL) count++;
+    uint64_t h = number(text(text(start("fn"), function->interface), function->name), count);
+    for (uint64_t i = 0; i < count; i++) h = number(h, vm_hash(function->parameters[i]));
+    return finish(number(h, vm_hash(function->result)));
+}
+
+/* --- The contract ----------------------------------------------------------------------------- */
+
+static void put(struct vm_contract *contract, uint64_t value, unsigned len)
+{
+    if (contract->len + len > contract->room) abort();
+    memcpy(contract->bytes + contract->len, &value, len);
+    contract->len += len;
+}
+
+static void put_text(struct vm_contract *contract, const char *bytes)
+{
+    put(contract, strlen(bytes), 2);
+    while (*bytes != 0) put(contract, (uint8_t)*bytes++, 1);
+}
+
+struct vm_contract vm_contract(uint8_t *bytes, uint64_t room)
+{
+    struct vm_contract contract = {.bytes = bytes, .room = room};
+    put(&contract, 0, 2);
+    return contract;
+}
+
+static uint16_t place_of(struct vm_contract *contract, const struct vm_type *type);
+
+static unsigned count_fields(const struct vm_named *fields)
+{
+    unsigned count = 0;
+    while (fields != NULL && fields[count].type != NULL) count++;
+    return count;
+}
+
+static void put_fields(struct vm_contract *contract, struct vm_layout all,
+                       const struct vm_named *fields)
+{
+    unsigned count = count_fields(fields);
+    put(contract, count, 2);
+    for (unsigned i = 0; i < count; i++) {
+        struct vm_layout one = vm_layout(fields[i].type);
+        put_text(contract, fields[i].name != NULL ? fields[i].name : "");
+        put(contract, up(all.size, one.align), 4);
+        put(contract, place_of(contract, fields[i].type), 2);
+        all = place(all, &one);
+    }
+}
+
+static void fields_before(struct vm_contract *contract, const struct vm_named *fields)
+{
+    for (unsigned i = 0; i < count_fields(fields); i++) place_of(contract, fields[i].type);
+}
+
+/* CT-7: what a record names has one before it. */
+static void before(struct vm_contract *contract, const struct vm_type *type)
+{
+    if (type->of != NULL && type->kind != VM_ENUM) place_of(contract, type->of);
+    if (type->error != NULL) place_of(contract, type->error);
+    fields_before(contract, type->fields);
+    for (const struct vm_variant *v = type->variants; v != NULL && v->name != NULL; v++)
+        fields_before(contract, v->fields);
+}
+
+/* Where a type's record is among those of types; writes it if there is none. */
+static uint16_t place_of(struct vm_contract *contract, const struct vm_type *type)
+{
+    uint64_t hash = vm_hash(type);
+    for (uint16_t i = 0; i < contract->types; i++)
+        if (contract->hashes[i] == hash) return i;
+    before(contract, type);
+    struct vm_layout all = vm_layout(type);
+    bool declared = type->kind == VM_STRUCT || type->kind == VM_ENUM;
+    put(contract, type->kind == VM_STRUCT ? 1 : type->kind == VM_ENUM ? 2 : 0, 1);
+    put_text(contract, type->name);
+    if (declared) put(contract, all.size, 4), put(contract, all.align, 4);
+    if (type->kind == VM_STRUCT) {
+        put_fields(contract, (struct vm_layout){0, 1}, type->fields);
+    } else if (type->kind == VM_ENUM) {
+        unsigned count = 0;
+        while (type->variants[count].name != NULL) count++;
+        put_text(contract, type->of->name);
+        put(contract, count, 2);
+        for (const struct vm_variant *v = type->variants; v->name != NULL; v++) {
+            put_text(contract, v->name);
+            put(contract, (uint64_t)v->number, 8);
+            put_fields(contract, vm_layout(type->of), v->fields);
+        }
+    } else {
+        put(contract, (type->of != NULL) + (type->error != NULL), 1);
+        if (type->of != NULL) put(contract, place_of(contract, type->of), 2);
+        if (type->error != NULL) put(contract, place_of(contract, type->error), 2);
+    }
+    if (contract->types == sizeof contract->hashes / sizeof *contract->hashes) abort();
+    contract->hashes[contract->types++] = hash;
+    contract->records++;
+    return contract->types - 1;
+}
+
+void vm_tell(struct vm_contract *contract, uint8_t flags, const struct vm_function *function)
+{
+    const struct vm_type *const *parameters = function->parameters;
+    unsigned count = 0;
+    for (; parameters[count] != NULL; count++) place_of(contract, parameters[count]);
+    place_of(contract, function->result);
+    put(contract, 3, 1);
+    put(contract, flags, 1);
+    put_text(contract, function->interface);
+    put_text(contract, function->name);
+    put(contract, count, 2);
+    for (unsigned i = 0; i < count; i++) {
+        put_text(contract, (char[]){(char)('a' + i), 0}); /* names are not kept here */
+        put(contract, place_of(contract, parameters[i]), 2);
+    }
+    put(contract, place_of(contract, function->result), 2);
+    contract->records++;
+}
+
+uint64_t vm_meet(struct vm_contract *contract)
+{
+    memcpy(contract->bytes, &contract->records, 2);
+    uint64_t word = vm_lend_bytes(contract->bytes, contract->len);
+    return vm_call(VM_MEET, word, contract->len).status;
 }

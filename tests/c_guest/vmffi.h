@@ -8,7 +8,10 @@
 
 /* --- Numbers ---------------------------------------------------------------------------------- */
 
-enum { VM_PAGE = 4096, VM_GRANULE = 64, VM_MAX_DEPTH = 16, VM_VERSION = 1, VM_HAS = 1 };
+enum { VM_PAGE = 4096, VM_GRANULE = 64, VM_MAX_DEPTH = 16, VM_VERSION = 1 };
+
+/* Reserved signatures (SG-7, CT-2). */
+enum { VM_HAS = 1, VM_MEET = 2 };
 
 /* Kinds of trap and of answer (TR-2, TR-3). */
 #define VM_CALL UINT64_C(0x564d464600000001)
@@ -130,8 +133,31 @@ struct vm_layout { uint64_t size, align; };
 
 struct vm_layout vm_layout(const struct vm_type *type);
 uint64_t vm_hash(const struct vm_type *type);
-/* `parameters` ends with NULL. */
-uint64_t vm_signature(const char *interface, const char *name,
-                      const struct vm_type *const *parameters, const struct vm_type *result);
+
+struct vm_function {
+    const char *interface, *name;
+    const struct vm_type *result;
+    const struct vm_type *const *parameters; /* up to NULL */
+    uint64_t signature;                      /* computed by whoever needs it */
+};
+
+uint64_t vm_signature(const struct vm_function *function);
+
+/* --- The contract ----------------------------------------------------------------------------- */
+
+/* A contract that is being written (CT-5). */
+struct vm_contract {
+    uint8_t *bytes;
+    uint64_t room, len;
+    uint16_t records, types;
+    uint64_t hashes[256]; /* of the types that have a record, in their order */
+};
+
+/* Begins one in some memory. */
+struct vm_contract vm_contract(uint8_t *bytes, uint64_t room);
+/* Adds a function that this side serves (flags 1) or calls (2), with its types (CT-6). */
+void vm_tell(struct vm_contract *contract, uint8_t flags, const struct vm_function *function);
+/* Hands it to the host, in the guest's arena; returns a status (CT-2, CT-3). */
+uint64_t vm_meet(struct vm_contract *contract);
 
 #endif

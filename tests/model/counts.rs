@@ -1,0 +1,107 @@
+//! What came how often, so that nobody takes a run for a test in which nothing happened.
+
+use std::{
+    collections::BTreeMap,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use vmffi::{Why, abi::Side};
+
+use crate::{interface::FUNCTIONS, ops::WHYS};
+
+#[derive(Default)]
+pub struct Counts {
+    pub cases: usize,
+    pub steps: usize,
+    pub ops: usize,
+    pub calls: usize,
+    /// The longest case: its steps, and the operations in it, those in handlers included.
+    pub longest: (usize, usize),
+    pub deepest: usize,
+    /// What was compared with the model.
+    pub values: usize,
+    pub arenas: usize,
+    /// Sequences of allocations, and those of which the model could not say how they end.
+    pub allocations: (usize, usize),
+    kinds: BTreeMap<String, usize>,
+}
+
+impl Counts {
+    pub fn add(&mut self, kind: impl Into<String>) {
+        *self.kinds.entry(kind.into()).or_default() += 1;
+    }
+}
+
+static COUNTS: LazyLock<Mutex<Counts>> = LazyLock::new(Mutex::default);
+
+/// Counts something.
+pub fn count<R>(with: impl FnOnce(&mut Counts) -> R) -> R {
+    with(&mut COUNTS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What comes outside of calls and in handlers.
+const OPS: [&str; 15] = [
+    "a call",
+    "a call of no function",
+    "a call with forged words",
+    "a late mark",
+    "a look at an arena",
+    "adding to it",
+    "asking for the optional function",
+    "dropping",
+    "dropping it unsent",
+    "dropping on another thread",
+    "making something",
+    "reading",
+    "reading on another thread",
+    "shortening it",
+    "writing over it",
+];
+
+/// Why a call fails before its function is reached, and a reading.
+const ALONE: [Why; 6] = [
+    Why::UnknownFunction,
+    Why::BadPointer,
+    Why::BadValue,
+    Why::OutOfMemory,
+    Why::TooDeep,
+    Why::Stale,
+];
+
+/// Everything that there is.
+fn all() -> impl Iterator<Item = String> {
+    let functions = FUNCTIONS.iter().flat_map(|entry| {
+        let by = [Side::Guest, Side::Host].into_iter().filter(|side| entry.served[*side as usize]);
+        by.map(|side| format!("to the {side}: {}", entry.function.name))
+    });
+    OPS.iter()
+        .flat_map(|op| [format!("op: {op}"), format!("op: {op}, in a handler")])
+        .chain(["op: a reset".into(), "error: declared by the function".into()])
+        .chain(ALONE.map(|why| format!("error: {why:?}")))
+        .chain(WHYS.map(|why| format!("error: {why:?}, reached")))
+        .chain(functions)
+}
+
+/// Says what came; fails, if there were `enough` cases and something never did.
+pub fn report(time: Duration, enough: bool) {
+    count(|counts| {
+        let Counts { cases, steps, ops, calls, longest, deepest, values, arenas, .. } = counts;
+        let (allocations, open) = counts.allocations;
+        println!(
+            "{cases} cases in {:.1} s: {steps} steps, {ops} operations with those in handlers, {calls} \
+             calls, up to {deepest} in each other\nthe longest case: {} steps, {} operations\n\
+             compared: {values} values, {arenas} arenas, {allocations} sequences of allocations \
+             ({open} might have ended either way)",
+            time.as_secs_f64(),
+            longest.0,
+            longest.1,
+        );
+        for (kind, count) in &counts.kinds {
+            println!("{count:9} {kind}");
+        }
+        for kind in all().filter(|_| enough) {
+            assert!(counts.kinds.contains_key(&kind), "`{kind}` never came");
+        }
+    });
+}

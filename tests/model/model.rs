@@ -1,0 +1,158 @@
+//! The model: what is alive where, with its value, and which memory that takes. Plain collections; it
+//! knows nothing of how an arena works.
+
+use std::collections::BTreeMap;
+
+use vmffi::{GRANULE, PAGE, abi::Side};
+
+use crate::value::{Type, Value};
+
+pub type Id = u32;
+
+/// What a thing is to the side that has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    /// Made, and not handed over: it takes memory of its own side.
+    Made,
+    /// Received: it takes memory of the other side.
+    Held,
+    /// Received before a reset: it takes no memory, and cannot be read.
+    Stale,
+    /// Handed over with forged words, so that nobody will give it back: memory of its own side.
+    Lost,
+}
+
+/// Something alive.
+#[derive(Clone, Debug)]
+pub struct Thing {
+    pub side: Side,
+    pub place: Place,
+    pub ty: Type,
+    pub value: Value,
+    /// Each block that it takes, in bytes.
+    pub blocks: Vec<usize>,
+    /// Received with the wrong number of a loan: dropping it gives nothing back.
+    pub forged: bool,
+}
+
+impl Thing {
+    /// In whose arena it takes memory.
+    fn owner(&self) -> Option<Side> {
+        match self.place {
+            Place::Made | Place::Lost => Some(self.side),
+            Place::Held => Some(self.side.other()),
+            Place::Stale => None,
+        }
+    }
+}
+
+/// What a sequence of allocations may come to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcomes {
+    pub ok: bool,
+    /// The failures that may be.
+    pub failures: Vec<Failed>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Failed {
+    /// No room for so many bytes.
+    NoRoom(usize),
+    /// It belongs to somebody else.
+    NotOurs,
+}
+
+/// One thing that happens to an arena while something is sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    Take(usize),
+    Free(usize),
+    /// Meets something of another connection or side.
+    Meet,
+}
+
+/// Blocks, and granules in them.
+pub type Usage = (usize, usize);
+
+fn granules(bytes: usize) -> usize {
+    bytes.div_ceil(GRANULE).max(1)
+}
+
+#[derive(Debug)]
+pub struct Model {
+    /// By [`Side`], in granules.
+    capacity: [usize; 2],
+    pub things: BTreeMap<Id, Thing>,
+    next: Id,
+    /// By [`Side`]: no more blocks have been taken than this, ever.
+    pub taken: [usize; 2],
+}
+
+impl Model {
+    pub fn new(pages: [u64; 2]) -> Self {
+        let capacity = pages.map(|pages| (pages * PAGE) as usize / GRANULE);
+        Self { capacity, things: BTreeMap::new(), next: 0, taken: [0; 2] }
+    }
+
+    pub fn add(&mut self, thing: Thing) -> Id {
+        self.next += 1;
+        self.things.insert(self.next, thing);
+        self.next
+    }
+
+    pub fn take(&mut self, id: Id) -> Thing {
+        self.things.remove(&id).expect("alive")
+    }
+
+    /// The nth of those things of a side that will do.
+    pub fn nth(&self, nth: usize, side: Side, will_do: impl Fn(Id, &Thing) -> bool) -> Option<Id> {
+        let here = |(id, thing): &(&Id, &Thing)| thing.side == side && will_do(**id, thing);
+        let all: Vec<_> = self.things.iter().filter(here).collect();
+        if all.is_empty() { None } else { Some(*all[nth % all.len()].0) }
+    }
+
+    /// What is in use in a side's arena.
+    pub fn in_use(&self, side: Side) -> Usage {
+        let all = self.things.values().filter(|thing| thing.owner() == Some(side));
+        all.flat_map(|thing| &thing.blocks)
+            .fold((0, 0), |(blocks, used), bytes| (blocks + 1, used + granules(*bytes)))
+    }
+
+    /// What may come of some steps in a side's arena. Where the blocks lie is its own affair, so that
+    /// between "enough in all" and "enough in one piece, wherever they lie" both may be.
+    pub fn outcomes(&mut self, side: Side, steps: &[Step]) -> Outcomes {
+        let (mut blocks, mut used) = self.in_use(side);
+        let mut outcomes = Outcomes::default();
+        for step in steps {
+            match *step {
+                Step::Take(bytes) => {
+                    let (wanted, free) = (granules(bytes), self.capacity[side as usize] - used);
+                    // Between so many blocks there are at most one more gaps.
+                    if free <= (blocks + 1) * (wanted - 1) || free < wanted {
+                        outcomes.failures.push(Failed::NoRoom(bytes));
+                    }
+                    if free < wanted {
+                        return outcomes;
+                    }
+                    (blocks, used) = (blocks + 1, used + wanted);
+                    self.taken[side as usize] += 1;
+                }
+                Step::Free(bytes) => (blocks, used) = (blocks - 1, used - granules(bytes)),
+                Step::Meet => {
+                    outcomes.failures.push(Failed::NotOurs);
+                    return outcomes;
+                }
+            }
+        }
+        outcomes.ok = true;
+        outcomes
+    }
+
+    /// All loans end.
+    pub fn reset(&mut self) {
+        self.things.retain(|_, thing| thing.place != Place::Lost);
+        for thing in self.things.values_mut().filter(|thing| thing.place == Place::Held) {
+            thing.place = Place::Stale;
+        }
+    }
+}
