@@ -352,6 +352,9 @@ impl Memory {
     }
 }
 
+#[cfg(all(test, loom))]
+mod models;
+
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;

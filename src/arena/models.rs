@@ -3,11 +3,9 @@
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib models`. The bytes of a block are a cell of
 //! loom's, which ends the test if two accesses to them are not ordered one behind the other.
 //!
-//! Three things in the crate are lock-free and have no model, because each is one atomic from which
-//! nothing else is read: `Place::taken` is exchanged, so that one caller finds it false; the holder of
-//! a `Host`'s vCPU is compared with the own thread's number, which no other thread stores; an epoch
-//! only ever moves on, and a handle that misses that leaves a mark with an old number (see
-//! `a_late_mark_ends_no_other_loan`).
+//! Two things in the crate are lock-free and have no model, because each is one atomic from which
+//! nothing else is read: `Place::taken` is exchanged, so that one caller finds it false, and the
+//! holder of a `Host`'s vCPU is compared with the own thread's number, which no other thread stores.
 
 use loom::{
     model::Builder,
