@@ -512,7 +512,7 @@ pub fn run(data: &[u8]) {
         if feed.rarely(50) {
             // Many of them, or more than a contract can hold.
             let last = records[records.len() - 1].clone();
-            let many = if feed.rarely(8) { feed.number(2) % 30_000 } else { feed.number(1) };
+            let many = if feed.rarely(32) { feed.number(2) % 8_000 } else { feed.number(1) };
             records.extend(std::iter::repeat_n(last, many as usize));
         }
     }
