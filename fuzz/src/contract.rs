@@ -422,8 +422,36 @@ fn record(feed: &mut Feed, types: u16) -> Record {
     }
 }
 
+/// Types in types in types, and a function that takes the last of them.
+fn chain(feed: &mut Feed, records: &mut Vec<Record>, types: u16) {
+    let builtin = feed.rarely(2);
+    let depth = feed.below(16) as u16;
+    for last in types..types + depth {
+        let last = last.saturating_sub(1);
+        records.push(match builtin {
+            true => Record::Builtin(name(feed), vec![last]),
+            false => Record::Struct(name(feed), [8, 8], vec![(name(feed), 0, last)]),
+        });
+    }
+    let last = (types + depth).saturating_sub(1);
+    records.push(Record::Function(1, [name(feed), name(feed)], vec![(name(feed), last)], last));
+}
+
 /// Changes one thing in a record.
 fn edit(feed: &mut Feed, record: &mut Record) {
+    if feed.rarely(16) {
+        // Of another kind, by the same name.
+        match record {
+            Record::Builtin(of, arguments) => {
+                let fields = arguments.iter().map(|ty| (name(feed), 0, *ty)).collect();
+                *record = Record::Struct(of.clone(), [8, 8], fields);
+            }
+            Record::Struct(of, ..) => *record = Record::Builtin(of.clone(), Vec::new()),
+            Record::Enum(of, size, ..) => *record = Record::Struct(of.clone(), *size, Vec::new()),
+            Record::Function(..) => {}
+        }
+        return;
+    }
     let field = |feed: &mut Feed, fields: &mut Fields| match feed.below(5) {
         0 => drop(fields.pop()),
         1 => fields.push((name(feed), feed.scalar() as u32, feed.byte().into())),
@@ -508,11 +536,15 @@ pub fn run(data: &[u8]) {
     let kind = |record: &Record| !matches!(record, Record::Function(..));
     for _ in 0..feed.below(24) {
         let types = records.iter().filter(|record| kind(record)).count() as u16;
-        records.push(record(&mut feed, types));
+        if feed.rarely(16) {
+            chain(&mut feed, &mut records, types);
+        } else {
+            records.push(record(&mut feed, types));
+        }
         if feed.rarely(50) {
             // Many of them, or more than a contract can hold.
             let last = records[records.len() - 1].clone();
-            let many = if feed.rarely(32) { feed.number(2) % 8_000 } else { feed.number(1) };
+            let many = if feed.rarely(32) { 8_000 } else { feed.number(1) };
             records.extend(std::iter::repeat_n(last, many as usize));
         }
     }

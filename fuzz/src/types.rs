@@ -173,7 +173,7 @@ shared_struct! {
     plain struct Deep { a: u8, wide: u128, at: Point, maybe: Option<Option<u16>>, level: Level, shape: Shape }
     plain struct Quad { a: Deep, b: Deep, c: Deep, d: Deep }
     // More than the crate reads at once out of a slice.
-    plain struct Big { a: Quad, none: Nothing, b: Quad, small: u8 }
+    plain struct Big { a: Quad, none: Nothing, b: Quad, c: Quad, small: u8 }
 }
 
 shared_struct! {
@@ -470,6 +470,11 @@ macro_rules! interface {
                 $( $a.look(&mut _seen); )*
                 $( $a.handles(&mut _handles); )*
                 world::entered(stringify!($f), _seen, _handles, peer);
+                if world::rarely(64) {
+                    world::left(Outcome::Failed(Why::PeerPanicked, true));
+                    // A panic without a hook that ends the fuzzer.
+                    std::panic::resume_unwind(Box::new("a handler's panic"));
+                }
                 let (handled, outcome) = <$r as Returned>::reply(peer);
                 world::left(outcome);
                 handled
