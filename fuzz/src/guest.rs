@@ -8,8 +8,9 @@ use vmffi::{
 };
 
 use super::{
+    attacker::Move,
     types::{MEET, Server},
-    world::{self, Move, Outcome, WHYS, World, with},
+    world::{self, Outcome, WHYS, World, with},
 };
 
 #[derive(Clone, Copy)]

@@ -7,8 +7,9 @@ use vmffi::{
 };
 
 use super::{
+    attacker::Move,
     types::Server,
-    world::{self, Move, World, with},
+    world::{self, World, with},
 };
 
 struct Guest;

@@ -7,6 +7,7 @@
 //! deliver what was sent and nothing else, must give back every block once, and must lose none.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod attacker;
 pub mod contract;
 mod feed;
 mod forge;

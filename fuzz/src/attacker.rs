@@ -1,0 +1,286 @@
+//! The attacker: what it says, what it is told, and what must come of each.
+
+use vmffi::{
+    GRANULE, MAX_DEPTH, Why,
+    abi::{Answer, Side, Transport, answer, pointer, signature, trap},
+};
+
+use super::{
+    contract,
+    model::Judge,
+    types::Fun,
+    world::{Call, Expect, Outcome, Returned, WHYS, World, find},
+};
+
+/// What the attacker does when it has the word.
+#[derive(Clone, Copy, Debug)]
+pub enum Move {
+    /// Calls the victim.
+    Call(u64, Transport),
+    /// Answers the victim's call, or lets it go on where there is none.
+    Answer(Answer),
+    /// A guest waits for upcalls.
+    Ready,
+    /// A guest ends.
+    Exit(u64),
+    /// A kind of trap or answer that means nothing here.
+    Odd(u64),
+    /// A vCPU cannot be run.
+    Fail(Why),
+}
+
+impl World {
+    /// Whether the victim has called, and waits for an answer.
+    pub fn asked(&self) -> bool {
+        matches!(self.calls.last(), Some(Call::Made { .. }))
+    }
+
+    /// Whether the attacker has called, and waits for an answer.
+    pub fn serves(&self) -> bool {
+        matches!(self.calls.last(), Some(Call::Served { .. }))
+    }
+
+    /// The attacker is called.
+    pub fn on_call(&mut self, signature: u64, t: Transport) {
+        self.sync();
+        let view = self.view(self.victim);
+        let depth = self.calls.len();
+        let Some(Call::Made { fun, sent, arrived, .. }) = self.calls.last_mut() else {
+            panic!("nobody has called");
+        };
+        assert!(!std::mem::replace(arrived, true));
+        assert!(depth <= MAX_DEPTH as usize);
+        assert_eq!(signature, fun.function.signature);
+        let mut judge = Judge::new(view);
+        judge.strict = true;
+        assert_eq!(judge.parameters(fun.parameters, t), Ok(()), "{}", fun.function);
+        assert_eq!(judge.seen, *sent, "{}", fun.function);
+        let all = self.learn(&judge);
+        if let Some(Call::Made { words, .. }) = self.calls.last_mut() {
+            *words = all;
+        }
+    }
+
+    /// The victim has lent these: nobody else has them.
+    fn learn(&mut self, judge: &Judge) -> Vec<u64> {
+        let view = self.view(self.victim);
+        let lent = judge.lent.iter().map(|lent| (lent.word, lent.len));
+        let all = judge.given.iter().copied().chain(lent).filter(|(word, _)| *word != 0);
+        let all = all.collect::<Vec<_>>();
+        let places = |word: u64, len: usize| {
+            let granule = self.granule(self.victim, word);
+            granule..granule + len.div_ceil(GRANULE) as u64
+        };
+        for (nr, (word, len)) in all.iter().enumerate() {
+            let place = places(*word, *len);
+            let lent = self.loans.iter().map(|(word, bytes)| places(*word, bytes.len()));
+            let others = all[..nr].iter().map(|(word, len)| places(*word, *len));
+            for other in lent.chain(others) {
+                let apart = place.end <= other.start || other.end <= place.start;
+                assert!(apart, "{word:#x} is lent, and somebody has it");
+            }
+        }
+        for (word, len) in &all {
+            self.known.push(*word);
+            self.loans.push((*word, view.read(pointer::offset(*word), *len)));
+        }
+        all.into_iter().map(|(word, _)| word).collect()
+    }
+
+    /// The attacker is answered.
+    pub fn on_answer(&mut self, answer: Answer) {
+        self.sync();
+        let view = self.view(self.victim);
+        let Some(Call::Served { fun, expect }) = self.calls.pop() else {
+            panic!("nobody has asked");
+        };
+        let name = fun.map_or("no function", |fun| fun.function.name);
+        let (ty, right, status) = match (expect, fun) {
+            (Expect::Answer(right), _) => {
+                assert_eq!(answer, right, "{name}");
+                return;
+            }
+            (Expect::Done(Outcome::Value(right)), Some(fun)) => (&fun.ok, right, 0),
+            (Expect::Done(Outcome::App(right)), Some(Fun { err: Some(err), .. })) => {
+                (err, right, 1)
+            }
+            (Expect::Done(Outcome::Failed(why, true)), _) => {
+                assert_eq!(answer, Answer::status(why as u64 | 64), "{name}");
+                return;
+            }
+            _ => panic!("{name} should have been reached"),
+        };
+        if answer == Answer::status(64 | Why::OutOfMemory as u64) {
+            // For the wire form of what was returned, or for a buffer in it.
+            return;
+        }
+        let mut judge = Judge::new(view);
+        judge.strict = true;
+        assert_eq!(answer.status, status, "{name}");
+        assert_eq!(judge.transport(ty, answer.transport), Ok(()), "{name}");
+        assert_eq!(judge.seen, right, "{name}");
+        self.learn(&judge);
+    }
+
+    /// The attacker calls with these words: what must come of it?
+    fn expect_call(&mut self, signature: u64, t: Transport) {
+        let refused = |why: Why| Expect::Answer(Answer::status(why as u64));
+        let fun = find(signature);
+        let expect = match fun {
+            _ if self.calls.len() >= MAX_DEPTH as usize => refused(Why::TooDeep),
+            _ if signature == signature::HAS => match t.secondary {
+                0 => {
+                    let has = u64::from(find(t.primary).is_some());
+                    Expect::Answer(Answer { status: 0, transport: Transport::word(has) })
+                }
+                _ => refused(Why::BadValue),
+            },
+            _ if signature == signature::MEET && self.victim == Side::Host => {
+                let view = self.view(Side::Guest);
+                let bytes = match t.secondary {
+                    0 => Ok(Vec::new()),
+                    len => view.check(t.primary, len, 1).map(|at| view.read(at, len as usize)),
+                };
+                if bytes.is_ok() && t.secondary != 0 {
+                    self.gives(&[(t.primary, t.secondary as usize)]);
+                }
+                match bytes {
+                    Err(why) => refused(why),
+                    Ok(bytes) if contract::fits(&bytes) => Expect::Answer(Answer::status(0)),
+                    Ok(_) => {
+                        // It gets no answer, and is not resumed.
+                        self.misfit = true;
+                        self.lose(Why::VersionMismatch);
+                        return;
+                    }
+                }
+            }
+            None => refused(Why::UnknownFunction),
+            Some(fun) => {
+                let mut judge = Judge::new(self.view(self.victim.other()));
+                let judged = judge.parameters(fun.parameters, t);
+                self.gives(&judge.given);
+                match judged {
+                    Ok(()) => Expect::Reached(judge.seen, judge.lent),
+                    Err(why) => refused(why),
+                }
+            }
+        };
+        self.calls.push(Call::Served { fun, expect });
+    }
+
+    /// The attacker answers with these words: what does the victim get?
+    fn expect_answer(&mut self, answer: Answer) {
+        let mut judge = Judge::new(self.view(self.victim.other()));
+        let Some(Call::Made { fun, result, .. }) = self.calls.last_mut() else { return };
+        let (status, t) = (answer.status, answer.transport);
+        let mut judged = |ty, as_outcome: fn(Vec<u8>) -> Outcome| match judge.transport(ty, t) {
+            Ok(()) => as_outcome(judge.seen.clone()),
+            Err(why) => Outcome::Failed(why, true),
+        };
+        let outcome = match (status, *fun) {
+            (0, fun) => judged(&fun.ok, Outcome::Value),
+            (1, Fun { err: Some(err), .. }) => judged(err, Outcome::App),
+            (2..=15 | 66..=79, _) => {
+                Outcome::Failed(WHYS[(status as usize & 63) - 2], status >= 64)
+            }
+            _ => Outcome::Failed(Why::Protocol, true),
+        };
+        *result = Some(Returned { outcome, lent: judge.lent });
+        let given = judge.given;
+        self.gives(&given);
+    }
+
+    /// The calls that are under way end with this, and there will be no others.
+    pub fn lose(&mut self, why: Why) {
+        self.gone = Some(why);
+        self.loans.clear();
+        for call in &mut self.calls {
+            if let Call::Made { result, .. } = call {
+                let outcome = Outcome::Failed(why, true);
+                *result = Some(Returned { outcome, lent: Vec::new() });
+            }
+        }
+    }
+
+    /// Nobody claims the trap that a guest's call is.
+    pub fn unclaimed(&mut self) {
+        if let Some(Call::Made { result, .. }) = self.calls.last_mut() {
+            let outcome = Outcome::Failed(Why::Unsupported, false);
+            *result = Some(Returned { outcome, lent: Vec::new() });
+        }
+    }
+
+    /// The attacker has the word.
+    pub fn play(&mut self) -> Move {
+        self.sync();
+        let step = self.choose();
+        match step {
+            Move::Call(signature, t) => self.expect_call(signature, t),
+            Move::Answer(answer) => self.expect_answer(answer),
+            // Whether these are fine depends on who plays.
+            Move::Ready | Move::Exit(_) | Move::Odd(_) | Move::Fail(_) => {}
+        }
+        step
+    }
+
+    fn choose(&mut self) -> Move {
+        let guest = self.victim == Side::Host;
+        if std::mem::take(&mut self.friendly) {
+            return Move::Answer(Answer::status(0));
+        }
+        while !self.feed.is_empty() {
+            match self.feed.below(16) {
+                0 => {
+                    let (at, len) = (self.place(1, 1), self.feed.below(24));
+                    let bytes = (0..len).map(|_| self.feed.byte()).collect::<Vec<_>>();
+                    self.write(at, &bytes);
+                }
+                1 if !self.known.is_empty() => {
+                    let nth = self.feed.below(self.known.len().min(256));
+                    let word = self.known[self.known.len() - 1 - nth];
+                    self.mark(self.granule(self.victim, word), pointer::loan(word));
+                }
+                2 => {
+                    let granule = self.feed.below(self.layout.granules(self.victim)) as u64;
+                    let loan = self.feed.byte();
+                    self.mark(granule, loan);
+                }
+                3 => match self.feed.below(16) {
+                    0 if guest => return Move::Exit(self.feed.scalar()),
+                    1 if guest => return Move::Ready,
+                    2 => return Move::Odd(self.feed.number(8)),
+                    3 => return Move::Odd(self.feed.pick(&if guest { ANSWERS } else { TRAPS })),
+                    4 if guest => return Move::Fail(self.feed.pick(&WHYS)),
+                    5 => return Move::Answer(Answer { status: self.feed.scalar(), ..self.any() }),
+                    _ => {}
+                },
+                4..=9 => {
+                    let (signature, transport) = self.forge_call();
+                    return Move::Call(signature, transport);
+                }
+                10..=14 if self.asked() => {
+                    let Some(Call::Made { fun, .. }) = self.calls.last() else { continue };
+                    let fun = *fun;
+                    return Move::Answer(self.forge_answer(fun));
+                }
+                15 if !self.asked() => break,
+                _ => {}
+            }
+        }
+        match () {
+            () if self.asked() || !guest => Move::Answer(Answer::status(0)),
+            () if self.closing => Move::Exit(0),
+            () => Move::Ready,
+        }
+    }
+
+    fn any(&mut self) -> Answer {
+        let transport = Transport { primary: self.feed.number(8), secondary: self.feed.number(8) };
+        Answer { status: 0, transport }
+    }
+}
+
+/// What no guest says, and what no host says.
+const ANSWERS: [u64; 4] = [answer::ANSWER, answer::UPCALL, 0, trap::CALL | 1 << 32];
+const TRAPS: [u64; 4] = [trap::CALL, trap::RETURN, trap::READY, trap::EXIT];
