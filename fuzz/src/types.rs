@@ -359,7 +359,7 @@ impl<T: Value> Look for ForeignSlice<T> {
             let read = looks(read);
             assert_eq!(seen[from..from + read.len()], read, "{size} bytes a value");
         }
-        assert_eq!(self.is_empty(), self.len() == 0);
+        assert_eq!(self.is_empty(), matches!(self.len(), 0));
         seen.extend(self.len().to_le_bytes());
     }
     fn handles(self, all: &mut Vec<Handle>) {

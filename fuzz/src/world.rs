@@ -45,9 +45,12 @@ pub enum Outcome {
     Failed(Why, bool),
 }
 
+/// Adds what is seen of a handle to some bytes.
+type Looking = dyn Fn(&mut Vec<u8>);
+
 /// A handle, whatever its type.
 pub struct Handle {
-    look: Box<dyn Fn(&mut Vec<u8>)>,
+    look: Box<Looking>,
     lent: Option<Lent>,
 }
 
@@ -375,7 +378,7 @@ impl World {
         for (granule, loan) in &self.due {
             // One of the marks that were due for the same granule is the last.
             let found = map[*granule as usize];
-            let fine = self.due.iter().any(|due| *due == (*granule, found));
+            let fine = self.due.contains(&(*granule, found));
             assert!(fine, "granule {granule}: loan {loan} was not given back, but {found}");
             self.marks[*granule as usize] = found;
         }
