@@ -474,7 +474,7 @@ struct Lock<T> {
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
-    /// How often a waiting thread looks before it lets others run: a model needs one look.
+    /// How often a waiting thread looks before it lets others run. A model needs one look.
     const LOOKS: u32 = if cfg!(all(test, loom)) { 1 } else { 128 };
 
     fn new(value: T) -> Self {
@@ -505,10 +505,11 @@ impl<T> Lock<T> {
                 }
                 sync::spin_loop();
             }
-            // The holder may be waiting for this processor.
+            // The holder may be waiting for this processor. To yield is not enough: a thread of a
+            // real-time class is run again at once, before a holder of lower priority.
             #[cfg(feature = "std")]
             if self.taken.load(Ordering::Relaxed) {
-                sync::yield_now();
+                sync::nap();
             }
         }
     }

@@ -78,6 +78,12 @@ mod types;
 /// of two or more parameters, pins the size in bytes of what crosses. `#[optional]` on a function
 /// gives the client a method `has_` + name, which asks the peer. Everything else, `#[derive]`, doc
 /// comments, `#[must_use]`, `#[deprecated]`, goes where the user sees it.
+///
+/// # What it does not take
+///
+/// Generics, receivers, bodies, `async`, references and other types that cannot cross are refused with a
+/// sentence that says what to write instead. A type that is made of itself, directly or through others, is
+/// refused too, but in the compiler's own words: "cycle detected when evaluating type-level constant".
 #[macro_export]
 macro_rules! ffi_interface {
     ($( $(#[$($m:tt)*])* $vis:vis $kw:ident $name:ident $(: $repr:ident)? { $($body:tt)* } )*) => {

@@ -294,7 +294,7 @@ impl Peer {
         }
     }
 
-    /// For [`FfiType::from_transport`](crate::FfiType::from_transport), after a raw call.
+    /// For [`FfiType::from_transport`], after a raw call.
     #[must_use]
     #[inline]
     pub fn incoming(&self) -> Incoming<'_> {
@@ -312,7 +312,7 @@ impl Peer {
     /// The raw call, by signature and transport: for proxies, fuzzers and peers whose declaration is
     /// not at hand. Memory goes along through [`outgoing`](Self::outgoing) and [`Outgoing::call`].
     /// [`CallError::from_status`] judges the answer's status, and
-    /// [`FfiType::from_transport`](crate::FfiType::from_transport) its transport.
+    /// [`FfiType::from_transport`] its transport.
     ///
     /// The peer judges every word. What a forged one can reach is what this side has lent to the peer:
     /// it may end such a loan early, so that its holder reads something else. In a loopback, forge

@@ -1,18 +1,16 @@
 //! Atomics, cells and ways to wait: the machine's own, or those of a model checker.
 //!
-//! Everything lock-free in the crate is written with the types of this file. A unit test with
-//! `--cfg loom` gets loom's, with which `arena/models.rs` runs the arena through every order of steps
-//! that the memory model allows.
+//! Arenas and their memory are written with the types of this file. A unit test with `--cfg loom` gets
+//! loom's, with which `arena/models.rs` runs the arena through every order of steps that the memory
+//! model allows.
 
 #[cfg(all(test, loom))]
 pub(crate) use ::loom::{
     cell::UnsafeCell,
     hint::spin_loop,
     sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
-    thread::yield_now,
+    thread::yield_now as nap,
 };
-#[cfg(all(feature = "std", not(all(test, loom))))]
-pub(crate) use std::thread::yield_now;
 #[cfg(not(all(test, loom)))]
 pub(crate) use {
     core::{
@@ -21,6 +19,12 @@ pub(crate) use {
     },
     machine::UnsafeCell,
 };
+
+/// Lets other threads run, of whatever priority.
+#[cfg(all(feature = "std", not(all(test, loom))))]
+pub(crate) fn nap() {
+    std::thread::sleep(core::time::Duration::from_micros(50));
+}
 
 #[cfg(not(all(test, loom)))]
 mod machine {

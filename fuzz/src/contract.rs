@@ -509,11 +509,11 @@ pub fn run(data: &[u8]) {
     for _ in 0..feed.below(24) {
         let types = records.iter().filter(|record| kind(record)).count() as u16;
         records.push(record(&mut feed, types));
-        if feed.rarely(251) {
-            // Very many of them.
+        if feed.rarely(50) {
+            // Many of them, or more than a contract can hold.
             let last = records[records.len() - 1].clone();
-            let many = feed.number(2) as usize % 30_000;
-            records.extend(std::iter::repeat_n(last, many));
+            let many = if feed.rarely(8) { feed.number(2) % 30_000 } else { feed.number(1) };
+            records.extend(std::iter::repeat_n(last, many as usize));
         }
     }
     // The other side serves what this one calls, and is a little different.

@@ -131,7 +131,7 @@ pub struct Lent {
     pub ty: &'static Ty,
     /// 0 for a buffer that is empty.
     pub word: u64,
-    len: usize,
+    pub len: usize,
 }
 
 impl Lent {
@@ -174,8 +174,8 @@ pub struct Judge {
     pub seen: Vec<u8>,
     /// The handles in the order of their fields.
     pub lent: Vec<Lent>,
-    /// Words that are given back at once.
-    pub given: Vec<u64>,
+    /// Blocks that are given back at once: pointer words, and how many bytes they are for.
+    pub given: Vec<(u64, usize)>,
     /// Bytes that mean nothing must be 0: this comes from a sender that keeps the rules.
     pub strict: bool,
 }
@@ -208,7 +208,7 @@ impl Judge {
 
     fn close(&mut self, judged: Result<(), Why>) -> Result<(), Why> {
         if judged.is_err() {
-            self.given.extend(self.lent.drain(..).map(|lent| lent.word));
+            self.given.extend(self.lent.drain(..).map(|lent| (lent.word, lent.len)));
         }
         judged
     }
@@ -269,7 +269,7 @@ impl Judge {
         if size != 0 {
             let offset = self.view.check(t.primary, size as u64, align)?;
             wire = self.view.read(offset, size);
-            self.given.push(t.primary);
+            self.given.push((t.primary, size));
         }
         judge(self, &wire)
     }
@@ -358,7 +358,7 @@ impl Judge {
         }
         if len % size != 0 {
             // The handle was good, so it is given back.
-            self.given.push(word);
+            self.given.push((word, len as usize));
             return Err(Why::BadValue);
         }
         let lent = Lent { ty, word, len: len as usize };

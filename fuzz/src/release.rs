@@ -159,6 +159,7 @@ impl<'p> Model<'p> {
         // What was given back and lay here has been seen.
         self.s.blocks.retain(|block| block.at + block.len <= at || at + len <= block.at);
         self.s.issued[at] += 1;
+        assert_eq!(self.s.mark(at).load(Relaxed), 0, "an old mark is left");
         at
     }
 

@@ -259,8 +259,10 @@ impl Look for ForeignBuf {
         self.append_to(&mut other).expect("room");
         assert_eq!(other[1..], bytes);
         other.clear();
-        self.reader().read_to_end(&mut other).expect("a checked buffer");
+        let mut reader = self.reader();
+        reader.read_to_end(&mut other).expect("a checked buffer");
         assert_eq!(other, bytes);
+        assert_eq!([reader.read(&mut other).ok(), reader.read(&mut other).ok()], [Some(0); 2]);
         let mut part = [0; 77];
         let part = self.read_into(&mut part).expect("a checked buffer");
         assert_eq!(*part, bytes[..bytes.len().min(77)]);

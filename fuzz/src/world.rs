@@ -97,7 +97,14 @@ enum Call {
     /// The attacker calls.
     Served { fun: Option<&'static Fun>, expect: Expect },
     /// The victim calls.
-    Made { fun: &'static Fun, sent: Vec<u8>, arrived: bool, result: Option<Returned> },
+    Made {
+        fun: &'static Fun,
+        sent: Vec<u8>,
+        arrived: bool,
+        /// What is lent along with it.
+        words: Vec<u64>,
+        result: Option<Returned>,
+    },
 }
 
 /// What must come of a call that the attacker makes.
@@ -160,8 +167,10 @@ pub struct World {
     /// The status with which the attacker has ended, or has let the victim go on.
     pub ended: Option<u64>,
     kept: Vec<Handle>,
-    /// Words that the victim has sent.
+    /// Words that the victim has sent, ever.
     known: Vec<u64>,
+    /// Loans of the victim's that have not ended: their words and their bytes, which stay as they are.
+    loans: Vec<(u64, Vec<u8>)>,
     /// The attacker's arena as the attacker has left it.
     shadow: Vec<u8>,
     /// The release map for that arena as it was when it was last looked at.
@@ -207,6 +216,7 @@ pub fn begin(data: &[u8], victim: Side) -> (Layout, Arc<Pages>) {
         ended: None,
         kept: Vec::new(),
         known: Vec::new(),
+        loans: Vec::new(),
         shadow: vec![0; ARENA as usize],
         marks: vec![0; layout.granules(victim.other())],
         due: Vec::new(),
@@ -295,7 +305,9 @@ pub fn call_out(peer: &Peer) {
 
 /// The victim is about to call.
 pub fn calls(fun: &'static Fun, sent: Vec<u8>) {
-    with(|w| w.calls.push(Call::Made { fun, sent, arrived: false, result: None }));
+    with(|w| {
+        w.calls.push(Call::Made { fun, sent, arrived: false, words: Vec::new(), result: None })
+    });
 }
 
 /// The victim's call has ended like this.
@@ -303,10 +315,14 @@ pub fn called(outcome: Result<Outcome, CallError>, handles: Vec<Handle>) {
     let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(error.why(), error.reached()));
     with(|w| {
         let depth = w.calls.len() as u32;
-        let Some(Call::Made { fun, arrived, result, .. }) = w.calls.pop() else {
+        let Some(Call::Made { fun, arrived, words, result, .. }) = w.calls.pop() else {
             panic!("no call was made");
         };
         let name = fun.function.name;
+        if matches!(outcome, Outcome::Failed(_, false)) {
+            // What was lent is the victim's again.
+            w.loans.retain(|(word, _)| !words.contains(word));
+        }
         match result {
             Some(right) => {
                 assert_eq!(outcome, right.outcome, "{name}");
@@ -350,6 +366,9 @@ impl World {
 
     /// The attacker marks a block of the victim's.
     fn mark(&mut self, granule: u64, loan: u8) {
+        let start = self.layout.arena(self.victim).0;
+        let word = pointer::join(start + granule * vmffi::GRANULE as u64, loan);
+        self.loans.retain(|(lent, _)| *lent != word);
         self.raw(self.layout.release_map(self.victim) + granule, loan);
     }
 
@@ -358,14 +377,15 @@ impl World {
     }
 
     /// The victim gives these back, in whatever order.
-    fn gives(&mut self, words: &[u64]) {
+    fn gives(&mut self, blocks: &[(u64, usize)]) {
         self.sync();
-        for word in words.iter().filter(|word| pointer::loan(**word) != 0) {
+        for (word, _) in blocks.iter().filter(|(word, _)| pointer::loan(*word) != 0) {
             self.due.push((self.granule(self.victim.other(), *word), pointer::loan(*word)));
         }
     }
 
-    /// The attacker's memory is as it should be: the victim writes nothing to it but marks.
+    /// The memory is as it should be: the victim writes nothing to the attacker's but marks, and nothing
+    /// to what it has lent.
     fn sync(&mut self) {
         let attacker = self.victim.other();
         let View { base, start, len } = self.view(attacker);
@@ -384,6 +404,11 @@ impl World {
         }
         assert!(map == self.marks, "a mark that should not be there");
         self.due.clear();
+        let view = self.view(self.victim);
+        for (word, bytes) in &self.loans {
+            let found = view.read(pointer::offset(*word), bytes.len());
+            assert!(found == *bytes, "loan {word:#x} has changed");
+        }
     }
 
     /// Takes handles in, and drops some at once.
@@ -406,7 +431,7 @@ impl World {
         (handle.look)(&mut seen);
         lent.look(self.view(self.victim.other()), &mut right);
         assert_eq!(seen, right, "{lent:?}");
-        self.gives(&[lent.word]);
+        self.gives(&[(lent.word, lent.len)]);
         drop(handle);
         self.sync();
     }
@@ -453,12 +478,36 @@ impl World {
         judge.strict = true;
         assert_eq!(judge.parameters(fun.parameters, t), Ok(()), "{}", fun.function);
         assert_eq!(judge.seen, *sent, "{}", fun.function);
-        self.learn(&judge);
+        let all = self.learn(&judge);
+        if let Some(Call::Made { words, .. }) = self.calls.last_mut() {
+            *words = all;
+        }
     }
 
-    fn learn(&mut self, judge: &Judge) {
-        let words = judge.given.iter().copied().chain(judge.lent.iter().map(|lent| lent.word));
-        self.known.extend(words.filter(|word| *word != 0));
+    /// The victim has lent these: nobody else has them.
+    fn learn(&mut self, judge: &Judge) -> Vec<u64> {
+        let view = self.view(self.victim);
+        let lent = judge.lent.iter().map(|lent| (lent.word, lent.len));
+        let all = judge.given.iter().copied().chain(lent).filter(|(word, _)| *word != 0);
+        let all = all.collect::<Vec<_>>();
+        let places = |word: u64, len: usize| {
+            let granule = self.granule(self.victim, word);
+            granule..granule + len.div_ceil(vmffi::GRANULE) as u64
+        };
+        for (nr, (word, len)) in all.iter().enumerate() {
+            let place = places(*word, *len);
+            let lent = self.loans.iter().map(|(word, bytes)| places(*word, bytes.len()));
+            let others = all[..nr].iter().map(|(word, len)| places(*word, *len));
+            for other in lent.chain(others) {
+                let apart = place.end <= other.start || other.end <= place.start;
+                assert!(apart, "{word:#x} is lent, and somebody has it");
+            }
+        }
+        for (word, len) in &all {
+            self.known.push(*word);
+            self.loans.push((*word, view.read(pointer::offset(*word), *len)));
+        }
+        all.into_iter().map(|(word, _)| word).collect()
     }
 
     /// The attacker is answered.
@@ -516,7 +565,7 @@ impl World {
                     len => view.check(t.primary, len, 1).map(|at| view.read(at, len as usize)),
                 };
                 if bytes.is_ok() && t.secondary != 0 {
-                    self.gives(&[t.primary]);
+                    self.gives(&[(t.primary, t.secondary as usize)]);
                 }
                 match bytes {
                     Err(why) => refused(why),
@@ -568,6 +617,7 @@ impl World {
     /// The calls that are under way end with this, and there will be no others.
     pub fn lose(&mut self, why: Why) {
         self.gone = Some(why);
+        self.loans.clear();
         for call in &mut self.calls {
             if let Call::Made { result, .. } = call {
                 let outcome = Outcome::Failed(why, true);
