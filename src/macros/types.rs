@@ -65,7 +65,7 @@ macro_rules! __struct {
                     $( $($fm)* { handles |= <$ft as $crate::FfiType>::HANDLES; } )*
                     handles
                 };
-                const __FIELDS: &[$crate::shape::Field] = &[ $( $($fm)* $crate::__shape_of! { __Wire $f [__core::stringify!($f)] $ft }, )* ];
+                const __FIELDS: &[$crate::shape::Field] = &[ $( $($fm)* { $crate::__shape_of! { __Wire $f [__core::stringify!($f)] $ft } }, )* ];
                 // As visible as its output: the wire twin is as visible as any type that holds one.
                 #[derive(__core::clone::Clone, __core::marker::Copy)]
                 #[repr(C)]
@@ -248,7 +248,7 @@ macro_rules! __data_enum {
                     name: __core::stringify!($v),
                     number: __Tag::$v as $repr as u64,
                     fields: &[
-                        $( $( $($fm)* $crate::__shape_of! { [<__In $v>] $f [__core::stringify!($f)] $ft }, )* )?
+                        $( $( $($fm)* { $crate::__shape_of! { [<__In $v>] $f [__core::stringify!($f)] $ft } }, )* )?
                         $( $crate::__shape_of! { [<__In $v>] __value [""] $t }, )?
                     ],
                 }, )* ];
