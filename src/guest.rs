@@ -22,6 +22,17 @@ use crate::{
     peer::{Core, Far, Lane, Link, Peer, Server},
 };
 
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+mod memory;
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+mod program;
+
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+pub use {
+    memory::{compare, copy, fill, shift},
+    program::{Heap, ending, panicked, run},
+};
+
 /// Where a guest's end lies: a `static`, with the books for an arena of `GRANULES` granules of 64
 /// bytes (16,384 for 1 MiB; 24 bytes each).
 ///
@@ -33,6 +44,8 @@ use crate::{
 /// ```
 pub struct Place<S, T, const GRANULES: usize> {
     taken: AtomicBool,
+    /// `guest` is there.
+    filled: AtomicBool,
     books: [Slot; GRANULES],
     server: UnsafeCell<MaybeUninit<S>>,
     link: UnsafeCell<MaybeUninit<TrapLink<T>>>,
@@ -52,6 +65,7 @@ impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
     pub const fn new() -> Self {
         Self {
             taken: AtomicBool::new(false),
+            filled: AtomicBool::new(false),
             books: [const { Slot::new() }; GRANULES],
             server: UnsafeCell::new(MaybeUninit::uninit()),
             link: UnsafeCell::new(MaybeUninit::uninit()),
@@ -59,6 +73,18 @@ impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
             core: UnsafeCell::new(MaybeUninit::uninit()),
             guest: UnsafeCell::new(MaybeUninit::uninit()),
         }
+    }
+}
+
+impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
+    /// The end that lies here, once it is connected: what a guest's other vCPUs use.
+    #[must_use]
+    pub fn guest(&'static self) -> Option<&'static Guest<T>> {
+        if !self.filled.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: `filled` says that it is there, and nobody writes to it again.
+        Some(unsafe { (*self.guest.get()).assume_init_ref() })
     }
 }
 
@@ -132,6 +158,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         // SAFETY: see above.
         let guest = unsafe { put(&place.guest, Self { trap, core, peer }) };
         introduce(&guest.peer)?;
+        place.filled.store(true, Ordering::Release);
         Ok(guest)
     }
 
@@ -158,16 +185,21 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     /// Ends the guest: 0 for a good end, any other status means what the guest wants it to mean. A
     /// host does not complete this trap; if one does, the guest asks again.
     pub fn exit(&self, status: u64) -> ! {
-        let exit = Registers { kind: trap::EXIT, word: status, transport: Transport::EMPTY };
-        loop {
-            let _ = self.trap.trap(exit);
-        }
+        exit(&self.trap, status, Transport::EMPTY)
     }
 }
 
 impl<T> fmt::Debug for Guest<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Ends the guest, with a text in its arena (ABI, "Traps").
+fn exit(trap: &impl Trap, status: u64, text: Transport) -> ! {
+    let exit = Registers { kind: trap::EXIT, word: status, transport: text };
+    loop {
+        let _ = trap.trap(exit);
     }
 }
 

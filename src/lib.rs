@@ -113,6 +113,8 @@ pub mod host;
 pub mod layout;
 #[cfg(feature = "alloc")]
 pub mod loopback;
+#[cfg(all(feature = "machine", target_os = "linux", target_arch = "x86_64"))]
+pub mod machine;
 mod macros;
 #[cfg(feature = "alloc")]
 mod meet;
@@ -148,5 +150,7 @@ pub use {
 /// For the expansion of `ffi_interface!` only.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "guest")]
+    pub use ::talc;
     pub use {::bytemuck, ::core, ::memoffset, ::paste, ::zerocopy};
 }

@@ -169,6 +169,11 @@ impl Core {
                 Ok(()) => return Transport::EMPTY,
                 Err(error) => crate::meet::refusal(error),
             },
+            #[cfg(feature = "std")]
+            signature::LOG if self.side == Side::Host => match self.log(transport) {
+                Ok(()) => return Transport::EMPTY,
+                Err(error) => error,
+            },
             _ => CallError::new(Why::UnknownFunction),
         };
         *status = self.refuse(error).status;

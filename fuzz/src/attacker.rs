@@ -12,6 +12,9 @@ use super::{
     world::{Call, Expect, Outcome, Returned, WHYS, World, find},
 };
 
+/// What becomes of calls to a guest that has come to its end without saying so.
+const ENDS: [Why; 3] = [Why::PeerDied, Why::Cancelled, Why::Protocol];
+
 /// What the attacker does when it has the word.
 #[derive(Clone, Copy, Debug)]
 pub enum Move {
@@ -251,7 +254,7 @@ impl World {
                     1 if guest => return Move::Ready,
                     2 => return Move::Odd(self.feed.number(8)),
                     3 => return Move::Odd(self.feed.pick(&if guest { ANSWERS } else { TRAPS })),
-                    4 if guest => return Move::Fail(self.feed.pick(&WHYS)),
+                    4 if guest => return Move::Fail(self.feed.pick(&ENDS)),
                     5 => return Move::Answer(Answer { status: self.feed.scalar(), ..self.any() }),
                     _ => {}
                 },

@@ -13,7 +13,7 @@ use vmffi::{
         x86_64::{Doorbell, Out},
     },
     guest::{Guest, Place},
-    host::{Host, Ran, Vcpu},
+    host::{End, Host, Ran, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -138,15 +138,16 @@ impl ThreadVcpu {
 }
 
 impl Vcpu for ThreadVcpu {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
         match (answer, &mut self.thread) {
             (Some(answer), Some(thread)) => Ok(thread.resume(answer)),
             (None, thread @ None) => {
-                let (started, first) = TrapVcpu::start(self.start.take().ok_or(Why::PeerDied)?);
+                let start = self.start.take().ok_or_else(|| End::Lost("it was started".into()))?;
+                let (started, first) = TrapVcpu::start(start);
                 *thread = Some(started);
                 Ok(first)
             }
-            _ => Err(Why::Protocol),
+            _ => Err(End::Lost("it has not been started".into())),
         }
     }
 }
@@ -189,7 +190,7 @@ fn machine<T: Trap + Copy + Send + Sync + 'static>(
     let server = Server { machine: own.clone() };
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever, and nothing else uses it but the guest.
-    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) };
+    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) };
     let host = Arc::new(host.unwrap());
     own.set(Arc::downgrade(&host)).unwrap();
     host
@@ -304,7 +305,7 @@ fn a_guest_that_does_not_fit() {
     });
     let server = Server { machine: Arc::default() };
     // SAFETY: the region is there for ever, and nothing else uses it.
-    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) }.unwrap();
+    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) }.unwrap();
     for _ in 0..2 {
         let ConnectError::Contract(mismatch) = host.run().unwrap_err() else { panic!() };
         let [sort, down, ..] = mismatch.differences() else { panic!("{mismatch}") };
@@ -329,7 +330,7 @@ fn a_guest_that_breaks_the_protocol() {
         let server = Server { machine: Arc::default() };
         let (base, len) = (region.base(), region.1 as u64);
         // SAFETY: the region is there for ever, and nothing else uses it.
-        let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) };
+        let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) };
         let host = host.unwrap();
         let broken = host.run().unwrap_err();
         assert!(matches!(broken, ConnectError::Call(error) if error.why() == Why::Protocol));
@@ -349,7 +350,7 @@ fn a_host_that_does_not_answer() {
     // A host has laid it out, and is not there any more.
     let vcpu = ThreadVcpu::new(|| ());
     // SAFETY: the region is there for ever.
-    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), vcpu, None) }.unwrap());
+    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), [vcpu], None) }.unwrap());
     // It was still there when the guest introduced itself.
     let mut met = false;
     machine::as_guest(
@@ -386,7 +387,7 @@ fn a_place_that_is_too_small() {
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever.
-    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), ThreadVcpu::new(|| ()), None) });
+    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), [ThreadVcpu::new(|| ())], None) });
     // SAFETY: as above.
     let end = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
     assert_eq!(end.unwrap_err(), RegionError::PlaceTooSmall { granules: 63, needed: 64 }.into());
