@@ -30,8 +30,11 @@ mod program;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 pub use {
     memory::{compare, copy, fill, shift},
-    program::{Heap, ending, panicked, run},
+    program::{ending, panicked, run},
 };
+
+#[cfg(all(feature = "heap", target_arch = "x86_64"))]
+pub use program::Heap;
 
 /// Where a guest's end lies: a `static`, with the books for an arena of `GRANULES` granules of 64
 /// bytes (16,384 for 1 MiB; 24 bytes each).

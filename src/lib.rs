@@ -150,7 +150,7 @@ pub use {
 /// For the expansion of `ffi_interface!` only.
 #[doc(hidden)]
 pub mod __private {
-    #[cfg(feature = "guest")]
+    #[cfg(feature = "heap")]
     pub use ::talc;
     pub use {::bytemuck, ::core, ::memoffset, ::paste, ::zerocopy};
 }

@@ -126,12 +126,13 @@ macro_rules! memory_functions {
     };
 }
 
-/// Makes the program's global allocator, with so many bytes of the guest's own memory, for crates that
+/// Makes the program's global allocator (feature `heap`), with so many bytes of the guest's own memory, for crates that
 /// use `alloc`. It is [talc](https://docs.rs/talc) behind a spin lock.
 ///
 /// ```ignore
 /// vmffi::heap!(4 << 20);
 /// ```
+#[cfg(feature = "heap")]
 #[macro_export]
 macro_rules! heap {
     ($bytes:expr) => {
@@ -146,6 +147,7 @@ macro_rules! heap {
 }
 
 /// A guest's global allocator: what [`heap!`](crate::heap) makes.
+#[cfg(feature = "heap")]
 pub type Heap = talc::TalcLock<spin::Mutex<()>, talc::source::Claim>;
 
 /// What the end of a guest needs, whatever is broken by then.
