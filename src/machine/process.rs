@@ -9,7 +9,6 @@
 //! read.
 
 use std::{
-    boxed::Box,
     fs::File,
     io::{self, Write},
     os::fd::AsRawFd,
@@ -89,7 +88,7 @@ pub(super) fn start(
     loaded: &Arc<Loaded>,
     log: u32,
     pin: bool,
-) -> Result<Box<dyn Vcpu>, MachineError> {
+) -> Result<Process, MachineError> {
     let &[stack] = loaded.stacks.as_slice() else {
         return Err(MachineError::Config("a process guest has one vCPU"));
     };
@@ -116,7 +115,7 @@ pub(super) fn start(
         together(traced.pid).map_err(refused)?;
     }
     let thread = thread::current().id();
-    Ok(Box::new(Process { traced, loaded: loaded.clone(), thread, registers }))
+    Ok(Process { traced, loaded: loaded.clone(), thread, registers })
 }
 
 fn refused(error: impl Into<io::Error>) -> MachineError {
@@ -291,7 +290,7 @@ impl Drop for Traced {
 }
 
 /// A guest's process as its one vCPU.
-struct Process {
+pub(super) struct Process {
     traced: Traced,
     loaded: Arc<Loaded>,
     /// The thread that traces it: nobody else can.
@@ -403,3 +402,6 @@ impl Vcpu for Process {
         thread::current().id() == self.thread
     }
 }
+
+#[cfg(test)]
+mod tests;
