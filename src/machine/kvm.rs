@@ -285,6 +285,12 @@ impl KvmVcpu {
         Ok(())
     }
 
+    #[cold]
+    fn shut_down(&self) -> End {
+        let instruction = self.fd.sync_regs().regs.rip;
+        End::Fault(self.machine.loaded.fault(Cause::Exception(8), None, instruction))
+    }
+
     /// Describes what a stub reports.
     #[cold]
     fn fault(&self) -> End {
@@ -337,8 +343,8 @@ impl KvmVcpu {
                 Exit::End(End::Protocol(Broken::Access { at }))
             }
             Ok(VcpuExit::Intr) => Exit::Again,
-            // A fault in a fault in a fault.
-            Ok(VcpuExit::Shutdown) => Exit::Fault,
+            // A fault in a fault in a fault, or what a stub cannot report.
+            Ok(VcpuExit::Shutdown) => Exit::End(self.shut_down()),
             Ok(exit) => Exit::End(End::Lost(std::format!("KVM: {exit:?}"))),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Exit::Again,
             Err(error) => Exit::End(End::Lost(lost("KVM_RUN", error))),
