@@ -36,7 +36,7 @@ pub use {
 pub use program::Heap;
 
 /// Where a guest's end lies: a `static`, with the books for an arena of `GRANULES` granules of 64
-/// bytes (16,384 for 1 MiB; 24 bytes each).
+/// bytes (16,384 for 1 MiB; 24 bytes each). Of an arena that is larger, the rest is not used.
 ///
 /// ```
 /// use vmffi::{arch::x86_64::Out, guest::Place};
@@ -115,8 +115,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     ///
     /// # Errors
     ///
-    /// What is wrong with the region, [`RegionError::PlaceTooSmall`] where the place has fewer
-    /// granules than the guest's arena, and [`RegionError::Taken`] where the place was taken before;
+    /// What is wrong with the region, and [`RegionError::Taken`] where the place was taken before;
     /// [`ConnectError::Call`] where the contract cannot be handed over, with [`Why::OutOfMemory`] where the
     /// arena is too small for it, or where the host does not accept it ([`Why::VersionMismatch`]).
     pub unsafe fn connect<S: Serve, const GRANULES: usize>(
@@ -128,11 +127,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     ) -> Result<&'static Self, ConnectError> {
         // SAFETY: the caller's promise.
         let layout = unsafe { Layout::read_header(base, len) }?;
-        let granules = layout.granules(Side::Guest);
-        let books = place
-            .books
-            .get(..granules)
-            .ok_or(RegionError::PlaceTooSmall { granules: GRANULES, needed: granules })?;
+        let books = &place.books[..layout.granules(Side::Guest).min(GRANULES)];
         if place.taken.swap(true, Ordering::Acquire) {
             return Err(RegionError::Taken.into());
         }

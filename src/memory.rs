@@ -194,7 +194,7 @@ impl Memory {
     /// # Safety
     ///
     /// `base` points to `layout.len()` bytes, mapped for as long as `keep` lives, that no Rust
-    /// reference covers. Books have as many slots as their arena has granules, and nobody else keeps
+    /// reference covers. Books have no more slots than their arena has granules, and nobody else keeps
     /// books for the same arena.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl Memory {
             books.map(|books| {
                 // SAFETY: the release map is within the region, which the caller gave.
                 let marks = unsafe { base.add(layout.release_map(side) as usize) };
-                // SAFETY: the map has a byte for every granule, and the books as many slots.
+                // SAFETY: the map has a byte for every granule, and the books no more slots.
                 unsafe { Arena::new(books, marks.cast::<AtomicU8>()) }
             })
         };

@@ -26,7 +26,7 @@ use crate::{
 /// ```ignore
 /// vmffi::entry! {
 ///     server: Calculator = Calculator,  // its type, and an expression that makes it
-///     arena: 1 << 20,                   // the most that the guest's arena may have, in bytes
+///     arena: 1 << 20,                   // the most that it uses of its arena, in bytes
 ///     start: start,                     // may be left out: `fn(host: &Peer)`, before the guest waits
 /// }
 /// ```
@@ -35,8 +35,8 @@ use crate::{
 /// for upcalls and serves them, until the host lets it go. Then the guest ends, with status 0. Other
 /// vCPUs wait for upcalls at once. A guest that cannot be connected ends with a text that says why.
 ///
-/// The books for an arena of `arena` bytes take 3 bytes in 8 of that in the guest's memory. The host
-/// chooses the size of the arena; where it is larger than this, the two cannot be connected.
+/// The books for `arena` bytes take 3 bytes in 8 of that in the guest's memory. The host chooses the size of
+/// the arena; where it is larger, the rest is not used.
 ///
 /// The macro makes the symbol `_start`. The guest's crate needs `#![no_std]`, `#![no_main]`, a
 /// [`panic_handler!`](crate::panic_handler) and the [memory functions](crate::memory_functions); the
