@@ -84,7 +84,9 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     file
 }
 
-fn took(work: impl FnOnce() -> Result<Summary, Box<dyn Error>>) -> Result<Duration, Box<dyn Error>> {
+fn took(
+    work: impl FnOnce() -> Result<Summary, Box<dyn Error>>,
+) -> Result<Duration, Box<dyn Error>> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed())

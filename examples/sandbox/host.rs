@@ -126,7 +126,7 @@ fn watched<V: Vcpu + 'static, T>(
     let (stopper, desk) = (host.stopper(), desk.clone());
     let (working, done) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
-        let mut before = u64::MAX;
+        let mut before = 0;
         while done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             // While the host itself waits for a pipe, say, the guest is not to blame.
             let moved = desk.moved.load(Ordering::Relaxed);

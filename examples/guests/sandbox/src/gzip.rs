@@ -45,14 +45,16 @@ fn members(input: &mut Input<'_, impl Files>, output: &mut Output) -> Result<Sum
         header(input)?;
         member(input, output, &mut inflate)?;
         found.members += 1;
-        let mut first = input.next()?;
-        if first == Some(MAGIC[0]) && input.next()? == Some(MAGIC[1]) {
-            continue;
+        let mut next = input.next()?;
+        if let Some(first @ 1..) = next {
+            if [first, input.byte()?] == MAGIC {
+                continue;
+            }
         }
-        while first == Some(0) {
-            first = input.next()?;
+        while next == Some(0) {
+            next = input.next()?;
         }
-        found.garbage = first.is_some();
+        found.garbage = next.is_some();
         return Ok(found);
     }
 }
@@ -75,7 +77,8 @@ fn header(input: &mut Input<'_, impl Files>) -> Result<()> {
         Ok::<u8, Failure<GzipError>>(byte)
     };
     // The time, the compressor's effort and its system tell a reader nothing.
-    let [method, flags, ..] = [byte()?, byte()?, byte()?, byte()?, byte()?, byte()?, byte()?, byte()?];
+    let [method, flags, ..] =
+        [byte()?, byte()?, byte()?, byte()?, byte()?, byte()?, byte()?, byte()?];
     if method != DEFLATE || flags & RESERVED != 0 {
         return Err(GzipError::Unsupported.into());
     }
