@@ -293,12 +293,7 @@ struct Nested<'c, V> {
 }
 
 impl<V: Vcpu> Vm<V> {
-    fn call(
-        &self,
-        peer: &Peer,
-        signature: u64,
-        transport: Transport,
-    ) -> Result<Answer, CallError> {
+    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Result<Answer, CallError> {
         let not_reached = |why| CallError::new(why);
         let call = |vm: &Self, cpu: &mut Cpu<V>| {
             // A guest that fails while it runs the call may have done some of it, and its loans have
@@ -403,6 +398,8 @@ impl<V: Vcpu + 'static> Host<V> {
             side: Side::Host,
             server: Server::new(Owned::Boxed(Box::new(server))),
             link: Link::Far(Owned::Boxed(Box::new(vm.clone()))),
+            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+            trap: None,
             observer: observer.map(Owned::Boxed),
         });
         // SAFETY: the core stays in its place for as long as the host, and the peer in it, live.

@@ -12,7 +12,8 @@ pub fn build(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     cargo.args(["build", "--quiet", "--release", "--manifest-path", workspace, "--package", name]);
     cargo.arg("--target-dir").arg(&target);
     // What is said to the host's compiler is not for the guest's.
-    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"] {
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"]
+    {
         cargo.env_remove(variable);
     }
     if !cargo.status()?.success() {

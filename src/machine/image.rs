@@ -201,8 +201,7 @@ fn bad_place(segment: &Segment, why: &'static str) -> ImageError {
 }
 
 fn load(header: &ProgramHeader, data: &[u8], moves: u64) -> Result<Segment, ImageError> {
-    let bad =
-        |why| ImageError::Place { address: header.p_vaddr, len: header.p_memsz, why };
+    let bad = |why| ImageError::Place { address: header.p_vaddr, len: header.p_memsz, why };
     let address = header.p_vaddr.checked_add(moves);
     let end = address.and_then(|address| address.checked_add(header.p_memsz));
     let (address, end) = address.zip(end).ok_or_else(|| bad("wraps around"))?;
@@ -255,9 +254,7 @@ fn relocate(
     let at = at.checked_add(moves).ok_or_else(wrong)?;
     let table = bytes_at(segments, at, len).ok_or_else(wrong)?.to_vec();
     for entry in table.chunks_exact(24) {
-        let word = |i: usize| {
-            u64::from_le_bytes(core::array::from_fn(|byte| entry[8 * i + byte]))
-        };
+        let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|byte| entry[8 * i + byte]));
         match word(1) as u32 {
             0 => continue,
             abi::R_X86_64_RELATIVE => {}
