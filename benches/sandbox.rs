@@ -108,9 +108,9 @@ fn compare(name: &str, backend: Backend, image: &Image, file: &[u8]) -> Result<(
         times[0].push(took(|| Ok(sandbox.unpack(io::Cursor::new(file.clone()), io::sink())?))?);
         times[1].push(took(|| Ok(native(&mut io::sink())?))?);
     }
-    let [guest, native] = times.map(|mut times| {
-        times.sort();
-        times[ROUNDS / 2]
+    let [guest, native] = times.map(|times| {
+        // A machine that others use too only ever adds.
+        times.into_iter().min().unwrap_or_default()
     });
     let speed = |time: Duration| plain.len() as f64 / (1 << 20) as f64 / time.as_secs_f64();
     println!(
