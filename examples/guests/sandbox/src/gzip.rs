@@ -45,15 +45,11 @@ fn members(input: &mut Input<'_, impl Files>, output: &mut Output) -> Result<Sum
         header(input)?;
         member(input, output, &mut inflate)?;
         found.members += 1;
-        let mut next = input.next()?;
-        if let Some(first @ 1..) = next {
-            if [first, input.byte()?] == MAGIC {
-                continue;
-            }
-        }
-        while next == Some(0) {
-            next = input.next()?;
-        }
+        let next = match input.next()? {
+            Some(first @ 1..) if [first, input.byte()?] == MAGIC => continue,
+            Some(0) => input.behind_zeros()?,
+            next => next,
+        };
         found.garbage = next.is_some();
         return Ok(found);
     }
@@ -168,6 +164,15 @@ impl<F: Files> Input<'_, F> {
         }
         self.at += 1;
         Ok(Some(self.chunk[self.at - 1]))
+    }
+
+    fn behind_zeros(&mut self) -> Result<Option<u8>> {
+        loop {
+            match self.next()? {
+                Some(0) => {}
+                next => return Ok(next),
+            }
+        }
     }
 
     fn byte(&mut self) -> Result<u8> {
