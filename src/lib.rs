@@ -131,6 +131,8 @@ mod sync;
 #[doc(hidden)]
 pub mod text;
 #[doc(hidden)]
+pub mod trace;
+#[doc(hidden)]
 pub mod wire;
 
 #[cfg(feature = "std")]

@@ -431,8 +431,7 @@ impl Peer {
         }
     }
 
-    #[cfg_attr(all(feature = "guest", target_arch = "x86_64"), inline(never))]
-    #[cfg_attr(not(all(feature = "guest", target_arch = "x86_64")), inline)]
+    #[inline]
     fn exchange_by_link(
         &self,
         signature: u64,
