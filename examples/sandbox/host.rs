@@ -44,7 +44,7 @@ vmffi::ffi_interface! {
     }
 }
 
-/// The most that crosses at a time, either way.
+/// The most that crosses at a time, either way. The guest asks for as much.
 const CHUNK: usize = 256 << 10;
 /// The most that one byte of a file can become: two bits make 258 bytes.
 const MOST_OF_ONE: u64 = 1032;
