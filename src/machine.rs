@@ -15,6 +15,9 @@
 
 use std::{boxed::Box, fmt, io, string::String, sync::Arc, vec::Vec};
 
+#[cfg(feature = "kvm")]
+use nix::sys::signal::Signal;
+
 use crate::{
     abi::{Boot, Side, Way},
     dispatch::Serve,
@@ -174,6 +177,8 @@ pub struct Machine {
     log: u32,
     #[cfg(feature = "process")]
     pin: bool,
+    #[cfg(feature = "kvm")]
+    signal: Signal,
     observer: Option<Arc<Observer>>,
 }
 
@@ -191,6 +196,8 @@ impl Machine {
             log: 0,
             #[cfg(feature = "process")]
             pin: false,
+            #[cfg(feature = "kvm")]
+            signal: Signal::SIGUSR2,
             observer: None,
         }
     }
@@ -242,6 +249,20 @@ impl Machine {
         self
     }
 
+    /// The signal that interrupts a vCPU of a virtual machine, when it is stopped: SIGUSR2, if nothing is said.
+    /// Where the program has no handler for it, one is installed that does nothing. Threads that run the
+    /// guest do not block it.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Config`] where there is no such signal.
+    #[cfg(feature = "kvm")]
+    pub fn signal(mut self, number: i32) -> Result<Self, MachineError> {
+        let signal = Signal::try_from(number);
+        self.signal = signal.map_err(|_| MachineError::Config("there is no such signal"))?;
+        Ok(self)
+    }
+
     /// Has every call that the host refuses or fails reported, as [`Host::new`] does.
     #[must_use]
     pub fn observe(mut self, observer: impl Fn(&CallError) + Send + Sync + 'static) -> Self {
@@ -262,7 +283,7 @@ impl Machine {
         let loaded = Arc::new(self.load()?);
         let vcpus: Vec<Box<dyn Vcpu>> = match backend {
             #[cfg(feature = "kvm")]
-            Backend::Kvm => kvm::start(&loaded, self.log)?,
+            Backend::Kvm => kvm::start(&loaded, self.log, self.signal)?,
             #[cfg(feature = "process")]
             Backend::Process => std::vec![process::start(&loaded, self.log, self.pin)?],
         };

@@ -161,7 +161,11 @@ impl Region {
         let len = layout.len() as usize;
         let pages = std::alloc::Layout::from_size_align(len, 4096).unwrap();
         // SAFETY: more than 0 bytes. It is never freed: the guest's end is there for ever.
-        Self(unsafe { std::alloc::alloc_zeroed(pages) }.expose_provenance(), len)
+        let base = unsafe { std::alloc::alloc_zeroed(pages) }.expose_provenance();
+        // Known for ever, too: it is no leak.
+        static ALL: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
+        ALL.lock().unwrap().push(base);
+        Self(base, len)
     }
     fn base(self) -> *mut u8 {
         std::ptr::with_exposed_provenance_mut(self.0)
