@@ -2,6 +2,7 @@
 //! the test, which runs the same code on the loopback.
 
 pub mod control;
+pub mod crimes;
 pub mod failures;
 pub mod handles;
 pub mod nesting;

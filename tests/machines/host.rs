@@ -1,0 +1,48 @@
+//! The host's server.
+
+use std::sync::Mutex;
+
+use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf};
+
+use crate::shared::{Side, control::Errands, serve_side};
+
+/// What a host does when its guest says that it will run for ever.
+type Spins = dyn Fn() + Send + Sync;
+
+#[derive(Default)]
+pub struct Host {
+    kept: spin::Mutex<Vec<ForeignBuf>>,
+    spins: Mutex<Option<Box<Spins>>>,
+}
+
+impl Host {
+    pub fn on_spin(spins: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { spins: Mutex::new(Some(Box::new(spins))), ..Self::default() }
+    }
+}
+
+impl Side for Host {
+    fn kept(&self) -> &spin::Mutex<Vec<ForeignBuf>> {
+        &self.kept
+    }
+
+    fn bottom(&self, _: u32) {}
+}
+
+impl Errands for Host {
+    fn add(&self, _: &Peer, one: u64, two: u64) -> Result<u64, CallError> {
+        Ok(one.wrapping_add(two))
+    }
+    fn panics(&self, guest: &Peer, text: ForeignStr) -> Result<SharedBuf, CallError> {
+        let _made = SharedBuf::copied(guest, text.to_string()?.as_bytes())?;
+        std::panic::resume_unwind(Box::new("quietly"))
+    }
+    fn spins(&self, _: &Peer) -> Result<(), CallError> {
+        if let Some(spins) = &*self.spins.lock().unwrap() {
+            spins();
+        }
+        Ok(())
+    }
+}
+
+serve_side!(Host: crate::shared::control::Errands; calls crate::shared::control::Control);
