@@ -133,6 +133,9 @@ impl Image {
         if head.class != Class::ELF64 || head.e_machine != abi::EM_X86_64 {
             return Err(ImageError::Wrong("not for x86_64"));
         }
+        if head.version != u32::from(abi::EV_CURRENT) {
+            return Err(ImageError::Malformed("its version is none".to_owned()));
+        }
         let moves = match head.e_type {
             abi::ET_EXEC => 0,
             abi::ET_DYN => BASE,
@@ -201,8 +204,7 @@ fn bad_place(segment: &Segment, why: &'static str) -> ImageError {
 }
 
 fn load(header: &ProgramHeader, data: &[u8], moves: u64) -> Result<Segment, ImageError> {
-    let bad =
-        |why| ImageError::Place { address: header.p_vaddr, len: header.p_memsz, why };
+    let bad = |why| ImageError::Place { address: header.p_vaddr, len: header.p_memsz, why };
     let address = header.p_vaddr.checked_add(moves);
     let end = address.and_then(|address| address.checked_add(header.p_memsz));
     let (address, end) = address.zip(end).ok_or_else(|| bad("wraps around"))?;
@@ -248,16 +250,16 @@ fn relocate(
         let dynamic = elf.dynamic().ok().flatten()?;
         dynamic.iter().find(|entry| entry.d_tag == tag).map(|entry| entry.d_val())
     };
-    let (Some(at), Some(len)) = (value(abi::DT_RELA), value(abi::DT_RELASZ)) else {
-        return Ok(());
-    };
     let wrong = || ImageError::Malformed("its relocations are not in it".to_owned());
+    let (at, len) = match (value(abi::DT_RELA), value(abi::DT_RELASZ), value(abi::DT_RELAENT)) {
+        (None, None, _) => return Ok(()),
+        (Some(at), Some(len), Some(24)) if len % 24 == 0 => (at, len),
+        _ => return Err(wrong()),
+    };
     let at = at.checked_add(moves).ok_or_else(wrong)?;
     let table = bytes_at(segments, at, len).ok_or_else(wrong)?.to_vec();
     for entry in table.chunks_exact(24) {
-        let word = |i: usize| {
-            u64::from_le_bytes(core::array::from_fn(|byte| entry[8 * i + byte]))
-        };
+        let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|byte| entry[8 * i + byte]));
         match word(1) as u32 {
             0 => continue,
             abi::R_X86_64_RELATIVE => {}
