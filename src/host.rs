@@ -293,12 +293,7 @@ struct Nested<'c, V> {
 }
 
 impl<V: Vcpu> Vm<V> {
-    fn call(
-        &self,
-        peer: &Peer,
-        signature: u64,
-        transport: Transport,
-    ) -> Result<Answer, CallError> {
+    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Result<Answer, CallError> {
         let not_reached = |why| CallError::new(why);
         let call = |vm: &Self, cpu: &mut Cpu<V>| {
             // A guest that fails while it runs the call may have done some of it, and its loans have

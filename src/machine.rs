@@ -287,9 +287,10 @@ impl Machine {
             #[cfg(feature = "process")]
             Backend::Process => std::vec![process::start(&loaded, self.log, self.pin)?],
         };
-        let observer = self.observer.clone().map(|observer| {
-            Box::new(move |error: &CallError| observer(error)) as Box<Observer>
-        });
+        let observer = self
+            .observer
+            .clone()
+            .map(|observer| Box::new(move |error: &CallError| observer(error)) as Box<Observer>);
         let layout = loaded.layout;
         let base = loaded.ram.at(loaded.region);
         // SAFETY: the region lies in the machine's memory, which `loaded` keeps, and which is only ever
@@ -405,7 +406,8 @@ impl Loaded {
                 cpus: self.stacks.len() as u32,
                 log,
             };
-            let bytes: Vec<u8> = boot.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
+            let bytes: Vec<u8> =
+                boot.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
             if let Some((offset, _)) = self.find(*at) {
                 self.ram.write(offset, &bytes);
             }

@@ -24,7 +24,8 @@ pub fn build_in(workspace: &str, name: &str) -> Result<PathBuf, Box<dyn Error>> 
     cargo.arg("--manifest-path").arg(workspace.join("Cargo.toml"));
     cargo.arg("--target-dir").arg(&target);
     // What is said to the host's compiler is not for the guest's.
-    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"] {
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"]
+    {
         cargo.env_remove(variable);
     }
     if !cargo.status()?.success() {

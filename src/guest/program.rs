@@ -98,27 +98,47 @@ macro_rules! memory_functions {
         const _: () = {
             use $crate::__private::core::primitive as __p;
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn memcpy(to: *mut __p::u8, from: *const __p::u8, len: __p::usize) -> *mut __p::u8 {
+            unsafe extern "C" fn memcpy(
+                to: *mut __p::u8,
+                from: *const __p::u8,
+                len: __p::usize,
+            ) -> *mut __p::u8 {
                 // SAFETY: what C asks of a caller.
                 unsafe { $crate::guest::copy(to, from, len) }
             }
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn memmove(to: *mut __p::u8, from: *const __p::u8, len: __p::usize) -> *mut __p::u8 {
+            unsafe extern "C" fn memmove(
+                to: *mut __p::u8,
+                from: *const __p::u8,
+                len: __p::usize,
+            ) -> *mut __p::u8 {
                 // SAFETY: what C asks of a caller.
                 unsafe { $crate::guest::shift(to, from, len) }
             }
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn memset(to: *mut __p::u8, byte: __p::i32, len: __p::usize) -> *mut __p::u8 {
+            unsafe extern "C" fn memset(
+                to: *mut __p::u8,
+                byte: __p::i32,
+                len: __p::usize,
+            ) -> *mut __p::u8 {
                 // SAFETY: what C asks of a caller.
                 unsafe { $crate::guest::fill(to, byte as __p::u8, len) }
             }
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn memcmp(a: *const __p::u8, b: *const __p::u8, len: __p::usize) -> __p::i32 {
+            unsafe extern "C" fn memcmp(
+                a: *const __p::u8,
+                b: *const __p::u8,
+                len: __p::usize,
+            ) -> __p::i32 {
                 // SAFETY: what C asks of a caller.
                 unsafe { $crate::guest::compare(a, b, len) }
             }
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn bcmp(a: *const __p::u8, b: *const __p::u8, len: __p::usize) -> __p::i32 {
+            unsafe extern "C" fn bcmp(
+                a: *const __p::u8,
+                b: *const __p::u8,
+                len: __p::usize,
+            ) -> __p::i32 {
                 // SAFETY: what C asks of a caller.
                 unsafe { $crate::guest::compare(a, b, len) }
             }
@@ -137,11 +157,13 @@ macro_rules! memory_functions {
 macro_rules! heap {
     ($bytes:expr) => {
         const _: () = {
-            static mut __MEMORY: [$crate::__private::core::primitive::u128; $bytes / 16] = [0; $bytes / 16];
+            static mut __MEMORY: [$crate::__private::core::primitive::u128; $bytes / 16] =
+                [0; $bytes / 16];
             #[global_allocator]
             // SAFETY: nobody else names the memory.
-            static __HEAP: $crate::guest::Heap =
-                $crate::guest::Heap::new(unsafe { $crate::__private::talc::source::Claim::array(&raw mut __MEMORY) });
+            static __HEAP: $crate::guest::Heap = $crate::guest::Heap::new(unsafe {
+                $crate::__private::talc::source::Claim::array(&raw mut __MEMORY)
+            });
         };
     };
 }
@@ -269,9 +291,9 @@ fn crash() -> ! {
 /// Sets a block aside for the text of a panic: by then the arena may be full.
 fn reserve_text(guest: &'static Guest<Agreed>) {
     let memory = guest.peer.memory();
-    let text = peer::alloc(&guest.peer, TEXT).ok().map(|block| {
-        (memory.address(Side::Guest, block), memory.offset(Side::Guest, block))
-    });
+    let text = peer::alloc(&guest.peer, TEXT)
+        .ok()
+        .map(|block| (memory.address(Side::Guest, block), memory.offset(Side::Guest, block)));
     ENDING.set(With { trap: guest.trap, text });
 }
 

@@ -118,7 +118,10 @@ impl fmt::Display for End {
             Self::Stopped => f.write_str("the guest was stopped"),
             Self::Unfit => f.write_str("the guest does not fit its host"),
             Self::Protocol(Broken::Order(kind)) => {
-                write!(f, "the guest broke the protocol: a trap of kind {kind:#x} has no place here")
+                write!(
+                    f,
+                    "the guest broke the protocol: a trap of kind {kind:#x} has no place here"
+                )
             }
             Self::Protocol(Broken::Access { at }) => {
                 write!(f, "the guest broke the protocol: an access to {at:#x} is no trap")

@@ -45,10 +45,7 @@ const CR0: u64 = 0x8005_0033;
 const EFER: u64 = 0xd00;
 
 fn system(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError {
-    move |error| MachineError::System {
-        what,
-        error: io::Error::from_raw_os_error(error.errno()),
-    }
+    move |error| MachineError::System { what, error: io::Error::from_raw_os_error(error.errno()) }
 }
 
 fn open() -> Result<Kvm, MachineError> {
@@ -83,7 +80,9 @@ pub(super) fn start(
     let bell = (physical + physical / 128 + (1 << 24)).next_multiple_of(PAGE);
     let supervisor = Supervisor::new(loaded, physical, bell)?;
     if supervisor.end() > bell || bell + PAGE > 1 << physical_bits(&cpuid) {
-        return Err(MachineError::Config("the machine has more memory than processors here address"));
+        return Err(MachineError::Config(
+            "the machine has more memory than processors here address",
+        ));
     }
     let machine = Arc::new(Shared { fd, supervisor, bell, loaded: loaded.clone(), signal });
     machine.map(&kvm)?;
@@ -118,8 +117,7 @@ fn leaf(cpuid: &CpuId, function: u32) -> Option<[u32; 4]> {
 /// Sees to it that a signal interrupts a vCPU and does nothing else.
 fn kickable(signal: Signal) -> Result<(), MachineError> {
     extern "C" fn nothing(_: libc::c_int) {}
-    let action =
-        SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler does nothing, at any time.
     let old = unsafe { sigaction(signal, &action) }.map_err(MachineError::system("a signal"))?;
     if let SigHandler::Handler(_) | SigHandler::SigAction(_) = old.handler() {
@@ -327,7 +325,9 @@ impl KvmVcpu {
                     Exit::End(End::Protocol(Broken::Access { at }))
                 }
             }
-            Ok(VcpuExit::IoOut(PORT, data)) if way == Way::Out(PORT) && data.len() == 4 => Exit::Trap,
+            Ok(VcpuExit::IoOut(PORT, data)) if way == Way::Out(PORT) && data.len() == 4 => {
+                Exit::Trap
+            }
             Ok(VcpuExit::IoOut(REPORT, _)) => Exit::Fault,
             Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => {
                 Exit::End(End::Protocol(Broken::Access { at: u64::from(port) }))

@@ -357,7 +357,9 @@ impl Process {
             Signal::SIGFPE => (Cause::Exception(19), None),
             Signal::SIGBUS if kind == libc::BUS_ADRALN => (Cause::Exception(17), None),
             Signal::SIGBUS => (Cause::Exception(12), None),
-            Signal::SIGTRAP if kind == libc::TRAP_BRKPT || kind == 0x80 => (Cause::Exception(3), None),
+            Signal::SIGTRAP if kind == libc::TRAP_BRKPT || kind == 0x80 => {
+                (Cause::Exception(3), None)
+            }
             Signal::SIGTRAP => (Cause::Exception(1), None),
             Signal::SIGSYS => (Cause::SystemCall(self.registers.orig_rax), None),
             other => (Cause::Signal(other as i32), None),

@@ -1,6 +1,6 @@
 //! The three connections, and what they look like to a case.
 
-use std::{fmt, sync::OnceLock};
+use std::{fmt, path::PathBuf, sync::OnceLock};
 
 use vmffi::{
     Peer,
@@ -76,10 +76,12 @@ impl fmt::Display for On {
 /// The guest's program, built once.
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let file = guests::build_in("tests/machines/guest", "fixed").expect("the guest is built");
-        Image::open(file).expect("the guest's program is one")
-    })
+    IMAGE.get_or_init(|| Image::open(program("fixed")).expect("the guest's program is one"))
+}
+
+/// The file of one of the guest's programs.
+pub fn program(name: &str) -> PathBuf {
+    guests::build_in("tests/machines/guest", name).expect("the guest is built")
 }
 
 /// A machine with arenas as large as the checks take them to be.

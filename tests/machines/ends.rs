@@ -1,7 +1,8 @@
 //! How guests end, in whatever they are.
 
 use vmffi::{
-    CallError, ConnectError, Peer, Why, abi, abi::Side as Which,
+    CallError, ConnectError, Peer, Why, abi,
+    abi::Side as Which,
     host::{End, Ran},
     loopback::Loopback,
 };

@@ -22,7 +22,9 @@ pub fn cases() -> Vec<Case> {
 
     fault("reads_null", |on| page_fault(on, Crime::Read, |_| 0, "reads"));
     fault("reads_where_nothing_is", |on| page_fault(on, Crime::Read, |_| 0x7000_0123, "reads"));
-    fault("reads_behind_the_region", |on| page_fault(on, Crime::Read, |_| REGION + (1 << 30), "reads"));
+    fault("reads_behind_the_region", |on| {
+        page_fault(on, Crime::Read, |_| REGION + (1 << 30), "reads")
+    });
     fault("reads_the_hosts_half", |on| {
         for place in [0xffff_ff80_0000_0000, 0xffff_ffff_8100_0000] {
             page_fault(on, Crime::Read, |_| place, "reads");
@@ -138,6 +140,12 @@ fn overflows(on: On) {
 
 fn calls_the_system(on: On) {
     let (fault, _) = faulted(on, Crime::SystemCall, |_| 0);
+    if on.is_kvm() && fault.instruction == 0 {
+        // Not all that is KVM keeps to EFER: then the instruction leads to where nobody has told it to, and
+        // where nothing is.
+        assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(0)), "{fault}");
+        return;
+    }
     // In a virtual machine there is no such instruction.
     let cause = if on.is_kvm() { Cause::Exception(6) } else { Cause::SystemCall(39) };
     assert_eq!((fault.cause, fault.address), (cause, None), "{fault}");

@@ -15,8 +15,7 @@ impl Left {
         let listed = fs::read_dir("/proc/self/fd").unwrap().flatten();
         // The listing's own is gone by now.
         let targets = listed.filter_map(|entry| fs::read_link(entry.path()).ok());
-        let mut descriptors: Vec<_> =
-            targets.map(|target| target.display().to_string()).collect();
+        let mut descriptors: Vec<_> = targets.map(|target| target.display().to_string()).collect();
         descriptors.retain(|target| !target.ends_with("/fd"));
         descriptors.sort();
         let maps = fs::read_to_string("/proc/self/maps").unwrap();

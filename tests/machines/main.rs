@@ -15,6 +15,7 @@ mod faults;
 mod guests;
 mod host;
 mod left;
+mod loads;
 mod many;
 #[path = "guest/src/shared/mod.rs"]
 mod shared;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         stops::cases(),
         threads::cases(),
         many::cases(),
+        loads::cases(),
         traces::cases(),
     ]
     .into_iter()

@@ -2,11 +2,7 @@
 
 use std::thread;
 
-use vmffi::{
-    ConnectError, Why,
-    host::Ran,
-    machine::MachineError,
-};
+use vmffi::{ConnectError, Why, host::Ran, machine::MachineError};
 
 use crate::{
     Case,

@@ -2,7 +2,4 @@
 #![no_std]
 #![no_main]
 
-extern crate alloc;
-
 mod program;
-mod shared;

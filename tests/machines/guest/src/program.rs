@@ -2,7 +2,7 @@
 
 use vmffi::Peer;
 
-use crate::shared::control::Guest;
+use guest::shared::control::Guest;
 
 fn start(_host: &Peer) {
     log::info!("the guest has started");

@@ -34,7 +34,8 @@ impl<S: Side> Nesting for S {
     }
 }
 
-pub const CHECKS: &[Check] = &[("nesting_to_the_limit", to_the_limit), ("nesting_with_memory", memory)];
+pub const CHECKS: &[Check] =
+    &[("nesting_to_the_limit", to_the_limit), ("nesting_with_memory", memory)];
 
 /// How many calls are under way where a check runs: in the guest, the one that asked for it.
 fn under_way(peer: &Peer) -> u32 {
