@@ -324,3 +324,41 @@ impl Boot {
         Some(Self { region, region_len, way, cpu, cpus, log: log as u32 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ABI, Boot block B-2: the words, and what is refused.
+    #[test]
+    fn boot_blocks() {
+        let boot = Boot {
+            region: 0x10_0000_0000,
+            region_len: 0x5000,
+            way: Way::Out(0x5658),
+            cpu: 2,
+            cpus: 3,
+            log: 4,
+        };
+        let words = boot.to_words();
+        assert_eq!(words[0].to_le_bytes(), *b"VMFFIBB\x01");
+        assert_eq!(words[1..], [0x10_0000_0000, 0x5000, 1, 0x5658, 3 << 32 | 2, 4, 0]);
+        assert_eq!(Boot::from_words(words), Some(boot));
+        let bell = Boot { way: Way::Doorbell(0x40), ..boot };
+        assert_eq!((bell.to_words()[3], bell.to_words()[4]), (2, 0x40));
+        assert_eq!(Boot::from_words(bell.to_words()), Some(bell));
+        // The last word means nothing.
+        let with = |word: usize, value| {
+            let mut words = words;
+            words[word] = value;
+            Boot::from_words(words)
+        };
+        assert_eq!(with(7, 1), Some(boot));
+        for (word, bad) in [(0, 0), (0, words[0] ^ 1 << 56), (3, 0), (3, 3), (4, 0xfffd)] {
+            assert_eq!(with(word, bad), None, "word {word} is {bad:#x}");
+        }
+        let mut odd = bell.to_words();
+        odd[4] += 4;
+        assert_eq!(Boot::from_words(odd), None, "a doorbell is a multiple of 8");
+    }
+}

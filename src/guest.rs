@@ -7,7 +7,6 @@ use core::{
     cell::UnsafeCell,
     fmt,
     mem::MaybeUninit,
-    ptr::NonNull,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -152,12 +151,13 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
             side: Side::Guest,
             server: Server::new(Owned::Static(server)),
             link: Link::Far(Owned::Static(link)),
+            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+            trap: trap.agreed(),
             observer: None,
         };
         // SAFETY: see above.
         let core = unsafe { put(&place.core, core) };
-        // SAFETY: the core is there for ever.
-        let peer = unsafe { Peer::top(NonNull::from(core)) };
+        let peer = Peer::new(core, 0, Lane::NONE);
         // SAFETY: see above.
         let guest = unsafe { put(&place.guest, Self { trap, core, peer }) };
         introduce(&guest.peer)?;
@@ -238,7 +238,12 @@ impl<T: Trap + Send + Sync> Far for TrapLink<T> {
 /// Traps, serves upcalls until the host has an answer (ABI, "Traps"). `depth` counts the calls under
 /// way.
 fn converse(trap: &impl Trap, core: &Core, depth: u32, out: Registers) -> Answer {
-    let mut back = trap.trap(out);
+    go_on(trap, core, depth, trap.trap(out))
+}
+
+/// The same, where the first trap has come back.
+#[cold]
+pub(crate) fn go_on(trap: &impl Trap, core: &Core, depth: u32, mut back: Registers) -> Answer {
     loop {
         match back.kind {
             answer::ANSWER => return Answer { status: back.word, transport: back.transport },

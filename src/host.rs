@@ -398,6 +398,8 @@ impl<V: Vcpu + 'static> Host<V> {
             side: Side::Host,
             server: Server::new(Owned::Boxed(Box::new(server))),
             link: Link::Far(Owned::Boxed(Box::new(vm.clone()))),
+            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+            trap: None,
             observer: observer.map(Owned::Boxed),
         });
         // SAFETY: the core stays in its place for as long as the host, and the peer in it, live.

@@ -285,7 +285,7 @@ impl Machine {
             #[cfg(feature = "kvm")]
             Backend::Kvm => kvm::start(&loaded, self.log, self.signal)?,
             #[cfg(feature = "process")]
-            Backend::Process => std::vec![process::start(&loaded, self.log, self.pin)?],
+            Backend::Process => std::vec![Box::new(process::start(&loaded, self.log, self.pin)?)],
         };
         let observer = self
             .observer

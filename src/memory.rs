@@ -289,6 +289,12 @@ impl Memory {
         unsafe { self.base.add(self.offset(side, block) as usize) }
     }
 
+    /// The offset of an address that is in the region.
+    #[inline]
+    pub(crate) fn offset_of(&self, address: *const u8) -> u64 {
+        (address.addr() - self.base.addr()) as u64
+    }
+
     /// Checks a pointer word that the peer of `side` has sent: `len` bytes in the peer's arena, at a
     /// multiple of `align`. Returns the offset.
     #[inline]

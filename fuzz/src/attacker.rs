@@ -158,6 +158,26 @@ impl World {
                     }
                 }
             }
+            _ if signature == signature::LOG && self.victim == Side::Host => {
+                let view = self.view(Side::Guest);
+                let bytes = match t.secondary {
+                    0 => Err(Why::BadValue),
+                    len => view.check(t.primary, len, 1).map(|at| {
+                        let len = len.min(1024) as usize;
+                        view.read(at, len)
+                    }),
+                };
+                if bytes.is_ok() {
+                    self.gives(&[(t.primary, t.secondary as usize)]);
+                }
+                match bytes.as_deref() {
+                    Err(why) => refused(*why),
+                    Ok([1..=5, target, rest @ ..]) if rest.len() >= usize::from(*target) => {
+                        Expect::Answer(Answer::status(0))
+                    }
+                    Ok(_) => refused(Why::BadValue),
+                }
+            }
             None => refused(Why::UnknownFunction),
             Some(fun) => {
                 let mut judge = Judge::new(self.view(self.victim.other()));

@@ -192,16 +192,52 @@ impl Agreed {
     }
 }
 
+impl Agreed {
+    /// Whether it is a store; else it is by port.
+    #[cfg(feature = "guest")]
+    #[inline]
+    pub(crate) fn is_doorbell(self) -> bool {
+        self.doorbell
+    }
+
+    /// Traps by a store.
+    ///
+    /// # Safety
+    ///
+    /// It [is a doorbell](Self::is_doorbell).
+    #[inline(always)]
+    pub(crate) unsafe fn ring(self, out: Registers) -> Registers {
+        // SAFETY: as for `Doorbell`, which whoever made `self` has promised.
+        unsafe { exchange!("mov [rdx], rax", out, in("rdx") self.operand) }
+    }
+
+    /// Traps by port.
+    ///
+    /// # Safety
+    ///
+    /// It is no doorbell.
+    #[inline(always)]
+    pub(crate) unsafe fn put_out(self, out: Registers) -> Registers {
+        // SAFETY: as for `Out`, which whoever made `self` has promised.
+        unsafe { exchange!("out dx, eax", out, in("rdx") self.operand) }
+    }
+}
+
 impl Trap for Agreed {
     #[inline]
     fn trap(&self, out: Registers) -> Registers {
         if self.doorbell {
-            // SAFETY: as for `Doorbell`, which whoever made `self` has promised.
-            unsafe { exchange!("mov [rdx], rax", out, in("rdx") self.operand) }
+            // SAFETY: it is one.
+            unsafe { self.ring(out) }
         } else {
-            // SAFETY: as for `Out`, which whoever made `self` has promised.
-            unsafe { exchange!("out dx, eax", out, in("rdx") self.operand) }
+            // SAFETY: it is none.
+            unsafe { self.put_out(out) }
         }
+    }
+
+    #[cfg(feature = "guest")]
+    fn agreed(&self) -> Option<Agreed> {
+        Some(*self)
     }
 }
 

@@ -13,6 +13,9 @@ impl Core {
     /// Takes one line of the guest's log, and hands it on: to `tracing`, where that feature is on.
     pub(crate) fn log(&self, line: Transport) -> Result<(), CallError> {
         let Transport { primary, secondary } = line;
+        if secondary == 0 {
+            return Err(CallError::new(Why::BadValue));
+        }
         self.memory.check(self.side, primary, secondary, 1)?;
         let bytes = self.bytes_of(line, LINE);
         self.memory.give_back(self.side, primary);

@@ -9,7 +9,6 @@
 //! read.
 
 use std::{
-    boxed::Box,
     fs::File,
     io::{self, Write},
     os::fd::AsRawFd,
@@ -85,11 +84,7 @@ pub(super) fn check() -> Result<(), MachineError> {
 }
 
 /// Makes the process, with the guest in it and about to begin.
-pub(super) fn start(
-    loaded: &Arc<Loaded>,
-    log: u32,
-    pin: bool,
-) -> Result<Box<dyn Vcpu>, MachineError> {
+pub(super) fn start(loaded: &Arc<Loaded>, log: u32, pin: bool) -> Result<Process, MachineError> {
     let &[stack] = loaded.stacks.as_slice() else {
         return Err(MachineError::Config("a process guest has one vCPU"));
     };
@@ -116,7 +111,7 @@ pub(super) fn start(
         together(traced.pid).map_err(refused)?;
     }
     let thread = thread::current().id();
-    Ok(Box::new(Process { traced, loaded: loaded.clone(), thread, registers }))
+    Ok(Process { traced, loaded: loaded.clone(), thread, registers })
 }
 
 fn refused(error: impl Into<io::Error>) -> MachineError {
@@ -291,7 +286,7 @@ impl Drop for Traced {
 }
 
 /// A guest's process as its one vCPU.
-struct Process {
+pub(super) struct Process {
     traced: Traced,
     loaded: Arc<Loaded>,
     /// The thread that traces it: nobody else can.
@@ -405,3 +400,6 @@ impl Vcpu for Process {
         thread::current().id() == self.thread
     }
 }
+
+#[cfg(test)]
+mod tests;

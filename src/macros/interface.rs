@@ -202,7 +202,7 @@ macro_rules! __send {
     ($out:ident $params:ident ()) => { $crate::call::nothing() };
     ($out:ident $params:ident ($a:ident : $t:ty)) => { $crate::SendAs::<$t>::into_transport($a, &mut $out) };
     ($out:ident $params:ident ($($a:ident : $t:ty),+)) => {
-        $out.lend_wire::<$params>(|wire, out| {
+        $out.place::<$params>(|wire, out| {
             $( $crate::wire::put::<$t, _>($a, wire, $crate::__offset!($params, $a), out)?; )+
             __core::result::Result::Ok(())
         })
