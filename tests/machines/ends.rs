@@ -1,5 +1,7 @@
 //! How guests end, in whatever they are.
 
+use std::sync::{Arc, Mutex};
+
 use vmffi::{
     CallError, ConnectError, Peer, Why, abi,
     abi::Side as Which,
@@ -12,6 +14,7 @@ use crate::{
     connection::{Connection, On, machine},
     host::Host,
     shared::{
+        self,
         control::{BOTTOM_CRIME, BOTTOM_EXIT, BOTTOM_PANIC, ControlClient, Guest},
         nesting::NestingClient,
     },
@@ -29,6 +32,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_host_that_serves_nothing", On::is_any, unserved),
         Case::new("an_arena_that_the_guest_has_no_books_for", On::is_machine, too_large),
         Case::new("a_call_before_the_guest_runs", On::is_machine, too_early),
+        Case::new("an_observer_is_told", On::is_any, observed),
     ]
 }
 
@@ -193,4 +197,37 @@ fn too_early(on: On) {
     assert_eq!((error.why(), error.reached()), (Why::Busy, false));
     assert_eq!(host.run(), Ok(Ran::Ready));
     assert_eq!(control.sum(1), Ok(1));
+}
+
+/// What the host refuses or fails, somebody can be told of, with the function and the reason.
+fn observed(on: On) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let into = told.clone();
+    let observer = move |error: &CallError| {
+        let function = error.function().map(|function| function.to_string());
+        into.lock().unwrap().push((error.why(), function));
+    };
+    let checks = |control: ControlClient<'_>| {
+        for nr in 0.. {
+            match shared::check(nr) {
+                None => break,
+                Some(("a_handler_refuses" | "an_unknown_function", _)) => {
+                    control.check(nr).unwrap()
+                }
+                Some(_) => {}
+            }
+        }
+    };
+    if let On::Machine(backend) = on {
+        let host = machine().observe(observer).build(backend, Host::default()).unwrap();
+        host.run().unwrap();
+        checks(ControlClient::from(host.guest()));
+    } else {
+        let builder = Loopback::builder().observe(Which::Host, observer);
+        let pair = builder.build(Guest::new(|_, _| ()), Host::default()).unwrap();
+        checks(ControlClient::from(pair.to_guest()));
+    }
+    let refused = (Why::Refused, Some("Failing::refuses".to_owned()));
+    let unknown = (Why::UnknownFunction, None);
+    assert_eq!(*told.lock().unwrap(), [refused, unknown.clone(), unknown]);
 }

@@ -1,7 +1,5 @@
 //! The host's server.
 
-use std::sync::Mutex;
-
 use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf};
 
 use crate::shared::{Side, control::Errands, serve_side};
@@ -9,15 +7,23 @@ use crate::shared::{Side, control::Errands, serve_side};
 /// What a host does when its guest says that it will run for ever.
 type Spins = dyn Fn() + Send + Sync;
 
+/// What a host does in a call, with its guest.
+type Calls = dyn Fn(&Peer) + Send + Sync;
+
 #[derive(Default)]
 pub struct Host {
     kept: spin::Mutex<Vec<ForeignBuf>>,
-    spins: Mutex<Option<Box<Spins>>>,
+    spins: Option<Box<Spins>>,
+    calls: Option<Box<Calls>>,
 }
 
 impl Host {
     pub fn on_spin(spins: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { spins: Mutex::new(Some(Box::new(spins))), ..Self::default() }
+        Self { spins: Some(Box::new(spins)), ..Self::default() }
+    }
+
+    pub fn on_call(calls: impl Fn(&Peer) + Send + Sync + 'static) -> Self {
+        Self { calls: Some(Box::new(calls)), ..Self::default() }
     }
 }
 
@@ -38,9 +44,11 @@ impl Errands for Host {
         std::panic::resume_unwind(Box::new("quietly"))
     }
     fn spins(&self, _: &Peer) -> Result<(), CallError> {
-        if let Some(spins) = &*self.spins.lock().unwrap() {
-            spins();
-        }
+        self.spins.iter().for_each(|spins| spins());
+        Ok(())
+    }
+    fn calls_back(&self, guest: &Peer) -> Result<(), CallError> {
+        self.calls.iter().for_each(|calls| calls(guest));
         Ok(())
     }
 }

@@ -1,7 +1,10 @@
 //! Guests that are stopped from outside.
 
 use std::{
-    sync::mpsc::{self, Sender},
+    sync::{
+        Mutex,
+        mpsc::{self, Sender},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -36,7 +39,8 @@ pub fn cases() -> Vec<Case> {
 /// A guest that runs, and what tells it when it has begun to run for ever.
 fn spinner(on: On) -> (Built, mpsc::Receiver<()>) {
     let (begun, begins): (Sender<()>, _) = mpsc::channel();
-    let host = Host::on_spin(move || begun.send(()).unwrap());
+    let begun = Mutex::new(begun);
+    let host = Host::on_spin(move || begun.lock().unwrap().send(()).unwrap());
     let Connection::Machine(host) = Connection::new(on, host) else { panic!("a loopback") };
     (host, begins)
 }
@@ -107,7 +111,7 @@ fn between(on: On) {
 /// A handler runs to its end, and then its guest is not run on.
 fn in_a_handler(on: On) {
     let (stopper, stoppers) = mpsc::channel::<Stopper>();
-    let stoppers = std::sync::Mutex::new(stoppers);
+    let stoppers = Mutex::new(stoppers);
     let (ends, ended) = mpsc::channel();
     let server = Host::on_spin(move || {
         stoppers.lock().unwrap().recv().unwrap().stop();

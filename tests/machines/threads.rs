@@ -1,6 +1,10 @@
 //! Calls from several threads, and guests with several vCPUs.
 
-use std::thread;
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use vmffi::{ConnectError, Why, host::Ran, machine::MachineError};
 
@@ -8,7 +12,7 @@ use crate::{
     Case,
     connection::{Built, Connection, On, machine},
     host::Host,
-    shared::{self, control::ControlClient, nesting::NestingClient},
+    shared::{self, control::ControlClient, handles::HandlesClient, nesting::NestingClient},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -23,6 +27,10 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_stop_stops_all_vcpus", On::is_kvm, stop_all),
         Case::new("numbers_of_vcpus_that_are_none", On::is_machine, numbers),
         Case::new("moved_to_another_thread", On::is_kvm, moved),
+        Case::new("a_handlers_peer_on_another_thread", On::is_machine, helper),
+        Case::new("handles_dropped_on_another_thread", On::is_any, dropped),
+        Case::new("pinned_to_a_processor", On::is_process, pinned),
+        Case::new("signals_that_stop", On::is_kvm, signals),
     ]
 }
 
@@ -123,7 +131,7 @@ fn waits(on: On, end: impl FnOnce(&Built), why: Why) {
     let host = built(on, 2);
     thread::scope(|scope| {
         let waiting = scope.spawn(|| ControlClient::from(host.guest()).together(2));
-        thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
         end(&host);
         assert_eq!(waiting.join().unwrap().unwrap_err().why(), why);
     });
@@ -152,4 +160,63 @@ fn numbers(on: On) {
         assert!(matches!(error, MachineError::Config(_)), "{error:?}");
     }
     drop(Connection::new(on, Host::default()));
+}
+
+/// A handler has a thread call back while it waits: on the handler's own vCPU, where any thread can run that.
+fn helper(on: On) {
+    let why = Arc::new(Mutex::new(None));
+    let (seen, process) = (why.clone(), on.is_process());
+    let host = Host::on_call(move |guest| {
+        let call = || ControlClient::from(guest).says("a").map_err(|error| error.why());
+        let said = thread::scope(|scope| scope.spawn(call).join().unwrap());
+        assert_eq!(said, if process { Err(Why::Busy) } else { Ok(97) });
+        // The handler itself can, in any case.
+        *seen.lock().unwrap() = Some(call());
+    });
+    let guest = Connection::new(on, host);
+    assert_eq!(guest.control().calls_back(), Ok(()));
+    assert_eq!(*why.lock().unwrap(), Some(Ok(97)));
+}
+
+fn dropped(on: On) {
+    let guest = Connection::new(on, Host::default());
+    let before = guest.blocks();
+    let call = HandlesClient::from(guest.guest());
+    for _ in 0..20 {
+        let held: Vec<_> = (1..50).map(|nr| call.buf(&[nr; 100]).unwrap()).collect();
+        let inside = guest.blocks();
+        assert_eq!(inside.1, before.1 + 49);
+        thread::scope(|scope| scope.spawn(move || drop(held)).join().unwrap());
+        assert_eq!(guest.blocks(), before);
+    }
+}
+
+fn pinned(on: On) {
+    // It holds for this thread.
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let host = machine().pin(true).build(on.backend(), Host::default()).unwrap();
+            assert_eq!(host.run(), Ok(Ran::Ready));
+            assert_eq!(ControlClient::from(host.guest()).sum(100), Ok(5050));
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let allowed =
+                status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
+            let allowed = allowed.split_whitespace().nth(1).unwrap();
+            assert!(allowed.parse::<u32>().is_ok(), "{allowed} is one processor");
+        });
+    });
+}
+
+fn signals(on: On) {
+    assert!(matches!(machine().signal(0), Err(MachineError::Config(_))));
+    assert!(matches!(machine().signal(1000), Err(MachineError::Config(_))));
+    let machine = machine().vcpus(2).signal(libc::SIGWINCH).unwrap();
+    let host = machine.build(on.backend(), Host::default()).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Ready));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| ControlClient::from(host.guest()).together(3));
+        thread::sleep(Duration::from_millis(20));
+        host.stopper().stop();
+        assert_eq!(waiting.join().unwrap().unwrap_err().why(), Why::Cancelled);
+    });
 }
