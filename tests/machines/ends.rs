@@ -27,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_panic_in_nested_calls", On::is_any, panics_below),
         Case::new("an_end_in_nested_calls", On::is_machine, exits_below),
         Case::new("a_fault_in_nested_calls", On::is_machine, faults_below),
+        Case::new("a_handler_that_goes_on_after_the_end", On::is_machine, handler_goes_on),
         Case::new("an_end_that_was_asked_for", On::is_machine, goes_on),
         Case::new("a_host_that_serves_something_else", On::is_any, unfit),
         Case::new("a_host_that_serves_nothing", On::is_any, unserved),
@@ -122,6 +123,28 @@ fn faults_below(on: On) {
     assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
     assert!(matches!(connection.end(), Some(End::Fault(_))), "{:?}", connection.end());
     dead(&connection);
+}
+
+/// What a handler gives to a guest that has ended meanwhile is the host's again.
+fn handler_goes_on(on: On) {
+    for (bottom, status) in [(BOTTOM_EXIT, 7), (BOTTOM_PANIC, abi::exit::PANICKED)] {
+        let host = Host::on_call(move |guest| {
+            let call = NestingClient::from(guest);
+            let error = call.down(0, bottom).unwrap_err();
+            assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+            let error = call.spell(0, "a text").unwrap_err();
+            assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+        });
+        let connection = Connection::new(on, host);
+        // It has something of the host's, too.
+        connection.control().place(b"kept by the guest").unwrap();
+        assert_eq!(connection.guest().arena_stats().blocks, 1);
+        let error = connection.control().calls_back().unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+        assert_eq!(connection.guest().arena_stats().blocks, 0);
+        assert_eq!(exited(&connection).0, status);
+        dead(&connection);
+    }
 }
 
 /// A guest that is let go from where it waits ends well.

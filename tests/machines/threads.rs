@@ -174,7 +174,7 @@ fn helper(on: On) {
         *seen.lock().unwrap() = Some(call());
     });
     let guest = Connection::new(on, host);
-    assert_eq!(guest.control().calls_back(), Ok(()));
+    assert_eq!(guest.control().calls_back(), Ok(1000));
     assert_eq!(*why.lock().unwrap(), Some(Ok(97)));
 }
 

@@ -37,8 +37,8 @@ vmffi::ffi_interface! {
         fn together(count: u32);
         /// Adds up, with one call of the host's for each number.
         fn sum(count: u64) -> u64;
-        /// Has the host call back.
-        fn calls_back();
+        /// Has the host call back, and then give something: how much.
+        fn calls_back() -> u64;
         /// Whether a panic in the host's handler is an error here, and no more than that.
         fn host_panics() -> bool;
     }
@@ -48,7 +48,7 @@ vmffi::ffi_interface! {
         fn add(one: u64, two: u64) -> u64;
         fn panics(text: ForeignStr) -> ForeignBuf;
         fn spins();
-        fn calls_back();
+        fn calls_back() -> ForeignBuf;
     }
 }
 
@@ -144,8 +144,8 @@ impl Control for Guest {
         let host = ErrandsClient::from(host);
         (1..=count).try_fold(0, |sum, nr| host.add(sum, nr))
     }
-    fn calls_back(&self, host: &Peer) -> Result<(), CallError> {
-        ErrandsClient::from(host).calls_back()
+    fn calls_back(&self, host: &Peer) -> Result<u64, CallError> {
+        Ok(ErrandsClient::from(host).calls_back()?.len() as u64)
     }
     fn host_panics(&self, host: &Peer) -> Result<bool, CallError> {
         let before = host.arena_stats();
