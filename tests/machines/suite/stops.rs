@@ -14,7 +14,7 @@ use vmffi::{
     host::{End, Ran, Stopper},
 };
 
-use crate::{
+use super::{
     Case,
     connection::{Built, Connection, On, machine},
     host::Host,

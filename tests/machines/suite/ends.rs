@@ -9,7 +9,7 @@ use vmffi::{
     loopback::Loopback,
 };
 
-use crate::{
+use super::{
     Case,
     connection::{Connection, On, machine},
     host::Host,

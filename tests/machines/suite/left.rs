@@ -30,7 +30,7 @@ impl Left {
 /// Runs a case, after which there are no more child processes, descriptors and mappings than before.
 pub fn nothing(case: impl FnOnce()) {
     // It is made once and stays.
-    crate::connection::image();
+    super::connection::image();
     let before = Left::now();
     assert_eq!((before.children, before.mapped), (false, 0), "left by another case");
     case();

@@ -8,7 +8,7 @@ use std::{
 
 use vmffi::{ConnectError, Why, host::Ran, machine::MachineError};
 
-use crate::{
+use super::{
     Case,
     connection::{Built, Connection, On, machine},
     host::Host,

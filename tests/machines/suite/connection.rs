@@ -9,7 +9,7 @@ use vmffi::{
     machine::{Backend, Image, Machine},
 };
 
-use crate::{
+use super::{
     guests,
     host::Host,
     shared::control::{ControlClient, Guest, Used},

@@ -12,7 +12,7 @@ use tracing::{
 };
 use vmffi::Why;
 
-use crate::{
+use super::{
     Case,
     connection::{On, machine},
     host::Host,

@@ -2,7 +2,7 @@
 
 use std::{sync::Barrier, thread};
 
-use crate::{
+use super::{
     Case,
     connection::{Connection, On},
     host::Host,

@@ -5,7 +5,7 @@ use vmffi::{
     host::{Broken, Cause, End, Fault},
 };
 
-use crate::{
+use super::{
     Case,
     connection::{Connection, On},
     host::Host,

@@ -2,7 +2,7 @@
 
 use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf};
 
-use crate::shared::{Side, control::Errands, serve_side};
+use super::shared::{Side, control::Errands, serve_side};
 
 /// What a host does when its guest says that it will run for ever.
 type Spins = dyn Fn() + Send + Sync;
@@ -53,4 +53,4 @@ impl Errands for Host {
     }
 }
 
-serve_side!(Host: crate::shared::control::Errands; calls crate::shared::control::Control);
+serve_side!(Host: super::shared::control::Errands; calls super::shared::control::Control);

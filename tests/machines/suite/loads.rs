@@ -7,7 +7,7 @@ use vmffi::{
     machine::{Image, Machine, MachineError},
 };
 
-use crate::{
+use super::{
     Case,
     connection::{On, machine, program},
     host::Host,
@@ -100,8 +100,8 @@ fn refused(machine: &Machine, on: On) {
 fn too_much(on: On) {
     let mut file = fs::read(program("fixed")).unwrap();
     let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
-    let loads = (64..64 + 56 * 8).step_by(56).filter(|at| word(*at) == 1 | 6 << 32);
-    let header = loads.last().unwrap();
+    let mut loads = (64..64 + 56 * 8).step_by(56).filter(|at| word(*at) == 1 | 6 << 32);
+    let header = loads.next_back().unwrap();
     file[header + 40..header + 48].copy_from_slice(&(32_u64 << 30).to_le_bytes());
     let image = Image::parse(&file).unwrap();
     let machine = Machine::new(&image).arenas(1 << 20, 1 << 20);

@@ -2,7 +2,7 @@
 
 use vmffi::{CallError, Why, abi::Side};
 
-use crate::{
+use super::{
     Case,
     connection::{Connection, On},
     host::Host,
