@@ -133,6 +133,9 @@ impl Image {
         if head.class != Class::ELF64 || head.e_machine != abi::EM_X86_64 {
             return Err(ImageError::Wrong("not for x86_64"));
         }
+        if head.version != u32::from(abi::EV_CURRENT) {
+            return Err(ImageError::Malformed("its version is none".to_owned()));
+        }
         let moves = match head.e_type {
             abi::ET_EXEC => 0,
             abi::ET_DYN => BASE,
@@ -247,10 +250,12 @@ fn relocate(
         let dynamic = elf.dynamic().ok().flatten()?;
         dynamic.iter().find(|entry| entry.d_tag == tag).map(|entry| entry.d_val())
     };
-    let (Some(at), Some(len)) = (value(abi::DT_RELA), value(abi::DT_RELASZ)) else {
-        return Ok(());
-    };
     let wrong = || ImageError::Malformed("its relocations are not in it".to_owned());
+    let (at, len) = match (value(abi::DT_RELA), value(abi::DT_RELASZ), value(abi::DT_RELAENT)) {
+        (None, None, _) => return Ok(()),
+        (Some(at), Some(len), Some(24)) if len % 24 == 0 => (at, len),
+        _ => return Err(wrong()),
+    };
     let at = at.checked_add(moves).ok_or_else(wrong)?;
     let table = bytes_at(segments, at, len).ok_or_else(wrong)?.to_vec();
     for entry in table.chunks_exact(24) {
