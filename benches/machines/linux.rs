@@ -35,6 +35,9 @@ impl Meter for Server {
 
 vmffi::serve!(Server: Meter; calls Load);
 
+/// A name, and what does it so many times.
+type Case<'c> = (&'static str, Box<dyn FnMut() + 'c>);
+
 type Guest = Host<Box<dyn Vcpu>>;
 
 fn guest(backend: Backend) -> Guest {
@@ -75,7 +78,7 @@ fn table(backend: Backend) {
         other => panic!("{other} has no floor"),
     };
     let many = |call: &dyn Fn()| (0..AT_ONCE).for_each(|_| call());
-    let mut cases: [(&str, Box<dyn FnMut() + '_>); 5] = [
+    let mut cases: [Case<'_>; 5] = [
         ("bare round trip", Box::new(|| floor(AT_ONCE))),
         (
             "hypercall, a scalar",
