@@ -32,6 +32,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_host_that_serves_something_else", On::is_any, unfit),
         Case::new("a_host_that_serves_nothing", On::is_any, unserved),
         Case::new("an_arena_that_the_guest_has_no_books_for", On::is_machine, too_large),
+        Case::new("an_arena_that_is_too_small", On::is_machine, too_small),
         Case::new("a_call_before_the_guest_runs", On::is_machine, too_early),
         Case::new("an_observer_is_told", On::is_any, observed),
     ]
@@ -205,12 +206,20 @@ fn unserved(on: On) {
     refuses(on, ());
 }
 
+/// A guest uses as much of its arena as it has books for.
 fn too_large(on: On) {
-    let machine = machine().arenas(2 << 20, 1 << 20);
-    let host = machine.build(on.backend(), Host::default()).unwrap();
+    let host = machine().arenas(2 << 20, 1 << 20).build(on.backend(), Host::default()).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    let used = ControlClient::from(host.guest()).used().unwrap();
+    assert_eq!((used.capacity, used.blocks), (1 << 20, 1));
+}
+
+/// A guest whose contract is larger than its arena cannot be connected, and says so.
+fn too_small(on: On) {
+    let host = machine().arenas(4096, 1 << 20).build(on.backend(), Host::default()).unwrap();
     assert_eq!(host.run(), Ok(Ran::Exited(abi::exit::UNCONNECTED)));
     let Some(End::Exited { text, .. }) = host.end() else { panic!("{:?}", host.end()) };
-    assert!(text.contains("16384 granules") && text.contains("32768"), "{text}");
+    assert!(text.contains("the arena has no block of this size left"), "{text}");
 }
 
 fn too_early(on: On) {

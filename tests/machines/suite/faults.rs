@@ -1,4 +1,4 @@
-//! What a guest may not do, and how its host sees it.
+//! What a guest may not do (ABI, Boot block B-4), and how its host sees it.
 
 use vmffi::{
     Why,

@@ -4,6 +4,7 @@
 //! Where something is missing that a connection needs, its cases are ignored by name, and the last lines say
 //! why. With `CI=true` in the environment only `/dev/kvm` may be missing.
 
+mod boot;
 mod calls;
 mod connection;
 mod ends;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
     // One after the other: each sees what it leaves behind.
     arguments.test_threads = Some(1);
     let cases: Vec<Case> = [
+        boot::cases(),
         calls::cases(),
         ends::cases(),
         faults::cases(),

@@ -93,6 +93,7 @@ fn queue(on: On) {
     });
 }
 
+/// The other vCPUs find the guest connected, since the first one was entered before them (ABI, Boot block B-3).
 fn together(on: On) {
     for vcpus in [2, 4, 7] {
         let host = built(on, vcpus);
