@@ -5,12 +5,11 @@ use std::{env, error::Error, fs, path::Path, path::PathBuf, process::Command};
 /// Builds a guest of the examples, and says where its ELF file is.
 #[allow(dead_code, reason = "tests have guests of their own")]
 pub fn build(name: &str) -> Result<PathBuf, Box<dyn Error>> {
-    // In its own folder: what other guests ask of a dependency is not for this one.
     build_in("examples/guests", name, name)
 }
 
-/// Builds a program of a member of a workspace of guests, and says where its ELF file is.
-pub fn build_in(workspace: &str, member: &str, name: &str) -> Result<PathBuf, Box<dyn Error>> {
+/// Builds a program of a package in a workspace of guests, and says where its ELF file is.
+pub fn build_in(workspace: &str, package: &str, name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let vmffi = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (label, workspace) = (workspace.replace('/', "-"), vmffi.join(workspace));
     // The versions that this crate is tested with.
@@ -23,8 +22,9 @@ pub fn build_in(workspace: &str, member: &str, name: &str) -> Result<PathBuf, Bo
     let target = target.join("guests").join(label);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // Its folder may have a configuration, too.
-    cargo.current_dir(workspace.join(member));
-    cargo.args(["build", "--quiet", "--release", "--bin", name]);
+    cargo.current_dir(&workspace);
+    // By package: what others ask of a dependency is not for this one.
+    cargo.args(["build", "--quiet", "--release", "--package", package, "--bin", name]);
     cargo.arg("--target-dir").arg(&target);
     // What is said to the host's compiler is not for the guest's.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"]
