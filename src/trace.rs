@@ -30,52 +30,82 @@ impl Span {
     pub fn end(self, _: u64) {}
 }
 
-/// A call that is under way, unless nobody wants to know.
+/// A call that is under way, unless nobody wants to know. A pointer: calls are to be as quick as without
+/// it while nobody listens.
 #[cfg(feature = "tracing")]
 #[derive(Debug)]
 #[must_use]
-pub struct Span(Option<(tracing::span::EnteredSpan, std::time::Instant)>);
+pub struct Span(Option<alloc::boxed::Box<Entered>>);
+
+#[cfg(feature = "tracing")]
+#[derive(Debug)]
+struct Entered {
+    span: tracing::span::EnteredSpan,
+    start: std::time::Instant,
+}
+
+/// Makes the span, and enters it.
+#[cfg(feature = "tracing")]
+macro_rules! enter {
+    ($name:literal, $function:ident, $caller:expr) => {{
+        let span = tracing::debug_span!(
+            target: "vmffi",
+            $name,
+            function = %$function,
+            direction = direction($caller),
+            status = tracing::field::Empty,
+            nanos = tracing::field::Empty,
+        );
+        if span.is_disabled() {
+            return Span(None);
+        }
+        let entered = Entered { span: span.entered(), start: std::time::Instant::now() };
+        Span(Some(alloc::boxed::Box::new(entered)))
+    }};
+}
+
+/// Whether somebody may want to know.
+#[cfg(feature = "tracing")]
+#[inline]
+fn listens() -> bool {
+    use tracing::level_filters::LevelFilter;
+    LevelFilter::current() >= LevelFilter::DEBUG
+}
 
 #[cfg(feature = "tracing")]
 impl Span {
     #[inline]
-    fn enter(span: tracing::Span) -> Self {
-        Self((!span.is_disabled()).then(|| (span.entered(), std::time::Instant::now())))
-    }
-
-    #[inline]
     pub(crate) fn call(peer: &Peer, function: &'static Function) -> Self {
-        let direction = direction(peer.side());
-        Self::enter(tracing::debug_span!(
-            target: "vmffi",
-            "call",
-            %function,
-            direction,
-            status = tracing::field::Empty,
-            nanos = tracing::field::Empty,
-        ))
+        #[cold]
+        #[inline(never)]
+        fn enter(peer: &Peer, function: &'static Function) -> Span {
+            enter!("call", function, peer.side())
+        }
+        if listens() { enter(peer, function) } else { Self(None) }
     }
 
     /// A call that is served.
     #[inline]
     pub fn serve(peer: &Peer, function: &'static Function) -> Self {
-        let direction = direction(peer.side().other());
-        Self::enter(tracing::debug_span!(
-            target: "vmffi",
-            "serve",
-            %function,
-            direction,
-            status = tracing::field::Empty,
-            nanos = tracing::field::Empty,
-        ))
+        #[cold]
+        #[inline(never)]
+        fn enter(peer: &Peer, function: &'static Function) -> Span {
+            enter!("serve", function, peer.side().other())
+        }
+        if listens() { enter(peer, function) } else { Self(None) }
     }
 
     /// It is over, with this status.
     #[inline]
     pub fn end(self, status: u64) {
-        if let Some((span, start)) = self.0 {
-            span.record("status", status);
-            span.record("nanos", start.elapsed().as_nanos() as u64);
+        #[cold]
+        #[inline(never)]
+        fn end(entered: &Entered, status: u64) {
+            entered.span.record("status", status);
+            entered.span.record("nanos", entered.start.elapsed().as_nanos() as u64);
+        }
+        if let Some(entered) = self.0 {
+            end(&entered, status);
         }
     }
 }
