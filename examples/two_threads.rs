@@ -79,9 +79,9 @@ use std::{
 };
 
 use vmffi::{
-    Layout, SharedBuf, Why,
+    Layout, SharedBuf,
     abi::Registers,
-    host::{Host, Ran, Vcpu},
+    host::{End, Host, Ran, Vcpu},
 };
 
 /// In place of a trapping instruction: the registers go to the host's thread, and come back.
@@ -107,13 +107,14 @@ struct GuestThread {
 }
 
 impl Vcpu for GuestThread {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+        let gone = || End::Lost("its thread is gone".into());
         match (answer, self.start.take()) {
             (None, Some(start)) => drop(thread::spawn(start)),
-            (Some(answer), _) => self.answers.send(answer).map_err(|_| Why::PeerDied)?,
-            (None, None) => return Err(Why::PeerDied),
+            (Some(answer), _) => self.answers.send(answer).map_err(|_| gone())?,
+            (None, None) => return Err(gone()),
         }
-        self.traps.recv().map_err(|_| Why::PeerDied)
+        self.traps.recv().map_err(|_| gone())
     }
 }
 
@@ -147,7 +148,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let vcpu = GuestThread { start: Some(Box::new(start)), traps, answers };
     // SAFETY: as above. Nothing keeps this guest from writing to the host's arena, but it does not.
-    let host = unsafe { Host::new(layout, base, len, Box::new(()), Library, vcpu, None) }?;
+    let host = unsafe { Host::new(layout, base, len, Box::new(()), Library, [vcpu], None) }?;
 
     assert_eq!(host.run()?, Ran::Ready);
     let letters = ScreenClient::from(host.guest()).show(b"a page of text")?;

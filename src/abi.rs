@@ -89,8 +89,17 @@ pub mod trap {
     pub const RETURN: u64 = 0x564d_4646_0000_0002;
     /// The guest has started up and waits for upcalls.
     pub const READY: u64 = 0x564d_4646_0000_0003;
-    /// The guest ends; the status word says why, 0 for a good end.
+    /// The guest ends; the status word says why, 0 for a good end, and the transport may hold a text.
     pub const EXIT: u64 = 0x564d_4646_0000_0004;
+}
+
+/// Statuses of `EXIT` that this crate's guests use (ABI, "Traps"); all but 0 mean what a guest wants them
+/// to mean.
+pub mod exit {
+    /// The guest has panicked; the text says where and why.
+    pub const PANICKED: u64 = 101;
+    /// The guest could not connect to its host, or not be parked; the text says why.
+    pub const UNCONNECTED: u64 = 102;
 }
 
 /// Kinds of answer: what the host puts into RAX (ABI, "Traps"). No trap kind has these values, so
@@ -125,6 +134,8 @@ pub mod signature {
     /// Hands the guest's contract to its host, as a buffer; the host answers with status 0, or with that
     /// of [`Why::VersionMismatch`](crate::Why::VersionMismatch).
     pub const MEET: u64 = 2;
+    /// Hands one line of the guest's log to its host, as a buffer (ABI, "Log").
+    pub const LOG: u64 = 3;
 }
 
 /// Pointer words (ABI, "Pointers"): a byte offset from the start of the region in bits 0 to 47, the
@@ -247,5 +258,107 @@ impl Function {
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}::{}", self.interface, self.name)
+    }
+}
+
+/// How a guest is to trap, as its boot block says (ABI, "Boot block").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Way {
+    /// By `out dx, eax` to this port.
+    Out(u16),
+    /// By a store to this address.
+    Doorbell(u64),
+}
+
+/// What a guest finds at its entry: where the region is, how to trap, who it is (ABI, "Boot block").
+///
+/// RSP and RDI both point to its words, at the top of the vCPU's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// The address of the region in the guest's address space.
+    pub region: u64,
+    /// How many bytes are mapped there.
+    pub region_len: u64,
+    /// How the guest traps.
+    pub way: Way,
+    /// The number of this vCPU, from 0.
+    pub cpu: u32,
+    /// How many vCPUs there are.
+    pub cpus: u32,
+    /// What the host wants to be logged: 0 nothing, 1 errors, to 5 everything.
+    pub log: u32,
+}
+
+impl Boot {
+    /// The size of a boot block in bytes. It begins at a multiple of 64.
+    pub const LEN: usize = 64;
+    /// `"VMFFIBB\x01"`, the first eight bytes of a boot block.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"VMFFIBB\x01");
+
+    /// The words of the block, in the order in which they lie in memory.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; Self::LEN / 8] {
+        let (way, operand) = match self.way {
+            Way::Out(port) => (1, port as u64),
+            Way::Doorbell(address) => (2, address),
+        };
+        let cpus = self.cpu as u64 | (self.cpus as u64) << 32;
+        [Self::MAGIC, self.region, self.region_len, way, operand, cpus, self.log as u64, 0]
+    }
+
+    /// Reads the words of a block: `None` if they are none of this version's, or name a way to trap that
+    /// this one does not know.
+    #[must_use]
+    pub const fn from_words(words: [u64; Self::LEN / 8]) -> Option<Self> {
+        let [magic, region, region_len, way, operand, cpus, log, _] = words;
+        let way = match way {
+            1 if operand <= 0xfffc => Way::Out(operand as u16),
+            2 if operand % 8 == 0 => Way::Doorbell(operand),
+            _ => return None,
+        };
+        if magic != Self::MAGIC {
+            return None;
+        }
+        let (cpu, cpus) = (cpus as u32, (cpus >> 32) as u32);
+        Some(Self { region, region_len, way, cpu, cpus, log: log as u32 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ABI, Boot block B-2: the words, and what is refused.
+    #[test]
+    fn boot_blocks() {
+        let boot = Boot {
+            region: 0x10_0000_0000,
+            region_len: 0x5000,
+            way: Way::Out(0x5658),
+            cpu: 2,
+            cpus: 3,
+            log: 4,
+        };
+        let words = boot.to_words();
+        assert_eq!(words[0].to_le_bytes(), *b"VMFFIBB\x01");
+        assert_eq!(words[1..], [0x10_0000_0000, 0x5000, 1, 0x5658, 3 << 32 | 2, 4, 0]);
+        assert_eq!(Boot::from_words(words), Some(boot));
+        let bell = Boot { way: Way::Doorbell(0x40), ..boot };
+        assert_eq!((bell.to_words()[3], bell.to_words()[4]), (2, 0x40));
+        assert_eq!(Boot::from_words(bell.to_words()), Some(bell));
+        // The last word means nothing.
+        let with = |word: usize, value| {
+            let mut words = words;
+            words[word] = value;
+            Boot::from_words(words)
+        };
+        assert_eq!(with(7, 1), Some(boot));
+        for (word, bad) in [(0, 0), (0, words[0] ^ 1 << 56), (3, 0), (3, 3), (4, 0xfffd)] {
+            assert_eq!(with(word, bad), None, "word {word} is {bad:#x}");
+        }
+        let mut odd = bell.to_words();
+        odd[4] += 4;
+        assert_eq!(Boot::from_words(odd), None, "a doorbell is a multiple of 8");
     }
 }

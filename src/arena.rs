@@ -58,6 +58,15 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// The owner is done with the block that begins here, and which it has not lent. It becomes free at a
+    /// later allocation.
+    #[inline]
+    pub(crate) fn drop_owned(&self) {
+        self.state.store(get(&self.state) | DONE, Ordering::Release);
+    }
+}
+
 #[inline]
 fn get(field: &AtomicU32) -> u32 {
     field.load(Ordering::Relaxed)
@@ -66,6 +75,19 @@ fn get(field: &AtomicU32) -> u32 {
 #[inline]
 fn set(field: &AtomicU32, value: u32) {
     field.store(value, Ordering::Relaxed);
+}
+
+/// More granules than an arena can have.
+const TOO_MANY: u32 = u32::MAX;
+
+/// How many granules as many bytes take.
+pub(crate) const fn granules(len: usize) -> u32 {
+    let granules = len.div_ceil(GRANULE);
+    match granules {
+        0 => 1,
+        _ if granules < TOO_MANY as usize => granules as u32,
+        _ => TOO_MANY,
+    }
 }
 
 /// Sizes up to this many granules have a list each; above, 16 lists for each power of two.
@@ -179,7 +201,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     #[inline]
-    fn slot(&self, index: u32) -> &Slot {
+    pub(crate) fn slot(&self, index: u32) -> &Slot {
         &self.books[index as usize]
     }
 
@@ -215,21 +237,40 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     /// Takes a block of at least `len` bytes (at least one granule), or leaves all as it was.
     #[inline]
     pub(crate) fn alloc(&self, len: usize) -> Option<Allocated> {
-        let len = u32::try_from(len.div_ceil(GRANULE).max(1)).ok()?;
+        match granules(len) {
+            TOO_MANY => None,
+            granules => self.alloc_granules(granules),
+        }
+    }
+
+    /// The same for a number of granules, at least one.
+    #[inline(always)]
+    pub(crate) fn alloc_granules(&self, len: u32) -> Option<Allocated> {
         let mut lists = self.lists.lock();
-        let index = match self.again(&lists, len) {
-            Some(index) => index,
-            None => self.alloc_new(&mut lists, len)?,
+        // The loans of the call that has just finished are the newest.
+        let newest = lists.used;
+        let index = match self.books.get(newest as usize) {
+            Some(slot) if get(&slot.len) == len && self.finished(newest) => newest,
+            _ => self.alloc_elsewhere(&mut lists, len)?,
         };
         Some(self.issue(index))
     }
 
-    /// The loans of the call that has just finished are the newest: takes one of `len` granules as it
-    /// is.
+    /// Takes a block of `len` granules that is not the newest.
+    #[inline(never)]
+    fn alloc_elsewhere(&self, lists: &mut Lists, len: u32) -> Option<u32> {
+        match self.again(lists, len) {
+            Some(index) => Some(index),
+            None => self.alloc_new(lists, len),
+        }
+    }
+
+    /// Takes one of the next newest as it is.
     #[inline]
     fn again(&self, lists: &Lists, len: u32) -> Option<u32> {
-        let mut at = lists.used;
-        for _ in 0..4 {
+        let newest = self.books.get(lists.used as usize)?;
+        let mut at = get(&newest.next);
+        for _ in 0..3 {
             if at == NIL {
                 break;
             }

@@ -5,6 +5,7 @@ use crate::{
     error::{CallError, Failure, Why},
     peer::{Incoming, Outgoing, Peer},
     shape::Shape,
+    trace::Span,
     wire::{FfiType, SendAs, Unpackable, copied},
 };
 
@@ -150,7 +151,9 @@ pub fn finish<R: FfiReturn>(
     };
     let peer = out.peer();
     let mut status = 0;
+    let span = Span::call(peer, function);
     let transport = peer.exchange(function.signature, transport, &mut status);
+    span.end(status);
     if status > 1 {
         return R::received(Err(failed(out, function, status)));
     }

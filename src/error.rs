@@ -338,13 +338,6 @@ pub enum RegionError {
         /// Its value.
         value: u64,
     },
-    /// The place for a guest's end has books for a smaller arena than the guest's is.
-    PlaceTooSmall {
-        /// The number of granules, of 64 bytes each, that the place's type names.
-        granules: usize,
-        /// The number that the guest's arena has.
-        needed: usize,
-    },
     /// The place for a guest's end was taken before.
     Taken,
     /// There was no memory for the region or for an arena's books.
@@ -372,9 +365,6 @@ impl fmt::Display for RegionError {
             }
             Self::BadHeader { field, value } => {
                 write!(f, "the region header's `{field}` cannot be {value:#x}")
-            }
-            Self::PlaceTooSmall { granules, needed } => {
-                write!(f, "the guest's place is for {granules} granules, its arena has {needed}")
             }
             Self::Taken => f.write_str("the place for the guest's end is taken"),
             Self::OutOfMemory { len } => write!(f, "no memory for {len} bytes"),

@@ -7,7 +7,6 @@ use core::{
     cell::UnsafeCell,
     fmt,
     mem::MaybeUninit,
-    ptr::NonNull,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -22,8 +21,22 @@ use crate::{
     peer::{Core, Far, Lane, Link, Peer, Server},
 };
 
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+mod memory;
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+mod program;
+
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+pub use {
+    memory::{compare, copy, fill, shift},
+    program::{ending, panicked, run},
+};
+
+#[cfg(all(feature = "heap", target_arch = "x86_64"))]
+pub use program::Heap;
+
 /// Where a guest's end lies: a `static`, with the books for an arena of `GRANULES` granules of 64
-/// bytes (16,384 for 1 MiB; 24 bytes each).
+/// bytes (16,384 for 1 MiB; 24 bytes each). Of an arena that is larger, the rest is not used.
 ///
 /// ```
 /// use vmffi::{arch::x86_64::Out, guest::Place};
@@ -33,6 +46,8 @@ use crate::{
 /// ```
 pub struct Place<S, T, const GRANULES: usize> {
     taken: AtomicBool,
+    /// `guest` is there.
+    filled: AtomicBool,
     books: [Slot; GRANULES],
     server: UnsafeCell<MaybeUninit<S>>,
     link: UnsafeCell<MaybeUninit<TrapLink<T>>>,
@@ -52,6 +67,7 @@ impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
     pub const fn new() -> Self {
         Self {
             taken: AtomicBool::new(false),
+            filled: AtomicBool::new(false),
             books: [const { Slot::new() }; GRANULES],
             server: UnsafeCell::new(MaybeUninit::uninit()),
             link: UnsafeCell::new(MaybeUninit::uninit()),
@@ -59,6 +75,18 @@ impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
             core: UnsafeCell::new(MaybeUninit::uninit()),
             guest: UnsafeCell::new(MaybeUninit::uninit()),
         }
+    }
+}
+
+impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
+    /// The end that lies here, once it is connected: what a guest's other vCPUs use.
+    #[must_use]
+    pub fn guest(&'static self) -> Option<&'static Guest<T>> {
+        if !self.filled.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: `filled` says that it is there, and nobody writes to it again.
+        Some(unsafe { (*self.guest.get()).assume_init_ref() })
     }
 }
 
@@ -87,8 +115,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     ///
     /// # Errors
     ///
-    /// What is wrong with the region, [`RegionError::PlaceTooSmall`] where the place has fewer
-    /// granules than the guest's arena, and [`RegionError::Taken`] where the place was taken before;
+    /// What is wrong with the region, and [`RegionError::Taken`] where the place was taken before;
     /// [`ConnectError::Call`] where the contract cannot be handed over, with [`Why::OutOfMemory`] where the
     /// arena is too small for it, or where the host does not accept it ([`Why::VersionMismatch`]).
     pub unsafe fn connect<S: Serve, const GRANULES: usize>(
@@ -100,11 +127,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     ) -> Result<&'static Self, ConnectError> {
         // SAFETY: the caller's promise.
         let layout = unsafe { Layout::read_header(base, len) }?;
-        let granules = layout.granules(Side::Guest);
-        let books = place
-            .books
-            .get(..granules)
-            .ok_or(RegionError::PlaceTooSmall { granules: GRANULES, needed: granules })?;
+        let books = &place.books[..layout.granules(Side::Guest).min(GRANULES)];
         if place.taken.swap(true, Ordering::Acquire) {
             return Err(RegionError::Taken.into());
         }
@@ -123,15 +146,17 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
             side: Side::Guest,
             server: Server::new(Owned::Static(server)),
             link: Link::Far(Owned::Static(link)),
+            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+            trap: trap.agreed(),
             observer: None,
         };
         // SAFETY: see above.
         let core = unsafe { put(&place.core, core) };
-        // SAFETY: the core is there for ever.
-        let peer = unsafe { Peer::top(NonNull::from(core)) };
+        let peer = Peer::new(core, 0, Lane::NONE);
         // SAFETY: see above.
         let guest = unsafe { put(&place.guest, Self { trap, core, peer }) };
         introduce(&guest.peer)?;
+        place.filled.store(true, Ordering::Release);
         Ok(guest)
     }
 
@@ -158,16 +183,21 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     /// Ends the guest: 0 for a good end, any other status means what the guest wants it to mean. A
     /// host does not complete this trap; if one does, the guest asks again.
     pub fn exit(&self, status: u64) -> ! {
-        let exit = Registers { kind: trap::EXIT, word: status, transport: Transport::EMPTY };
-        loop {
-            let _ = self.trap.trap(exit);
-        }
+        exit(&self.trap, status, Transport::EMPTY)
     }
 }
 
 impl<T> fmt::Debug for Guest<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Ends the guest, with a text in its arena (ABI, "Traps").
+fn exit(trap: &impl Trap, status: u64, text: Transport) -> ! {
+    let exit = Registers { kind: trap::EXIT, word: status, transport: text };
+    loop {
+        let _ = trap.trap(exit);
     }
 }
 
@@ -203,7 +233,12 @@ impl<T: Trap + Send + Sync> Far for TrapLink<T> {
 /// Traps, serves upcalls until the host has an answer (ABI, "Traps"). `depth` counts the calls under
 /// way.
 fn converse(trap: &impl Trap, core: &Core, depth: u32, out: Registers) -> Answer {
-    let mut back = trap.trap(out);
+    go_on(trap, core, depth, trap.trap(out))
+}
+
+/// The same, where the first trap has come back.
+#[cold]
+pub(crate) fn go_on(trap: &impl Trap, core: &Core, depth: u32, mut back: Registers) -> Answer {
     loop {
         match back.kind {
             answer::ANSWER => return Answer { status: back.word, transport: back.transport },

@@ -18,6 +18,7 @@ chapters! {
     errors "errors.md"
     guest "guest.md"
     host "host.md"
+    machines "machines.md"
     versioning "versioning.md"
     safety "safety.md"
 }

@@ -36,8 +36,8 @@
 //!
 //! # Where to go from here
 //!
-//! - The [guide] has a chapter for each question: a first interface, ownership, errors, writing a
-//!   guest, writing a host, versioning, and the safety argument.
+//! - The [guide] has a chapter for each question: a first interface, ownership, errors, [a guest
+//!   in a machine][machines], guests and hosts of other machines, versioning, and the safety argument.
 //! - [`ffi_interface!`] has the whole syntax, [a generated module](mod@example_generated) shows what comes of it.
 //! - The ABI is [a document][abi] from which a side can be written in another language. What is said
 //!   here to be in a section of the ABI is there.
@@ -54,6 +54,8 @@
 //! # What connects two sides
 //!
 //! - [`loopback`]: both in one process, without isolation; for tests, benchmarks and a first look.
+//! - [`machine`]: the crate loads a guest's ELF file and runs it, in a virtual machine by KVM, or in a process
+//!   that can do nothing but compute and trap.
 //! - [`guest`] and [`host`]: the guest traps ([`arch`] has the instructions, of x86_64 so far), the host
 //!   runs a [`Vcpu`] that you bring, from a virtual machine monitor or a hypervisor of your own.
 //!
@@ -64,9 +66,9 @@
 //!
 //! - A guest trusts its host: confidential virtual machines (SEV, TDX) are out of scope, and so are
 //!   side channels.
-//! - Calls are synchronous. A guest that never traps keeps its host waiting: stopping a vCPU is the
-//!   affair of whoever runs it.
-//! - There are no loaders and no entry code yet, and no vCPU for KVM or a child process.
+//! - Calls are synchronous. A guest that never traps keeps its host waiting, until somebody stops it
+//!   (`host::Host::stopper`).
+//! - Machines are for Linux on x86_64.
 //! - Both sides are little-endian.
 //!
 //! # Features
@@ -75,11 +77,18 @@
 //! |---|---|
 //! | `std` (default) | the host's end, caught panics, views for `std::io`; implies `alloc` |
 //! | `alloc` | the loopback; `to_vec`, `to_string` and their kin |
+//! | `guest` | what makes a guest a program: entry point, panic handler, memory functions, logger (x86_64) |
+//! | `heap` | a global allocator for guests; implies `guest` and `alloc` |
+//! | `kvm` | machines by KVM; implies `std` (Linux on x86_64) |
+//! | `process` | machines that are processes; implies `std` (Linux on x86_64) |
+//! | `tracing` | a span for each call, the guest's log as events; implies `std` |
 //!
-//! Without features the crate is `no_std` and needs no allocator; a guest's end never needs one.
+//! Without features the crate is `no_std` and needs no allocator; a guest's end never needs one. Spans have the
+//! target `vmffi` and the level `DEBUG`; they are named `call` where a call is made and `serve` where it is
+//! served, and have the fields `function`, `direction`, `status` and `nanos`.
 //!
-#![cfg_attr(all(doc, feature = "std"), doc = include_str!("guide/names.md"))]
-#![cfg_attr(all(doc, not(feature = "std")), doc = include_str!("guide/elsewhere.md"))]
+#![cfg_attr(all(doc, feature = "guest", feature = "kvm", feature = "process"), doc = include_str!("guide/names.md"))]
+#![cfg_attr(all(doc, not(all(feature = "guest", feature = "kvm", feature = "process"))), doc = include_str!("guide/elsewhere.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, missing_docs)]
@@ -105,7 +114,7 @@ mod error;
 pub mod example_generated;
 mod foreign;
 pub mod guest;
-#[cfg(all(doc, feature = "std"))]
+#[cfg(all(doc, feature = "guest", feature = "kvm", feature = "process"))]
 pub mod guide;
 #[cfg(feature = "std")]
 pub mod host;
@@ -113,6 +122,8 @@ pub mod host;
 pub mod layout;
 #[cfg(feature = "alloc")]
 pub mod loopback;
+#[cfg(all(feature = "machine", target_os = "linux", target_arch = "x86_64"))]
+pub mod machine;
 mod macros;
 #[cfg(feature = "alloc")]
 mod meet;
@@ -128,6 +139,8 @@ mod shared;
 mod sync;
 #[doc(hidden)]
 pub mod text;
+#[doc(hidden)]
+pub mod trace;
 #[doc(hidden)]
 pub mod wire;
 
@@ -148,5 +161,7 @@ pub use {
 /// For the expansion of `ffi_interface!` only.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "heap")]
+    pub use ::talc;
     pub use {::bytemuck, ::core, ::memoffset, ::paste, ::zerocopy};
 }

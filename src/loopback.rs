@@ -131,6 +131,8 @@ impl Builder {
             side,
             server,
             link: Link::Near(other),
+            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+            trap: None,
             observer: observer.map(Owned::Boxed),
         };
         let pair = Fixed::new(|place: NonNull<Pair>| {

@@ -194,7 +194,7 @@ impl Memory {
     /// # Safety
     ///
     /// `base` points to `layout.len()` bytes, mapped for as long as `keep` lives, that no Rust
-    /// reference covers. Books have as many slots as their arena has granules, and nobody else keeps
+    /// reference covers. Books have no more slots than their arena has granules, and nobody else keeps
     /// books for the same arena.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl Memory {
             books.map(|books| {
                 // SAFETY: the release map is within the region, which the caller gave.
                 let marks = unsafe { base.add(layout.release_map(side) as usize) };
-                // SAFETY: the map has a byte for every granule, and the books as many slots.
+                // SAFETY: the map has a byte for every granule, and the books no more slots.
                 unsafe { Arena::new(books, marks.cast::<AtomicU8>()) }
             })
         };
@@ -287,6 +287,12 @@ impl Memory {
     pub(crate) fn address(&self, side: Side, block: Allocated) -> *mut u8 {
         // SAFETY: the arena gave the block, so its offset is within the region.
         unsafe { self.base.add(self.offset(side, block) as usize) }
+    }
+
+    /// The offset of an address that is in the region.
+    #[inline]
+    pub(crate) fn offset_of(&self, address: *const u8) -> u64 {
+        (address.addr() - self.base.addr()) as u64
     }
 
     /// Checks a pointer word that the peer of `side` has sent: `len` bytes in the peer's arena, at a

@@ -2,9 +2,11 @@
 
 use core::{fmt, ptr::NonNull};
 
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+use crate::abi::{Registers, answer, trap};
 use crate::{
     abi::{Answer, Function, Side, Transport, pointer, signature},
-    arena::{Allocated, ArenaStats},
+    arena::{self, Allocated, ArenaStats, Slot},
     dispatch::{Serve, Table},
     error::{CallError, Why},
     memory::Memory,
@@ -100,6 +102,9 @@ pub(crate) struct Core {
     pub(crate) side: Side,
     pub(crate) server: Server,
     pub(crate) link: Link,
+    /// How calls leave where that is one instruction: the short way, which `link` knows too.
+    #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+    pub(crate) trap: Option<crate::arch::x86_64::Agreed>,
     pub(crate) observer: Option<Owned<Observer>>,
 }
 
@@ -143,7 +148,7 @@ impl Core {
         lane: Lane,
         status: &mut u64,
     ) -> Transport {
-        let peer = Peer { core: NonNull::from(self), depth, lane };
+        let peer = Peer::new(self, depth, lane);
         let server = &self.server;
         match catch(|| server.table.call(server.get(), &peer, signature, transport, status)) {
             Ok(Some(transport)) => transport,
@@ -168,6 +173,11 @@ impl Core {
             signature::MEET if self.side == Side::Host => match self.meet(transport) {
                 Ok(()) => return Transport::EMPTY,
                 Err(error) => crate::meet::refusal(error),
+            },
+            #[cfg(feature = "std")]
+            signature::LOG if self.side == Side::Host => match self.log(transport) {
+                Ok(()) => return Transport::EMPTY,
+                Err(error) => error,
             },
             _ => CallError::new(Why::UnknownFunction),
         };
@@ -207,10 +217,15 @@ fn catch<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
 #[cfg(feature = "std")]
 #[cold]
 #[inline(never)]
-fn forget(panic: alloc::boxed::Box<dyn core::any::Any + Send>) -> Panicked {
-    // What a panic carries may panic again when it is dropped.
-    let dropped = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(panic)));
-    core::mem::forget(dropped);
+fn forget(mut panic: alloc::boxed::Box<dyn core::any::Any + Send>) -> Panicked {
+    // What a panic carries may panic again when it is dropped, and what that one carries too.
+    for _ in 0..4 {
+        match std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(panic))) {
+            Ok(()) => return Panicked,
+            Err(next) => panic = next,
+        }
+    }
+    core::mem::forget(panic);
     Panicked
 }
 
@@ -241,6 +256,8 @@ pub struct Peer {
     core: NonNull<Core>,
     /// Calls that are under way, this one's handler included.
     depth: u32,
+    #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+    short: Short,
     #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
     pub(crate) lane: Lane,
 }
@@ -251,14 +268,56 @@ unsafe impl Sync for Peer {}
 // SAFETY: as above.
 unsafe impl Send for Peer {}
 
+/// Whether a call may leave by an instruction in its own place: what must be looked at before, in one
+/// byte.
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Short {
+    /// It is too deep, or goes another way.
+    No,
+    Doorbell,
+    Out,
+}
+
 impl Peer {
+    /// The peer of a call, or, of a connection that is there for ever, of none.
+    #[inline(always)]
+    pub(crate) fn new(core: &Core, depth: u32, lane: Lane) -> Self {
+        #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+        let short = match core.trap {
+            Some(trap) if depth < MAX_DEPTH => {
+                if trap.is_doorbell() {
+                    Short::Doorbell
+                } else {
+                    Short::Out
+                }
+            }
+            _ => Short::No,
+        };
+        Self {
+            core: NonNull::from(core),
+            depth,
+            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+            short,
+            lane,
+        }
+    }
+
     /// The peer of a whole connection, outside of any call.
     ///
     /// # Safety
     ///
     /// `core` is valid for as long as references to the peer are handed out.
+    #[cfg(feature = "alloc")]
     pub(crate) unsafe fn top(core: NonNull<Core>) -> Self {
-        Self { core, depth: 0, lane: Lane::NONE }
+        Self {
+            core,
+            depth: 0,
+            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+            short: Short::No,
+            lane: Lane::NONE,
+        }
     }
 
     #[inline]
@@ -306,7 +365,7 @@ impl Peer {
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing { peer: self, latest: Allocated::NONE, count: 0 }
+        Outgoing { peer: self, latest: Allocated::NONE, count: 0, params: None }
     }
 
     /// The raw call, by signature and transport: for proxies, fuzzers and peers whose declaration is
@@ -328,8 +387,52 @@ impl Peer {
     }
 
     /// One call. Writes a status that is not 0; a transport then comes back in registers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn exchange(
+        &self,
+        signature: u64,
+        transport: Transport,
+        status: &mut u64,
+    ) -> Transport {
+        #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+        if self.short != Short::No {
+            // SAFETY: there is a short way only where there is such a trap.
+            let trap = unsafe { self.core().trap.unwrap_unchecked() };
+            let out = Registers { kind: trap::CALL, word: signature, transport };
+            let Registers { kind, word, transport } = match self.short {
+                // SAFETY: the trap is one by a store.
+                Short::Doorbell => unsafe { trap.ring(out) },
+                // SAFETY: the trap is one by port.
+                _ => unsafe { trap.put_out(out) },
+            };
+            // One look at both: an answer, and success.
+            if (kind ^ answer::ANSWER) | word == 0 {
+                return transport;
+            }
+            let answer = self.go_on(kind, word, transport);
+            *status = answer.status;
+            return answer.transport;
+        }
+        self.exchange_by_link(signature, transport, status)
+    }
+
+    /// What else may come back from a trap: an upcall first, or a failure.
+    #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+    #[cold]
+    #[inline(never)]
+    fn go_on(&self, kind: u64, word: u64, transport: Transport) -> Answer {
+        let core = self.core();
+        match core.trap {
+            Some(trap) => {
+                let back = Registers { kind, word, transport };
+                crate::guest::go_on(&trap, core, self.depth + 1, back)
+            }
+            None => Answer::status(CallError::new(Why::Unsupported).status()),
+        }
+    }
+
+    #[inline]
+    fn exchange_by_link(
         &self,
         signature: u64,
         transport: Transport,
@@ -343,7 +446,11 @@ impl Peer {
             Link::Near(other) => {
                 // SAFETY: the other side lives as long as this one.
                 let other = unsafe { other.as_ref() };
-                other.serve_near(signature, transport, self.depth + 1, status)
+                // Its own place in memory: a status that nobody points to stays in a register.
+                let mut near = 0;
+                let transport = other.serve_near(signature, transport, self.depth + 1, &mut near);
+                *status = near;
+                transport
             }
             Link::Far(link) => {
                 let answer = link.call(self, signature, transport);
@@ -405,6 +512,8 @@ pub struct Outgoing<'p> {
     /// The latest loan, and how many there are.
     latest: Allocated,
     count: u32,
+    /// The block with the parameters, which stays this side's.
+    params: Option<&'p Slot>,
 }
 
 impl fmt::Debug for Outgoing<'_> {
@@ -478,6 +587,33 @@ impl<'p> Outgoing<'p> {
         filled.map(Transport::word)
     }
 
+    /// Puts parameters into a new block, which `fill` writes over zeros where they lie. It is no loan, but
+    /// this side's, and free again when the call is over (ABI, A-5).
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn place<P>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<Transport, CallError> {
+        let len = const { size_of::<P>() };
+        if len == 0 {
+            return fill(&mut [], self).map(|()| Transport::EMPTY);
+        }
+        let core = self.peer.core();
+        let (block, slot) = try_place(core, const { arena::granules(size_of::<P>()) });
+        if slot.is_none() {
+            return Err(out_of_memory(core.side, len));
+        }
+        self.params = slot;
+        let word = core.memory.offset_of(block);
+        // SAFETY: the block has room for as many bytes, and nobody else has it.
+        unsafe { block.write_bytes(0, len) };
+        // SAFETY: as above, and they are initialised. The peer cannot write to this side's arena, or
+        // else this side trusts it.
+        fill(unsafe { core::slice::from_raw_parts_mut(block, len) }, self)?;
+        Ok(Transport::word(word))
+    }
+
     /// Lends a new block with a copy of some bytes.
     #[inline]
     pub(crate) fn lend_bytes(&mut self, bytes: &[u8]) -> Result<Transport, CallError> {
@@ -514,6 +650,9 @@ impl<'p> Outgoing<'p> {
 impl Drop for Outgoing<'_> {
     #[inline]
     fn drop(&mut self) {
+        if let Some(slot) = self.params {
+            slot.drop_owned();
+        }
         if self.count != 0 {
             self.take_back();
         }
@@ -535,6 +674,16 @@ pub(crate) fn alloc(peer: &Peer, len: usize) -> Result<Allocated, CallError> {
     match try_alloc(peer.core(), len) {
         0 => Err(out_of_memory(peer.side(), len)),
         packed => Ok(Allocated { index: packed as u32, serial: (packed >> 32) as u32 }),
+    }
+}
+
+/// A block of this side's arena and its first slot, in two registers.
+#[inline(never)]
+fn try_place(core: &Core, granules: u32) -> (*mut u8, Option<&Slot>) {
+    let Ok(arena) = core.memory.arena(core.side) else { return (core::ptr::null_mut(), None) };
+    match arena.alloc_granules(granules) {
+        Some(block) => (core.memory.address(core.side, block), Some(arena.slot(block.index))),
+        None => (core::ptr::null_mut(), None),
     }
 }
 

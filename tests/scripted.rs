@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use vmffi::{
     CallError, ConnectError, ForeignBuf, Layout, MAX_DEPTH, PAGE, Peer, Serve, SharedBuf, Why,
     abi::{Registers, Transport, answer, trap},
-    host::{Host, Ran, Vcpu},
+    host::{End, Host, Ran, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -62,7 +62,7 @@ fn host<V: Vcpu + 'static>(server: impl Serve, vcpu: V) -> Host<V> {
     assert!(!base.is_null());
     let keep = Box::new(Pages(base, heap));
     // SAFETY: the memory is there until `keep` is dropped, and no guest is there to write to it.
-    unsafe { Host::new(layout, base, layout.len(), keep, server, vcpu, None) }.unwrap()
+    unsafe { Host::new(layout, base, layout.len(), keep, server, [vcpu], None) }.unwrap()
 }
 
 fn word(kind: u64, word: u64, primary: u64) -> Registers {
@@ -77,7 +77,7 @@ struct Bottomless {
 }
 
 impl Vcpu for Bottomless {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
         match answer {
             Some(told) if told.kind == answer::ANSWER => {
                 if self.deepest.lock().unwrap().is_empty() || self.open == 1 {
@@ -115,10 +115,10 @@ fn a_guest_that_does_not_count_gets_no_deeper() {
 }
 
 /// Does one thing after the other.
-struct Steps(Vec<Result<Registers, Why>>);
+struct Steps(Vec<Result<Registers, End>>);
 
 impl Vcpu for Steps {
-    fn run(&mut self, _: Option<Registers>) -> Result<Registers, Why> {
+    fn run(&mut self, _: Option<Registers>) -> Result<Registers, End> {
         assert!(!self.0.is_empty(), "a guest that has ended is not run again");
         self.0.remove(0)
     }
@@ -132,9 +132,9 @@ fn the_result_for_a_guest_that_has_ended() {
     for (end, ran) in [
         (Ok(word(trap::EXIT, 7, 0)), Ok(Ran::Exited(7))),
         (Ok(word(trap::READY, 0, 0)), Err(Why::Protocol)),
-        (Err(Why::Cancelled), Err(Why::Cancelled)),
+        (Err(End::Stopped), Err(Why::Cancelled)),
     ] {
-        let host = host(Server, Steps(vec![call, end]));
+        let host = host(Server, Steps(vec![call.clone(), end.clone()]));
         let why = |error| match error {
             ConnectError::Call(error) => error.why(),
             error => panic!("{error}"),

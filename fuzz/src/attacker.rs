@@ -12,6 +12,9 @@ use super::{
     world::{Call, Expect, Outcome, Returned, WHYS, World, find},
 };
 
+/// What becomes of calls to a guest that has come to its end without saying so.
+const ENDS: [Why; 3] = [Why::PeerDied, Why::Cancelled, Why::Protocol];
+
 /// What the attacker does when it has the word.
 #[derive(Clone, Copy, Debug)]
 pub enum Move {
@@ -155,6 +158,26 @@ impl World {
                     }
                 }
             }
+            _ if signature == signature::LOG && self.victim == Side::Host => {
+                let view = self.view(Side::Guest);
+                let bytes = match t.secondary {
+                    0 => Err(Why::BadValue),
+                    len => view.check(t.primary, len, 1).map(|at| {
+                        let len = len.min(1024) as usize;
+                        view.read(at, len)
+                    }),
+                };
+                if bytes.is_ok() {
+                    self.gives(&[(t.primary, t.secondary as usize)]);
+                }
+                match bytes.as_deref() {
+                    Err(why) => refused(*why),
+                    Ok([1..=5, target, rest @ ..]) if rest.len() >= usize::from(*target) => {
+                        Expect::Answer(Answer::status(0))
+                    }
+                    Ok(_) => refused(Why::BadValue),
+                }
+            }
             None => refused(Why::UnknownFunction),
             Some(fun) => {
                 let mut judge = Judge::new(self.view(self.victim.other()));
@@ -251,7 +274,7 @@ impl World {
                     1 if guest => return Move::Ready,
                     2 => return Move::Odd(self.feed.number(8)),
                     3 => return Move::Odd(self.feed.pick(&if guest { ANSWERS } else { TRAPS })),
-                    4 if guest => return Move::Fail(self.feed.pick(&WHYS)),
+                    4 if guest => return Move::Fail(self.feed.pick(&ENDS)),
                     5 => return Move::Answer(Answer { status: self.feed.scalar(), ..self.any() }),
                     _ => {}
                 },

@@ -242,6 +242,9 @@ impl World {
             3 => {
                 (known, Transport { primary: self.feed.number(8), secondary: self.feed.number(8) })
             }
+            4 if self.feed.rarely(2) => {
+                (signature::LOG, self.forge_transport(&Ty::Buffer { text: true }))
+            }
             4 => (self.feed.below(32) as u64, Transport::EMPTY),
             5 => (self.feed.number(8), Transport::EMPTY),
             _ => (signature::MEET, self.forge_contract()),

@@ -3,7 +3,7 @@
 use vmffi::{
     CallError, ConnectError, Why,
     abi::{Answer, Registers, Side, Transport, answer, trap},
-    host::{Host, Ran, Vcpu},
+    host::{Broken, End, Host, Ran, Vcpu},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 struct Guest;
 
 impl Vcpu for Guest {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
         with(|w| {
             assert_eq!(w.gone, None, "a vCPU that has ended is run again");
             match answer {
@@ -38,7 +38,7 @@ impl Vcpu for Guest {
     }
 }
 
-fn play(w: &mut World) -> Result<Registers, Why> {
+fn play(w: &mut World) -> Result<Registers, End> {
     let trap = |kind, word, transport| Ok(Registers { kind, word, transport });
     match w.play() {
         Move::Call(signature, transport) => trap(trap::CALL, signature, transport),
@@ -66,7 +66,11 @@ fn play(w: &mut World) -> Result<Registers, Why> {
         }
         Move::Fail(why) => {
             w.lose(why);
-            Err(why)
+            Err(match why {
+                Why::Cancelled => End::Stopped,
+                Why::Protocol => End::Protocol(Broken::Access { at: 0 }),
+                _ => End::Lost("it is gone".into()),
+            })
         }
     }
 }
@@ -84,7 +88,7 @@ pub fn run(data: &[u8]) {
     // SAFETY: the pages live as long as `keep`, and what is written there besides, by the guest, is
     // written by this thread while no reference leads there.
     let host = unsafe {
-        Host::new(layout, base, layout.len(), keep, Server, Guest, Some(Box::new(observe)))
+        Host::new(layout, base, layout.len(), keep, Server, [Guest], Some(Box::new(observe)))
     };
     let host = host.expect("a region");
     with(|w| {

@@ -302,10 +302,9 @@ pub fn called(outcome: Result<Outcome, CallError>, handles: Vec<Handle>) {
             panic!("no call was made");
         };
         let name = fun.function.name;
-        if matches!(outcome, Outcome::Failed(_, false)) {
-            // What was lent is the victim's again.
-            w.loans.retain(|(word, _)| !words.contains(word));
-        }
+        // Where it was not reached, what was lent is the victim's again; what was no loan is so at any rate.
+        let failed = matches!(outcome, Outcome::Failed(_, false));
+        w.loans.retain(|(word, _)| !words.contains(word) || !failed && pointer::loan(*word) != 0);
         match result {
             Some(right) => {
                 assert_eq!(outcome, right.outcome, "{name}");

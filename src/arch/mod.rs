@@ -35,4 +35,11 @@ pub trait Trap {
     /// It returns when the host resumes this vCPU, which may be much later or never.
     #[must_use = "the host may have answered with an upcall, which waits for its return"]
     fn trap(&self, out: Registers) -> Registers;
+
+    /// This trap as one that calls make in their own place, if that is what it is.
+    #[doc(hidden)]
+    #[cfg(all(feature = "guest", target_arch = "x86_64"))]
+    fn agreed(&self) -> Option<x86_64::Agreed> {
+        None
+    }
 }

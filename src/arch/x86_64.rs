@@ -53,7 +53,7 @@
 use core::arch::asm;
 
 use super::Trap;
-use crate::abi::{Registers, Transport};
+use crate::abi::{Registers, Transport, Way};
 
 /// The bytes of each trapping instruction, for a host that has to recognise one and step over it:
 /// the guest is resumed at its instruction pointer plus the length of the array.
@@ -167,6 +167,77 @@ impl Trap for Doorbell {
         // operands and shared memory only. RBX is exchanged back; memory counts as changed, for
         // lack of `nomem`.
         unsafe { exchange!("mov [rdx], rax", out, in("rdx") self.address) }
+    }
+}
+
+/// Traps the way that the boot block says: what a guest uses that runs on any host.
+#[derive(Clone, Copy, Debug)]
+pub struct Agreed {
+    doorbell: bool,
+    operand: u64,
+}
+
+impl Agreed {
+    /// A trap in that way.
+    ///
+    /// # Safety
+    ///
+    /// What [`Out::new`] or [`Doorbell::new`] asks for.
+    #[must_use]
+    pub const unsafe fn new(way: Way) -> Self {
+        match way {
+            Way::Out(port) => Self { doorbell: false, operand: port as u64 },
+            Way::Doorbell(address) => Self { doorbell: true, operand: address },
+        }
+    }
+}
+
+impl Agreed {
+    /// Whether it is a store; else it is by port.
+    #[cfg(feature = "guest")]
+    #[inline]
+    pub(crate) fn is_doorbell(self) -> bool {
+        self.doorbell
+    }
+
+    /// Traps by a store.
+    ///
+    /// # Safety
+    ///
+    /// It [is a doorbell](Self::is_doorbell).
+    #[inline(always)]
+    pub(crate) unsafe fn ring(self, out: Registers) -> Registers {
+        // SAFETY: as for `Doorbell`, which whoever made `self` has promised.
+        unsafe { exchange!("mov [rdx], rax", out, in("rdx") self.operand) }
+    }
+
+    /// Traps by port.
+    ///
+    /// # Safety
+    ///
+    /// It is no doorbell.
+    #[inline(always)]
+    pub(crate) unsafe fn put_out(self, out: Registers) -> Registers {
+        // SAFETY: as for `Out`, which whoever made `self` has promised.
+        unsafe { exchange!("out dx, eax", out, in("rdx") self.operand) }
+    }
+}
+
+impl Trap for Agreed {
+    #[inline]
+    fn trap(&self, out: Registers) -> Registers {
+        if self.doorbell {
+            // SAFETY: it is one.
+            unsafe { self.ring(out) }
+        } else {
+            // SAFETY: it is none.
+            unsafe { self.put_out(out) }
+        }
+    }
+
+    #[cfg(feature = "guest")]
+    fn agreed(&self) -> Option<Agreed> {
+        Some(*self)
     }
 }
 

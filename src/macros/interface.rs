@@ -87,12 +87,15 @@ macro_rules! __entry {
     ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $S:ident $name:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
         $($cfg)* {
             $all[$n] = __dispatch::Entry::new($params::FUNCTION, |server: &$S, peer, transport, status| {
-                match $crate::__receive! { $params transport peer.incoming(), ($($a : $t),*) } {
+                let span = $crate::trace::Span::serve(peer, $params::FUNCTION);
+                let transport = match $crate::__receive! { $params transport peer.incoming(), ($($a : $t),*) } {
                     $crate::__private::core::result::Result::Ok(($($a,)*)) => {
                         $crate::call::answer::<$crate::__ret!($($r)?)>(peer, $params::FUNCTION, <$S as $name>::$f(server, peer, $($a),*), status)
                     }
                     $crate::__private::core::result::Result::Err(error) => $crate::call::refuse(error, peer, $params::FUNCTION, status),
-                }
+                };
+                span.end(*status);
+                transport
             });
             $n += 1;
         }
@@ -202,7 +205,7 @@ macro_rules! __send {
     ($out:ident $params:ident ()) => { $crate::call::nothing() };
     ($out:ident $params:ident ($a:ident : $t:ty)) => { $crate::SendAs::<$t>::into_transport($a, &mut $out) };
     ($out:ident $params:ident ($($a:ident : $t:ty),+)) => {
-        $out.lend_wire::<$params>(|wire, out| {
+        $out.place::<$params>(|wire, out| {
             $( $crate::wire::put::<$t, _>($a, wire, $crate::__offset!($params, $a), out)?; )+
             __core::result::Result::Ok(())
         })

@@ -50,7 +50,7 @@ fn bad_calls_are_refused() {
 
     // C-1
     let unknown = |signature| region.pair.to_host().call(signature, EMPTY).status;
-    let known = [signature::HAS, signature::MEET];
+    let known = [signature::HAS, signature::MEET, signature::LOG];
     for signature in (0..16).filter(|signature| !known.contains(signature)).chain([0xdead_beef]) {
         assert_eq!(unknown(signature), 2, "signature {signature:#x}");
     }
@@ -343,4 +343,34 @@ fn signatures_differ_within_a_side() {
         refused.contains("same signature") && refused.contains("Vectors::nothing"),
         "{refused}"
     );
+}
+
+/// ABI, Log LG-1 and LG-2: what a line is, what is none, and that its block comes back.
+#[test]
+fn lines_of_a_log() {
+    let region = Region::new();
+    let arena = region.arena(Side::Guest);
+    let send = |line: &[u8]| {
+        region.poke(arena, line);
+        let transport = Transport { primary: arena | 1 << 56, secondary: line.len() as u64 };
+        region.pair.to_host().call(signature::LOG, transport)
+    };
+    for (line, status) in [
+        (&b"\x03\x05guestall is well"[..], 0),
+        (b"\x01\x00", 0),
+        (b"\x05\x02xy\xff\xfe", 0),
+        (b"\x00\x00text", 4),
+        (b"\x06\x00text", 4),
+        (b"\x03\x05text", 4),
+        (b"\x03", 4),
+        (b"", 4),
+    ] {
+        let answer = send(line);
+        assert_eq!(answer, Answer { status, transport: EMPTY }, "{line:?}");
+        let mark = region.mark(Side::Guest, arena).swap(0, Ordering::AcqRel);
+        assert_eq!(mark, u8::from(!line.is_empty()), "{line:?}");
+    }
+    let outside = Transport { primary: arena - 64, secondary: 8 };
+    assert_eq!(region.pair.to_host().call(signature::LOG, outside).status, 3);
+    assert_eq!(region.pair.to_guest().call(signature::LOG, EMPTY).status, 2, "it is for hosts");
 }

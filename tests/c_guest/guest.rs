@@ -70,7 +70,7 @@ impl Machine {
         // header and the host's arena for reading only.
         let host = unsafe {
             let (keep, observer) = (Box::new(region), Some(Box::new(observer) as Box<_>));
-            Host::new(layout, base, len, keep, Server::default(), process, observer)
+            Host::new(layout, base, len, keep, Server::default(), [process], observer)
         };
         Some(Self { host: host.unwrap(), output, refused, runs })
     }

@@ -20,10 +20,10 @@ use std::{
 };
 
 use vmffi::{
-    Layout, Why,
+    Layout,
     abi::{Registers, Transport},
     arch::x86_64::code,
-    host::Vcpu,
+    host::{Broken, Cause, End, Fault, Vcpu},
 };
 
 /// Where the guest has its region, and where it traps. `declarations.h` has the same numbers.
@@ -145,14 +145,14 @@ impl Process {
     }
 
     /// Waits until the child stands, and says by which signal.
-    fn wait(&self) -> Result<i32, Why> {
+    fn wait(&self) -> Result<i32, End> {
         let mut status = 0;
         // SAFETY: the child is ours, and `status` is a local variable.
         let pid = unsafe { libc::waitpid(self.pid(), &mut status, 0) };
         if pid == self.pid() && libc::WIFSTOPPED(status) {
             Ok(libc::WSTOPSIG(status))
         } else {
-            Err(Why::PeerDied)
+            Err(End::Lost("it does not stop".into()))
         }
     }
 
@@ -177,22 +177,22 @@ impl Process {
     }
 
     /// What the child was stopped for: a trap, or something else.
-    fn trap(&self) -> io::Result<Result<Registers, Why>> {
+    fn trap(&self) -> io::Result<Result<Registers, End>> {
         // SAFETY: integers and unions of them.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: the data are a signal's, to be written.
         unsafe { trace(libc::PTRACE_GETSIGINFO, self.pid(), (&raw mut info).cast()) }?;
         // SAFETY: asked only after SIGSEGV, which has an address.
         let address = unsafe { info.si_addr() } as u64;
-        if address / 4096 != DOORBELL / 4096 {
-            return Ok(Err(Why::PeerDied));
-        }
         let registers = self.registers()?;
+        if address / 4096 != DOORBELL / 4096 {
+            return Ok(Err(End::Fault(Fault::new(Cause::Exception(14), registers.rip))));
+        }
         let at = registers.rip as *mut c_void;
         // SAFETY: the request has no data; the address is the child's.
         let found = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.pid(), at, 0) }.to_le_bytes();
         if address != DOORBELL || !found.starts_with(&code::DOORBELL) || registers.rdx != DOORBELL {
-            return Ok(Err(Why::Protocol)); // not the agreed access
+            return Ok(Err(End::Protocol(Broken::Access { at: address }))); // not the agreed one
         }
         Ok(Ok(Registers {
             kind: registers.rax,
@@ -203,9 +203,9 @@ impl Process {
 }
 
 impl Vcpu for Process {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
         assert_eq!(self.tracer, thread::current().id(), "tracing belongs to one thread");
-        let gone = |_| Why::PeerDied;
+        let gone = |error: io::Error| End::Lost(error.to_string());
         if let Some(answer) = answer {
             self.complete(answer).map_err(gone)?;
         }
@@ -215,7 +215,7 @@ impl Vcpu for Process {
         unsafe { trace(libc::PTRACE_CONT, self.pid(), null_mut()) }.map_err(gone)?;
         match self.wait()? {
             libc::SIGSEGV => self.trap().map_err(gone)?,
-            _ => Err(Why::PeerDied),
+            signal => Err(End::Fault(Fault::new(Cause::Signal(signal), 0))),
         }
     }
 }

@@ -129,7 +129,13 @@ impl World {
         }
         let outcomes = self.with(|state| state.model.outcomes(from, &steps));
         let depth = self.begin(Flight::new(entry, from, &call.plan, going));
+        // The parameters stay the caller's, and take memory until the call is over.
+        let open = self.with(|state| state.model.open.len());
+        if entry.params.len() > 1 {
+            self.with(|state| state.model.open.push((from, entry.size)));
+        }
         let got = (entry.call)(peer, sent);
+        self.with(|state| state.model.open.truncate(open));
         let flight = self.end(depth);
 
         let Some(end) = flight.end else {

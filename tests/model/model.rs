@@ -84,6 +84,8 @@ pub struct Model {
     capacity: [usize; 2],
     pub things: BTreeMap<Id, Thing>,
     next: Id,
+    /// The parameters of calls under way: whose, and how many bytes.
+    pub open: Vec<(Side, usize)>,
     /// By [`Side`]: no more blocks have been taken than this, ever.
     pub taken: [usize; 2],
 }
@@ -91,7 +93,7 @@ pub struct Model {
 impl Model {
     pub fn new(pages: [u64; 2]) -> Self {
         let capacity = pages.map(|pages| (pages * PAGE) as usize / GRANULE);
-        Self { capacity, things: BTreeMap::new(), next: 0, taken: [0; 2] }
+        Self { capacity, things: BTreeMap::new(), next: 0, open: Vec::new(), taken: [0; 2] }
     }
 
     pub fn add(&mut self, thing: Thing) -> Id {
@@ -114,7 +116,9 @@ impl Model {
     /// What is in use in a side's arena.
     pub fn in_use(&self, side: Side) -> Usage {
         let all = self.things.values().filter(|thing| thing.owner() == Some(side));
+        let open = self.open.iter().filter(|(owner, _)| *owner == side).map(|(_, bytes)| bytes);
         all.flat_map(|thing| &thing.blocks)
+            .chain(open)
             .fold((0, 0), |(blocks, used), bytes| (blocks + 1, used + granules(*bytes)))
     }
 

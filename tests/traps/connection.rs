@@ -13,7 +13,7 @@ use vmffi::{
         x86_64::{Doorbell, Out},
     },
     guest::{Guest, Place},
-    host::{Host, Ran, Vcpu},
+    host::{End, Host, Ran, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -138,15 +138,16 @@ impl ThreadVcpu {
 }
 
 impl Vcpu for ThreadVcpu {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, Why> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
         match (answer, &mut self.thread) {
             (Some(answer), Some(thread)) => Ok(thread.resume(answer)),
             (None, thread @ None) => {
-                let (started, first) = TrapVcpu::start(self.start.take().ok_or(Why::PeerDied)?);
+                let start = self.start.take().ok_or_else(|| End::Lost("it was started".into()))?;
+                let (started, first) = TrapVcpu::start(start);
                 *thread = Some(started);
                 Ok(first)
             }
-            _ => Err(Why::Protocol),
+            _ => Err(End::Lost("it has not been started".into())),
         }
     }
 }
@@ -193,7 +194,7 @@ fn machine<T: Trap + Copy + Send + Sync + 'static>(
     let server = Server { machine: own.clone() };
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever, and nothing else uses it but the guest.
-    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) };
+    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) };
     let host = Arc::new(host.unwrap());
     own.set(Arc::downgrade(&host)).unwrap();
     host
@@ -308,7 +309,7 @@ fn a_guest_that_does_not_fit() {
     });
     let server = Server { machine: Arc::default() };
     // SAFETY: the region is there for ever, and nothing else uses it.
-    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) }.unwrap();
+    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) }.unwrap();
     for _ in 0..2 {
         let ConnectError::Contract(mismatch) = host.run().unwrap_err() else { panic!() };
         let [sort, down, ..] = mismatch.differences() else { panic!("{mismatch}") };
@@ -333,7 +334,7 @@ fn a_guest_that_breaks_the_protocol() {
         let server = Server { machine: Arc::default() };
         let (base, len) = (region.base(), region.1 as u64);
         // SAFETY: the region is there for ever, and nothing else uses it.
-        let host = unsafe { Host::new(layout, base, len, Box::new(()), server, vcpu, None) };
+        let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) };
         let host = host.unwrap();
         let broken = host.run().unwrap_err();
         assert!(matches!(broken, ConnectError::Call(error) if error.why() == Why::Protocol));
@@ -353,7 +354,7 @@ fn a_host_that_does_not_answer() {
     // A host has laid it out, and is not there any more.
     let vcpu = ThreadVcpu::new(|| ());
     // SAFETY: the region is there for ever.
-    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), vcpu, None) }.unwrap());
+    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), [vcpu], None) }.unwrap());
     // It was still there when the guest introduced itself.
     let mut met = false;
     machine::as_guest(
@@ -382,16 +383,26 @@ fn a_host_that_does_not_answer() {
     );
 }
 
-/// The books of a place are as many as its type says.
+/// The books of a place are as many as its type says: what they are too few for is not used.
 #[test]
-fn a_place_that_is_too_small() {
+fn a_place_that_is_smaller_than_the_arena() {
     static PLACE: Place<Guests, Out<PORT>, 63> = Place::new();
     let layout = Layout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever.
-    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), ThreadVcpu::new(|| ()), None) });
-    // SAFETY: as above.
-    let end = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
-    assert_eq!(end.unwrap_err(), RegionError::PlaceTooSmall { granules: 63, needed: 64 }.into());
+    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), [ThreadVcpu::new(|| ())], None) });
+    let answer = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
+    machine::as_guest(
+        move |_| answer,
+        move || {
+            // SAFETY: as above.
+            let end = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
+            let host = end.unwrap().host();
+            assert_eq!(host.arena_stats().capacity, 63 * 64);
+            let (used, most) = (host.arena_stats().used, 63 * 64);
+            assert!(SharedBuf::zeroed(host, most - used + 1).is_err());
+            assert_eq!(SharedBuf::zeroed(host, most - used).unwrap().len(), most - used);
+        },
+    );
 }

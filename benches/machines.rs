@@ -1,0 +1,16 @@
+//! What a call to and from a real guest costs, beside a bare round trip by the same trap: the floor, made
+//! here without the crate, in the same run.
+//!
+//! `cargo bench --bench machines` ends with a table. `cargo bench --bench machines -- calls kvm` makes 10,000
+//! calls each way and nothing else, for whoever counts system calls.
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "machines/linux.rs"]
+mod linux;
+
+fn main() {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    linux::main();
+    #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+    println!("there are no machines here");
+}

@@ -1,0 +1,128 @@
+use std::time::{Duration, Instant};
+
+use vmffi::{
+    CallError, Peer,
+    host::{Host, Vcpu},
+    machine::{Backend, Image, Machine},
+};
+
+#[path = "../../examples/guests/mod.rs"]
+mod guests;
+#[path = "floor_kvm.rs"]
+mod kvm;
+#[path = "../common/meter.rs"]
+mod meter;
+#[path = "floor_process.rs"]
+mod process;
+
+use meter::{Load, LoadClient, Meter};
+
+/// So many times each is measured, in turn, and so many round trips at a time.
+const ROUNDS: usize = 41;
+const AT_ONCE: u64 = 250;
+
+struct Server;
+
+impl Meter for Server {
+    fn scalar(&self, _: &Peer, x: u64) -> Result<u64, CallError> {
+        Ok(x)
+    }
+
+    fn three(&self, _: &Peer, a: u64, b: u32, c: u8) -> Result<u64, CallError> {
+        Ok(a + u64::from(b) + u64::from(c))
+    }
+}
+
+vmffi::serve!(Server: Meter; calls Load);
+
+/// A name, and what does it so many times.
+type Case<'c> = (&'static str, Box<dyn FnMut() + 'c>);
+
+type Guest = Host<Box<dyn Vcpu>>;
+
+fn guest(backend: Backend) -> Guest {
+    let image = Image::open(guests::build("meter").expect("a guest")).expect("an image");
+    let machine = Machine::new(&image).arenas(1 << 20, 1 << 20).pin(true);
+    let host = machine.build(backend, Server).expect("a machine");
+    host.run().expect("a guest that parks");
+    host
+}
+
+pub fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["calls", name] => calls(Backend::named(name).expect("kvm or process")),
+        _ => Backend::ALL.iter().for_each(|backend| match backend.check() {
+            Ok(()) => table(*backend),
+            Err(error) => println!("skipped: {backend}: {error}"),
+        }),
+    }
+}
+
+/// 10,000 calls each way.
+fn calls(backend: Backend) {
+    let host = guest(backend);
+    let load = LoadClient::from(host.guest());
+    assert_eq!(load.scalars(10_000_u64), Ok(49_995_000));
+    for i in 0..10_000 {
+        assert_eq!(load.echo(i), Ok(i));
+    }
+}
+
+fn table(backend: Backend) {
+    let host = guest(backend);
+    let load = LoadClient::from(host.guest());
+    let mut floor: Box<dyn FnMut(u64)> = match backend {
+        Backend::Kvm => Box::new(kvm::floor()),
+        Backend::Process => Box::new(process::floor()),
+        other => panic!("{other} has no floor"),
+    };
+    let many = |call: &dyn Fn()| (0..AT_ONCE).for_each(|_| call());
+    let mut cases: [Case<'_>; 5] = [
+        ("bare round trip", Box::new(|| floor(AT_ONCE))),
+        (
+            "hypercall, a scalar",
+            Box::new(|| {
+                load.scalars(AT_ONCE).expect("a sum");
+            }),
+        ),
+        (
+            "hypercall, three parameters",
+            Box::new(|| {
+                load.threes(AT_ONCE).expect("a sum");
+            }),
+        ),
+        (
+            "upcall, a scalar",
+            Box::new(|| {
+                many(&|| {
+                    load.echo(1_u64).expect("an echo");
+                })
+            }),
+        ),
+        (
+            "upcall, three parameters",
+            Box::new(|| {
+                many(&|| {
+                    load.sum(1_u64, 2_u32, 3_u8).expect("a sum");
+                })
+            }),
+        ),
+    ];
+    let mut times = [const { Vec::new() }; 5];
+    for _ in 0..ROUNDS {
+        for ((_, case), times) in cases.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            case();
+            times.push(start.elapsed() / AT_ONCE as u32);
+        }
+    }
+    let medians = times.map(|mut times: Vec<Duration>| {
+        times.sort();
+        times[ROUNDS / 2].as_secs_f64() * 1e6
+    });
+    println!("\n| {backend} | median | ratio |\n|---|---:|---:|");
+    for ((name, _), median) in cases.iter().zip(medians) {
+        println!("| {name} | {median:.2} µs | {:.3} |", median / medians[0]);
+    }
+}

@@ -1,0 +1,34 @@
+//! What the benchmarks of machines measure.
+#![no_std]
+#![no_main]
+
+use vmffi::{CallError, Peer};
+
+include!("../../../../benches/common/meter.rs");
+
+struct Guest;
+
+impl Load for Guest {
+    fn echo(&self, _: &Peer, x: u64) -> Result<u64, CallError> {
+        Ok(x)
+    }
+
+    fn sum(&self, _: &Peer, a: u64, b: u32, c: u8) -> Result<u64, CallError> {
+        Ok(a + u64::from(b) + u64::from(c))
+    }
+
+    fn scalars(&self, host: &Peer, n: u64) -> Result<u64, CallError> {
+        let meter = MeterClient::from(host);
+        (0..n).try_fold(0, |sum, i| Ok(sum + meter.scalar(i)?))
+    }
+
+    fn threes(&self, host: &Peer, n: u64) -> Result<u64, CallError> {
+        let meter = MeterClient::from(host);
+        (0..n).try_fold(0, |sum, i| Ok(sum + meter.three(i, 1_u32, 2_u8)?))
+    }
+}
+
+vmffi::serve!(Guest: Load; calls Meter);
+vmffi::entry! { server: Guest = Guest, arena: 1 << 20 }
+vmffi::panic_handler!();
+vmffi::memory_functions!();

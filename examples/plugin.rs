@@ -1,0 +1,55 @@
+//! A host with a plug-in: a guest in a machine of its own. `guests/plugin` is the other half.
+
+use vmffi::{
+    CallError, ForeignSlice, ForeignStr, Peer, SharedSlice,
+    machine::{Backend, Image, Machine},
+};
+
+mod guests;
+
+// As the guest has it, but for the comments: the two meet by what it says.
+vmffi::ffi_interface! {
+    pub interface Desk {
+        fn print(line: ForeignStr);
+        fn prices(first: u32, count: u32) -> ForeignSlice<u32>;
+    }
+
+    pub interface Bill {
+        fn sum(first: u32, count: u32, discount: u8) -> u64;
+    }
+}
+
+struct Shop;
+
+impl Desk for Shop {
+    fn print(&self, _guest: &Peer, line: ForeignStr) -> Result<(), CallError> {
+        // Escaped: it comes from somebody whom we do not trust.
+        println!("plug-in: {:?}", line.to_string()?);
+        Ok(())
+    }
+
+    fn prices(&self, guest: &Peer, first: u32, count: u32) -> Result<SharedSlice<u32>, CallError> {
+        if count > 1000 {
+            return Err(CallError::refused());
+        }
+        let prices: Vec<u32> = (first..first.saturating_add(count)).map(|n| 100 + n % 7).collect();
+        SharedSlice::copied(guest, &prices)
+    }
+}
+
+vmffi::serve!(Shop: Desk; calls Bill);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let image = Image::open(guests::build("plugin")?)?;
+    let backend = match std::env::args().nth(1) {
+        Some(name) => Backend::named(&name).ok_or("the backends are kvm and process")?,
+        None => Backend::best().ok_or("neither KVM nor processes can be used here")?,
+    };
+    let host = Machine::new(&image).arenas(1 << 20, 1 << 20).build(backend, Shop)?;
+    host.run()?;
+
+    let bill = BillClient::from(host.guest());
+    println!("host: the sum on {backend} is {}", bill.sum(10, 20, 25_u8)?);
+    println!("host: {}", bill.sum(10, 2000, 0_u8).unwrap_err());
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! What compilers call `memcpy` and its kin, for guests without a C library. In assembly: a compiler
+//! may turn a loop that copies into a call of the function that it stands in.
+
+use core::arch::asm;
+
+/// Up to this many bytes are moved 16 at a time; the processor's own string instructions, which take
+/// some time to begin, move more than that.
+const LONG: usize = 1024;
+
+/// `memcpy`: copies `len` bytes that do not overlap, or whose destination begins before them. Returns
+/// `to`.
+///
+/// # Safety
+///
+/// `from` is valid for reads and `to` for writes of `len` bytes.
+pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    if len < 16 {
+        // SAFETY: the caller's promise.
+        unsafe { copy_short(to, from, len) }
+    } else if len <= LONG {
+        // SAFETY: from `from` and to `to`, up to their ends and no further: the last 16 bytes are
+        // read first and written last.
+        unsafe {
+            asm!(
+                "movups {last}, [{from} + {len} - 16]",
+                "lea {end}, [{to} + {len} - 16]",
+                "2:",
+                "movups {chunk}, [{from}]",
+                "movups [{to}], {chunk}",
+                "add {from}, 16",
+                "add {to}, 16",
+                "cmp {to}, {end}",
+                "jb 2b",
+                "movups [{end}], {last}",
+                from = inout(reg) from => _,
+                to = inout(reg) to => _,
+                len = in(reg) len,
+                end = out(reg) _,
+                chunk = out(xmm_reg) _,
+                last = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
+    } else {
+        // SAFETY: `len` bytes, upwards.
+        unsafe {
+            asm!(
+                "rep movsb",
+                inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+    to
+}
+
+/// Fewer than 16 bytes, which may overlap: all are read before any is written.
+unsafe fn copy_short(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: two words of 8, 4 or 2 bytes that overlap, or a byte, are `len` bytes; the caller has
+    // promised as many.
+    unsafe {
+        asm!(
+            "cmp {len}, 8",
+            "jb 2f",
+            "mov {a}, [{from}]",
+            "mov {b}, [{from} + {len} - 8]",
+            "mov [{to}], {a}",
+            "mov [{to} + {len} - 8], {b}",
+            "jmp 5f",
+            "2:",
+            "cmp {len}, 4",
+            "jb 3f",
+            "mov {a:e}, [{from}]",
+            "mov {b:e}, [{from} + {len} - 4]",
+            "mov [{to}], {a:e}",
+            "mov [{to} + {len} - 4], {b:e}",
+            "jmp 5f",
+            "3:",
+            "cmp {len}, 2",
+            "jb 4f",
+            "movzx {a:e}, word ptr [{from}]",
+            "movzx {b:e}, word ptr [{from} + {len} - 2]",
+            "mov [{to}], {a:x}",
+            "mov [{to} + {len} - 2], {b:x}",
+            "jmp 5f",
+            "4:",
+            "test {len}, {len}",
+            "jz 5f",
+            "movzx {a:e}, byte ptr [{from}]",
+            "mov [{to}], {a:l}",
+            "5:",
+            from = in(reg) from,
+            to = in(reg) to,
+            len = in(reg) len,
+            a = out(reg) _,
+            b = out(reg) _,
+            options(nostack),
+        );
+    }
+}
+
+/// `memmove`: copies `len` bytes, which may overlap. Returns `to`.
+///
+/// # Safety
+///
+/// `from` is valid for reads and `to` for writes of `len` bytes.
+pub unsafe fn shift(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    if len < 16 || to.addr().wrapping_sub(from.addr()) >= len {
+        // SAFETY: the destination begins before the source or behind its end; short ones may overlap.
+        return unsafe { copy(to, from, len) };
+    }
+    // SAFETY: downwards from both ends to their beginnings: the first 16 bytes are read first and
+    // written last.
+    unsafe {
+        asm!(
+            "movups {first}, [{from}]",
+            "2:",
+            "movups {chunk}, [{from} + {len} - 16]",
+            "movups [{to} + {len} - 16], {chunk}",
+            "sub {len}, 16",
+            "cmp {len}, 16",
+            "ja 2b",
+            "movups [{to}], {first}",
+            from = in(reg) from,
+            to = in(reg) to,
+            len = inout(reg) len => _,
+            chunk = out(xmm_reg) _,
+            first = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+    to
+}
+
+/// `memset`: `len` times the same byte. Returns `to`.
+///
+/// # Safety
+///
+/// `to` is valid for writes of `len` bytes.
+pub unsafe fn fill(to: *mut u8, byte: u8, len: usize) -> *mut u8 {
+    let word = u64::from(byte) * 0x0101_0101_0101_0101;
+    if len > LONG {
+        // SAFETY: `len` bytes, upwards.
+        unsafe {
+            asm!(
+                "rep stosb",
+                inout("rcx") len => _, inout("rdi") to => _, in("al") byte,
+                options(nostack, preserves_flags),
+            );
+        }
+    } else if len >= 8 {
+        // SAFETY: the last 8 bytes, and all before them 8 at a time.
+        unsafe {
+            asm!(
+                "lea {end}, [{to} + {len} - 8]",
+                "mov [{end}], {word}",
+                "2:",
+                "mov [{to}], {word}",
+                "add {to}, 8",
+                "cmp {to}, {end}",
+                "jb 2b",
+                to = inout(reg) to => _,
+                len = in(reg) len,
+                end = out(reg) _,
+                word = in(reg) word,
+                options(nostack),
+            );
+        }
+    } else {
+        // SAFETY: `len` bytes, the last first.
+        unsafe {
+            asm!(
+                "2:",
+                "sub {len}, 1",
+                "jb 3f",
+                "mov [{to} + {len}], {word:l}",
+                "jmp 2b",
+                "3:",
+                to = in(reg) to,
+                len = inout(reg) len => _,
+                word = in(reg) word,
+                options(nostack),
+            );
+        }
+    }
+    to
+}
+
+/// `memcmp`: 0 where all `len` bytes are equal, else less or more than 0 as the first that differs is.
+///
+/// # Safety
+///
+/// Both are valid for reads of `len` bytes.
+#[must_use]
+pub unsafe fn compare(a: *const u8, b: *const u8, len: usize) -> i32 {
+    let result: u64;
+    // SAFETY: 8 bytes at a time while there are as many, then byte by byte.
+    unsafe {
+        asm!(
+            "2:",
+            "cmp {len}, 8",
+            "jb 4f",
+            "mov {x}, [{a}]",
+            "mov {y}, [{b}]",
+            "cmp {x}, {y}",
+            "jne 3f",
+            "add {a}, 8",
+            "add {b}, 8",
+            "sub {len}, 8",
+            "jmp 2b",
+            "3:",
+            "bswap {x}",
+            "bswap {y}",
+            "cmp {x}, {y}",
+            "sbb {x:e}, {x:e}",
+            "or {x:e}, 1",
+            "jmp 5f",
+            "4:",
+            "xor {x:e}, {x:e}",
+            "sub {len}, 1",
+            "jb 5f",
+            "movzx {x:e}, byte ptr [{a}]",
+            "movzx {y:e}, byte ptr [{b}]",
+            "add {a}, 1",
+            "add {b}, 1",
+            "sub {x:e}, {y:e}",
+            "je 4b",
+            "5:",
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            len = inout(reg) len => _,
+            x = out(reg) result,
+            y = out(reg) _,
+            options(nostack, readonly),
+        );
+    }
+    result as i32
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    fn lengths() -> impl Iterator<Item = usize> {
+        (0..200).chain([255, 256, 1000, 1023, 1024, 1025, 1040, 4096, 5001])
+    }
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i * 31 + i / 256 + 1) as u8).collect()
+    }
+
+    #[test]
+    fn copies_are_exact() {
+        for len in lengths() {
+            for skip in 0..3 {
+                let from = pattern(len + skip);
+                let mut to = vec![0xee; len + 32];
+                // SAFETY: both have as many bytes.
+                let back = unsafe { copy(to[16..].as_mut_ptr(), from[skip..].as_ptr(), len) };
+                assert_eq!(back, to[16..].as_mut_ptr());
+                assert_eq!(to[16..16 + len], from[skip..]);
+                assert!(to[..16].iter().chain(&to[16 + len..]).all(|byte| *byte == 0xee), "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn overlapping_bytes_are_moved() {
+        for len in lengths() {
+            for (from, to) in [(0, 0), (0, 1), (1, 0), (3, 20), (20, 3), (0, 64), (64, 0)] {
+                let mut bytes = pattern(len + 100);
+                let mut right = bytes.clone();
+                right.copy_within(from..from + len, to);
+                let base = bytes.as_mut_ptr();
+                // SAFETY: 100 bytes more than `len` are there.
+                unsafe { shift(base.add(to), base.add(from), len) };
+                assert_eq!(bytes, right, "{len} bytes from {from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn fills_are_exact() {
+        for len in lengths() {
+            let mut to = vec![0xee; len + 32];
+            // SAFETY: as many bytes are there.
+            unsafe { fill(to[16..].as_mut_ptr(), 0x5a, len) };
+            assert!(to[16..16 + len].iter().all(|byte| *byte == 0x5a), "{len}");
+            assert!(to[..16].iter().chain(&to[16 + len..]).all(|byte| *byte == 0xee), "{len}");
+        }
+    }
+
+    #[test]
+    fn comparisons_have_the_right_sign() {
+        for len in lengths() {
+            let a = pattern(len);
+            // SAFETY: as many bytes are there.
+            assert_eq!(unsafe { compare(a.as_ptr(), a.as_ptr(), len) }, 0);
+            for at in (0..len).step_by(1 + len / 50) {
+                for byte in [0, 127, 128, 255] {
+                    let mut b = a.clone();
+                    b[at] = byte;
+                    // SAFETY: as many bytes are there.
+                    let found = unsafe { compare(a.as_ptr(), b.as_ptr(), len) };
+                    assert_eq!(found.cmp(&0), a.cmp(&b), "{len} bytes, the {at}th is {byte}");
+                }
+            }
+        }
+    }
+}

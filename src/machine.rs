@@ -1,0 +1,442 @@
+//! Machines that run a guest's program: its ELF file in a virtual machine or in a process of its own.
+//!
+//! An [`Image`] is the program, a [`Machine`] says what it is given, a [`Backend`] what runs it. What comes
+//! out is a [`Host`], as for any other guest.
+//!
+//! ```no_run
+//! use vmffi::machine::{Backend, Image, Machine};
+//!
+//! let image = Image::open("target/guest/release/guest")?;
+//! let backend = Backend::best().ok_or("neither KVM nor processes can be used here")?;
+//! let host = Machine::new(&image).arenas(1 << 20, 1 << 20).build(backend, ())?;
+//! host.run()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::{boxed::Box, fmt, io, string::String, sync::Arc, vec::Vec};
+
+#[cfg(feature = "kvm")]
+use nix::sys::signal::Signal;
+
+use crate::{
+    abi::{Boot, Side, Way},
+    dispatch::Serve,
+    error::{CallError, RegionError},
+    host::{Cause, Fault, Host, Vcpu},
+    memory::{Layout, PAGE},
+    peer::Observer,
+};
+
+mod image;
+#[cfg(feature = "kvm")]
+mod kvm;
+#[cfg(feature = "process")]
+mod process;
+mod ram;
+
+pub use image::{Image, ImageError};
+use ram::Ram;
+
+/// Where the region lies in a guest's address space; it has up to 512 GiB there.
+const REGION_AT: u64 = 0x10_0000_0000;
+/// Where the stacks lie, the first vCPU's first, each with a page below it that is not there.
+const STACKS_AT: u64 = 0x100_0000_0000;
+/// An address where nothing is, for guests that trap by a store.
+const DOORBELL_AT: u64 = 0x200_0000_0000;
+/// The most that a stack, and all of a guest's own memory, may have.
+const MOST: u64 = 1 << 36;
+/// The most vCPUs.
+const MOST_VCPUS: u32 = 64;
+
+/// What runs a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// A virtual machine, by `/dev/kvm`. The guest runs at the least privilege, with nothing mapped but its
+    /// image, its stacks and the region.
+    #[cfg(feature = "kvm")]
+    Kvm,
+    /// A process, which computes and traps and can do nothing else: every system call of its is denied. It
+    /// has one vCPU, which belongs to the thread that has made it: on others, calls to the guest are
+    /// [`Why::Busy`](crate::Why::Busy).
+    #[cfg(feature = "process")]
+    Process,
+}
+
+impl Backend {
+    /// Those that this crate was built with, the best first.
+    pub const ALL: &'static [Self] = &[
+        #[cfg(feature = "kvm")]
+        Self::Kvm,
+        #[cfg(feature = "process")]
+        Self::Process,
+    ];
+
+    /// Its name: `kvm` or `process`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "kvm")]
+            Self::Kvm => "kvm",
+            #[cfg(feature = "process")]
+            Self::Process => "process",
+        }
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|backend| backend.name() == name)
+    }
+
+    /// Whether it can be used here.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn check(self) -> Result<(), MachineError> {
+        match self {
+            #[cfg(feature = "kvm")]
+            Self::Kvm => kvm::check(),
+            #[cfg(feature = "process")]
+            Self::Process => process::check(),
+        }
+    }
+
+    /// The best that can be used here.
+    #[must_use]
+    pub fn best() -> Option<Self> {
+        Self::ALL.iter().copied().find(|backend| backend.check().is_ok())
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A machine that could not be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MachineError {
+    /// The memory that the two share has sizes that no region has.
+    Region(RegionError),
+    /// A number is out of its range.
+    Config(&'static str),
+    /// The backend cannot be used, or the system refuses something: what, and why.
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+}
+
+impl MachineError {
+    fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::System { what, error: error.into() }
+    }
+}
+
+impl fmt::Display for MachineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Region(error) => error.fmt(f),
+            Self::Config(what) => f.write_str(what),
+            Self::System { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for MachineError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Region(error) => Some(error),
+            Self::Config(_) => None,
+            Self::System { error, .. } => Some(error),
+        }
+    }
+}
+
+impl From<RegionError> for MachineError {
+    fn from(error: RegionError) -> Self {
+        Self::Region(error)
+    }
+}
+
+/// What a guest is given, and how it is run: made from an image, and turned into any number of
+/// [`Host`]s.
+#[derive(Clone)]
+pub struct Machine {
+    image: Image,
+    arenas: (u64, u64),
+    stack: u64,
+    vcpus: u32,
+    memory: u64,
+    log: u32,
+    #[cfg(feature = "process")]
+    pin: bool,
+    #[cfg(feature = "kvm")]
+    signal: Signal,
+    observer: Option<Arc<Observer>>,
+}
+
+impl Machine {
+    /// A machine for this program: two arenas of 4 MiB, one vCPU, a stack of 256 KiB, up to 1 GiB of memory,
+    /// no log.
+    #[must_use]
+    pub fn new(image: &Image) -> Self {
+        Self {
+            image: image.clone(),
+            arenas: (4 << 20, 4 << 20),
+            stack: 256 << 10,
+            vcpus: 1,
+            memory: 1 << 30,
+            log: 0,
+            #[cfg(feature = "process")]
+            pin: false,
+            #[cfg(feature = "kvm")]
+            signal: Signal::SIGUSR2,
+            observer: None,
+        }
+    }
+
+    /// The sizes of the guest's arena and of the host's, in bytes, rounded up to whole pages. Memory is taken
+    /// as it is touched.
+    #[must_use]
+    pub fn arenas(mut self, guest: u64, host: u64) -> Self {
+        self.arenas = (guest, host);
+        self
+    }
+
+    /// The size of each vCPU's stack, in bytes, rounded up to whole pages. The page below is not there, so
+    /// that an overflow is a fault.
+    #[must_use]
+    pub fn stack(mut self, bytes: u64) -> Self {
+        self.stack = bytes;
+        self
+    }
+
+    /// How many vCPUs the guest has: 1 to 64, and with [`Backend::Process`] one.
+    #[must_use]
+    pub fn vcpus(mut self, vcpus: u32) -> Self {
+        self.vcpus = vcpus;
+        self
+    }
+
+    /// The most memory that the machine may have, in bytes: image, stacks and region together.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// How much of its log the guest sends: 0 nothing, 1 errors, 2 warnings, and so on to 5, everything. With the
+    /// feature `tracing` it becomes events there, of the target `vmffi::guest`.
+    #[must_use]
+    pub fn log(mut self, level: u32) -> Self {
+        self.log = level;
+        self
+    }
+
+    /// Has a process guest run on the processor that its host runs on, and both stay there: a trap then costs
+    /// about half. It holds for the calling thread, for as long as that lives.
+    #[cfg(feature = "process")]
+    #[must_use]
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// The signal that interrupts a vCPU of a virtual machine, when it is stopped: SIGUSR2, if nothing is said.
+    /// Where the program has no handler for it, one is installed that does nothing. Threads that run the
+    /// guest do not block it.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Config`] where there is no such signal.
+    #[cfg(feature = "kvm")]
+    pub fn signal(mut self, number: i32) -> Result<Self, MachineError> {
+        let signal = Signal::try_from(number);
+        self.signal = signal.map_err(|_| MachineError::Config("there is no such signal"))?;
+        Ok(self)
+    }
+
+    /// Has every call that the host refuses or fails reported, as [`Host::new`] does.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Fn(&CallError) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Makes the machine, with the guest loaded and nothing run yet. `server` serves the guest's calls.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the sizes, and what the system refuses.
+    pub fn build(
+        &self,
+        backend: Backend,
+        server: impl Serve,
+    ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
+        let loaded = Arc::new(self.load()?);
+        let vcpus: Vec<Box<dyn Vcpu>> = match backend {
+            #[cfg(feature = "kvm")]
+            Backend::Kvm => kvm::start(&loaded, self.log, self.signal)?,
+            #[cfg(feature = "process")]
+            Backend::Process => std::vec![Box::new(process::start(&loaded, self.log, self.pin)?)],
+        };
+        let observer = self
+            .observer
+            .clone()
+            .map(|observer| Box::new(move |error: &CallError| observer(error)) as Box<Observer>);
+        let layout = loaded.layout;
+        let base = loaded.ram.at(loaded.region);
+        // SAFETY: the region lies in the machine's memory, which `loaded` keeps, and which is only ever
+        // reached through raw pointers. Both backends map the host's arena read only for the guest.
+        let host = unsafe {
+            Host::new(layout, base, layout.len(), Box::new(loaded), server, vcpus, observer)
+        }?;
+        Ok(host)
+    }
+
+    /// Lays the machine's memory out, and puts the image there.
+    fn load(&self) -> Result<Loaded, MachineError> {
+        let layout = Layout::new(self.arenas.0, self.arenas.1)?;
+        let stack = self.stack.max(1).checked_next_multiple_of(PAGE).filter(|len| *len <= MOST);
+        let stack = stack.ok_or(MachineError::Config("the stack is too large"))?;
+        if !(1..=MOST_VCPUS).contains(&self.vcpus) {
+            return Err(MachineError::Config("a guest has 1 to 64 vCPUs"));
+        }
+        let mut parts = Vec::new();
+        let mut offset = 0;
+        let mut add = |address, len, write, execute| {
+            parts.push(Part { address, offset, len, write, execute });
+            offset += len;
+        };
+        for segment in self.image.segments() {
+            add(segment.address, segment.len, segment.write, segment.execute);
+        }
+        let images = parts_len(&self.image);
+        let mut stacks = Vec::new();
+        for cpu in 0..u64::from(self.vcpus) {
+            let bottom = STACKS_AT + cpu * (stack + PAGE) + PAGE;
+            add(bottom, stack, true, false);
+            stacks.push(bottom + stack - Boot::LEN as u64);
+        }
+        let region = images + stack * u64::from(self.vcpus);
+        // The header and the host's arena are for the guest to read only.
+        let (host, host_len) = layout.arena(Side::Host);
+        for (from, to, write) in
+            [(0, PAGE, false), (PAGE, host, true), (host, host + host_len, false)]
+        {
+            add(REGION_AT + from, to - from, write, false);
+        }
+        if offset > self.memory {
+            return Err(MachineError::Config("the machine needs more memory than it may have"));
+        }
+        let ram = Ram::new(offset)?;
+        for (segment, part) in self.image.segments().iter().zip(&parts) {
+            ram.write(part.offset + segment.skip as u64, &segment.bytes);
+        }
+        let image = self.image.clone();
+        Ok(Loaded { ram, layout, region, parts, stacks, stack, image })
+    }
+}
+
+/// How many bytes of pages an image has.
+fn parts_len(image: &Image) -> u64 {
+    image.segments().iter().map(|segment| segment.len).sum()
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("image", &self.image)
+            .field("arenas", &self.arenas)
+            .field("stack", &self.stack)
+            .field("vcpus", &self.vcpus)
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A piece of a guest's address space, of whole pages, and where it lies in the machine's memory. It can be
+/// read; nothing else is there.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    address: u64,
+    offset: u64,
+    len: u64,
+    write: bool,
+    execute: bool,
+}
+
+/// A machine's memory with the guest in it.
+struct Loaded {
+    ram: Ram,
+    layout: Layout,
+    /// The offset of the region in the memory.
+    region: u64,
+    parts: Vec<Part>,
+    /// The address of each vCPU's boot block, and of its stack's end with that.
+    stacks: Vec<u64>,
+    stack: u64,
+    image: Image,
+}
+
+impl Loaded {
+    /// Where an address of the guest's lies in the memory, and what may be done there.
+    fn find(&self, address: u64) -> Option<(u64, Part)> {
+        let part = self.parts.iter().find(|part| {
+            address.checked_sub(part.address).is_some_and(|within| within < part.len)
+        })?;
+        Some((part.offset + (address - part.address), *part))
+    }
+
+    /// Writes each vCPU's boot block.
+    fn write_boot(&self, way: Way, log: u32) {
+        for (cpu, at) in (0..).zip(&self.stacks) {
+            let boot = Boot {
+                region: REGION_AT,
+                region_len: self.layout.len(),
+                way,
+                cpu,
+                cpus: self.stacks.len() as u32,
+                log,
+            };
+            let bytes: Vec<u8> =
+                boot.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
+            if let Some((offset, _)) = self.find(*at) {
+                self.ram.write(offset, &bytes);
+            }
+        }
+    }
+
+    /// Describes what the guest did.
+    fn fault(&self, mut cause: Cause, address: Option<u64>, instruction: u64) -> Fault {
+        let guard = |address: u64| {
+            let within = address.checked_sub(STACKS_AT);
+            within.is_some_and(|within| {
+                within / (self.stack + PAGE) < self.stacks.len() as u64
+                    && within % (self.stack + PAGE) < PAGE
+            })
+        };
+        if cause == Cause::Exception(14) && address.is_some_and(guard) {
+            cause = Cause::StackOverflow;
+        }
+        Fault { cause, address, instruction, symbol: self.image.symbol(instruction) }
+    }
+}
+
+impl From<io::Error> for MachineError {
+    fn from(error: io::Error) -> Self {
+        Self::System { what: "the system", error }
+    }
+}
+
+/// A message of the system's, for [`End::Lost`](crate::host::End::Lost).
+fn lost(what: &str, error: impl fmt::Display) -> String {
+    std::format!("{what}: {error}")
+}

@@ -1,0 +1,412 @@
+//! A guest in a virtual machine, by KVM (the kernel's `Documentation/virt/kvm/api.rst`).
+//!
+//! Guest code runs at the least privilege. What is more privileged is a page of stubs, which the processor
+//! runs when the guest has done what it may not do, and which report that. There are no devices, no
+//! interrupts, and no memory but the guest's own.
+//!
+//! A call costs one `KVM_RUN`: registers travel in the page that vCPU and host share
+//! (`KVM_CAP_SYNC_REGS`).
+
+use std::{
+    boxed::Box,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    vec::Vec,
+};
+
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_regs, kvm_segment,
+    kvm_userspace_memory_region, kvm_xcr, kvm_xcrs,
+};
+use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        pthread::{Pthread, pthread_kill, pthread_self},
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+    },
+};
+
+use super::{DOORBELL_AT, Loaded, MachineError, lost};
+use crate::{
+    abi::{Registers, Transport, Way},
+    host::{Broken, Cause, End, Stopper, Vcpu},
+    memory::PAGE,
+};
+
+mod tables;
+
+use tables::{CODE, DATA, GDT_LIMIT, IDT_LIMIT, PORT, PROBE, REPORT, Supervisor, TASK, TASK_LIMIT};
+
+/// CR0: protection, paging, write protection for all, native x87 errors, alignment checks.
+const CR0: u64 = 0x8005_0033;
+/// EFER: 64 bits, pages without code. `syscall` is no instruction.
+const EFER: u64 = 0xd00;
+
+fn system(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError {
+    move |error| MachineError::System { what, error: io::Error::from_raw_os_error(error.errno()) }
+}
+
+fn open() -> Result<Kvm, MachineError> {
+    let kvm = Kvm::new().map_err(system("/dev/kvm"))?;
+    let synced = kvm.check_extension_int(Cap::SyncRegs);
+    if synced & SyncReg::Register as i32 == 0 {
+        return Err(MachineError::System {
+            what: "/dev/kvm without KVM_CAP_SYNC_REGS",
+            error: io::ErrorKind::Unsupported.into(),
+        });
+    }
+    Ok(kvm)
+}
+
+pub(super) fn check() -> Result<(), MachineError> {
+    open()?.create_vm().map(drop).map_err(system("a virtual machine"))
+}
+
+/// Makes the machine, with all vCPUs about to begin.
+pub(super) fn start(
+    loaded: &Arc<Loaded>,
+    log: u32,
+    signal: Signal,
+) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
+    kickable(signal)?;
+    let kvm = open()?;
+    let fd = kvm.create_vm().map_err(system("a virtual machine"))?;
+    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(system("CPUID"))?;
+    // Guest-physical: the machine's memory from 0 on, the supervisor's behind it, then nothing.
+    let physical = loaded.ram.len();
+    // The supervisor's size follows from what it maps; the bell is far behind it.
+    let bell = (physical + physical / 128 + (1 << 24)).next_multiple_of(PAGE);
+    let supervisor = Supervisor::new(loaded, physical, bell)?;
+    if supervisor.end() > bell || bell + PAGE > 1 << physical_bits(&cpuid) {
+        return Err(MachineError::Config(
+            "the machine has more memory than processors here address",
+        ));
+    }
+    let machine = Arc::new(Shared { fd, supervisor, bell, loaded: loaded.clone(), signal });
+    machine.map(&kvm)?;
+    let mut vcpus = Vec::new();
+    for cpu in 0..loaded.stacks.len() as u64 {
+        vcpus.push(KvmVcpu::new(&machine, cpu, &cpuid)?);
+    }
+    let way = match vcpus.first_mut() {
+        Some(first) => first.probe()?,
+        None => Way::Out(PORT),
+    };
+    loaded.write_boot(way, log);
+    let start = |mut vcpu: KvmVcpu| {
+        vcpu.way = way;
+        vcpu.begin(&cpuid)?;
+        Ok(Box::new(vcpu) as Box<dyn Vcpu>)
+    };
+    vcpus.into_iter().map(start).collect()
+}
+
+/// The width of a guest-physical address, in bits.
+fn physical_bits(cpuid: &CpuId) -> u32 {
+    leaf(cpuid, 0x8000_0008).map_or(36, |[eax, ..]| eax & 0xff).clamp(32, 52)
+}
+
+/// EAX, EBX, ECX and EDX of a leaf of CPUID, with index 0.
+fn leaf(cpuid: &CpuId, function: u32) -> Option<[u32; 4]> {
+    let entry = cpuid.as_slice().iter().find(|e| e.function == function && e.index == 0)?;
+    Some([entry.eax, entry.ebx, entry.ecx, entry.edx])
+}
+
+/// Sees to it that a signal interrupts a vCPU and does nothing else.
+fn kickable(signal: Signal) -> Result<(), MachineError> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing, at any time.
+    let old = unsafe { sigaction(signal, &action) }.map_err(MachineError::system("a signal"))?;
+    if let SigHandler::Handler(_) | SigHandler::SigAction(_) = old.handler() {
+        // The program has a handler of its own, which interrupts a vCPU as well.
+        // SAFETY: it was there before.
+        unsafe { sigaction(signal, &old) }.map_err(MachineError::system("a signal"))?;
+    }
+    Ok(())
+}
+
+/// What all vCPUs of a machine have in common.
+struct Shared {
+    fd: VmFd,
+    supervisor: Supervisor,
+    /// The guest-physical address of the doorbell.
+    bell: u64,
+    loaded: Arc<Loaded>,
+    signal: Signal,
+}
+
+impl Shared {
+    /// Gives the machine its memory. What the guest may not write, it cannot write through a page table
+    /// either.
+    fn map(&self, kvm: &Kvm) -> Result<(), MachineError> {
+        let read_only = if kvm.check_extension(Cap::ReadonlyMem) { KVM_MEM_READONLY } else { 0 };
+        let mut slot = 0;
+        let mut add = |physical, len, at: *mut u8, flags| {
+            let region = kvm_userspace_memory_region {
+                slot,
+                flags,
+                guest_phys_addr: physical,
+                memory_size: len,
+                userspace_addr: at.expose_provenance() as u64,
+            };
+            slot += 1;
+            // SAFETY: as much is mapped there for as long as `self`, which owns the machine.
+            unsafe { self.fd.set_user_memory_region(region) }.map_err(system("a machine's memory"))
+        };
+        let mut parts = self.loaded.parts.iter().peekable();
+        while let Some(first) = parts.next() {
+            let mut len = first.len;
+            while let Some(next) = parts.next_if(|next| next.write == first.write) {
+                len += next.len;
+            }
+            let flags = if first.write { 0 } else { read_only };
+            add(first.offset, len, self.loaded.ram.at(first.offset), flags)?;
+        }
+        let memory = self.supervisor.memory();
+        add(self.loaded.ram.len(), memory.size() as u64, memory.as_ptr(), 0)
+    }
+}
+
+/// Where a vCPU runs, and whether it shall.
+struct Kick {
+    state: Mutex<Running>,
+}
+
+struct Running {
+    /// The thread that is about to run it or does, and where it is told to come back.
+    thread: Option<(Pthread, *mut u8)>,
+    stopped: bool,
+}
+
+// SAFETY: the pointer leads to a page that is there while `thread` is set, and is used under the lock.
+unsafe impl Send for Running {}
+
+impl Kick {
+    fn state(&self) -> MutexGuard<'_, Running> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct KvmVcpu {
+    fd: VcpuFd,
+    machine: Arc<Shared>,
+    number: u64,
+    way: Way,
+    kick: Arc<Kick>,
+}
+
+impl KvmVcpu {
+    fn new(machine: &Arc<Shared>, number: u64, cpuid: &CpuId) -> Result<Self, MachineError> {
+        let fd = machine.fd.create_vcpu(number).map_err(system("a vCPU"))?;
+        fd.set_cpuid2(cpuid).map_err(system("a vCPU's CPUID"))?;
+        let state = Mutex::new(Running { thread: None, stopped: false });
+        let kick = Arc::new(Kick { state });
+        Ok(Self { fd, machine: machine.clone(), number, way: Way::Out(PORT), kick })
+    }
+
+    /// Sets the registers of a vCPU that begins at an instruction, at the least privilege.
+    fn enter(&mut self, root: u64, cr4: u64, regs: kvm_regs) -> Result<(), MachineError> {
+        let supervisor = &self.machine.supervisor;
+        let mut sregs = self.fd.get_sregs().map_err(system("a vCPU's registers"))?;
+        let segment = |selector: u16, type_, long| kvm_segment {
+            selector,
+            type_,
+            limit: u32::MAX,
+            present: 1,
+            dpl: 3,
+            s: 1,
+            l: long,
+            db: 1 - long,
+            g: 1,
+            ..Default::default()
+        };
+        sregs.cs = segment(CODE, 11, 1);
+        let data = segment(DATA, 3, 0);
+        (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
+        sregs.ldt = kvm_segment { unusable: 1, ..Default::default() };
+        sregs.tr = kvm_segment {
+            base: supervisor.task_at(self.number),
+            limit: TASK_LIMIT,
+            selector: TASK,
+            type_: 11,
+            present: 1,
+            ..Default::default()
+        };
+        (sregs.gdt.base, sregs.gdt.limit) = (supervisor.gdt(), GDT_LIMIT);
+        (sregs.idt.base, sregs.idt.limit) = (supervisor.idt(), IDT_LIMIT);
+        (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = (CR0, root, cr4, EFER);
+        self.fd.set_sregs(&sregs).map_err(system("a vCPU's control registers"))?;
+        self.fd.set_regs(&regs).map_err(system("a vCPU's registers"))
+    }
+
+    /// Finds out whether `out` traps: the guest is told to use it, or else the doorbell. Behind a machine
+    /// without hardware of its own, it may be an exception whatever the bitmap says.
+    fn probe(&mut self) -> Result<Way, MachineError> {
+        let regs = kvm_regs { rip: PROBE, rdx: u64::from(PORT), rflags: 2, ..Default::default() };
+        self.enter(self.machine.supervisor.probe_root, 0x620, regs)?;
+        let works = matches!(self.fd.run(), Ok(VcpuExit::IoOut(PORT, data)) if data.len() == 4);
+        // Whatever it is that the exit wants to be completed.
+        self.fd.set_kvm_immediate_exit(1);
+        let _ = self.fd.run();
+        self.fd.set_kvm_immediate_exit(0);
+        Ok(if works { Way::Out(PORT) } else { Way::Doorbell(DOORBELL_AT) })
+    }
+
+    /// Has the vCPU begin with the guest.
+    fn begin(&mut self, cpuid: &CpuId) -> Result<(), MachineError> {
+        let has = |function, register: usize, bit: u32| {
+            leaf(cpuid, function).is_some_and(|leaf| leaf[register] >> bit & 1 != 0)
+        };
+        // CR4: physical addresses of more than 32 bits, SSE with its exceptions; and where there is such a
+        // thing, the supervisor runs and reads nothing of the guest's, which does not see its tables.
+        let mut cr4 = 0x620;
+        for (bit, there) in [(20, has(7, 1, 7)), (21, has(7, 1, 20)), (11, has(7, 2, 2))] {
+            cr4 |= u64::from(there) << bit;
+        }
+        let xsave = has(1, 2, 26);
+        if xsave {
+            cr4 |= 1 << 18;
+        }
+        let stack = self.machine.loaded.stacks[self.number as usize];
+        let rip = self.machine.loaded.image.entry();
+        let regs = kvm_regs { rip, rsp: stack, rdi: stack, rflags: 2, ..Default::default() };
+        self.enter(self.machine.supervisor.root, cr4, regs)?;
+        if xsave {
+            // x87, SSE, AVX and AVX-512, as far as there is such a thing.
+            let value = u64::from(leaf(cpuid, 0xd).map_or(3, |[eax, ..]| eax & 0xe7));
+            let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+            xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value };
+            self.fd.set_xcrs(&xcrs).map_err(system("a vCPU's vector registers"))?;
+        }
+        self.fd.set_sync_valid_reg(SyncReg::Register);
+        Ok(())
+    }
+
+    #[cold]
+    fn shut_down(&self) -> End {
+        let instruction = self.fd.sync_regs().regs.rip;
+        End::Fault(self.machine.loaded.fault(Cause::Exception(8), None, instruction))
+    }
+
+    /// Describes what a stub reports.
+    #[cold]
+    fn fault(&self) -> End {
+        let regs = self.fd.sync_regs().regs;
+        let supervisor = &self.machine.supervisor;
+        let Some((vector, instruction)) = supervisor.report(self.number, regs.rip, regs.rsp) else {
+            return End::Protocol(Broken::Access { at: u64::from(REPORT) });
+        };
+        let address = match self.fd.get_sregs() {
+            Ok(sregs) if vector == 14 => Some(sregs.cr2),
+            _ => None,
+        };
+        let cause = Cause::Exception(vector);
+        End::Fault(self.machine.loaded.fault(cause, address, instruction))
+    }
+}
+
+/// What a vCPU has come back for.
+enum Exit {
+    Trap,
+    Fault,
+    End(End),
+    /// A signal, or nothing.
+    Again,
+}
+
+impl KvmVcpu {
+    fn resume(&mut self) -> Exit {
+        let (way, bell) = (self.way, self.machine.bell);
+        match self.fd.run() {
+            Ok(VcpuExit::MmioWrite(at, data)) => {
+                let agreed = matches!(way, Way::Doorbell(_)) && at == bell && data.len() == 8;
+                if agreed {
+                    Exit::Trap
+                } else {
+                    // As the guest has it.
+                    let at = if at & !(PAGE - 1) == bell { DOORBELL_AT + at % PAGE } else { at };
+                    Exit::End(End::Protocol(Broken::Access { at }))
+                }
+            }
+            Ok(VcpuExit::IoOut(PORT, data)) if way == Way::Out(PORT) && data.len() == 4 => {
+                Exit::Trap
+            }
+            Ok(VcpuExit::IoOut(REPORT, _)) => Exit::Fault,
+            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => {
+                Exit::End(End::Protocol(Broken::Access { at: u64::from(port) }))
+            }
+            Ok(VcpuExit::MmioRead(at, _)) => {
+                let at = if at & !(PAGE - 1) == bell { DOORBELL_AT + at % PAGE } else { at };
+                Exit::End(End::Protocol(Broken::Access { at }))
+            }
+            Ok(VcpuExit::Intr) => Exit::Again,
+            // A fault in a fault in a fault, or what a stub cannot report.
+            Ok(VcpuExit::Shutdown) => Exit::End(self.shut_down()),
+            Ok(exit) => Exit::End(End::Lost(std::format!("KVM: {exit:?}"))),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Exit::Again,
+            Err(error) => Exit::End(End::Lost(lost("KVM_RUN", error))),
+        }
+    }
+
+    /// Runs until the vCPU comes back for more than a signal, or is stopped.
+    fn run_on(&mut self) -> Exit {
+        let back = &raw mut self.fd.get_kvm_run().immediate_exit;
+        let kick = self.kick.clone();
+        loop {
+            {
+                let mut state = kick.state();
+                if state.stopped {
+                    return Exit::End(End::Stopped);
+                }
+                state.thread = Some((pthread_self(), back));
+            }
+            let exit = self.resume();
+            {
+                let mut state = kick.state();
+                state.thread = None;
+                // A stop that comes too late for this run is found by the next one.
+                self.fd.set_kvm_immediate_exit(0);
+            }
+            if !matches!(exit, Exit::Again) {
+                return exit;
+            }
+        }
+    }
+}
+
+impl Vcpu for KvmVcpu {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+        if let Some(Registers { kind, word, transport }) = answer {
+            let regs = &mut self.fd.sync_regs_mut().regs;
+            (regs.rax, regs.rbx) = (kind, word);
+            (regs.r8, regs.r9) = (transport.primary, transport.secondary);
+            self.fd.set_sync_dirty_reg(SyncReg::Register);
+        }
+        match self.run_on() {
+            Exit::Trap => {
+                let regs = &self.fd.sync_regs_mut().regs;
+                let transport = Transport { primary: regs.r8, secondary: regs.r9 };
+                Ok(Registers { kind: regs.rax, word: regs.rbx, transport })
+            }
+            Exit::Fault => Err(self.fault()),
+            Exit::End(end) => Err(end),
+            Exit::Again => Err(End::Stopped),
+        }
+    }
+
+    fn stopper(&self) -> Stopper {
+        let (kick, signal) = (self.kick.clone(), self.machine.signal);
+        Stopper::new(move || {
+            let mut state = kick.state();
+            state.stopped = true;
+            if let Some((thread, back)) = state.thread {
+                // SAFETY: the page is there while `thread` is set.
+                unsafe { back.write_volatile(1) };
+                let _: Result<(), Errno> = pthread_kill(thread, signal);
+            }
+        })
+    }
+}

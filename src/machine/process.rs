@@ -1,0 +1,405 @@
+//! A guest in a process of its own, which computes and traps and can do nothing else.
+//!
+//! The host starts a program of its own, a few bytes that wait, and traces it (ptrace(2)). With system calls
+//! made in its name it maps the guest's memory there, unmaps and closes all else, and denies every further
+//! one by a filter (seccomp(2)). The kernel never executes the guest's file.
+//!
+//! A trap is a store to an address where nothing is: a signal, which stops the process for its tracer. A
+//! round trip is four system calls of the host: registers written, guest resumed, waited for, registers
+//! read.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsRawFd,
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, ThreadId},
+    vec::Vec,
+};
+
+use nix::{
+    errno::Errno,
+    libc::{self, user_regs_struct},
+    sched::{CpuSet, sched_getcpu, sched_setaffinity},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        ptrace,
+        signal::{Signal, kill},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+use super::{DOORBELL_AT, Loaded, MachineError, Part, lost};
+use crate::{
+    abi::{Registers, Transport, Way},
+    arch::x86_64::code,
+    host::{Broken, Cause, End, Stopper, Vcpu},
+};
+
+/// Where the program lies that waits for its tracer. Nothing else of a machine's is near.
+const STUB_AT: u64 = 0x1f0_0000_0000;
+/// `syscall`.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// The end of what a process may map.
+const TOP: u64 = 0x7fff_ffff_f000;
+/// An integer was divided by zero (sigaction(2)).
+const FPE_INTDIV: i32 = 1;
+/// What stops a guest from outside; its disposition does not matter, since its tracer takes it.
+const STOP: Signal = Signal::SIGUSR1;
+
+/// An ELF file with one segment, of which the last bytes are code: wait for a signal, for ever.
+fn stub() -> Vec<u8> {
+    const CODE: [u8; 9] = [0xb8, 34, 0, 0, 0, SYSCALL[0], SYSCALL[1], 0xeb, 0xf7]; // pause(2)
+    const HEAD: u64 = 64 + 56;
+    let mut file = Vec::new();
+    let mut put = |bytes: &[u8]| file.extend_from_slice(bytes);
+    // The header: ELF64, little-endian; ET_EXEC, EM_X86_64, entry, one program header, none of sections.
+    put(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    put(&[2, 0, 62, 0, 1, 0, 0, 0]);
+    for word in [STUB_AT + HEAD, 64, 0] {
+        put(&word.to_le_bytes());
+    }
+    put(&[0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    // The segment: PT_LOAD, to be read and executed.
+    put(&[1, 0, 0, 0, 5, 0, 0, 0]);
+    let len = HEAD + CODE.len() as u64;
+    for word in [0, STUB_AT, STUB_AT, len, len, 4096] {
+        put(&word.to_le_bytes());
+    }
+    put(&CODE);
+    file
+}
+
+/// Where the stub's `syscall` is.
+const STUB_SYSCALL: u64 = STUB_AT + 64 + 56 + 5;
+
+pub(super) fn check() -> Result<(), MachineError> {
+    Traced::start(Stdio::null()).map(drop)
+}
+
+/// Makes the process, with the guest in it and about to begin.
+pub(super) fn start(loaded: &Arc<Loaded>, log: u32, pin: bool) -> Result<Process, MachineError> {
+    let &[stack] = loaded.stacks.as_slice() else {
+        return Err(MachineError::Config("a process guest has one vCPU"));
+    };
+    loaded.write_boot(Way::Doorbell(DOORBELL_AT), log);
+    let memory = loaded.ram.file().and_then(|file| file.try_clone().ok());
+    let memory = memory.ok_or(MachineError::Config("the machine's memory has no file"))?;
+    let traced = Traced::start(memory.into())?;
+    traced.map(&loaded.parts)?;
+    traced.confine(loaded, stack)?;
+    let mut registers = traced.registers().map_err(refused)?;
+    registers = user_regs_struct {
+        rip: loaded.image.entry(),
+        rsp: stack,
+        rdi: stack,
+        eflags: 0x202,
+        orig_rax: u64::MAX,
+        cs: registers.cs,
+        ss: registers.ss,
+        // SAFETY: integers, all of them.
+        ..unsafe { core::mem::zeroed() }
+    };
+    traced.set(registers).map_err(refused)?;
+    if pin {
+        together(traced.pid).map_err(refused)?;
+    }
+    let thread = thread::current().id();
+    Ok(Process { traced, loaded: loaded.clone(), thread, registers })
+}
+
+fn refused(error: impl Into<io::Error>) -> MachineError {
+    MachineError::system("a process for the guest")(error)
+}
+
+/// Has this thread and a process run on the processor that this thread is on.
+fn together(pid: Pid) -> nix::Result<()> {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu()?)?;
+    sched_setaffinity(Pid::from_raw(0), &here)?;
+    sched_setaffinity(pid, &here)
+}
+
+/// A process that this thread traces.
+struct Traced {
+    child: Child,
+    pid: Pid,
+    shared: Arc<Shared>,
+}
+
+/// What a stopper has of a process.
+struct Shared {
+    pid: Pid,
+    /// The process has not been waited for, so its number is its own.
+    there: Mutex<bool>,
+    stopped: AtomicBool,
+}
+
+impl Shared {
+    fn there(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Traced {
+    /// Starts the stub, with `input` as its descriptor 0, and stops it.
+    fn start(input: Stdio) -> Result<Self, MachineError> {
+        let file = || -> io::Result<File> {
+            let mut file = File::from(memfd_create(c"vmffi-stub", MFdFlags::MFD_CLOEXEC)?);
+            file.write_all(&stub())?;
+            // A file that is open for writing is not executed.
+            File::open(std::format!("/proc/self/fd/{}", file.as_raw_fd()))
+        };
+        let file = file().map_err(refused)?;
+        let child = Command::new(std::format!("/proc/self/fd/{}", file.as_raw_fd()))
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(input)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(refused)?;
+        let pid = Pid::from_raw(child.id() as i32);
+        let shared = Shared { pid, there: Mutex::new(true), stopped: AtomicBool::new(false) };
+        let traced = Self { child, pid, shared: Arc::new(shared) };
+        ptrace::seize(pid, ptrace::Options::PTRACE_O_EXITKILL)
+            .map_err(MachineError::system("tracing the guest's process"))?;
+        ptrace::interrupt(pid).map_err(refused)?;
+        match traced.wait().map_err(refused)? {
+            WaitStatus::PtraceEvent(..) => Ok(traced),
+            status => Err(refused(io::Error::other(std::format!("{status:?}")))),
+        }
+    }
+
+    fn wait(&self) -> nix::Result<WaitStatus> {
+        loop {
+            match waitpid(self.pid, None) {
+                Err(Errno::EINTR) => {}
+                Ok(status @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..))) => {
+                    *self.shared.there() = false;
+                    return Ok(status);
+                }
+                status => return status,
+            }
+        }
+    }
+
+    fn registers(&self) -> nix::Result<user_regs_struct> {
+        ptrace::getregs(self.pid)
+    }
+
+    fn set(&self, registers: user_regs_struct) -> nix::Result<()> {
+        ptrace::setregs(self.pid, registers)
+    }
+
+    /// Makes a system call in the process's name, by the `syscall` at this address.
+    fn call(&self, at: u64, number: libc::c_long, args: [u64; 6]) -> Result<u64, MachineError> {
+        let [rdi, rsi, rdx, r10, r8, r9] = args;
+        let before = self.registers().map_err(refused)?;
+        let rax = number as u64;
+        let with = user_regs_struct { rip: at, rax, rdi, rsi, rdx, r10, r8, r9, ..before };
+        self.set(user_regs_struct { orig_rax: u64::MAX, ..with }).map_err(refused)?;
+        ptrace::step(self.pid, None).map_err(refused)?;
+        match self.wait().map_err(refused)? {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            status => return Err(refused(io::Error::other(std::format!("{status:?}")))),
+        }
+        let result = self.registers().map_err(refused)?.rax as i64;
+        if (-4095..0).contains(&result) {
+            return Err(refused(io::Error::from_raw_os_error(-result as i32)));
+        }
+        Ok(result as u64)
+    }
+
+    /// Maps the guest's memory, which is descriptor 0.
+    fn map(&self, parts: &[Part]) -> Result<(), MachineError> {
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
+        for part in parts {
+            let mut protection = libc::PROT_READ;
+            if part.write {
+                protection |= libc::PROT_WRITE;
+            }
+            if part.execute {
+                protection |= libc::PROT_EXEC;
+            }
+            let args = [part.address, part.len, protection as u64, flags as u64, 0, part.offset];
+            self.call(STUB_SYSCALL, libc::SYS_mmap, args)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the process nothing but what was mapped, and no system call.
+    fn confine(&self, loaded: &Loaded, stack: u64) -> Result<(), MachineError> {
+        // The stub goes as well, so these calls are made at the guest's entry, which gets its own bytes
+        // back behind them.
+        let at = loaded.image.entry();
+        let (offset, _) = loaded.find(at).ok_or(MachineError::Config("the entry is nowhere"))?;
+        let mut own = [0; SYSCALL.len()];
+        loaded.ram.read(offset, &mut own);
+        loaded.ram.write(offset, &SYSCALL);
+        let call = |number, args| self.call(at, number, args);
+
+        call(libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
+        let mut parts = loaded.parts.clone();
+        parts.sort_by_key(|part| part.address);
+        let ends = parts.iter().map(|part| part.address + part.len);
+        let starts = parts.iter().map(|part| part.address);
+        for (from, to) in core::iter::once(0).chain(ends).zip(starts.chain([TOP])) {
+            if from < to {
+                call(libc::SYS_munmap, [from, to - from, 0, 0, 0, 0])?;
+            }
+        }
+        // No core file, and nobody but this host and root looks in.
+        call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as u64, 0, 0, 0, 0, 0])?;
+        call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0, 0])?;
+        // The filter, of one instruction, and its description, on the stack for the time being. What it
+        // denies is a signal (SIGSYS), which the tracer takes for a fault.
+        let deny = u64::from(libc::BPF_RET | libc::BPF_K) | u64::from(libc::SECCOMP_RET_TRAP) << 32;
+        let filter = [deny, 1, stack - 24];
+        let (place, _) = loaded.find(stack - 24).ok_or(MachineError::Config("no stack"))?;
+        let bytes: Vec<u8> = filter.iter().flat_map(|word| word.to_le_bytes()).collect();
+        loaded.ram.write(place, &bytes);
+        let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW);
+        call(libc::SYS_seccomp, [u64::from(mode), flags, stack - 16, 0, 0, 0])?;
+        loaded.ram.write(place, &[0; 24]);
+        loaded.ram.write(offset, &own);
+        Ok(())
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let mut there = self.shared.there();
+        if core::mem::take(&mut *there) {
+            // It is ours, and there.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A guest's process as its one vCPU.
+pub(super) struct Process {
+    traced: Traced,
+    loaded: Arc<Loaded>,
+    /// The thread that traces it: nobody else can.
+    thread: ThreadId,
+    /// As they were when it stopped.
+    registers: user_regs_struct,
+}
+
+impl Process {
+    /// Runs to the next stop that is not for others.
+    fn resume(&mut self) -> Result<Signal, End> {
+        let gone = |error: Errno| End::Lost(lost("its process", error));
+        loop {
+            ptrace::cont(self.traced.pid, None).map_err(gone)?;
+            match self.traced.wait().map_err(gone)? {
+                WaitStatus::Stopped(_, STOP) => {
+                    if self.traced.shared.stopped.load(Ordering::Acquire) {
+                        return Err(End::Stopped);
+                    }
+                }
+                WaitStatus::Stopped(
+                    _,
+                    signal @ (Signal::SIGSEGV
+                    | Signal::SIGBUS
+                    | Signal::SIGILL
+                    | Signal::SIGFPE
+                    | Signal::SIGTRAP
+                    | Signal::SIGSYS),
+                ) => return Ok(signal),
+                // Other signals, and stops that they are for, mean nothing to a guest.
+                WaitStatus::Stopped(..) | WaitStatus::PtraceEvent(..) => {}
+                status => return Err(End::Lost(std::format!("its process: {status:?}"))),
+            }
+        }
+    }
+
+    /// Whether the guest stands before a store to the doorbell. That it has stopped there is enough: the
+    /// instruction cannot be carried out.
+    fn rings(&self) -> bool {
+        let Some((offset, part)) = self.loaded.find(self.registers.rip) else { return false };
+        let mut found = [0; code::DOORBELL.len()];
+        self.loaded.ram.read(offset, &mut found);
+        part.execute && found == code::DOORBELL && self.registers.rdx == DOORBELL_AT
+    }
+
+    #[cold]
+    fn fault(&self, signal: Signal) -> End {
+        let instruction = self.registers.rip;
+        let info = ptrace::getsiginfo(self.traced.pid).ok();
+        // SAFETY: asked where the signal is a fault, and those have an address.
+        let address = info.map(|info| unsafe { info.si_addr() } as u64);
+        let kind = info.map_or(0, |info| info.si_code);
+        let (cause, address) = match signal {
+            Signal::SIGSEGV if (1..=4).contains(&kind) => {
+                if let Some(at @ DOORBELL_AT..0x200_0000_1000) = address {
+                    return End::Protocol(Broken::Access { at });
+                }
+                (Cause::Exception(14), address)
+            }
+            Signal::SIGSEGV => (Cause::Exception(13), None),
+            Signal::SIGILL => (Cause::Exception(6), None),
+            Signal::SIGFPE if kind == FPE_INTDIV => (Cause::Exception(0), None),
+            Signal::SIGFPE => (Cause::Exception(19), None),
+            Signal::SIGBUS if kind == libc::BUS_ADRALN => (Cause::Exception(17), None),
+            Signal::SIGBUS => (Cause::Exception(12), None),
+            Signal::SIGTRAP if kind == libc::TRAP_BRKPT || kind == 0x80 => {
+                (Cause::Exception(3), None)
+            }
+            Signal::SIGTRAP => (Cause::Exception(1), None),
+            Signal::SIGSYS => (Cause::SystemCall(self.registers.orig_rax), None),
+            other => (Cause::Signal(other as i32), None),
+        };
+        End::Fault(self.loaded.fault(cause, address, instruction))
+    }
+}
+
+impl Vcpu for Process {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+        let gone = |error: Errno| End::Lost(lost("its process", error));
+        if let Some(Registers { kind, word, transport }) = answer {
+            let registers = &mut self.registers;
+            (registers.rax, registers.rbx) = (kind, word);
+            (registers.r8, registers.r9) = (transport.primary, transport.secondary);
+            registers.rip += code::DOORBELL.len() as u64;
+            // No system call is to be begun again.
+            registers.orig_rax = u64::MAX;
+            self.traced.set(*registers).map_err(gone)?;
+        }
+        let signal = self.resume()?;
+        self.registers = self.traced.registers().map_err(gone)?;
+        if signal != Signal::SIGSEGV || !self.rings() {
+            return Err(self.fault(signal));
+        }
+        let user_regs_struct { rax, rbx, r8, r9, .. } = self.registers;
+        let transport = Transport { primary: r8, secondary: r9 };
+        Ok(Registers { kind: rax, word: rbx, transport })
+    }
+
+    fn stopper(&self) -> Stopper {
+        let shared = self.traced.shared.clone();
+        Stopper::new(move || {
+            let there = shared.there();
+            shared.stopped.store(true, Ordering::Release);
+            if *there {
+                let _ = kill(shared.pid, STOP);
+            }
+        })
+    }
+
+    fn runs_here(&self) -> bool {
+        thread::current().id() == self.thread
+    }
+}
+
+#[cfg(test)]
+mod tests;

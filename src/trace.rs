@@ -1,0 +1,215 @@
+//! A span for each call, where the feature `tracing` is on; nothing at all where it is off.
+//!
+//! Its target is `vmffi`, its level `DEBUG`, its name `call` where it is made and `serve` where it is served. The
+//! fields are `function`, `direction` (`hypercall` or `upcall`), and, when it is over, `status` (ABI,
+//! "Statuses") and `nanos`, how long it took.
+
+use crate::{abi::Function, peer::Peer};
+
+/// A call that is under way.
+#[cfg(not(feature = "tracing"))]
+#[derive(Debug)]
+#[must_use]
+pub struct Span;
+
+#[cfg(not(feature = "tracing"))]
+impl Span {
+    #[inline(always)]
+    pub(crate) fn call(_: &Peer, _: &'static Function) -> Self {
+        Self
+    }
+
+    /// A call that is served.
+    #[inline(always)]
+    pub fn serve(_: &Peer, _: &'static Function) -> Self {
+        Self
+    }
+
+    /// It is over, with this status.
+    #[inline(always)]
+    pub fn end(self, _: u64) {}
+}
+
+/// A call that is under way, unless nobody wants to know. A pointer: calls are to be as quick as without
+/// it while nobody listens.
+#[cfg(feature = "tracing")]
+#[derive(Debug)]
+#[must_use]
+pub struct Span(Option<alloc::boxed::Box<Entered>>);
+
+#[cfg(feature = "tracing")]
+#[derive(Debug)]
+struct Entered {
+    span: tracing::span::EnteredSpan,
+    start: std::time::Instant,
+}
+
+/// Makes the span, and enters it.
+#[cfg(feature = "tracing")]
+macro_rules! enter {
+    ($name:literal, $function:ident, $caller:expr) => {{
+        let span = tracing::debug_span!(
+            target: "vmffi",
+            $name,
+            function = %$function,
+            direction = direction($caller),
+            status = tracing::field::Empty,
+            nanos = tracing::field::Empty,
+        );
+        if span.is_disabled() {
+            return Span(None);
+        }
+        let entered = Entered { span: span.entered(), start: std::time::Instant::now() };
+        Span(Some(alloc::boxed::Box::new(entered)))
+    }};
+}
+
+/// Whether somebody may want to know.
+#[cfg(feature = "tracing")]
+#[inline]
+fn listens() -> bool {
+    use tracing::level_filters::LevelFilter;
+    LevelFilter::current() >= LevelFilter::DEBUG
+}
+
+#[cfg(feature = "tracing")]
+impl Span {
+    #[inline]
+    pub(crate) fn call(peer: &Peer, function: &'static Function) -> Self {
+        #[cold]
+        #[inline(never)]
+        fn enter(peer: &Peer, function: &'static Function) -> Span {
+            enter!("call", function, peer.side())
+        }
+        if listens() { enter(peer, function) } else { Self(None) }
+    }
+
+    /// A call that is served.
+    #[inline]
+    pub fn serve(peer: &Peer, function: &'static Function) -> Self {
+        #[cold]
+        #[inline(never)]
+        fn enter(peer: &Peer, function: &'static Function) -> Span {
+            enter!("serve", function, peer.side().other())
+        }
+        if listens() { enter(peer, function) } else { Self(None) }
+    }
+
+    /// It is over, with this status.
+    #[inline]
+    pub fn end(self, status: u64) {
+        #[cold]
+        #[inline(never)]
+        fn end(entered: &Entered, status: u64) {
+            entered.span.record("status", status);
+            entered.span.record("nanos", entered.start.elapsed().as_nanos() as u64);
+        }
+        if let Some(entered) = self.0 {
+            end(&entered, status);
+        }
+    }
+}
+
+/// What a call is that this side makes.
+#[cfg(feature = "tracing")]
+fn direction(caller: crate::abi::Side) -> &'static str {
+    match caller {
+        crate::abi::Side::Guest => "hypercall",
+        crate::abi::Side::Host => "upcall",
+    }
+}
+
+#[cfg(all(test, feature = "tracing"))]
+mod tests {
+    use std::{
+        fmt::{self, Write},
+        string::String,
+        sync::Mutex,
+        vec::Vec,
+    };
+
+    use tracing::{Event, Metadata, Subscriber, field, span};
+
+    use crate::{CallError, Peer, loopback::Loopback};
+
+    crate::ffi_interface! {
+        pub interface Clock {
+            fn now(nr: u32) -> u64;
+            fn never() -> u64;
+        }
+    }
+
+    struct Machine;
+
+    impl Clock for Machine {
+        fn now(&self, _: &Peer, nr: u32) -> Result<u64, CallError> {
+            Ok(nr.into())
+        }
+
+        fn never(&self, _: &Peer) -> Result<u64, CallError> {
+            Err(CallError::refused())
+        }
+    }
+
+    crate::serve!(Machine: Clock);
+
+    /// Writes down what it sees.
+    struct Seen(&'static Mutex<Vec<String>>);
+
+    struct Fields<'s>(&'s mut String);
+
+    impl field::Visit for Fields<'_> {
+        fn record_debug(&mut self, field: &field::Field, value: &dyn fmt::Debug) {
+            match field.name() {
+                "nanos" => self.0.push_str(" nanos"),
+                name => write!(self.0, " {name}={value:?}").unwrap(),
+            }
+        }
+    }
+
+    impl Subscriber for Seen {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "vmffi"
+        }
+        fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
+            let mut text = String::from(span.metadata().name());
+            span.record(&mut Fields(&mut text));
+            let mut all = self.0.lock().unwrap();
+            all.push(text);
+            span::Id::from_u64(all.len() as u64)
+        }
+        fn record(&self, span: &span::Id, values: &span::Record<'_>) {
+            let nth = span.into_u64() as usize - 1;
+            values.record(&mut Fields(&mut self.0.lock().unwrap()[nth]));
+        }
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, _: &Event<'_>) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn both_ends_of_a_call_are_spans() {
+        static ALL: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let pair = Loopback::new((), Machine).unwrap();
+        tracing::subscriber::with_default(Seen(&ALL), || {
+            let clock = ClockClient::from(pair.to_host());
+            assert_eq!(clock.now(7_u32), Ok(7));
+            assert!(clock.never().is_err());
+        });
+        let hypercall = |name, function, status| {
+            std::format!(
+                "{name} function=Clock::{function} direction=\"hypercall\" status={status} nanos"
+            )
+        };
+        assert_eq!(
+            *ALL.lock().unwrap(),
+            [
+                hypercall("call", "now", 0),
+                hypercall("serve", "now", 0),
+                hypercall("call", "never", 78),
+                hypercall("serve", "never", 78),
+            ]
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! The guest at a fixed address.
+#![no_std]
+#![no_main]
+
+mod program;

@@ -1,0 +1,6 @@
+//! The guest, which two programs are made of: one at a fixed address, one at any.
+#![no_std]
+
+extern crate alloc;
+
+pub mod shared;

@@ -1,0 +1,19 @@
+//! What makes a program of the guest that the test has as well.
+
+use vmffi::Peer;
+
+use guest::shared::control::Guest;
+
+fn start(_host: &Peer) {
+    log::info!("the guest has started");
+}
+
+vmffi::entry! { server: Guest = Guest::new(end), arena: 1 << 20, start: start }
+vmffi::panic_handler!();
+vmffi::memory_functions!();
+vmffi::heap!(4 << 20);
+
+/// Ends the guest from wherever it is.
+fn end(status: u64, text: &str) {
+    vmffi::guest::ending(status, format_args!("{text}"))
+}

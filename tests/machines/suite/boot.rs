@@ -1,0 +1,96 @@
+//! How a guest is entered, as one finds it that is nothing but that.
+
+use std::arch::global_asm;
+
+use vmffi::{
+    Layout, abi,
+    host::{End, Ran},
+    machine::{Image, Machine},
+};
+
+use super::{Case, connection::On};
+
+pub fn cases() -> Vec<Case> {
+    vec![Case::new("registers_and_words_at_the_entry", On::is_machine, entered)]
+}
+
+// Ends with a word of the boot block as its status; or, with bit 63 set, with what is not as it should be.
+global_asm!(
+    ".pushsection .rodata",
+    "vmffi_probe:",
+    // The number of the word is written into the second instruction, when the first has looked at the register.
+    "or rbx, rcx",
+    "mov ecx, 0x55555555",
+    "or rbx, rax; or rbx, rdx; or rbx, rsi; or rbx, rbp; or rbx, r8; or rbx, r9; or rbx, r10",
+    "or rbx, r11; or rbx, r12; or rbx, r13; or rbx, r14; or rbx, r15",
+    "por xmm0, xmm1; por xmm0, xmm2; por xmm0, xmm3; por xmm0, xmm4; por xmm0, xmm5",
+    "por xmm0, xmm6; por xmm0, xmm7; por xmm0, xmm8; por xmm0, xmm9; por xmm0, xmm10",
+    "por xmm0, xmm11; por xmm0, xmm12; por xmm0, xmm13; por xmm0, xmm14; por xmm0, xmm15",
+    "movq rax, xmm0; or rbx, rax; punpckhqdq xmm0, xmm0; movq rax, xmm0; or rbx, rax",
+    "mov rax, rsp; xor rax, rdi; or rbx, rax",
+    "mov eax, edi; and eax, 63; or rbx, rax",
+    "pushfq; pop rax; and eax, 0x400; or rbx, rax",
+    "push 0; stmxcsr [rsp]; pop rax; xor eax, 0x1f80; or rbx, rax",
+    "mov rax, fs:[rdi]; xor rax, [rdi]; or rbx, rax",
+    "mov rax, gs:[rdi]; xor rax, [rdi]; or rbx, rax",
+    "bts rbx, 63",
+    "mov rax, 0x8000000000000000; cmp rbx, rax; cmove rbx, [rdi + rcx * 8]",
+    "mov rax, {exit}",
+    "xor r8d, r8d; xor r9d, r9d",
+    "mov rdx, [rdi + 32]",
+    "cmp qword ptr [rdi + 24], 2",
+    "je 2f",
+    "out dx, eax",
+    "ud2",
+    "2: mov [rdx], rax",
+    "ud2",
+    "vmffi_probe_end:",
+    ".popsection",
+    exit = const abi::trap::EXIT,
+);
+
+unsafe extern "C" {
+    static vmffi_probe: u8;
+    static vmffi_probe_end: u8;
+}
+
+/// A program that ends with this word of its boot block.
+fn probe(word: u32) -> Image {
+    const HEAD: u64 = 64 + 56;
+    const AT: u64 = 0x1_0000;
+    let (from, to) = (&raw const vmffi_probe, &raw const vmffi_probe_end);
+    // SAFETY: the bytes between the two, which nobody writes.
+    let mut code = unsafe { std::slice::from_raw_parts(from, to.addr() - from.addr()) }.to_vec();
+    let number = code.windows(4).position(|bytes| bytes == [0x55; 4]).unwrap();
+    code[number..number + 4].copy_from_slice(&word.to_le_bytes());
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    for word in [AT + HEAD, 64, 0, 64 << 32 | 56 << 48, 1, 1 | 5 << 32, 0, AT, AT] {
+        file.extend(word.to_le_bytes());
+    }
+    let len = HEAD + code.len() as u64;
+    for word in [len, len, 4096] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(code);
+    Image::parse(&file).unwrap()
+}
+
+/// ABI, Boot block B-1, B-2.
+fn entered(on: On) {
+    let word = |nr, log| {
+        let machine = Machine::new(&probe(nr)).arenas(1 << 20, 3 << 20).log(log);
+        let host = machine.build(on.backend(), ()).unwrap();
+        match host.run() {
+            Ok(Ran::Exited(status)) => status,
+            ran => panic!("{ran:?}: {:?}", host.end().as_ref().map(End::to_string)),
+        }
+    };
+    assert_eq!(word(0, 0), u64::from_le_bytes(*b"VMFFIBB\x01"));
+    assert_eq!(word(1, 0), 0x10_0000_0000);
+    assert_eq!(word(2, 0), Layout::new(1 << 20, 3 << 20).unwrap().len());
+    let (way, operand) = (word(3, 0), word(4, 0));
+    assert!(way == 2 && operand % 8 == 0 || on.is_kvm() && way == 1 && operand <= 0xffff);
+    assert_eq!(word(5, 0), 1 << 32, "number 0 of 1");
+    assert_eq!((word(6, 0), word(6, 4)), (0, 4));
+    assert_eq!(word(7, 0), 0);
+}

@@ -1,0 +1,265 @@
+//! How guests end, in whatever they are.
+
+use std::sync::{Arc, Mutex};
+
+use vmffi::{
+    CallError, ConnectError, Peer, Why, abi,
+    abi::Side as Which,
+    host::{End, Ran},
+    loopback::Loopback,
+};
+
+use super::{
+    Case,
+    connection::{Connection, On, machine},
+    host::Host,
+    shared::{
+        self,
+        control::{BOTTOM_CRIME, BOTTOM_EXIT, BOTTOM_PANIC, ControlClient, Guest},
+        nesting::NestingClient,
+    },
+};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("a_panic_of_the_guests", On::is_any, panics),
+        Case::new("a_panic_with_a_long_text", On::is_machine, long_text),
+        Case::new("a_panic_in_nested_calls", On::is_any, panics_below),
+        Case::new("an_end_in_nested_calls", On::is_machine, exits_below),
+        Case::new("a_fault_in_nested_calls", On::is_machine, faults_below),
+        Case::new("a_handler_that_goes_on_after_the_end", On::is_machine, handler_goes_on),
+        Case::new("an_end_that_was_asked_for", On::is_machine, goes_on),
+        Case::new("a_host_that_serves_something_else", On::is_any, unfit),
+        Case::new("a_host_that_serves_nothing", On::is_any, unserved),
+        Case::new("an_arena_that_the_guest_has_no_books_for", On::is_machine, too_large),
+        Case::new("an_arena_that_is_too_small", On::is_machine, too_small),
+        Case::new("a_call_before_the_guest_runs", On::is_machine, too_early),
+        Case::new("an_observer_is_told", On::is_any, observed),
+    ]
+}
+
+/// The guest has ended: no call reaches it, and nothing that was lent to it is in use.
+fn dead(connection: &Connection) {
+    let error = connection.control().sum(1).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    let Connection::Machine(host) = connection else { panic!("a loopback does not end") };
+    assert!(matches!(host.run(), Ok(Ran::Exited(_)) | Err(ConnectError::Call(_))));
+    let error = connection.control().says("a text").unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    assert_eq!(connection.guest().arena_stats().blocks, 0);
+}
+
+/// Of a guest that has ended by itself: its status and its last text.
+#[track_caller]
+fn exited(connection: &Connection) -> (u64, String) {
+    match connection.end() {
+        Some(End::Exited { status, text }) => (status, text),
+        end => panic!("{end:?}"),
+    }
+}
+
+fn panics(on: On) {
+    let connection = Connection::new(on, Host::default());
+    let error = connection.control().panics("no milk today").unwrap_err();
+    assert!(error.reached());
+    if on == On::Loopback {
+        assert_eq!(error.why(), Why::PeerPanicked);
+        assert_eq!(error.side(), Some(Which::Guest));
+        assert_eq!(connection.control().sum(3), Ok(6), "the guest goes on");
+        assert_eq!(connection.blocks(), (0, 0));
+        return;
+    }
+    assert_eq!(error.why(), Why::PeerDied);
+    let (status, text) = exited(&connection);
+    assert_eq!(status, abi::exit::PANICKED);
+    assert!(text.contains("no milk today") && text.contains("control.rs:"), "{text}");
+    let shown = connection.end().unwrap().to_string();
+    assert!(shown.starts_with("the guest panicked: ") && shown.contains("no milk"), "{shown}");
+    assert!(!shown.contains('\n'), "{shown}");
+    dead(&connection);
+}
+
+fn long_text(on: On) {
+    let connection = Connection::new(on, Host::default());
+    // Of 3 bytes each, and the place before it, so that one is cut in two.
+    let error = connection.control().panics(&"✗".repeat(5000)).unwrap_err();
+    assert_eq!(error.why(), Why::PeerDied);
+    let (status, text) = exited(&connection);
+    assert_eq!(status, abi::exit::PANICKED);
+    assert!((1022..=1024).contains(&text.len()) && text.ends_with('✗'), "{}: {text}", text.len());
+    dead(&connection);
+}
+
+fn panics_below(on: On) {
+    let connection = Connection::new(on, Host::default());
+    let error = NestingClient::from(connection.guest()).down(4, BOTTOM_PANIC).unwrap_err();
+    assert!(error.reached());
+    if on == On::Loopback {
+        assert_eq!(error.why(), Why::PeerPanicked);
+        assert_eq!(connection.control().sum(3), Ok(6));
+        return;
+    }
+    assert_eq!(error.why(), Why::PeerDied);
+    let (status, text) = exited(&connection);
+    assert_eq!(status, abi::exit::PANICKED);
+    assert!(text.contains("at the bottom"), "{text}");
+    dead(&connection);
+}
+
+fn exits_below(on: On) {
+    for levels in [0, 2, 14] {
+        let connection = Connection::new(on, Host::default());
+        let error = NestingClient::from(connection.guest()).down(levels, BOTTOM_EXIT).unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+        assert_eq!(exited(&connection), (7, "from the bottom".to_owned()));
+        let Connection::Machine(host) = &connection else { unreachable!() };
+        assert_eq!(host.run(), Ok(Ran::Exited(7)));
+        dead(&connection);
+    }
+}
+
+fn faults_below(on: On) {
+    let connection = Connection::new(on, Host::default());
+    let error = NestingClient::from(connection.guest()).down(6, BOTTOM_CRIME).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+    assert!(matches!(connection.end(), Some(End::Fault(_))), "{:?}", connection.end());
+    dead(&connection);
+}
+
+/// What a handler gives to a guest that has ended meanwhile is the host's again.
+fn handler_goes_on(on: On) {
+    for (bottom, status) in [(BOTTOM_EXIT, 7), (BOTTOM_PANIC, abi::exit::PANICKED)] {
+        let host = Host::on_call(move |guest| {
+            let call = NestingClient::from(guest);
+            let error = call.down(0, bottom).unwrap_err();
+            assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+            let error = call.spell(0, "a text").unwrap_err();
+            assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+        });
+        let connection = Connection::new(on, host);
+        // It has something of the host's, too.
+        connection.control().place(b"kept by the guest").unwrap();
+        assert_eq!(connection.guest().arena_stats().blocks, 1);
+        let error = connection.control().calls_back().unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+        assert_eq!(connection.guest().arena_stats().blocks, 0);
+        assert_eq!(exited(&connection).0, status);
+        dead(&connection);
+    }
+}
+
+/// A guest that is let go from where it waits ends well.
+fn goes_on(on: On) {
+    let connection = Connection::new(on, Host::default());
+    assert_eq!(connection.control().sum(3), Ok(6));
+    let Connection::Machine(host) = &connection else { unreachable!() };
+    assert_eq!(host.run(), Ok(Ran::Exited(0)));
+    assert_eq!(exited(&connection), (0, String::new()));
+    dead(&connection);
+}
+
+/// The same interface, but for a type.
+mod other {
+    vmffi::ffi_interface! {
+        pub interface Errands {
+            fn add(one: u64, two: u32) -> u64;
+        }
+    }
+}
+
+struct Wrong;
+
+impl other::Errands for Wrong {
+    fn add(&self, _: &Peer, one: u64, two: u32) -> Result<u64, CallError> {
+        Ok(one + u64::from(two))
+    }
+}
+
+vmffi::serve!(Wrong: other::Errands);
+
+#[track_caller]
+fn mismatch(error: ConnectError) {
+    let ConnectError::Contract(mismatch) = error else { panic!("{error:?}") };
+    let text = mismatch.to_string();
+    assert!(text.contains("add"), "{text}");
+}
+
+fn refuses(on: On, server: impl vmffi::Serve) {
+    let On::Machine(backend) = on else {
+        let guest = Guest::new(|_, _| ());
+        return mismatch(Loopback::new(guest, server).unwrap_err());
+    };
+    let host = machine().build(backend, server).unwrap();
+    mismatch(host.run().unwrap_err());
+    assert_eq!(host.end(), Some(End::Unfit));
+    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::VersionMismatch, false));
+    // It is not asked again, but says the same.
+    mismatch(host.run().unwrap_err());
+}
+
+fn unfit(on: On) {
+    refuses(on, Wrong);
+}
+
+fn unserved(on: On) {
+    refuses(on, ());
+}
+
+/// A guest uses as much of its arena as it has books for.
+fn too_large(on: On) {
+    let host = machine().arenas(2 << 20, 1 << 20).build(on.backend(), Host::default()).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    let used = ControlClient::from(host.guest()).used().unwrap();
+    assert_eq!((used.capacity, used.blocks), (1 << 20, 1));
+}
+
+/// A guest whose contract is larger than its arena cannot be connected, and says so.
+fn too_small(on: On) {
+    let host = machine().arenas(4096, 1 << 20).build(on.backend(), Host::default()).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Exited(abi::exit::UNCONNECTED)));
+    let Some(End::Exited { text, .. }) = host.end() else { panic!("{:?}", host.end()) };
+    assert!(text.contains("the arena has no block of this size left"), "{text}");
+}
+
+fn too_early(on: On) {
+    let host = machine().build(on.backend(), Host::default()).unwrap();
+    let control = ControlClient::from(host.guest());
+    let error = control.sum(1).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+    assert_eq!(host.run(), Ok(Ran::Ready));
+    assert_eq!(control.sum(1), Ok(1));
+}
+
+/// What the host refuses or fails, somebody can be told of, with the function and the reason.
+fn observed(on: On) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let into = told.clone();
+    let observer = move |error: &CallError| {
+        let function = error.function().map(|function| function.to_string());
+        into.lock().unwrap().push((error.why(), function));
+    };
+    let checks = |control: ControlClient<'_>| {
+        for nr in 0.. {
+            match shared::check(nr) {
+                None => break,
+                Some(("a_handler_refuses" | "an_unknown_function", _)) => {
+                    control.check(nr).unwrap()
+                }
+                Some(_) => {}
+            }
+        }
+    };
+    if let On::Machine(backend) = on {
+        let host = machine().observe(observer).build(backend, Host::default()).unwrap();
+        host.run().unwrap();
+        checks(ControlClient::from(host.guest()));
+    } else {
+        let builder = Loopback::builder().observe(Which::Host, observer);
+        let pair = builder.build(Guest::new(|_, _| ()), Host::default()).unwrap();
+        checks(ControlClient::from(pair.to_guest()));
+    }
+    let refused = (Why::Refused, Some("Failing::refuses".to_owned()));
+    let unknown = (Why::UnknownFunction, None);
+    assert_eq!(*told.lock().unwrap(), [refused, unknown.clone(), unknown]);
+}

@@ -1,0 +1,168 @@
+//! What a guest may not do (ABI, Boot block B-4), and how its host sees it.
+
+use vmffi::{
+    Why,
+    host::{Broken, Cause, End, Fault},
+};
+
+use super::{
+    Case,
+    connection::{Connection, On},
+    host::Host,
+    shared::control::Crime,
+};
+
+/// Where the region lies in a guest, and where nothing is but a trap.
+const REGION: u64 = 0x10_0000_0000;
+const DOORBELL: u64 = 0x200_0000_0000;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut fault = |name: &str, run: fn(On)| cases.push(Case::new(name, On::is_machine, run));
+
+    fault("reads_null", |on| page_fault(on, Crime::Read, |_| 0, "reads"));
+    fault("reads_where_nothing_is", |on| page_fault(on, Crime::Read, |_| 0x7000_0123, "reads"));
+    fault("reads_behind_the_region", |on| {
+        page_fault(on, Crime::Read, |_| REGION + (1 << 30), "reads")
+    });
+    fault("reads_the_hosts_half", |on| {
+        for place in [0xffff_ff80_0000_0000, 0xffff_ffff_8100_0000] {
+            page_fault(on, Crime::Read, |_| place, "reads");
+        }
+    });
+    fault("writes_its_code", |on| {
+        page_fault(on, Crime::Write, |guest| guest.control().code().unwrap(), "writes");
+    });
+    fault("writes_the_regions_header", |on| page_fault(on, Crime::Write, |_| REGION, "writes"));
+    fault("writes_the_hosts_arena", |on| page_fault(on, Crime::Write, place, "writes"));
+    fault("jumps_nowhere", jumps);
+    fault("runs_the_hosts_arena", runs_data);
+    fault("an_instruction_that_is_none", undefined);
+    fault("divides_by_zero", |on| exception(on, Crime::Divide, 0, 0, "divides"));
+    fault("an_address_that_is_none", |on| exception(on, Crime::Read, 1 << 63, 13, "reads"));
+    fault("halts", |on| exception(on, Crime::Halt, 0, 13, "halts"));
+    fault("breakpoint", |on| exception(on, Crime::Breakpoint, 0, 3, "breaks"));
+    fault("overflows_its_stack", overflows);
+    fault("calls_the_system", calls_the_system);
+    fault("rings_with_four_bytes", |on| access(on, Crime::Narrow, DOORBELL));
+    fault("rings_beside_the_bell", |on| access(on, Crime::Chatter, DOORBELL + 8));
+    fault("reads_the_bell", |on| access(on, Crime::Read, DOORBELL));
+    fault("rings_with_a_kind_that_is_none", nonsense);
+    fault("may_read_the_hosts_arena", may_read);
+    cases
+}
+
+/// Has a guest do it, which is its end.
+fn commits(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (End, u64) {
+    let guest = Connection::new(on, Host::default());
+    let place = place(&guest);
+    let error = guest.control().commit(crime, place).unwrap_err();
+    let end = guest.end().expect("it has ended");
+    assert_eq!((error.why(), error.reached()), (end.why(), true), "{end}");
+    let error = guest.control().sum(1).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (end.why(), false));
+    assert_eq!(guest.guest().arena_stats().blocks, 0, "what was lent is the host's");
+    (end, place)
+}
+
+#[track_caller]
+fn faulted(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (Fault, u64) {
+    match commits(on, crime, place) {
+        (End::Fault(fault), place) => (fault, place),
+        (end, _) => panic!("{end:?}"),
+    }
+}
+
+/// It was done in this function, and the text for people says so.
+#[track_caller]
+fn in_function(fault: &Fault, name: &str) {
+    let Some((symbol, offset)) = &fault.symbol else { panic!("{fault:?}") };
+    assert!(symbol.ends_with(&format!("crimes::{name}")), "{fault:?}");
+    let text = fault.to_string();
+    assert!(text.contains(&format!("(`{symbol}` + {offset:#x})")), "{text}");
+    assert!(text.contains(&format!("{:#x}", fault.instruction)), "{text}");
+}
+
+#[track_caller]
+fn page_fault(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64, function: &str) {
+    let (fault, place) = faulted(on, crime, place);
+    assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(place)), "{fault}");
+    in_function(&fault, function);
+    assert!(fault.to_string().contains(&format!("page fault at address {place:#x}")), "{fault}");
+}
+
+#[track_caller]
+fn exception(on: On, crime: Crime, place: u64, vector: u8, function: &str) {
+    let (fault, _) = faulted(on, crime, |_| place);
+    assert_eq!((fault.cause, fault.address), (Cause::Exception(vector), None), "{fault}");
+    in_function(&fault, function);
+}
+
+fn access(on: On, crime: Crime, place: u64) {
+    let (end, _) = commits(on, crime, |_| place);
+    assert_eq!(end, End::Protocol(Broken::Access { at: place }));
+    assert_eq!(end.why(), Why::Protocol);
+}
+
+/// An address in the host's arena.
+fn place(guest: &Connection) -> u64 {
+    let place = guest.control().place(b"\xc3 is a return").unwrap();
+    assert!((REGION + (1 << 20)..REGION + (3 << 20)).contains(&place), "{place:#x}");
+    place
+}
+
+fn jumps(on: On) {
+    let (fault, place) = faulted(on, Crime::Jump, |_| 0x7000_0123);
+    assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(place)), "{fault}");
+    assert_eq!((fault.instruction, &fault.symbol), (place, &None));
+}
+
+fn runs_data(on: On) {
+    let (fault, place) = faulted(on, Crime::Jump, place);
+    assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(place)), "{fault}");
+    assert_eq!((fault.instruction, &fault.symbol), (place, &None));
+}
+
+fn undefined(on: On) {
+    let (fault, code) = faulted(on, Crime::Undefined, |guest| guest.control().code().unwrap());
+    assert_eq!((fault.cause, fault.address), (Cause::Exception(6), None), "{fault}");
+    in_function(&fault, "undefined");
+    let offset = fault.symbol.as_ref().unwrap().1;
+    assert_eq!(fault.instruction, code + offset, "the function is where the guest says");
+}
+
+fn overflows(on: On) {
+    let (fault, _) = faulted(on, Crime::Overflow, |_| 0);
+    assert_eq!(fault.cause, Cause::StackOverflow, "{fault}");
+    assert!(fault.address.is_some());
+    in_function(&fault, "overflows");
+}
+
+fn calls_the_system(on: On) {
+    let (fault, _) = faulted(on, Crime::SystemCall, |_| 0);
+    if on.is_kvm() && fault.instruction == 0 {
+        // Not all that is KVM keeps to EFER: then the instruction leads to where nobody has told it to, and
+        // where nothing is.
+        assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(0)), "{fault}");
+        return;
+    }
+    // In a virtual machine there is no such instruction.
+    let cause = if on.is_kvm() { Cause::Exception(6) } else { Cause::SystemCall(39) };
+    assert_eq!((fault.cause, fault.address), (cause, None), "{fault}");
+    in_function(&fault, "calls_the_system");
+}
+
+fn nonsense(on: On) {
+    let (end, _) = commits(on, Crime::Chatter, |_| DOORBELL);
+    let unknown = End::Protocol(Broken::Order(0x1234));
+    // A virtual machine whose guest traps by a port does not take a store for a trap.
+    let no_trap = End::Protocol(Broken::Access { at: DOORBELL });
+    assert!(end == unknown || on.is_kvm() && end == no_trap, "{end:?}");
+}
+
+fn may_read(on: On) {
+    let guest = Connection::new(on, Host::default());
+    let place = place(&guest);
+    assert_eq!(guest.control().commit(Crime::Read, place), Ok(()));
+    assert_eq!(guest.end(), None);
+}

@@ -1,0 +1,56 @@
+//! The host's server.
+
+use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf};
+
+use super::shared::{Side, control::Errands, serve_side};
+
+/// What a host does when its guest says that it will run for ever.
+type Spins = dyn Fn() + Send + Sync;
+
+/// What a host does in a call, with its guest.
+type Calls = dyn Fn(&Peer) + Send + Sync;
+
+#[derive(Default)]
+pub struct Host {
+    kept: spin::Mutex<Vec<ForeignBuf>>,
+    spins: Option<Box<Spins>>,
+    calls: Option<Box<Calls>>,
+}
+
+impl Host {
+    pub fn on_spin(spins: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { spins: Some(Box::new(spins)), ..Self::default() }
+    }
+
+    pub fn on_call(calls: impl Fn(&Peer) + Send + Sync + 'static) -> Self {
+        Self { calls: Some(Box::new(calls)), ..Self::default() }
+    }
+}
+
+impl Side for Host {
+    fn kept(&self) -> &spin::Mutex<Vec<ForeignBuf>> {
+        &self.kept
+    }
+
+    fn bottom(&self, _: u32) {}
+}
+
+impl Errands for Host {
+    fn add(&self, _: &Peer, one: u64, two: u64) -> Result<u64, CallError> {
+        Ok(one.wrapping_add(two))
+    }
+    fn panics(&self, guest: &Peer, text: ForeignStr) -> Result<SharedBuf, CallError> {
+        let _made = SharedBuf::copied(guest, text.to_string()?.as_bytes())?;
+        std::panic::resume_unwind(Box::new("quietly"))
+    }
+    fn spins(&self, _: &Peer) -> Result<(), CallError> {
+        self.spins.iter().for_each(|spins| spins());
+        Ok(())
+    }
+    fn calls_back(&self, guest: &Peer) -> Result<SharedBuf, CallError> {
+        self.calls.iter().for_each(|calls| calls(guest));
+        SharedBuf::zeroed(guest, 1000)
+    }
+}
+
+serve_side!(Host: super::shared::control::Errands; calls super::shared::control::Control);

@@ -1,0 +1,119 @@
+//! One suite over three connections: the loopback, a process, a virtual machine. The guest is the same
+//! code on all of them, and so is what it is asked.
+//!
+//! Where something is missing that a connection needs, its cases are ignored by name, and the last lines say
+//! why. With `CI=true` in the environment only `/dev/kvm` may be missing.
+
+mod boot;
+mod calls;
+mod connection;
+mod ends;
+mod faults;
+#[path = "../../../examples/guests/mod.rs"]
+mod guests;
+mod host;
+mod left;
+mod loads;
+mod many;
+#[path = "../guest/src/shared/mod.rs"]
+pub mod shared;
+mod stops;
+mod threads;
+mod traces;
+
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use libtest_mimic::{Arguments, Trial};
+
+use connection::On;
+
+/// What is tried, and on which connections that means something.
+pub struct Case {
+    name: String,
+    on: fn(On) -> bool,
+    run: Arc<dyn Fn(On) + Send + Sync>,
+}
+
+impl Case {
+    fn new(
+        name: impl Into<String>,
+        on: fn(On) -> bool,
+        run: impl Fn(On) + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), on, run: Arc::new(run) }
+    }
+}
+
+/// A connection in the summary.
+struct Line {
+    on: On,
+    cases: usize,
+    ran: Arc<AtomicUsize>,
+    missing: Option<String>,
+}
+
+pub fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One after the other: each sees what it leaves behind.
+    arguments.test_threads = Some(1);
+    let cases: Vec<Case> = [
+        boot::cases(),
+        calls::cases(),
+        ends::cases(),
+        faults::cases(),
+        stops::cases(),
+        threads::cases(),
+        many::cases(),
+        loads::cases(),
+        traces::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+
+    let (mut trials, mut lines) = (Vec::new(), Vec::new());
+    for on in On::all() {
+        let missing = on.missing();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let before = trials.len();
+        for case in cases.iter().filter(|case| (case.on)(on)) {
+            let (run, ran) = (case.run.clone(), ran.clone());
+            let trial = Trial::test(format!("{on}: {}", case.name), move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+                left::nothing(|| run(on));
+                Ok(())
+            });
+            trials.push(trial.with_ignored_flag(missing.is_some()));
+        }
+        lines.push(Line { on, cases: trials.len() - before, ran, missing });
+    }
+
+    let listed = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if listed {
+        return ExitCode::SUCCESS;
+    }
+    let mut may_be_missing = true;
+    for Line { on, cases, ran, missing } in &lines {
+        let ran = ran.load(Ordering::Relaxed);
+        match missing {
+            None => println!("{on}: {ran} of {cases} cases have run"),
+            Some(why) => {
+                println!("{on}: all {cases} cases are skipped: {why}");
+                may_be_missing &= on.name() == "kvm" && !Path::new("/dev/kvm").exists();
+            }
+        }
+    }
+    if !may_be_missing && std::env::var_os("CI").is_some_and(|value| value == "true") {
+        println!("With CI=true nothing may be skipped but what needs a missing /dev/kvm.");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}

@@ -1,0 +1,173 @@
+//! Guests that are stopped from outside.
+
+use std::{
+    sync::{
+        Mutex,
+        mpsc::{self, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use vmffi::{
+    ConnectError, Why,
+    host::{End, Ran, Stopper},
+};
+
+use super::{
+    Case,
+    connection::{Built, Connection, On, machine},
+    host::Host,
+    shared::{control::ControlClient, nesting::NestingClient},
+};
+
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, run: fn(On)| Case::new(name, On::is_machine, run);
+    vec![
+        case("an_endless_loop_is_stopped", endless),
+        case("two_stops_are_one", twice),
+        case("a_stop_before_the_guest_runs", before),
+        case("a_stop_between_calls", between),
+        case("a_stop_in_a_handler", in_a_handler),
+        case("a_stop_of_another_guest", another),
+        case("a_stop_of_a_guest_that_has_ended", after),
+        case("a_stop_of_a_guest_that_is_gone", gone),
+        case("stops_at_any_moment", any_moment),
+    ]
+}
+
+/// A guest that runs, and what tells it when it has begun to run for ever.
+fn spinner(on: On) -> (Built, mpsc::Receiver<()>) {
+    let (begun, begins): (Sender<()>, _) = mpsc::channel();
+    let begun = Mutex::new(begun);
+    let host = Host::on_spin(move || begun.lock().unwrap().send(()).unwrap());
+    let Connection::Machine(host) = Connection::new(on, host) else { panic!("a loopback") };
+    (host, begins)
+}
+
+#[track_caller]
+fn stopped(host: &Built) {
+    assert_eq!(host.end(), Some(End::Stopped));
+    assert_eq!(End::Stopped.to_string(), "the guest was stopped");
+    for _ in 0..2 {
+        let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
+        let Err(ConnectError::Call(error)) = host.run() else { panic!("it runs") };
+        assert_eq!(error.why(), Why::Cancelled);
+    }
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+}
+
+/// Has a guest run for ever, and another thread stop it.
+fn stops(on: On, stop: impl FnOnce(Stopper) + Send) {
+    let (host, begins) = spinner(on);
+    let stopper = host.stopper();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            begins.recv().unwrap();
+            // Now it is in its loop, or about to be.
+            thread::sleep(Duration::from_millis(20));
+            stop(stopper);
+        });
+        let began = Instant::now();
+        let error = ControlClient::from(host.guest()).spin().unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    });
+    stopped(&host);
+}
+
+fn endless(on: On) {
+    stops(on, |stopper| stopper.stop());
+}
+
+fn twice(on: On) {
+    stops(on, |stopper| {
+        let other = stopper.clone();
+        thread::scope(|scope| {
+            scope.spawn(move || other.stop());
+            stopper.stop();
+        });
+        stopper.stop();
+    });
+}
+
+fn before(on: On) {
+    let host = machine().build(on.backend(), Host::default()).unwrap();
+    host.stopper().stop();
+    stopped(&host);
+}
+
+fn between(on: On) {
+    let (host, _begins) = spinner(on);
+    assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
+    let stopper = host.stopper();
+    thread::scope(|scope| {
+        scope.spawn(|| stopper.stop());
+    });
+    stopped(&host);
+}
+
+/// A handler runs to its end, and then its guest is not run on.
+fn in_a_handler(on: On) {
+    let (stopper, stoppers) = mpsc::channel::<Stopper>();
+    let stoppers = Mutex::new(stoppers);
+    let (ends, ended) = mpsc::channel();
+    let server = Host::on_spin(move || {
+        stoppers.lock().unwrap().recv().unwrap().stop();
+        ends.send(()).unwrap();
+    });
+    let Connection::Machine(host) = Connection::new(on, server) else { panic!("a loopback") };
+    stopper.send(host.stopper()).unwrap();
+    let error = ControlClient::from(host.guest()).spin().unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    assert_eq!(ended.try_recv(), Ok(()), "the handler has come to its end");
+    stopped(&host);
+}
+
+fn another(on: On) {
+    let (one, _begins) = spinner(on);
+    let (two, _begins) = spinner(on);
+    one.stopper().stop();
+    stopped(&one);
+    assert_eq!(NestingClient::from(two.guest()).down(10, 0), Ok(11));
+    assert_eq!(two.end(), None);
+}
+
+fn after(on: On) {
+    let (host, _begins) = spinner(on);
+    assert_eq!(host.run(), Ok(Ran::Exited(0)));
+    host.stopper().stop();
+    let end = End::Exited { status: 0, text: String::new() };
+    assert_eq!(host.end(), Some(end), "the first end counts");
+}
+
+fn gone(on: On) {
+    let (host, _begins) = spinner(on);
+    let stopper = host.stopper();
+    drop(host);
+    stopper.stop();
+}
+
+/// Wherever a stop comes, in guest code, in a handler or between: it is not lost.
+fn any_moment(on: On) {
+    for round in 0..40 {
+        let (host, _begins) = spinner(on);
+        let stopper = host.stopper();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(Duration::from_micros(37 * round));
+                stopper.stop();
+            });
+            let control = ControlClient::from(host.guest());
+            let error = loop {
+                match control.sum(5) {
+                    Ok(sum) => assert_eq!(sum, 15),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.why(), Why::Cancelled);
+        });
+        stopped(&host);
+    }
+}

@@ -1,0 +1,223 @@
+//! Calls from several threads, and guests with several vCPUs.
+
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use vmffi::{ConnectError, Why, host::Ran, machine::MachineError};
+
+use super::{
+    Case,
+    connection::{Built, Connection, On, machine},
+    host::Host,
+    shared::{self, control::ControlClient, handles::HandlesClient, nesting::NestingClient},
+};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("other_threads_are_busy", On::is_process, busy),
+        Case::new("the_thread_that_made_it_is_gone", On::is_process, orphan),
+        Case::new("any_thread_may_call", On::is_kvm, any_thread),
+        Case::new("threads_wait_for_the_one_vcpu", On::is_kvm, queue),
+        Case::new("vcpus_run_at_the_same_time", On::is_kvm, together),
+        Case::new("checks_on_all_vcpus_at_once", On::is_kvm, all_at_once),
+        Case::new("a_fault_of_one_vcpu_ends_all", On::is_kvm, one_for_all),
+        Case::new("a_stop_stops_all_vcpus", On::is_kvm, stop_all),
+        Case::new("numbers_of_vcpus_that_are_none", On::is_machine, numbers),
+        Case::new("moved_to_another_thread", On::is_kvm, moved),
+        Case::new("a_handlers_peer_on_another_thread", On::is_machine, helper),
+        Case::new("handles_dropped_on_another_thread", On::is_any, dropped),
+        Case::new("pinned_to_a_processor", On::is_process, pinned),
+        Case::new("signals_that_stop", On::is_kvm, signals),
+    ]
+}
+
+fn built(on: On, vcpus: u32) -> Built {
+    let host = machine().vcpus(vcpus).build(on.backend(), Host::default()).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    host
+}
+
+fn busy(on: On) {
+    let host = built(on, 1);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+            assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+            let Err(ConnectError::Call(error)) = host.run() else { panic!("it runs") };
+            assert_eq!(error.why(), Why::Busy);
+        });
+    });
+    assert_eq!(host.end(), None);
+    assert_eq!(ControlClient::from(host.guest()).sum(3), Ok(6));
+}
+
+fn orphan(on: On) {
+    let host = thread::scope(|scope| scope.spawn(|| built(on, 1)).join().unwrap());
+    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+    host.stopper().stop();
+    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+    assert_eq!(error.why(), Why::Cancelled);
+}
+
+fn any_thread(on: On) {
+    let host = built(on, 1);
+    for nr in 0..10 {
+        thread::scope(|scope| {
+            let call = || NestingClient::from(host.guest()).down(nr, 0);
+            assert_eq!(scope.spawn(call).join().unwrap(), Ok(nr + 1));
+        });
+    }
+}
+
+fn moved(on: On) {
+    let host = thread::scope(|scope| scope.spawn(|| built(on, 2)).join().unwrap());
+    assert_eq!(ControlClient::from(host.guest()).sum(3), Ok(6));
+    thread::scope(|scope| scope.spawn(move || drop(host)).join().unwrap());
+}
+
+fn queue(on: On) {
+    let host = built(on, 1);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for count in 0..50 {
+                    let sum = ControlClient::from(host.guest()).sum(count);
+                    assert_eq!(sum, Ok(count * (count + 1) / 2));
+                }
+            });
+        }
+    });
+}
+
+/// The other vCPUs find the guest connected, since the first one was entered before them (ABI, Boot block B-3).
+fn together(on: On) {
+    for vcpus in [2, 4, 7] {
+        let host = built(on, vcpus);
+        // Each waits in the guest until all are there.
+        thread::scope(|scope| {
+            for _ in 0..vcpus {
+                let call = || ControlClient::from(host.guest()).together(vcpus);
+                scope.spawn(move || assert_eq!(call(), Ok(())));
+            }
+        });
+    }
+}
+
+fn all_at_once(on: On) {
+    let host = built(on, 3);
+    let before = ControlClient::from(host.guest()).used().unwrap();
+    // Those that look at a whole arena, or fill it, are for one thread at a time.
+    let group = shared::plain::CHECKS;
+    thread::scope(|scope| {
+        for thread in 0..3 {
+            let host = &host;
+            scope.spawn(move || {
+                for nr in 0..group.len() {
+                    group[(nr + thread * 7) % group.len()].1(host.guest());
+                    assert_eq!(NestingClient::from(host.guest()).down(15, 0), Ok(16));
+                }
+            });
+        }
+    });
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    assert_eq!(ControlClient::from(host.guest()).used(), Ok(before));
+}
+
+/// One vCPU of two waits for the other, for ever.
+fn waits(on: On, end: impl FnOnce(&Built), why: Why) {
+    let host = built(on, 2);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| ControlClient::from(host.guest()).together(2));
+        thread::sleep(Duration::from_millis(20));
+        end(&host);
+        assert_eq!(waiting.join().unwrap().unwrap_err().why(), why);
+    });
+    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (why, false));
+}
+
+fn one_for_all(on: On) {
+    let panics = |host: &Built| {
+        let error = ControlClient::from(host.guest()).panics("one for all").unwrap_err();
+        assert_eq!(error.why(), Why::PeerDied);
+        let end = host.end().unwrap().to_string();
+        assert!(end.contains("one for all"), "{end}");
+    };
+    waits(on, panics, Why::PeerDied);
+}
+
+fn stop_all(on: On) {
+    waits(on, |host| host.stopper().stop(), Why::Cancelled);
+}
+
+fn numbers(on: On) {
+    let too_many = if on.is_process() { 2 } else { 65 };
+    for vcpus in [0, too_many, u32::MAX] {
+        let error = machine().vcpus(vcpus).build(on.backend(), ()).unwrap_err();
+        assert!(matches!(error, MachineError::Config(_)), "{error:?}");
+    }
+    drop(Connection::new(on, Host::default()));
+}
+
+/// A handler has a thread call back while it waits: on the handler's own vCPU, where any thread can run that.
+fn helper(on: On) {
+    let why = Arc::new(Mutex::new(None));
+    let (seen, process) = (why.clone(), on.is_process());
+    let host = Host::on_call(move |guest| {
+        let call = || ControlClient::from(guest).says("a").map_err(|error| error.why());
+        let said = thread::scope(|scope| scope.spawn(call).join().unwrap());
+        assert_eq!(said, if process { Err(Why::Busy) } else { Ok(97) });
+        // The handler itself can, in any case.
+        *seen.lock().unwrap() = Some(call());
+    });
+    let guest = Connection::new(on, host);
+    assert_eq!(guest.control().calls_back(), Ok(1000));
+    assert_eq!(*why.lock().unwrap(), Some(Ok(97)));
+}
+
+fn dropped(on: On) {
+    let guest = Connection::new(on, Host::default());
+    let before = guest.blocks();
+    let call = HandlesClient::from(guest.guest());
+    for _ in 0..20 {
+        let held: Vec<_> = (1..50).map(|nr| call.buf(&[nr; 100]).unwrap()).collect();
+        let inside = guest.blocks();
+        assert_eq!(inside.1, before.1 + 49);
+        thread::scope(|scope| scope.spawn(move || drop(held)).join().unwrap());
+        assert_eq!(guest.blocks(), before);
+    }
+}
+
+fn pinned(on: On) {
+    // It holds for this thread.
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let host = machine().pin(true).build(on.backend(), Host::default()).unwrap();
+            assert_eq!(host.run(), Ok(Ran::Ready));
+            assert_eq!(ControlClient::from(host.guest()).sum(100), Ok(5050));
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let allowed =
+                status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
+            let allowed = allowed.split_whitespace().nth(1).unwrap();
+            assert!(allowed.parse::<u32>().is_ok(), "{allowed} is one processor");
+        });
+    });
+}
+
+fn signals(on: On) {
+    assert!(matches!(machine().signal(0), Err(MachineError::Config(_))));
+    assert!(matches!(machine().signal(1000), Err(MachineError::Config(_))));
+    let machine = machine().vcpus(2).signal(libc::SIGWINCH).unwrap();
+    let host = machine.build(on.backend(), Host::default()).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Ready));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| ControlClient::from(host.guest()).together(3));
+        thread::sleep(Duration::from_millis(20));
+        host.stopper().stop();
+        assert_eq!(waiting.join().unwrap().unwrap_err().why(), Why::Cancelled);
+    });
+}

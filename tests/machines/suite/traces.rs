@@ -1,0 +1,102 @@
+//! The guest's log, which arrives at `tracing`.
+
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex},
+};
+
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+use vmffi::Why;
+
+use super::{
+    Case,
+    connection::{On, machine},
+    host::Host,
+    shared::control::ControlClient,
+};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("the_guests_log", On::is_machine, log),
+        Case::new("a_guest_without_a_log", On::is_machine, silent),
+    ]
+}
+
+/// Keeps the lines of guests.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, " {field}={value:?}").unwrap();
+    }
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "vmffi::guest"
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The lines that come of a guest which says something at each level.
+fn said(on: On, level: u32) -> Vec<String> {
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        let host = machine().log(level).build(on.backend(), Host::default()).unwrap();
+        host.run().unwrap();
+        let control = ControlClient::from(host.guest());
+        for level in 1..=5 {
+            control.log(level, &format!("level {level}")).unwrap();
+        }
+        assert_eq!(control.log(6, "no level").unwrap_err().why(), Why::Refused);
+        control.log(1, "two\nlines, \x1b[2J and \"quotes\"").unwrap();
+        control.log(1, &"✗".repeat(5000)).unwrap();
+        assert_eq!(host.guest().arena_stats().blocks, 0);
+        assert_eq!(control.used().unwrap().blocks, 1);
+    });
+    let lines = lines.0.lock().unwrap();
+    lines.clone()
+}
+
+fn log(on: On) {
+    let module = "module=guest of the tests";
+    for most in 1..=5 {
+        let said = said(on, most);
+        let mut expected = Vec::new();
+        if most >= 3 {
+            expected.push("INFO message=the guest has started module=fixed::program".to_owned());
+        }
+        let levels = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+        for (nr, level) in levels.iter().enumerate().take(most as usize) {
+            expected.push(format!("{level} message=level {} {module}", nr + 1));
+        }
+        let text = r#"two\nlines, \u{1b}[2J and "quotes""#;
+        expected.push(format!("ERROR message={text} {module}"));
+        assert_eq!(said[..said.len() - 1], expected);
+        let long = said.last().unwrap();
+        assert!(long.len() > 900 && long.len() < 1100, "{long}");
+        assert!(long.contains("✗✗✗") && !long.contains('\u{fffd}'), "{long}");
+    }
+}
+
+fn silent(on: On) {
+    assert_eq!(said(on, 0), Vec::<String>::new());
+}
