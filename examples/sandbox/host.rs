@@ -94,6 +94,8 @@ impl Sandbox {
         let host = Machine::new(&self.image)
             .arenas(arena, arena)
             .memory(16 << 20)
+            // The two take turns.
+            .pin(true)
             .build(self.backend, Server(desk.clone()))
             .map_err(Error::Machine)?;
         let done = watched(&host, &desk, self.patience, || match host.run()? {
