@@ -1,5 +1,7 @@
 //! How many instructions a guest takes for a call: one step after the other.
 
+use std::{borrow::ToOwned, io::BufRead, string::String};
+
 use super::*;
 use crate::{
     abi::{Side, answer, pointer, signature, trap},
@@ -88,4 +90,82 @@ fn a_hypercall_takes_few_instructions() {
     let (steps, done) = process.step_on(answer::UPCALL, ParamsLoadEcho::FUNCTION.signature, 7);
     assert_eq!((done.kind, done.word, done.transport.primary), (trap::RETURN, 0, 7));
     std::println!("Load::echo, an upcall: {steps} instructions");
+}
+
+/// What the process has is what it was given: no other memory, no descriptor, no system call.
+#[test]
+fn a_process_has_nothing_else() {
+    let (process, loaded) = process();
+    let look = |file: &str| std::format!("/proc/{}/{file}", process.traced.pid);
+    let maps = match std::fs::read_to_string(look("maps")) {
+        // It says of itself that nobody looks in, and then only root does.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            std::println!("skipped: {}: {error}", look("maps"));
+            return;
+        }
+        maps => maps.unwrap(),
+    };
+    let mut found = Vec::new();
+    for line in maps.lines().filter(|line| !line.ends_with("[vsyscall]")) {
+        let (range, rest) = line.split_once(' ').unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        found.push((number(from), number(to), rest[..3].to_owned()));
+    }
+    let of = |part: &Part| {
+        let may = |yes, letter| if yes { letter } else { '-' };
+        let may = ['r', may(part.write, 'w'), may(part.execute, 'x')].iter().collect::<String>();
+        (part.address, part.address + part.len, may)
+    };
+    let mut right: Vec<_> = loaded.parts.iter().map(of).collect();
+    right.sort();
+    // The kernel makes one of two that lie side by side.
+    right.dedup_by(|next, before| {
+        let one = before.1 == next.0 && before.2 == next.2;
+        if one {
+            before.1 = next.1;
+        }
+        one
+    });
+    assert_eq!(found, right);
+    assert_eq!(std::fs::read_dir(look("fd")).unwrap().count(), 0);
+    let status = std::fs::read_to_string(look("status")).unwrap();
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "Threads:\t1"] {
+        assert!(status.contains(line), "no {line:?} in {status}");
+    }
+}
+
+/// When its host is killed, so is the guest.
+#[test]
+fn a_process_dies_with_its_host() {
+    const HOST: &str = "VMFFI_TEST_IS_HOST";
+    if std::env::var_os(HOST).is_some() {
+        let (process, _loaded) = process();
+        std::println!("guest {}", process.traced.pid);
+        loop {
+            thread::park();
+        }
+    }
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "machine::process::tests::a_process_dies_with_its_host", "--nocapture"])
+        .env(HOST, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = io::BufReader::new(host.stdout.take().unwrap());
+    let guest = output
+        .lines()
+        .map(Result::unwrap)
+        .find_map(|line| Some(line.split_once("guest ")?.1.parse::<u32>().unwrap()));
+    let guest = std::path::PathBuf::from(std::format!("/proc/{}", guest.unwrap()));
+    assert!(guest.exists());
+    host.kill().unwrap();
+    host.wait().unwrap();
+    let gone = (0..500).any(|_| {
+        thread::sleep(std::time::Duration::from_millis(10));
+        // Whoever adopts it may take a while to notice.
+        !guest.exists()
+            || std::fs::read_to_string(guest.join("stat")).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    assert!(gone, "{} is still there", guest.display());
 }

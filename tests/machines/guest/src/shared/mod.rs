@@ -8,6 +8,7 @@ pub mod handles;
 pub mod nesting;
 pub mod plain;
 pub mod results;
+pub mod vectors;
 
 use alloc::vec::Vec;
 
@@ -26,8 +27,14 @@ pub trait Side: Send + Sync + 'static {
 pub type Check = (&'static str, fn(&Peer));
 
 /// All of them. A group each, by name.
-pub const CHECKS: &[&[Check]] =
-    &[plain::CHECKS, handles::CHECKS, results::CHECKS, failures::CHECKS, nesting::CHECKS];
+pub const CHECKS: &[&[Check]] = &[
+    plain::CHECKS,
+    handles::CHECKS,
+    results::CHECKS,
+    failures::CHECKS,
+    nesting::CHECKS,
+    vectors::CHECKS,
+];
 
 /// The check of this number, counted over all groups.
 pub fn check(nr: u32) -> Option<Check> {
