@@ -316,7 +316,13 @@ impl<V: Vcpu> Vm<V> {
             }
             return call(nested.vm, &mut cpu);
         }
-        let mut held = self.take(|cpu| cpu.parked).map_err(not_reached)?;
+        let mut held = self.take(|cpu| cpu.parked).map_err(|why| {
+            // A guest that was stopped while it was parked gives nothing back.
+            if self.ended.load(Ordering::Acquire) {
+                take_back(peer.core());
+            }
+            not_reached(why)
+        })?;
         match &mut held.cpu {
             Some(cpu) => call(self, cpu),
             None => Err(not_reached(Why::Busy)), // it is there until `held` is dropped

@@ -143,3 +143,21 @@ fn the_result_for_a_guest_that_has_ended() {
         assert_eq!(host.guest().arena_stats().blocks, 0, "{end:?}");
     }
 }
+
+/// The same for a guest that is stopped while nobody runs it.
+#[test]
+fn what_a_guest_has_that_is_stopped() {
+    let call = Ok(word(trap::CALL, ParamsStoreFetch::FUNCTION.signature, 0));
+    let down = Ok(word(trap::RETURN, 0, 0));
+    let host = host(Server, Steps(vec![call, down, Ok(word(trap::READY, 0, 0))]));
+    assert_eq!(host.run().unwrap(), Ran::Ready);
+    assert_eq!(host.guest().arena_stats().blocks, 1, "the result");
+    let stopper = host.stopper();
+    stopper.stop();
+    assert_eq!(host.end(), Some(End::Stopped));
+    let error = DownClient::from(host.guest()).down().unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    drop(host);
+    stopper.stop(); // nobody is there
+}
