@@ -318,7 +318,11 @@ pub fn ending(status: u64, text: fmt::Arguments<'_>) -> ! {
 
 /// Ends the guest after a panic: what [`panic_handler!`](crate::panic_handler) calls.
 pub fn panicked(info: &PanicInfo<'_>) -> ! {
-    ending(status::PANICKED, format_args!("{info}"))
+    let message = info.message();
+    match info.location() {
+        Some(place) => ending(status::PANICKED, format_args!("at {place}: {message}")),
+        None => ending(status::PANICKED, format_args!("{message}")),
+    }
 }
 
 /// The guest's logger: each record is a call of its own (ABI, "Log").

@@ -112,7 +112,12 @@ impl fmt::Display for End {
                     exit::UNCONNECTED => f.write_str("the guest could not be connected")?,
                     status => write!(f, "the guest ended with status {status}")?,
                 }
-                if text.is_empty() { Ok(()) } else { write!(f, ": {}", Escaped(text)) }
+                match text.as_str() {
+                    "" => Ok(()),
+                    // "The guest panicked at src/main.rs:20:9: a message".
+                    text if text.starts_with("at ") => write!(f, " {}", Escaped(text)),
+                    text => write!(f, ": {}", Escaped(text)),
+                }
             }
             Self::Fault(fault) => write!(f, "the guest crashed: {fault}"),
             Self::Stopped => f.write_str("the guest was stopped"),
