@@ -10,7 +10,9 @@ pub const CHECKS: &[Check] = &[("avx", avx), ("vectors_across_calls", across)];
 
 /// Whether there is AVX: then its registers are switched on, too.
 fn has_avx() -> bool {
-    let features = __cpuid(1).ecx;
+    #[allow(unused_unsafe, reason = "it is safe in newer compilers")]
+    // SAFETY: every processor of 64 bits has that.
+    let features = unsafe { __cpuid(1) }.ecx;
     let avx = features >> 28 & 1 != 0;
     if avx {
         assert_ne!(features >> 27 & 1, 0, "no XGETBV");
@@ -20,8 +22,11 @@ fn has_avx() -> bool {
     avx
 }
 
+/// # Safety
+///
+/// There is XSAVE.
 #[target_feature(enable = "xsave")]
-fn enabled() -> u64 {
+unsafe fn enabled() -> u64 {
     // SAFETY: register 0 is always there.
     unsafe { _xgetbv(0) }
 }
@@ -35,12 +40,18 @@ fn avx(_: &Peer) {
     }
 }
 
+/// # Safety
+///
+/// There is AVX.
 #[target_feature(enable = "avx")]
-fn add(a: &[f32; 8], b: &[f32; 8], sum: &mut [f32; 8]) {
+unsafe fn add(a: &[f32; 8], b: &[f32; 8], sum: &mut [f32; 8]) {
     // SAFETY: eight values each.
     let (a, b) = unsafe { (_mm256_loadu_ps(a.as_ptr()), _mm256_loadu_ps(b.as_ptr())) };
+    #[allow(unused_unsafe, reason = "it is safe in newer compilers")]
+    // SAFETY: there is AVX.
+    let all = unsafe { _mm256_add_ps(a, b) };
     // SAFETY: there is room for eight.
-    unsafe { _mm256_storeu_ps(sum.as_mut_ptr(), _mm256_add_ps(a, b)) };
+    unsafe { _mm256_storeu_ps(sum.as_mut_ptr(), all) };
 }
 
 /// Sums that go on over calls, in both directions, nested.
