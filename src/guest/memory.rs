@@ -1,9 +1,10 @@
 //! What compilers call `memcpy` and its kin, for guests without a C library. In assembly: a compiler
-//! may turn a loop that copies into a call of the function that it stands in.
+//! may turn a loop that copies into a call of the function that it stands in. Without vector registers, which
+//! a guest's target may not have.
 
 use core::arch::asm;
 
-/// Up to this many bytes are moved 16 at a time; the processor's own string instructions, which take
+/// Up to this many bytes are moved two words at a time; the processor's own string instructions, which take
 /// some time to begin, move more than that.
 const LONG: usize = 1024;
 
@@ -22,22 +23,28 @@ pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
         // read first and written last.
         unsafe {
             asm!(
-                "movups {last}, [{from} + {len} - 16]",
+                "mov {y}, [{from} + {len} - 16]",
+                "mov {z}, [{from} + {len} - 8]",
                 "lea {end}, [{to} + {len} - 16]",
                 "2:",
-                "movups {chunk}, [{from}]",
-                "movups [{to}], {chunk}",
+                "mov {a}, [{from}]",
+                "mov {b}, [{from} + 8]",
+                "mov [{to}], {a}",
+                "mov [{to} + 8], {b}",
                 "add {from}, 16",
                 "add {to}, 16",
                 "cmp {to}, {end}",
                 "jb 2b",
-                "movups [{end}], {last}",
+                "mov [{end}], {y}",
+                "mov [{end} + 8], {z}",
                 from = inout(reg) from => _,
                 to = inout(reg) to => _,
                 len = in(reg) len,
                 end = out(reg) _,
-                chunk = out(xmm_reg) _,
-                last = out(xmm_reg) _,
+                a = out(reg) _,
+                b = out(reg) _,
+                y = out(reg) _,
+                z = out(reg) _,
                 options(nostack),
             );
         }
@@ -113,19 +120,25 @@ pub unsafe fn shift(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     // written last.
     unsafe {
         asm!(
-            "movups {first}, [{from}]",
+            "mov {y}, [{from}]",
+            "mov {z}, [{from} + 8]",
             "2:",
-            "movups {chunk}, [{from} + {len} - 16]",
-            "movups [{to} + {len} - 16], {chunk}",
+            "mov {a}, [{from} + {len} - 16]",
+            "mov {b}, [{from} + {len} - 8]",
+            "mov [{to} + {len} - 16], {a}",
+            "mov [{to} + {len} - 8], {b}",
             "sub {len}, 16",
             "cmp {len}, 16",
             "ja 2b",
-            "movups [{to}], {first}",
+            "mov [{to}], {y}",
+            "mov [{to} + 8], {z}",
             from = in(reg) from,
             to = in(reg) to,
             len = inout(reg) len => _,
-            chunk = out(xmm_reg) _,
-            first = out(xmm_reg) _,
+            a = out(reg) _,
+            b = out(reg) _,
+            y = out(reg) _,
+            z = out(reg) _,
             options(nostack),
         );
     }
