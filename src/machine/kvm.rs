@@ -266,7 +266,10 @@ impl KvmVcpu {
         for (bit, there) in [(20, has(7, 1, 7)), (21, has(7, 1, 20)), (11, has(7, 2, 2))] {
             cr4 |= u64::from(there) << bit;
         }
-        let xsave = has(1, 2, 26);
+        // x87, SSE, AVX and AVX-512, as far as there is such a thing. A machine without hardware of its own
+        // may say so in this leaf alone.
+        let vectors = u64::from(leaf(cpuid, 0xd).map_or(0, |[eax, ..]| eax & 0xe7));
+        let xsave = has(1, 2, 26) || vectors & 4 != 0;
         if xsave {
             cr4 |= 1 << 18;
         }
@@ -275,8 +278,7 @@ impl KvmVcpu {
         let regs = kvm_regs { rip, rsp: stack, rdi: stack, rflags: 2, ..Default::default() };
         self.enter(self.machine.supervisor.root, cr4, regs)?;
         if xsave {
-            // x87, SSE, AVX and AVX-512, as far as there is such a thing.
-            let value = u64::from(leaf(cpuid, 0xd).map_or(3, |[eax, ..]| eax & 0xe7));
+            let value = vectors | 1;
             let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
             xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value };
             self.fd.set_xcrs(&xcrs).map_err(system("a vCPU's vector registers"))?;
