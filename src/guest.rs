@@ -22,15 +22,13 @@ use crate::{
 };
 
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
-mod memory;
+#[doc(hidden)]
+pub mod memory;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 mod program;
 
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
-pub use {
-    memory::{compare, copy, fill, shift},
-    program::{ending, panicked, run},
-};
+pub use program::{exit, panicked, run};
 
 #[cfg(all(feature = "heap", target_arch = "x86_64"))]
 pub use program::Heap;
@@ -183,7 +181,7 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
     /// Ends the guest: 0 for a good end, any other status means what the guest wants it to mean. A
     /// host does not complete this trap; if one does, the guest asks again.
     pub fn exit(&self, status: u64) -> ! {
-        exit(&self.trap, status, Transport::EMPTY)
+        exit_by(&self.trap, status, Transport::EMPTY)
     }
 }
 
@@ -194,7 +192,7 @@ impl<T> fmt::Debug for Guest<T> {
 }
 
 /// Ends the guest, with a text in its arena (ABI, "Traps").
-fn exit(trap: &impl Trap, status: u64, text: Transport) -> ! {
+fn exit_by(trap: &impl Trap, status: u64, text: Transport) -> ! {
     let exit = Registers { kind: trap::EXIT, word: status, transport: text };
     loop {
         let _ = trap.trap(exit);

@@ -41,10 +41,10 @@ use ram::Ram;
 const REGION_AT: u64 = 0x10_0000_0000;
 /// Where the stacks lie, the first vCPU's first, each with a page below it that is not there.
 const STACKS_AT: u64 = 0x100_0000_0000;
+/// The most that all of them may take; what a backend puts into an address space lies behind.
+const STACKS_MOST: u64 = 0x80_0000_0000;
 /// An address where nothing is, for guests that trap by a store.
 const DOORBELL_AT: u64 = 0x200_0000_0000;
-/// The most that a stack, and all of a guest's own memory, may have.
-const MOST: u64 = 1 << 36;
 /// The most vCPUs.
 const MOST_VCPUS: u32 = 64;
 
@@ -57,8 +57,8 @@ pub enum Backend {
     #[cfg(feature = "kvm")]
     Kvm,
     /// A process, which computes and traps and can do nothing else: every system call of its is denied. It
-    /// has one vCPU, which belongs to the thread that has made it: on others, calls to the guest are
-    /// [`Why::Busy`](crate::Why::Busy).
+    /// has one vCPU, which belongs to the thread that has made it and ends with that: on others, calls to the
+    /// guest are [`Why::Busy`](crate::Why::Busy).
     #[cfg(feature = "process")]
     Process,
 }
@@ -240,8 +240,9 @@ impl Machine {
         self
     }
 
-    /// Has a process guest run on the processor that its host runs on, and both stay there: a trap then costs
-    /// about half. It holds for the calling thread, for as long as that lives.
+    /// Has a process guest run on the processor that its host runs on, and both stay there, which makes traps
+    /// cheaper: the two take turns anyway. It holds for the thread that makes the machine, for as long as that
+    /// lives. A virtual machine takes no notice.
     #[cfg(feature = "process")]
     #[must_use]
     pub fn pin(mut self, pin: bool) -> Self {
@@ -250,8 +251,8 @@ impl Machine {
     }
 
     /// The signal that interrupts a vCPU of a virtual machine, when it is stopped: SIGUSR2, if nothing is said.
-    /// Where the program has no handler for it, one is installed that does nothing. Threads that run the
-    /// guest do not block it.
+    /// Where the program has no handler for it, though it ignores it, one is installed that does nothing.
+    /// Threads that run the guest must not block it.
     ///
     /// # Errors
     ///
@@ -304,35 +305,35 @@ impl Machine {
     /// Lays the machine's memory out, and puts the image there.
     fn load(&self) -> Result<Loaded, MachineError> {
         let layout = Layout::new(self.arenas.0, self.arenas.1)?;
-        let stack = self.stack.max(1).checked_next_multiple_of(PAGE).filter(|len| *len <= MOST);
-        let stack = stack.ok_or(MachineError::Config("the stack is too large"))?;
         if !(1..=MOST_VCPUS).contains(&self.vcpus) {
             return Err(MachineError::Config("a guest has 1 to 64 vCPUs"));
         }
+        let vcpus = u64::from(self.vcpus);
+        let fits = |stack: &u64| *stack <= STACKS_MOST / vcpus - PAGE;
+        let stack = self.stack.max(1).checked_next_multiple_of(PAGE).filter(fits);
+        let stack = stack.ok_or(MachineError::Config("the stacks are too large"))?;
         let mut parts = Vec::new();
         let mut offset = 0;
         let mut add = |address, len, write, execute| {
+            let at = offset;
             parts.push(Part { address, offset, len, write, execute });
             offset += len;
+            at
         };
         for segment in self.image.segments() {
             add(segment.address, segment.len, segment.write, segment.execute);
         }
-        let images = parts_len(&self.image);
         let mut stacks = Vec::new();
-        for cpu in 0..u64::from(self.vcpus) {
+        for cpu in 0..vcpus {
             let bottom = STACKS_AT + cpu * (stack + PAGE) + PAGE;
             add(bottom, stack, true, false);
             stacks.push(bottom + stack - Boot::LEN as u64);
         }
-        let region = images + stack * u64::from(self.vcpus);
-        // The header and the host's arena are for the guest to read only.
+        // The region. Its header and the host's arena are for the guest to read only.
         let (host, host_len) = layout.arena(Side::Host);
-        for (from, to, write) in
-            [(0, PAGE, false), (PAGE, host, true), (host, host + host_len, false)]
-        {
-            add(REGION_AT + from, to - from, write, false);
-        }
+        let region = add(REGION_AT, PAGE, false, false);
+        add(REGION_AT + PAGE, host - PAGE, true, false);
+        add(REGION_AT + host, host_len, false, false);
         if offset > self.memory {
             return Err(MachineError::Config("the machine needs more memory than it may have"));
         }
@@ -343,11 +344,6 @@ impl Machine {
         let image = self.image.clone();
         Ok(Loaded { ram, layout, region, parts, stacks, stack, image })
     }
-}
-
-/// How many bytes of pages an image has.
-fn parts_len(image: &Image) -> u64 {
-    image.segments().iter().map(|segment| segment.len).sum()
 }
 
 impl fmt::Debug for Machine {
@@ -427,12 +423,6 @@ impl Loaded {
             cause = Cause::StackOverflow;
         }
         Fault { cause, address, instruction, symbol: self.image.symbol(instruction) }
-    }
-}
-
-impl From<io::Error> for MachineError {
-    fn from(error: io::Error) -> Self {
-        Self::System { what: "the system", error }
     }
 }
 

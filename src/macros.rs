@@ -4,13 +4,6 @@
 //! the kinds of item apart, `types` makes structs and enums, `interface` the rest, and `refuse` says
 //! what is wrong with everything else. Lists are expanded by repetition; only attributes are munched, and
 //! what is refused.
-//!
-//! Lints that the expansion switches off: `dead_code`, since nobody uses all of an interface;
-//! `deprecated`, since a table names what its user has deprecated; `unused_mut` and
-//! `unused_assignments`, since lists may turn out empty; `unused_doc_comments`, since the attributes of
-//! fields are repeated where they mean nothing; `too_many_arguments`, since `&self` and `&Peer` are not
-//! the user's; `missing_docs`, `unused_variables` and `non_snake_case` on what no user sees;
-//! `missing_debug_implementations`, since a twin is bytes.
 
 mod interface;
 mod refuse;

@@ -14,7 +14,7 @@ const LONG: usize = 1024;
 /// # Safety
 ///
 /// `from` is valid for reads and `to` for writes of `len` bytes.
-pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+pub unsafe fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     if len < 16 {
         // SAFETY: the caller's promise.
         unsafe { copy_short(to, from, len) }
@@ -111,10 +111,10 @@ unsafe fn copy_short(to: *mut u8, from: *const u8, len: usize) {
 /// # Safety
 ///
 /// `from` is valid for reads and `to` for writes of `len` bytes.
-pub unsafe fn shift(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+pub unsafe fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     if len < 16 || to.addr().wrapping_sub(from.addr()) >= len {
         // SAFETY: the destination begins before the source or behind its end; short ones may overlap.
-        return unsafe { copy(to, from, len) };
+        return unsafe { memcpy(to, from, len) };
     }
     // SAFETY: downwards from both ends to their beginnings: the first 16 bytes are read first and
     // written last.
@@ -150,7 +150,7 @@ pub unsafe fn shift(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
 /// # Safety
 ///
 /// `to` is valid for writes of `len` bytes.
-pub unsafe fn fill(to: *mut u8, byte: u8, len: usize) -> *mut u8 {
+pub unsafe fn memset(to: *mut u8, byte: u8, len: usize) -> *mut u8 {
     let word = u64::from(byte) * 0x0101_0101_0101_0101;
     if len > LONG {
         // SAFETY: `len` bytes, upwards.
@@ -205,7 +205,7 @@ pub unsafe fn fill(to: *mut u8, byte: u8, len: usize) -> *mut u8 {
 ///
 /// Both are valid for reads of `len` bytes.
 #[must_use]
-pub unsafe fn compare(a: *const u8, b: *const u8, len: usize) -> i32 {
+pub unsafe fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     let result: u64;
     // SAFETY: 8 bytes at a time while there are as many, then byte by byte.
     unsafe {
@@ -269,7 +269,7 @@ mod tests {
                 let from = pattern(len + skip);
                 let mut to = vec![0xee; len + 32];
                 // SAFETY: both have as many bytes.
-                let back = unsafe { copy(to[16..].as_mut_ptr(), from[skip..].as_ptr(), len) };
+                let back = unsafe { memcpy(to[16..].as_mut_ptr(), from[skip..].as_ptr(), len) };
                 assert_eq!(back, to[16..].as_mut_ptr());
                 assert_eq!(to[16..16 + len], from[skip..]);
                 assert!(to[..16].iter().chain(&to[16 + len..]).all(|byte| *byte == 0xee), "{len}");
@@ -286,7 +286,7 @@ mod tests {
                 right.copy_within(from..from + len, to);
                 let base = bytes.as_mut_ptr();
                 // SAFETY: 100 bytes more than `len` are there.
-                unsafe { shift(base.add(to), base.add(from), len) };
+                unsafe { memmove(base.add(to), base.add(from), len) };
                 assert_eq!(bytes, right, "{len} bytes from {from} to {to}");
             }
         }
@@ -297,7 +297,7 @@ mod tests {
         for len in lengths() {
             let mut to = vec![0xee; len + 32];
             // SAFETY: as many bytes are there.
-            unsafe { fill(to[16..].as_mut_ptr(), 0x5a, len) };
+            unsafe { memset(to[16..].as_mut_ptr(), 0x5a, len) };
             assert!(to[16..16 + len].iter().all(|byte| *byte == 0x5a), "{len}");
             assert!(to[..16].iter().chain(&to[16 + len..]).all(|byte| *byte == 0xee), "{len}");
         }
@@ -308,13 +308,13 @@ mod tests {
         for len in lengths() {
             let a = pattern(len);
             // SAFETY: as many bytes are there.
-            assert_eq!(unsafe { compare(a.as_ptr(), a.as_ptr(), len) }, 0);
+            assert_eq!(unsafe { memcmp(a.as_ptr(), a.as_ptr(), len) }, 0);
             for at in (0..len).step_by(1 + len / 50) {
                 for byte in [0, 127, 128, 255] {
                     let mut b = a.clone();
                     b[at] = byte;
                     // SAFETY: as many bytes are there.
-                    let found = unsafe { compare(a.as_ptr(), b.as_ptr(), len) };
+                    let found = unsafe { memcmp(a.as_ptr(), b.as_ptr(), len) };
                     assert_eq!(found.cmp(&0), a.cmp(&b), "{len} bytes, the {at}th is {byte}");
                 }
             }

@@ -8,10 +8,11 @@ use core::{
     fmt::{self, Write},
     mem::MaybeUninit,
     panic::PanicInfo,
-    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
+    ptr,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
 };
 
-use super::{Guest, Place, exit};
+use super::{Guest, Place, exit_by};
 use crate::{
     abi::{Boot, Side, Transport, exit as status, signature},
     arch::x86_64::Agreed,
@@ -43,6 +44,8 @@ use crate::{
 /// [guide](https://docs.rs/vmffi) has all of it from `cargo new` on.
 #[macro_export]
 macro_rules! entry {
+    (@start) => { $crate::__private::core::option::Option::None };
+    (@start $start:expr) => { $crate::__private::core::option::Option::Some($start) };
     (server: $type:ty = $server:expr, arena: $arena:expr $(, start: $start:expr)? $(,)?) => {
         extern "C" fn __vmffi_entry(boot: *const $crate::__private::core::primitive::u64) -> ! {
             use $crate::__private::core as __core;
@@ -53,9 +56,7 @@ macro_rules! entry {
                 $crate::arch::x86_64::Agreed,
                 { __ARENA.div_ceil(__PAGE) * (__PAGE / $crate::GRANULE) },
             > = $crate::guest::Place::new();
-            #[allow(unused_mut, unused_assignments)]
-            let mut start: __core::option::Option<fn(&$crate::Peer)> = __core::option::Option::None;
-            $( start = __core::option::Option::Some($start); )?
+            let start: __core::option::Option<fn(&$crate::Peer)> = $crate::entry!(@start $($start)?);
             // SAFETY: called once a vCPU, by the entry point, with what the host has given.
             unsafe { $crate::guest::run(&__PLACE, || $server, start, boot) }
         }
@@ -96,7 +97,7 @@ macro_rules! panic_handler {
 macro_rules! memory_functions {
     () => {
         const _: () = {
-            use $crate::__private::core::primitive as __p;
+            use $crate::{__private::core::primitive as __p, guest::memory as __memory};
             #[unsafe(no_mangle)]
             unsafe extern "C" fn memcpy(
                 to: *mut __p::u8,
@@ -104,7 +105,7 @@ macro_rules! memory_functions {
                 len: __p::usize,
             ) -> *mut __p::u8 {
                 // SAFETY: what C asks of a caller.
-                unsafe { $crate::guest::copy(to, from, len) }
+                unsafe { __memory::memcpy(to, from, len) }
             }
             #[unsafe(no_mangle)]
             unsafe extern "C" fn memmove(
@@ -113,7 +114,7 @@ macro_rules! memory_functions {
                 len: __p::usize,
             ) -> *mut __p::u8 {
                 // SAFETY: what C asks of a caller.
-                unsafe { $crate::guest::shift(to, from, len) }
+                unsafe { __memory::memmove(to, from, len) }
             }
             #[unsafe(no_mangle)]
             unsafe extern "C" fn memset(
@@ -122,7 +123,7 @@ macro_rules! memory_functions {
                 len: __p::usize,
             ) -> *mut __p::u8 {
                 // SAFETY: what C asks of a caller.
-                unsafe { $crate::guest::fill(to, byte as __p::u8, len) }
+                unsafe { __memory::memset(to, byte as __p::u8, len) }
             }
             #[unsafe(no_mangle)]
             unsafe extern "C" fn memcmp(
@@ -131,7 +132,7 @@ macro_rules! memory_functions {
                 len: __p::usize,
             ) -> __p::i32 {
                 // SAFETY: what C asks of a caller.
-                unsafe { $crate::guest::compare(a, b, len) }
+                unsafe { __memory::memcmp(a, b, len) }
             }
             #[unsafe(no_mangle)]
             unsafe extern "C" fn bcmp(
@@ -140,7 +141,7 @@ macro_rules! memory_functions {
                 len: __p::usize,
             ) -> __p::i32 {
                 // SAFETY: what C asks of a caller.
-                unsafe { $crate::guest::compare(a, b, len) }
+                unsafe { __memory::memcmp(a, b, len) }
             }
         };
     };
@@ -175,32 +176,49 @@ pub type Heap = talc::TalcLock<spin::Mutex<()>, talc::source::Claim>;
 /// What the end of a guest needs, whatever is broken by then.
 struct Ending {
     ready: AtomicBool,
-    with: UnsafeCell<MaybeUninit<With>>,
+    trap: UnsafeCell<MaybeUninit<Agreed>>,
+    /// Memory of the guest's own arena for the last text, or null, and its offset in the region.
+    text: AtomicPtr<u8>,
+    offset: AtomicU64,
 }
 
-#[derive(Clone, Copy)]
-struct With {
-    trap: Agreed,
-    /// A block of the guest's own arena for the last text, and its pointer word.
-    text: Option<(*mut u8, u64)>,
-}
-
-// SAFETY: `with` is written once, before `ready` is set, and only read from then on.
+// SAFETY: `trap` is written once, before `ready` is set, and only read from then on.
 unsafe impl Sync for Ending {}
 
-static ENDING: Ending =
-    Ending { ready: AtomicBool::new(false), with: UnsafeCell::new(MaybeUninit::uninit()) };
+static ENDING: Ending = Ending {
+    ready: AtomicBool::new(false),
+    trap: UnsafeCell::new(MaybeUninit::uninit()),
+    text: AtomicPtr::new(ptr::null_mut()),
+    offset: AtomicU64::new(0),
+};
 
 impl Ending {
-    fn set(&self, with: With) {
-        // SAFETY: only the first vCPU comes here, before any other runs and before `ready` is set.
-        unsafe { (*self.with.get()).write(with) };
+    /// Says how to leave.
+    ///
+    /// # Safety
+    ///
+    /// Called once, by the first vCPU, before any other runs.
+    unsafe fn set_trap(&self, trap: Agreed) {
+        // SAFETY: the caller says that nobody else is here, and `ready` that nobody has read it.
+        unsafe { (*self.trap.get()).write(trap) };
         self.ready.store(true, Ordering::Release);
     }
 
-    fn get(&self) -> Option<With> {
+    /// Says where a text of `TEXT` bytes may go: there, and nobody else writes there from now on.
+    fn set_text(&self, at: *mut u8, offset: u64) {
+        self.offset.store(offset, Ordering::Relaxed);
+        self.text.store(at, Ordering::Release);
+    }
+
+    fn trap(&self) -> Option<Agreed> {
         // SAFETY: `ready` says that it was written, and it is written no more.
-        self.ready.load(Ordering::Acquire).then(|| unsafe { (*self.with.get()).assume_init() })
+        self.ready.load(Ordering::Acquire).then(|| unsafe { (*self.trap.get()).assume_init() })
+    }
+
+    /// The place for a text, for whoever asks first.
+    fn take_text(&self) -> Option<(*mut u8, u64)> {
+        let at = self.text.swap(ptr::null_mut(), Ordering::AcqRel);
+        (!at.is_null()).then(|| (at, self.offset.load(Ordering::Relaxed)))
     }
 }
 
@@ -233,6 +251,7 @@ impl Write for Cut<'_> {
 /// Called once a vCPU, on the stack that the host has made, with the address of that vCPU's boot block;
 /// the first vCPU comes first, and the others when it waits for upcalls. The host has laid out the region
 /// that the block names, and answers traps as the block says.
+#[doc(hidden)]
 pub unsafe fn run<S: Serve, const GRANULES: usize>(
     place: &'static Place<S, Agreed, GRANULES>,
     server: impl FnOnce() -> S,
@@ -247,8 +266,9 @@ pub unsafe fn run<S: Serve, const GRANULES: usize>(
     let guest = match place.guest() {
         Some(guest) => guest,
         None if boot.cpu == 0 => {
-            ENDING.set(With { trap, text: None });
-            let base = core::ptr::with_exposed_provenance_mut(boot.region as usize);
+            // SAFETY: the first vCPU comes here once, and before the others.
+            unsafe { ENDING.set_trap(trap) };
+            let base = ptr::with_exposed_provenance_mut(boot.region as usize);
             // SAFETY: the caller's promise.
             match unsafe { Guest::connect(place, trap, server(), base, boot.region_len) } {
                 Ok(guest) => guest,
@@ -259,13 +279,13 @@ pub unsafe fn run<S: Serve, const GRANULES: usize>(
                         let (offset, _) = layout.arena(Side::Guest);
                         // SAFETY: an arena is in the region, and has more bytes than a text.
                         let at = unsafe { base.add(offset as usize) };
-                        ENDING.set(With { trap, text: Some((at, offset)) });
+                        ENDING.set_text(at, offset);
                     }
-                    ending(status::UNCONNECTED, format_args!("{error}"))
+                    exit(status::UNCONNECTED, format_args!("{error}"))
                 }
             }
         }
-        None => exit(&trap, status::UNCONNECTED, Transport::EMPTY),
+        None => exit_by(&trap, status::UNCONNECTED, Transport::EMPTY),
     };
     if boot.cpu == 0 {
         reserve_text(guest);
@@ -276,7 +296,7 @@ pub unsafe fn run<S: Serve, const GRANULES: usize>(
     }
     match guest.park() {
         Ok(()) => guest.exit(0),
-        Err(error) => ending(status::UNCONNECTED, format_args!("{error}")),
+        Err(error) => exit(status::UNCONNECTED, format_args!("{error}")),
     }
 }
 
@@ -291,37 +311,38 @@ fn crash() -> ! {
 /// Sets a block aside for the text of a panic: by then the arena may be full.
 fn reserve_text(guest: &'static Guest<Agreed>) {
     let memory = guest.peer.memory();
-    let text = peer::alloc(&guest.peer, TEXT)
-        .ok()
-        .map(|block| (memory.address(Side::Guest, block), memory.offset(Side::Guest, block)));
-    ENDING.set(With { trap: guest.trap, text });
+    if let Ok(block) = peer::alloc(&guest.peer, TEXT) {
+        ENDING.set_text(memory.address(Side::Guest, block), memory.offset(Side::Guest, block));
+    }
 }
 
-/// Ends the guest with a status and a text for people, of which the host gets up to 1,024 bytes.
-pub fn ending(status: u64, text: fmt::Arguments<'_>) -> ! {
-    static SPEAKS: AtomicBool = AtomicBool::new(false);
-    let Some(with) = ENDING.get() else { crash() };
+/// Ends the guest, from wherever it is: 0 for a good end, any other status means what the guest wants it to
+/// mean. The host gets up to 1,024 bytes of the text, with its `End::Exited`.
+///
+/// Only a guest that was entered by [`entry!`](crate::entry) ends like this; another one crashes.
+pub fn exit(status: u64, text: fmt::Arguments<'_>) -> ! {
+    let Some(trap) = ENDING.trap() else { crash() };
     let mut transport = Transport::EMPTY;
-    if let Some((at, offset)) = with.text {
-        if !SPEAKS.swap(true, Ordering::AcqRel) {
-            // SAFETY: the block was set aside for this, and nobody else is here.
-            let bytes = unsafe { core::slice::from_raw_parts_mut(at, TEXT) };
-            let mut cut = Cut { bytes, len: 0 };
-            let _ = cut.write_fmt(text); // cut off, at worst
-            if cut.len != 0 {
-                transport = Transport { primary: offset, secondary: cut.len as u64 };
-            }
+    // A panic in the text itself finds no place any more, and ends the guest without one.
+    if let Some((at, offset)) = ENDING.take_text() {
+        // SAFETY: there are as many bytes, which nobody else writes to, and only one asker gets them.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(at, TEXT) };
+        let mut cut = Cut { bytes, len: 0 };
+        let _ = cut.write_fmt(text); // cut off, at worst
+        if cut.len != 0 {
+            transport = Transport { primary: offset, secondary: cut.len as u64 };
         }
     }
-    exit(&with.trap, status, transport)
+    exit_by(&trap, status, transport)
 }
 
 /// Ends the guest after a panic: what [`panic_handler!`](crate::panic_handler) calls.
+#[doc(hidden)]
 pub fn panicked(info: &PanicInfo<'_>) -> ! {
     let message = info.message();
     match info.location() {
-        Some(place) => ending(status::PANICKED, format_args!("at {place}: {message}")),
-        None => ending(status::PANICKED, format_args!("{message}")),
+        Some(place) => exit(status::PANICKED, format_args!("at {place}: {message}")),
+        None => exit(status::PANICKED, format_args!("{message}")),
     }
 }
 
@@ -330,7 +351,7 @@ struct Logger {
     host: AtomicPtr<Peer>,
 }
 
-static LOGGER: Logger = Logger { host: AtomicPtr::new(core::ptr::null_mut()) };
+static LOGGER: Logger = Logger { host: AtomicPtr::new(ptr::null_mut()) };
 
 fn listen(host: &'static Peer, level: u32) {
     let level = match level {
@@ -341,7 +362,7 @@ fn listen(host: &'static Peer, level: u32) {
         4 => log::LevelFilter::Debug,
         _ => log::LevelFilter::Trace,
     };
-    LOGGER.host.store(core::ptr::from_ref(host).cast_mut(), Ordering::Release);
+    LOGGER.host.store(ptr::from_ref(host).cast_mut(), Ordering::Release);
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(level);
     }
@@ -365,9 +386,10 @@ impl log::Log for Logger {
 
 fn send(host: &Peer, record: &log::Record<'_>) -> Result<(), CallError> {
     let mut bytes = [0; TEXT];
-    let mut target = Cut { bytes: &mut bytes[2..258], len: 0 };
+    // Its length is a byte.
+    let mut target = Cut { bytes: &mut bytes[2..2 + 255], len: 0 };
     let _ = target.write_str(record.target()); // cut off, at worst
-    let target_len = target.len.min(255);
+    let target_len = target.len;
     bytes[0] = record.level() as u8;
     bytes[1] = target_len as u8;
     let mut text = Cut { bytes: &mut bytes[2 + target_len..], len: 0 };

@@ -117,13 +117,17 @@ fn leaf(cpuid: &CpuId, function: u32) -> Option<[u32; 4]> {
 /// Sees to it that a signal interrupts a vCPU and does nothing else.
 fn kickable(signal: Signal) -> Result<(), MachineError> {
     extern "C" fn nothing(_: libc::c_int) {}
-    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handler does nothing, at any time.
-    let old = unsafe { sigaction(signal, &action) }.map_err(MachineError::system("a signal"))?;
-    if let SigHandler::Handler(_) | SigHandler::SigAction(_) = old.handler() {
-        // The program has a handler of its own, which interrupts a vCPU as well.
-        // SAFETY: it was there before.
-        unsafe { sigaction(signal, &old) }.map_err(MachineError::system("a signal"))?;
+    // SAFETY: integers and pointers, for which zeros are values.
+    let mut old: libc::sigaction = unsafe { core::mem::zeroed() };
+    // SAFETY: it asks what there is, and changes nothing.
+    let asked = unsafe { libc::sigaction(signal as i32, core::ptr::null(), &mut old) };
+    Errno::result(asked).map_err(MachineError::system("a signal"))?;
+    // A handler of the program's own interrupts a vCPU as well.
+    if matches!(old.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
+        let handler = SigHandler::Handler(nothing);
+        let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+        // SAFETY: the handler does nothing, at any time.
+        unsafe { sigaction(signal, &action) }.map_err(MachineError::system("a signal"))?;
     }
     Ok(())
 }
@@ -171,9 +175,7 @@ impl Shared {
 }
 
 /// Where a vCPU runs, and whether it shall.
-struct Kick {
-    state: Mutex<Running>,
-}
+struct Kick(Mutex<Running>);
 
 struct Running {
     /// The thread that is about to run it or does, and where it is told to come back.
@@ -186,7 +188,7 @@ unsafe impl Send for Running {}
 
 impl Kick {
     fn state(&self) -> MutexGuard<'_, Running> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,8 +204,7 @@ impl KvmVcpu {
     fn new(machine: &Arc<Shared>, number: u64, cpuid: &CpuId) -> Result<Self, MachineError> {
         let fd = machine.fd.create_vcpu(number).map_err(system("a vCPU"))?;
         fd.set_cpuid2(cpuid).map_err(system("a vCPU's CPUID"))?;
-        let state = Mutex::new(Running { thread: None, stopped: false });
-        let kick = Arc::new(Kick { state });
+        let kick = Arc::new(Kick(Mutex::new(Running { thread: None, stopped: false })));
         Ok(Self { fd, machine: machine.clone(), number, way: Way::Out(PORT), kick })
     }
 
@@ -310,70 +311,55 @@ impl KvmVcpu {
     }
 }
 
-/// What a vCPU has come back for.
-enum Exit {
-    Trap,
-    Fault,
-    End(End),
-    /// A signal, or nothing.
-    Again,
-}
-
 impl KvmVcpu {
-    fn resume(&mut self) -> Exit {
+    /// Runs until the vCPU comes back: whether for a trap, or for a signal or nothing.
+    fn resume(&mut self) -> Result<bool, End> {
         let (way, bell) = (self.way, self.machine.bell);
+        // An access that is no trap, where the guest has it.
+        let odd = |at: u64| {
+            let at = if at & !(PAGE - 1) == bell { DOORBELL_AT + at % PAGE } else { at };
+            Err(End::Protocol(Broken::Access { at }))
+        };
         match self.fd.run() {
-            Ok(VcpuExit::MmioWrite(at, data)) => {
-                let agreed = matches!(way, Way::Doorbell(_)) && at == bell && data.len() == 8;
-                if agreed {
-                    Exit::Trap
-                } else {
-                    // As the guest has it.
-                    let at = if at & !(PAGE - 1) == bell { DOORBELL_AT + at % PAGE } else { at };
-                    Exit::End(End::Protocol(Broken::Access { at }))
-                }
+            Ok(VcpuExit::MmioWrite(at, [_, _, _, _, _, _, _, _]))
+                if at == bell && way != Way::Out(PORT) =>
+            {
+                Ok(true)
             }
-            Ok(VcpuExit::IoOut(PORT, data)) if way == Way::Out(PORT) && data.len() == 4 => {
-                Exit::Trap
-            }
-            Ok(VcpuExit::IoOut(REPORT, _)) => Exit::Fault,
-            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => {
-                Exit::End(End::Protocol(Broken::Access { at: u64::from(port) }))
-            }
-            Ok(VcpuExit::MmioRead(at, _)) => {
-                let at = if at & !(PAGE - 1) == bell { DOORBELL_AT + at % PAGE } else { at };
-                Exit::End(End::Protocol(Broken::Access { at }))
-            }
-            Ok(VcpuExit::Intr) => Exit::Again,
+            Ok(VcpuExit::IoOut(PORT, [_, _, _, _])) if way == Way::Out(PORT) => Ok(true),
+            Ok(VcpuExit::IoOut(REPORT, _)) => Err(self.fault()),
+            Ok(VcpuExit::MmioWrite(at, _) | VcpuExit::MmioRead(at, _)) => odd(at),
+            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => odd(port.into()),
+            Ok(VcpuExit::Intr) => Ok(false),
             // A fault in a fault in a fault, or what a stub cannot report.
-            Ok(VcpuExit::Shutdown) => Exit::End(self.shut_down()),
-            Ok(exit) => Exit::End(End::Lost(std::format!("KVM: {exit:?}"))),
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Exit::Again,
-            Err(error) => Exit::End(End::Lost(lost("KVM_RUN", error))),
+            Ok(VcpuExit::Shutdown) => Err(self.shut_down()),
+            Ok(exit) => Err(End::Lost(std::format!("KVM: {exit:?}"))),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(false),
+            Err(error) => Err(End::Lost(lost("KVM_RUN", error))),
         }
     }
 
-    /// Runs until the vCPU comes back for more than a signal, or is stopped.
-    fn run_on(&mut self) -> Exit {
+    /// Runs to the next trap, unless it is stopped.
+    fn run_on(&mut self) -> Result<(), End> {
         let back = &raw mut self.fd.get_kvm_run().immediate_exit;
         let kick = self.kick.clone();
         loop {
             {
                 let mut state = kick.state();
                 if state.stopped {
-                    return Exit::End(End::Stopped);
+                    return Err(End::Stopped);
                 }
                 state.thread = Some((pthread_self(), back));
             }
-            let exit = self.resume();
+            let trapped = self.resume();
             {
                 let mut state = kick.state();
                 state.thread = None;
                 // A stop that comes too late for this run is found by the next one.
                 self.fd.set_kvm_immediate_exit(0);
             }
-            if !matches!(exit, Exit::Again) {
-                return exit;
+            if trapped? {
+                return Ok(());
             }
         }
     }
@@ -387,16 +373,10 @@ impl Vcpu for KvmVcpu {
             (regs.r8, regs.r9) = (transport.primary, transport.secondary);
             self.fd.set_sync_dirty_reg(SyncReg::Register);
         }
-        match self.run_on() {
-            Exit::Trap => {
-                let regs = &self.fd.sync_regs_mut().regs;
-                let transport = Transport { primary: regs.r8, secondary: regs.r9 };
-                Ok(Registers { kind: regs.rax, word: regs.rbx, transport })
-            }
-            Exit::Fault => Err(self.fault()),
-            Exit::End(end) => Err(end),
-            Exit::Again => Err(End::Stopped),
-        }
+        self.run_on()?;
+        let regs = &self.fd.sync_regs_mut().regs;
+        let transport = Transport { primary: regs.r8, secondary: regs.r9 };
+        Ok(Registers { kind: regs.rax, word: regs.rbx, transport })
     }
 
     fn stopper(&self) -> Stopper {

@@ -9,13 +9,14 @@
 //! read.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, Write},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, ThreadId},
@@ -29,7 +30,7 @@ use nix::{
     sys::{
         memfd::{MFdFlags, memfd_create},
         ptrace,
-        signal::{Signal, kill},
+        signal::Signal,
         wait::{WaitStatus, waitpid},
     },
     unistd::Pid,
@@ -40,6 +41,7 @@ use crate::{
     abi::{Registers, Transport, Way},
     arch::x86_64::code,
     host::{Broken, Cause, End, Stopper, Vcpu},
+    memory::PAGE,
 };
 
 /// Where the program lies that waits for its tracer. Nothing else of a machine's is near.
@@ -52,6 +54,8 @@ const TOP: u64 = 0x7fff_ffff_f000;
 const FPE_INTDIV: i32 = 1;
 /// What stops a guest from outside; its disposition does not matter, since its tracer takes it.
 const STOP: Signal = Signal::SIGUSR1;
+/// The page that the doorbell is in.
+const DOORBELL_END: u64 = DOORBELL_AT + PAGE;
 
 /// An ELF file with one segment, of which the last bytes are code: wait for a signal, for ever.
 fn stub() -> Vec<u8> {
@@ -130,20 +134,42 @@ fn together(pid: Pid) -> nix::Result<()> {
 struct Traced {
     child: Child,
     pid: Pid,
+    /// It has ended, and was waited for: its number may be another one's.
+    gone: Cell<bool>,
     shared: Arc<Shared>,
 }
 
-/// What a stopper has of a process.
+/// What a stopper has of a process: a descriptor, which means this process and never another one, also
+/// when its number is given again.
 struct Shared {
-    pid: Pid,
-    /// The process has not been waited for, so its number is its own.
-    there: Mutex<bool>,
+    process: OwnedFd,
     stopped: AtomicBool,
 }
 
 impl Shared {
-    fn there(&self) -> std::sync::MutexGuard<'_, bool> {
-        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    fn of(pid: Pid) -> nix::Result<Self> {
+        // SAFETY: takes two integers, and gives a new descriptor.
+        let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        let process = Errno::result(process)? as RawFd;
+        // SAFETY: it is new, so nobody else has it.
+        let process = unsafe { OwnedFd::from_raw_fd(process) };
+        Ok(Self { process, stopped: AtomicBool::new(false) })
+    }
+
+    /// A process that is gone takes no notice.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        let none = core::ptr::null::<libc::siginfo_t>();
+        // SAFETY: takes a descriptor, two integers and no description of the signal.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.process.as_raw_fd(),
+                STOP as i32,
+                none,
+                0,
+            )
+        };
     }
 }
 
@@ -157,7 +183,7 @@ impl Traced {
             File::open(std::format!("/proc/self/fd/{}", file.as_raw_fd()))
         };
         let file = file().map_err(refused)?;
-        let child = Command::new(std::format!("/proc/self/fd/{}", file.as_raw_fd()))
+        let mut child = Command::new(std::format!("/proc/self/fd/{}", file.as_raw_fd()))
             .env_clear()
             .current_dir("/")
             .process_group(0)
@@ -167,8 +193,8 @@ impl Traced {
             .spawn()
             .map_err(refused)?;
         let pid = Pid::from_raw(child.id() as i32);
-        let shared = Shared { pid, there: Mutex::new(true), stopped: AtomicBool::new(false) };
-        let traced = Self { child, pid, shared: Arc::new(shared) };
+        let shared = Shared::of(pid).inspect_err(|_| end(&mut child)).map_err(refused)?;
+        let traced = Self { child, pid, gone: Cell::new(false), shared: Arc::new(shared) };
         ptrace::seize(pid, ptrace::Options::PTRACE_O_EXITKILL)
             .map_err(MachineError::system("tracing the guest's process"))?;
         ptrace::interrupt(pid).map_err(refused)?;
@@ -183,7 +209,7 @@ impl Traced {
             match waitpid(self.pid, None) {
                 Err(Errno::EINTR) => {}
                 Ok(status @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..))) => {
-                    *self.shared.there() = false;
+                    self.gone.set(true);
                     return Ok(status);
                 }
                 status => return status,
@@ -230,7 +256,10 @@ impl Traced {
                 protection |= libc::PROT_EXEC;
             }
             let args = [part.address, part.len, protection as u64, flags as u64, 0, part.offset];
-            self.call(STUB_SYSCALL, libc::SYS_mmap, args)?;
+            // Kernels that do not know the flag take the address for a wish.
+            if self.call(STUB_SYSCALL, libc::SYS_mmap, args)? != part.address {
+                return Err(refused(Errno::EEXIST));
+            }
         }
         Ok(())
     }
@@ -276,13 +305,17 @@ impl Traced {
 
 impl Drop for Traced {
     fn drop(&mut self) {
-        let mut there = self.shared.there();
-        if core::mem::take(&mut *there) {
-            // It is ours, and there.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        if !self.gone.get() {
+            end(&mut self.child);
         }
     }
+}
+
+/// Ends a child that was not waited for.
+fn end(child: &mut Child) {
+    // It is ours, and there: neither can fail.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// A guest's process as its one vCPU.
@@ -341,7 +374,7 @@ impl Process {
         let kind = info.map_or(0, |info| info.si_code);
         let (cause, address) = match signal {
             Signal::SIGSEGV if (1..=4).contains(&kind) => {
-                if let Some(at @ DOORBELL_AT..0x200_0000_1000) = address {
+                if let Some(at @ DOORBELL_AT..DOORBELL_END) = address {
                     return End::Protocol(Broken::Access { at });
                 }
                 (Cause::Exception(14), address)
@@ -387,13 +420,7 @@ impl Vcpu for Process {
 
     fn stopper(&self) -> Stopper {
         let shared = self.traced.shared.clone();
-        Stopper::new(move || {
-            let there = shared.there();
-            shared.stopped.store(true, Ordering::Release);
-            if *there {
-                let _ = kill(shared.pid, STOP);
-            }
-        })
+        Stopper::new(move || shared.stop())
     }
 
     fn runs_here(&self) -> bool {

@@ -14,16 +14,16 @@ macro_rules! __ret {
 
 /// An interface: its trait, its client, its functions' parameters, and its table.
 ///
-/// `$icfg` and `$cfg` are the same attributes, once to be passed on and once to be repeated. For the
-/// lints that are switched off here and below, see the head of `macros.rs`.
+/// `$icfg` and `$cfg` are the same attributes, once to be passed on and once to be repeated.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __interface {
     ($icfg:tt [$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident { $( [$($m:tt)*] $f:ident $args:tt $r:tt )* }) => {
-        $($cfg)* $($kept)* #[allow(dead_code, clippy::too_many_arguments)]
+        $($cfg)* $($kept)*
+        #[allow(dead_code, clippy::too_many_arguments, reason = "who calls does not serve; `&self` and `&Peer` are not the user's")]
         $vis trait $name { $( $crate::__split! { [$($m)*] [] [] [] [] __trait_fn $f $args $r } )* }
         $crate::__private::paste::paste! {
-            $($cfg)* #[allow(dead_code)]
+            $($cfg)* #[allow(dead_code, reason = "who serves does not call")]
             #[doc = "Calls [`" $name "`] on the other side. Made from a `&Peer`."]
             #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy, $crate::__private::core::fmt::Debug)]
             $vis struct [<$name Client>]<'__peer> { peer: &'__peer $crate::Peer }
@@ -33,7 +33,7 @@ macro_rules! __interface {
             }
             $( $crate::__split! { [$($m)*] $icfg [] [] [] __call [$vis] $name [<$name Client>] [<Params $name $f:camel>] $f [<has_ $f>] $args $r } )*
             $($cfg)*
-            #[allow(unused_mut, unused_assignments, deprecated)]
+            #[allow(unused_mut, unused_assignments, deprecated, reason = "lists may be empty, and they name what is deprecated")]
             const _: () = {
                 use $crate::dispatch as __dispatch;
                 const __N: usize = { let mut n = 0; $( $crate::__split! { [$($m)*] [] [] [] [] __count n } )* n };
@@ -110,11 +110,11 @@ macro_rules! __call {
         $($cfg)*
         #[doc = $crate::__private::core::concat!("The parameters of `", $crate::__private::core::stringify!($interface), "::", $crate::__private::core::stringify!($f), "` as they lie in memory.")]
         #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy)]
-        #[allow(dead_code, missing_debug_implementations)]
+        #[allow(dead_code, missing_debug_implementations, reason = "who serves does not fill it, and it is bytes")]
         #[repr(C)]
         $vis struct $params { $( $a: <$t as $crate::FfiType>::Wire, )* }
         $($cfg)*
-        #[allow(dead_code, clippy::too_many_arguments)]
+        #[allow(dead_code, clippy::too_many_arguments, reason = "nobody calls all functions; `&self` is not the user's")]
         const _: () = {
             use $crate::__private::core as __core;
             impl $params {

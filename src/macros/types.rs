@@ -1,5 +1,4 @@
-//! Shared structs and enums: the types themselves, their wire twins, and how they are judged. For the
-//! lints that are switched off, see the head of `macros.rs`.
+//! Shared structs and enums: the types themselves, their wire twins, and how they are judged.
 
 /// A `repr(C)` twin of some fields, `$name`, and a check of its layout against the ABI's rule.
 #[doc(hidden)]
@@ -43,14 +42,14 @@ macro_rules! __shape_of {
 #[macro_export]
 macro_rules! __struct {
     ([$($cfg:tt)*] [$($kept:tt)*] [$($size:expr)?] [$vis:vis] $name:ident { $( [$($fm:tt)*] [$fv:vis] $f:ident : $ft:ty, )* }) => {
-        $($cfg)* $($kept)* #[allow(dead_code)] #[repr(C)]
+        $($cfg)* $($kept)* #[allow(dead_code, reason = "nobody uses all that is declared")] #[repr(C)]
         $vis struct $name { $( $($fm)* $fv $f: $ft, )* }
         $crate::__private::paste::paste! {
-            $($cfg)* #[allow(dead_code)]
+            $($cfg)* #[allow(dead_code, reason = "who receives does not fill it")]
             #[doc = "What the sender of a [`" $name "`] gives, where that has handle fields."]
             $vis struct [<Shared $name>] { $( $($fm)* $fv $f: <$ft as $crate::FfiType>::Shared, )* }
             $($cfg)*
-            #[allow(unused_doc_comments, dead_code, unused_variables, unused_mut, missing_docs, deprecated)]
+            #[allow(unused_doc_comments, dead_code, unused_variables, unused_mut, missing_docs, deprecated, reason = "attributes of fields are repeated where they mean nothing, there may be no field, and no user sees this")]
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;
@@ -140,10 +139,10 @@ macro_rules! __plain {
 #[macro_export]
 macro_rules! __enum {
     ([$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident $repr:ident { $( [$($vm:tt)*] $v:ident [$( = $d:expr )?], )* }) => {
-        $($cfg)* $($kept)* #[allow(dead_code)] #[repr($repr)]
+        $($cfg)* $($kept)* #[allow(dead_code, reason = "nobody uses all that is declared")] #[repr($repr)]
         $vis enum $name { $( $($vm)* $v $( = $d )?, )* }
         $($cfg)*
-        #[allow(unused_doc_comments, dead_code, unused_mut, deprecated)]
+        #[allow(unused_doc_comments, dead_code, unused_mut, deprecated, reason = "attributes of variants are repeated where they mean nothing, and no user sees this")]
         const _: () = {
             use $crate::__private::core as __core;
             // The numbers apart from the enum itself, which need not be `Copy`.
@@ -200,11 +199,11 @@ macro_rules! __enum {
 #[macro_export]
 macro_rules! __data_enum {
     ([$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident $repr:ident { $( [$($vm:tt)*] $v:ident [$( { $( [$($fm:tt)*] $f:ident : $ft:ty, )* } )?] [$( $t:ty )?] [$( = $d:expr )?], )* }) => {
-        $($cfg)* $($kept)* #[allow(dead_code)] #[repr($repr)]
+        $($cfg)* $($kept)* #[allow(dead_code, reason = "nobody uses all that is declared")] #[repr($repr)]
         $vis enum $name { $( $($vm)* $v $( { $( $($fm)* $f: $ft, )* } )? $( ($t) )? $( = $d )?, )* }
         $crate::__private::paste::paste! {
             $($cfg)*
-            #[allow(unused_doc_comments, dead_code, unused_variables, unused_mut, non_snake_case, missing_docs, deprecated)]
+            #[allow(unused_doc_comments, dead_code, unused_variables, unused_mut, non_snake_case, missing_docs, deprecated, reason = "attributes of fields are repeated where they mean nothing, there may be no field, and no user sees this")]
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;

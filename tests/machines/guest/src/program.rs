@@ -15,5 +15,5 @@ vmffi::heap!(4 << 20);
 
 /// Ends the guest from wherever it is.
 fn end(status: u64, text: &str) {
-    vmffi::guest::ending(status, format_args!("{text}"))
+    vmffi::guest::exit(status, format_args!("{text}"))
 }

@@ -1,0 +1,239 @@
+//! What goes to the peer, and what comes from it: memory that is lent, and where words belong.
+
+use core::fmt;
+
+use crate::{
+    abi::{Answer, Side, Transport, pointer},
+    arena::{self, Allocated, Slot},
+    error::{CallError, Why},
+    memory::Memory,
+    owned::MemoryRef,
+};
+
+use super::{Core, Peer};
+
+/// Where bytes and pointer words come from: the memory of one connection, as one side sees it.
+///
+/// Only raw calls need it: [`Peer::incoming`] makes one for what came back.
+#[derive(Clone, Copy)]
+pub struct Incoming<'p> {
+    pub(crate) memory: &'p MemoryRef,
+    pub(crate) side: Side,
+}
+
+impl fmt::Debug for Incoming<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+/// What is on its way to the peer: the loans of one call or of one answer, until it is certain that
+/// the peer has them. What was lent through one that is dropped before is this side's again.
+///
+/// Only raw calls need it: [`Peer::outgoing`] makes one, [`SendAs`](crate::SendAs) lends through it, and
+/// [`call`](Self::call) sends it off.
+pub struct Outgoing<'p> {
+    peer: &'p Peer,
+    /// The latest loan, and how many there are.
+    latest: Allocated,
+    count: u32,
+    /// The block with the parameters, which stays this side's.
+    params: Option<&'p Slot>,
+}
+
+impl fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("loans", &self.count).finish_non_exhaustive()
+    }
+}
+
+impl<'p> Outgoing<'p> {
+    #[inline]
+    pub(super) fn new(peer: &'p Peer) -> Self {
+        Self { peer, latest: Allocated::NONE, count: 0, params: None }
+    }
+
+    /// The peer that all this goes to.
+    #[must_use]
+    #[inline]
+    pub fn peer(&self) -> &'p Peer {
+        self.peer
+    }
+
+    /// Lends a block of this side's arena; returns its pointer word.
+    #[inline(always)]
+    pub(crate) fn lend(&mut self, block: Allocated) -> Result<u64, CallError> {
+        let memory: &Memory = self.peer.memory();
+        let side = self.peer.side();
+        memory.arena(side)?.lend(block, self.latest);
+        self.latest = block;
+        self.count += 1;
+        Ok(pointer::join(memory.offset(side, block), block.loan()))
+    }
+
+    /// A new block of `len` bytes, filled by `fill` and lent; returns its pointer word.
+    #[inline]
+    fn lend_filled(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(*mut u8, &mut Self) -> Result<(), CallError>,
+    ) -> Result<u64, CallError> {
+        let core = self.peer.core();
+        let memory: &Memory = &core.memory;
+        let arena = memory.arena(core.side)?;
+        let block = alloc(self.peer, len)?;
+        match fill(memory.address(core.side, block), self) {
+            Ok(()) => {
+                arena.lend(block, self.latest);
+                self.latest = block;
+                self.count += 1;
+                Ok(pointer::join(memory.offset(core.side, block), block.loan()))
+            }
+            Err(error) => {
+                arena.drop_owned(block);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lends a new block with a wire form, which `fill` writes over zeros where it lies.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn lend_wire<W>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<Transport, CallError> {
+        let len = const { size_of::<W>() };
+        if len == 0 {
+            return fill(&mut [], self).map(|()| Transport::EMPTY);
+        }
+        let filled = self.lend_filled(len, |block, out| {
+            // SAFETY: the block has room for as many bytes, and nobody else has it.
+            fill(unsafe { zeroed(block, len) }, out)
+        });
+        filled.map(Transport::word)
+    }
+
+    /// Puts parameters into a new block, which `fill` writes over zeros where they lie. It is no loan, but
+    /// this side's, and free again when the call is over (ABI, A-5).
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn place<P>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<Transport, CallError> {
+        let len = const { size_of::<P>() };
+        if len == 0 {
+            return fill(&mut [], self).map(|()| Transport::EMPTY);
+        }
+        let core = self.peer.core();
+        let (block, slot) = try_place(core, const { arena::granules(size_of::<P>()) });
+        if slot.is_none() {
+            return Err(out_of_memory(core.side, len));
+        }
+        self.params = slot;
+        let word = core.memory.offset_of(block);
+        // SAFETY: the block has room for as many bytes, and nobody else has it.
+        fill(unsafe { zeroed(block, len) }, self)?;
+        Ok(Transport::word(word))
+    }
+
+    /// Lends a new block with a copy of some bytes.
+    #[inline]
+    pub(crate) fn lend_bytes(&mut self, bytes: &[u8]) -> Result<Transport, CallError> {
+        if bytes.is_empty() {
+            return Ok(Transport::EMPTY);
+        }
+        let filled = self.lend_filled(bytes.len(), |block, _| {
+            // SAFETY: the block has room for as many bytes, and nobody else has it.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), block, bytes.len()) };
+            Ok(())
+        });
+        filled.map(|primary| Transport { primary, secondary: bytes.len() as u64 })
+    }
+
+    /// The raw call ([`Peer::call`]) for a transport that was made through this: where the peer's
+    /// function was not reached, everything lent comes back.
+    #[must_use]
+    pub fn call(mut self, signature: u64, transport: Transport) -> Answer {
+        let answer = self.peer.call(signature, transport);
+        if answer.status <= 1 || CallError::from_status(answer.status).reached() {
+            self.arrived();
+        }
+        answer
+    }
+
+    /// The peer has what was lent.
+    #[inline]
+    pub(crate) fn arrived(&mut self) {
+        self.count = 0;
+    }
+}
+
+/// What was lent and did not arrive is this side's again.
+impl Drop for Outgoing<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(slot) = self.params {
+            slot.drop_owned();
+        }
+        if self.count != 0 {
+            self.take_back();
+        }
+    }
+}
+
+impl Outgoing<'_> {
+    #[cold]
+    fn take_back(&self) {
+        if let Ok(arena) = self.peer.memory().arena(self.peer.side()) {
+            arena.take_back(self.latest, self.count);
+        }
+    }
+}
+
+/// The bytes of a block, all of them 0.
+///
+/// # Safety
+///
+/// The block is of this side's arena, has room for `len` bytes, and nobody else has it.
+#[inline(always)]
+unsafe fn zeroed<'b>(block: *mut u8, len: usize) -> &'b mut [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { block.write_bytes(0, len) };
+    // SAFETY: as above, and they are initialised. The peer cannot write to this side's arena, or else
+    // this side trusts it.
+    unsafe { core::slice::from_raw_parts_mut(block, len) }
+}
+
+/// A block of this side's arena.
+#[inline]
+pub(crate) fn alloc(peer: &Peer, len: usize) -> Result<Allocated, CallError> {
+    match try_alloc(peer.core(), len) {
+        0 => Err(out_of_memory(peer.side(), len)),
+        packed => Ok(Allocated { index: packed as u32, serial: (packed >> 32) as u32 }),
+    }
+}
+
+/// A block of this side's arena and its first slot, in two registers.
+#[inline(never)]
+fn try_place(core: &Core, granules: u32) -> (*mut u8, Option<&Slot>) {
+    let Ok(arena) = core.memory.arena(core.side) else { return (core::ptr::null_mut(), None) };
+    match arena.alloc_granules(granules) {
+        Some(block) => (core.memory.address(core.side, block), Some(arena.slot(block.index))),
+        None => (core::ptr::null_mut(), None),
+    }
+}
+
+/// An index and a serial number that fit into one register, or 0: no loan has the number 0. Compiled
+/// once, here, and not for each caller.
+#[inline(never)]
+fn try_alloc(core: &Core, len: usize) -> u64 {
+    let block = core.memory.arena(core.side).ok().and_then(|arena| arena.alloc(len));
+    block.map_or(0, |block| u64::from(block.index) | u64::from(block.serial) << 32)
+}
+
+#[cold]
+fn out_of_memory(side: Side, len: usize) -> CallError {
+    CallError::new(Why::OutOfMemory).at(0, len as u64).on(side)
+}
