@@ -125,7 +125,7 @@ fn compare(name: &str, backend: Backend, image: &Image, file: &[u8]) -> Result<(
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let image = Image::open(guests::build("sandbox")?)?;
+    let image = Image::open(guests::build("examples/guests/sandbox", "sandbox")?)?;
     println!("| file | backend | in the guest | in this process | ratio |");
     println!("|---|---|---:|---:|---:|");
     let named = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));

@@ -40,7 +40,7 @@ impl Desk for Shop {
 vmffi::serve!(Shop: Desk; calls Bill);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let image = Image::open(guests::build("plugin")?)?;
+    let image = Image::open(guests::build("examples/guests/plugin", "plugin")?)?;
     let backend = match std::env::args().nth(1) {
         Some(name) => Backend::named(&name).ok_or("the backends are kvm and process")?,
         None => Backend::best().ok_or("neither KVM nor processes can be used here")?,

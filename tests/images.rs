@@ -94,7 +94,7 @@ fn of(header: usize, (at, len): (usize, usize)) -> (usize, usize) {
 }
 
 fn built(name: &str) -> File {
-    let file = guests::build_in("tests/machines/guest", "guest", name).expect("the guest is built");
+    let file = guests::build("tests/machines/guest", name).expect("the guest is built");
     File(fs::read(file).expect("it is there"))
 }
 

@@ -94,8 +94,12 @@ impl Write for Kept {
     }
 }
 
-fn sandbox(guest: &str, backend: Backend) -> Sandbox {
-    let image = Image::open(guests::build(guest).unwrap()).unwrap();
+/// Where the guests are: the example's, and one that is not as it should be.
+const SANDBOX: (&str, &str) = ("examples/guests/sandbox", "sandbox");
+const ROGUE: (&str, &str) = ("tests/sandbox/rogue", "rogue");
+
+fn sandbox((folder, program): (&str, &str), backend: Backend) -> Sandbox {
+    let image = Image::open(guests::build(folder, program).unwrap()).unwrap();
     Sandbox { image, backend, patience: Duration::from_secs(20) }
 }
 
@@ -164,7 +168,7 @@ fn a_bomb_is_a_file_like_any_other() {
     for backend in backends() {
         let counted = Arc::new(Mutex::new(0));
         let output = Zeros(counted.clone());
-        let done = sandbox("sandbox", backend).unpack(Cursor::new(bomb.clone()), output);
+        let done = sandbox(SANDBOX, backend).unpack(Cursor::new(bomb.clone()), output);
         assert_eq!(done.unwrap(), Summary { members: 100, garbage: false });
         assert_eq!(*counted.lock().unwrap(), 100 << 20);
     }
@@ -204,7 +208,7 @@ fn what_is_wrong_is_said() {
         (trailer + 7, !good[trailer + 7], GzipError::BadLength),
     ];
     for backend in backends() {
-        let sandbox = sandbox("sandbox", backend);
+        let sandbox = sandbox(SANDBOX, backend);
         for (at, byte, error) in &cases {
             let mut bad = good.clone();
             bad[*at] = *byte;
@@ -340,7 +344,7 @@ fn gzip_judges_alike() {
 #[test]
 fn a_guest_that_has_gone_over_does_no_harm() {
     for backend in backends() {
-        let rogue = Sandbox { patience: Duration::from_millis(500), ..sandbox("rogue", backend) };
+        let rogue = Sandbox { patience: Duration::from_millis(500), ..sandbox(ROGUE, backend) };
         let cases = [
             ("panics", "the guest panicked"),
             ("writes to nowhere", "page fault at address 0x1000"),
@@ -385,7 +389,7 @@ fn a_host_that_waits_does_not_blame_its_guest() {
         }
     }
     for backend in backends() {
-        let slow = Sandbox { patience: Duration::from_millis(200), ..sandbox("sandbox", backend) };
+        let slow = Sandbox { patience: Duration::from_millis(200), ..sandbox(SANDBOX, backend) };
         let done = slow.unpack(Cursor::new(Member::of(b"slow").file()), Slow);
         assert_eq!(done.unwrap(), Summary { members: 1, garbage: false });
     }

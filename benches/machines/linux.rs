@@ -41,7 +41,8 @@ type Case<'c> = (&'static str, Box<dyn FnMut() + 'c>);
 type Guest = Host<Box<dyn Vcpu>>;
 
 fn guest(backend: Backend) -> Guest {
-    let image = Image::open(guests::build("meter").expect("a guest")).expect("an image");
+    let image = Image::open(guests::build("examples/guests/meter", "meter").expect("a guest"))
+        .expect("an image");
     let machine = Machine::new(&image).arenas(1 << 20, 1 << 20).pin(true);
     let host = machine.build(backend, Server).expect("a machine");
     host.run().expect("a guest that parks");

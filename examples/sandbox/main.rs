@@ -79,7 +79,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         println!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     };
-    let image = Image::open(guests::build("sandbox")?)?;
+    let image = Image::open(guests::build("examples/guests/sandbox", "sandbox")?)?;
     eprintln!("sandbox: runs on {backend}");
     let bar = ProgressBar::hidden();
     let (name, input): (String, Box<dyn Read + Send>) = match file {

@@ -13,6 +13,7 @@ mod memory;
 mod options;
 mod results;
 mod scalars;
+mod shared;
 
 use vmffi::{Peer, Serve, loopback::Loopback};
 
@@ -26,6 +27,14 @@ pub fn both_ways<S: Serve>(server: impl Fn() -> S, test: impl Fn(&Peer)) {
     assert_clean(&pair);
 }
 
+/// Runs checks both ways, each on connections of its own.
+pub fn run_all<S: Serve>(server: impl Fn() -> S, checks: &[shared::Check]) {
+    for (name, check) in checks {
+        println!("{name}");
+        both_ways(&server, check);
+    }
+}
+
 /// Nothing is in use in either arena.
 #[track_caller]
 pub fn assert_clean(pair: &Loopback) {
@@ -33,131 +42,12 @@ pub fn assert_clean(pair: &Loopback) {
     assert_eq!(pair.to_guest().arena_stats().blocks, 0, "blocks are left in the host's arena");
 }
 
-/// Makes a module for a plain type: an interface that sends it in every place where a plain type can
-/// stand, a server that sends it back, and a test that sends all the values both ways.
-#[macro_export]
-macro_rules! echoes {
-    ($($module:ident: $t:ty = [$($value:expr),* $(,)?];)*) => { $(
-        mod $module {
-            #[allow(unused_imports)]
-            use super::*;
-            use vmffi::{CallError, Failure, Foreign, Peer, Shared};
-
-            vmffi::ffi_interface! {
-                #[derive(Clone, Debug, PartialEq)]
-                pub struct Inside { before: u8, value: $t, maybe: Option<$t>, after: u8 }
-
-                pub enum Choice: i16 { No, Tuple($t), Named { pad: bool, value: $t } }
-
-                pub interface Echo {
-                    fn alone(value: $t) -> $t;
-                    fn among(before: u8, value: $t, after: u16) -> $t;
-                    fn second(one: $t, two: $t) -> $t;
-                    fn option(value: Option<$t>) -> Option<$t>;
-                    fn options(nr: u8, value: Option<Option<$t>>) -> Option<Option<$t>>;
-                    fn inside(value: Inside) -> Inside;
-                    fn inside_among(before: bool, value: Inside, after: char) -> Inside;
-                    fn choice(value: Choice) -> Choice;
-                    fn foreign(value: Foreign<$t>) -> Foreign<$t>;
-                    fn foreign_among(before: u8, value: Foreign<$t>, after: u8) -> Foreign<Inside>;
-                    fn result(fail: bool, value: $t) -> Result<$t, $t>;
-                }
-            }
-
-            pub struct Server;
-
-            impl Echo for Server {
-                fn alone(&self, _: &Peer, value: $t) -> Result<$t, CallError> {
-                    Ok(value)
-                }
-                fn among(&self, _: &Peer, before: u8, value: $t, after: u16) -> Result<$t, CallError> {
-                    assert_eq!((before, after), (0xa5, 0x5a5a));
-                    Ok(value)
-                }
-                fn second(&self, _: &Peer, _: $t, two: $t) -> Result<$t, CallError> {
-                    Ok(two)
-                }
-                fn option(&self, _: &Peer, value: Option<$t>) -> Result<Option<$t>, CallError> {
-                    Ok(value)
-                }
-                fn options(&self, _: &Peer, nr: u8, value: Option<Option<$t>>) -> Result<Option<Option<$t>>, CallError> {
-                    assert_eq!(nr, match value { None => 0, Some(None) => 1, Some(Some(_)) => 2 });
-                    Ok(value)
-                }
-                fn inside(&self, _: &Peer, value: Inside) -> Result<Inside, CallError> {
-                    Ok(value)
-                }
-                fn inside_among(&self, _: &Peer, before: bool, value: Inside, after: char) -> Result<Inside, CallError> {
-                    assert_eq!((before, after), (true, 'é'));
-                    Ok(value)
-                }
-                fn choice(&self, _: &Peer, value: Choice) -> Result<Choice, CallError> {
-                    Ok(match value {
-                        Choice::No => Choice::No,
-                        Choice::Tuple(value) => Choice::Named { pad: true, value },
-                        Choice::Named { value, .. } => Choice::Tuple(value),
-                    })
-                }
-                fn foreign(&self, peer: &Peer, value: Foreign<$t>) -> Result<Shared<$t>, CallError> {
-                    Shared::new(peer, value.read()?)
-                }
-                fn foreign_among(&self, peer: &Peer, before: u8, value: Foreign<$t>, after: u8) -> Result<Shared<Inside>, CallError> {
-                    Shared::new(peer, Inside { before, value: value.read()?, maybe: None, after })
-                }
-                fn result(&self, _: &Peer, fail: bool, value: $t) -> Result<$t, Failure<$t>> {
-                    if fail { Err(value.into()) } else { Ok(value) }
-                }
-            }
-
-            vmffi::serve!(Server: Echo);
-
-            #[test]
-            fn crosses() {
-                let values = || -> Vec<$t> { Vec::from([$($value),*]) };
-                $crate::both_ways(|| Server, |peer| {
-                    let echo = EchoClient::from(peer);
-                    for (value, other) in values().into_iter().zip(values().into_iter().rev()) {
-                        let same = || value.clone();
-                        let inside = Inside { before: 1, value: same(), maybe: Some(same()), after: 0xff };
-                        let empty = Inside { maybe: None, ..inside.clone() };
-                        assert_eq!(echo.alone(same()), Ok(same()));
-                        assert_eq!(echo.among(0xa5, same(), 0x5a5a), Ok(same()));
-                        assert_eq!(echo.second(other, same()), Ok(same()));
-                        assert_eq!(echo.option(Some(same())), Ok(Some(same())));
-                        assert_eq!(echo.option(None::<$t>), Ok(None));
-                        assert_eq!(echo.options(0, None::<Option<$t>>), Ok(None));
-                        assert_eq!(echo.options(1, Some(None::<$t>)), Ok(Some(None)));
-                        assert_eq!(echo.options(2, Some(Some(same()))), Ok(Some(Some(same()))));
-                        assert_eq!(echo.inside(&inside), Ok(inside.clone()));
-                        assert_eq!(echo.inside(empty.clone()), Ok(empty.clone()));
-                        assert_eq!(echo.inside_among(true, inside.clone(), 'é'), Ok(inside.clone()));
-                        assert_eq!(echo.inside_among(true, &empty, 'é'), Ok(empty));
-                        assert!(matches!(echo.choice(Choice::No), Ok(Choice::No)));
-                        let Ok(Choice::Named { pad: true, value }) = echo.choice(Choice::Tuple(same())) else { panic!() };
-                        assert_eq!(value, same());
-                        let Ok(Choice::Tuple(value)) = echo.choice(Choice::Named { pad: false, value }) else { panic!() };
-                        assert_eq!(value, same());
-                        let shared = Shared::new(peer, same()).unwrap();
-                        assert_eq!(echo.foreign(shared).unwrap().read(), Ok(same()));
-                        let shared = Shared::new(peer, same()).unwrap();
-                        let foreign = echo.foreign_among(1, shared, 0xff).unwrap();
-                        assert_eq!(foreign.read(), Ok(Inside { maybe: None, ..inside }));
-                        assert_eq!(foreign.read().unwrap().value, same(), "a handle can be read again");
-                        assert_eq!(echo.result(false, same()), Ok(same()));
-                        assert_eq!(echo.result(true, same()), Err(Failure::App(same())));
-                    }
-                });
-            }
-        }
-    )* };
-}
-
 /// Makes a module for a plain type that has bytes: slices of it, of several lengths, both ways.
 #[macro_export]
 macro_rules! slices {
     ($($module:ident: $t:ty = [$($value:expr),* $(,)?];)*) => { $(
         mod $module {
-            #[allow(unused_imports)]
+            #[allow(unused_imports, reason = "some types are the language's own")]
             use super::*;
             use vmffi::{CallError, ForeignSlice, Peer, SharedSlice};
 

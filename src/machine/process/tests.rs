@@ -44,7 +44,7 @@ impl Process {
 
 /// Started, and parked.
 fn process() -> (Process, Arc<Loaded>) {
-    let image = Image::open(guests::build("meter").unwrap()).unwrap();
+    let image = Image::open(guests::build("examples/guests/meter", "meter").unwrap()).unwrap();
     let loaded = Arc::new(Machine::new(&image).arenas(1 << 20, 1 << 20).load().unwrap());
     let base = loaded.ram.at(loaded.region);
     // SAFETY: a region has more than a page.

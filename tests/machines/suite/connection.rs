@@ -81,7 +81,7 @@ pub fn image() -> &'static Image {
 
 /// The file of one of the guest's programs.
 pub fn program(name: &str) -> PathBuf {
-    guests::build_in("tests/machines/guest", "guest", name).expect("the guest is built")
+    guests::build("tests/machines/guest", name).expect("the guest is built")
 }
 
 /// A machine with arenas as large as the checks take them to be.

@@ -6,7 +6,9 @@ pub mod crimes;
 pub mod failures;
 pub mod handles;
 pub mod nesting;
+#[path = "../../../../types/shared/plain.rs"]
 pub mod plain;
+#[path = "../../../../types/shared/results.rs"]
 pub mod results;
 pub mod vectors;
 
@@ -51,18 +53,15 @@ pub fn run(check: Check, peer: &Peer) {
 /// Says what a side serves and calls: what it names, and what both do.
 macro_rules! serve_side {
     ($type:ty: $own:path; calls $called:path) => {
-        $crate::shared::serve_side! { $type: $own; calls $called; [
-            units bools chars u8s u16s u32s u64s u128s usizes i8s i16s i32s i64s i128s isizes f32s f64s
-            structs nested empties numbers signs shapes
-        ] }
+        $crate::shared::plain::with_plain! { $crate::shared::serve_side! { $type: $own; calls $called; } }
     };
     ($type:ty: $own:path; calls $called:path; [$($plain:ident)*]) => {
         vmffi::serve!($type:
-            $own, $crate::shared::handles::Handles, $crate::shared::results::Results,
+            $own, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
             $($crate::shared::plain::$plain::Echo),*;
             calls
-            $called, $crate::shared::handles::Handles, $crate::shared::results::Results,
+            $called, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
             $($crate::shared::plain::$plain::Echo),*
         );
