@@ -2,6 +2,7 @@
 
 use vmffi::{
     CallError, ForeignSlice, ForeignStr, Peer, SharedSlice,
+    host::Ran,
     machine::{Backend, Image, Machine},
 };
 
@@ -46,7 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => Backend::best().ok_or("neither KVM nor processes can be used here")?,
     };
     let host = Machine::new(&image).arenas(1 << 20, 1 << 20).build(backend, Shop)?;
-    host.run()?;
+    if host.run()? != Ran::Ready {
+        return Err(host.end().expect("it has ended").into());
+    }
 
     let bill = BillClient::from(host.guest());
     println!("host: the sum on {backend} is {}", bill.sum(10, 20, 25_u8)?);

@@ -380,12 +380,15 @@ impl core::error::Error for RegionError {}
 pub enum ConnectError {
     /// The memory cannot serve as a region.
     Region(RegionError),
-    /// A call failed that connecting takes, or the guest could not be run. A guest that its host does
+    /// A call failed that connecting takes, or no vCPU was free to run the guest. A guest that its host does
     /// not fit gets [`Why::VersionMismatch`]; the host has the details.
     Call(CallError),
     /// The two sides do not serve what they call on each other.
     #[cfg(feature = "alloc")]
     Contract(crate::contract::Mismatch),
+    /// The guest has come to its end, in this way.
+    #[cfg(feature = "std")]
+    Ended(crate::host::End),
 }
 
 impl From<RegionError> for ConnectError {
@@ -414,6 +417,8 @@ impl fmt::Display for ConnectError {
             Self::Call(error) => error.fmt(f),
             #[cfg(feature = "alloc")]
             Self::Contract(error) => error.fmt(f),
+            #[cfg(feature = "std")]
+            Self::Ended(end) => end.fmt(f),
         }
     }
 }

@@ -21,7 +21,6 @@ pub use end::{Broken, Cause, End, Fault};
 
 use crate::{
     abi::{Answer, Registers, Side, Transport, answer, signature, trap},
-    contract::Mismatch,
     dispatch::Serve,
     error::{CallError, ConnectError, RegionError, Why},
     meet,
@@ -119,8 +118,6 @@ struct Pool<V> {
     /// How many threads wait for one.
     waiting: usize,
     end: Option<End>,
-    /// Why the guest was not run any further.
-    mismatch: Option<Mismatch>,
 }
 
 /// A number that no other thread has at the same time.
@@ -245,8 +242,7 @@ impl<V: Vcpu> Cpu<V> {
             let done = if trap.word == signature::MEET && depth < MAX_DEPTH {
                 match core.meet(trap.transport) {
                     Err(ConnectError::Contract(mismatch)) => {
-                        vm.pool().mismatch = Some(mismatch);
-                        return Err(vm.end(core, End::Unfit));
+                        return Err(vm.end(core, End::Unfit(mismatch)));
                     }
                     Err(error) => core.refuse(meet::refusal(error)),
                     Ok(()) => Answer::status(0),
@@ -339,6 +335,7 @@ impl<V: Vcpu> Far for Arc<Vm<V>> {
 
 /// What a guest has come to when it stops running by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a guest that has ended, by a panic say, is no error of whoever has run it"]
 pub enum Ran {
     /// It waits for upcalls.
     Ready,
@@ -394,7 +391,7 @@ impl<V: Vcpu + 'static> Host<V> {
         let (vcpus, stoppers) = (free.len(), free.iter().map(|cpu| cpu.vcpu.stopper()).collect());
         let held = Vec::with_capacity(vcpus);
         let vm = Arc::new(Vm {
-            pool: Mutex::new(Pool { free, held, waiting: 0, end: None, mismatch: None }),
+            pool: Mutex::new(Pool { free, held, waiting: 0, end: None }),
             freed: Condvar::new(),
             ended: AtomicBool::new(false),
             stoppers,
@@ -419,9 +416,9 @@ impl<V: Vcpu + 'static> Host<V> {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Contract`] where guest and host do not fit together: then the guest is run no
-    /// further. Else [`Why::Busy`] in a handler of this guest, or why it can run no more, about which
-    /// [`end`](Self::end) knows more.
+    /// [`ConnectError::Contract`] where guest and host do not fit together, and [`ConnectError::Ended`] where
+    /// the guest has come to another end, now or before: then it is run no further. [`Why::Busy`] in a handler
+    /// of this guest, and on a thread that cannot run it.
     pub fn run(&self) -> Result<Ran, ConnectError> {
         for number in 0..self.vcpus {
             let ran = self.vm.take(|cpu| cpu.number == number).and_then(|mut held| {
@@ -438,11 +435,11 @@ impl<V: Vcpu + 'static> Host<V> {
                 }
             });
             if let Err(why) = ran {
-                let pool = self.vm.pool();
-                return match (&pool.end, &pool.mismatch) {
-                    (_, Some(mismatch)) => Err(mismatch.clone().into()),
-                    (Some(End::Exited { status, .. }), _) => Ok(Ran::Exited(*status)),
-                    _ => Err(CallError::new(why).on(Side::Guest).into()),
+                return match self.end() {
+                    Some(End::Exited { status, .. }) => Ok(Ran::Exited(status)),
+                    Some(End::Unfit(mismatch)) => Err(mismatch.into()),
+                    Some(end) => Err(ConnectError::Ended(end)),
+                    None => Err(CallError::new(why).on(Side::Guest).into()),
                 };
             }
         }

@@ -4,12 +4,12 @@
 //! out is a [`Host`], as for any other guest.
 //!
 //! ```no_run
-//! use vmffi::machine::{Backend, Image, Machine};
+//! use vmffi::{host::Ran, machine::{Backend, Image, Machine}};
 //!
 //! let image = Image::open("target/guest/release/guest")?;
 //! let backend = Backend::best().ok_or("neither KVM nor processes can be used here")?;
 //! let host = Machine::new(&image).arenas(1 << 20, 1 << 20).build(backend, ())?;
-//! host.run()?;
+//! assert_eq!(host.run()?, Ran::Ready);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -232,8 +232,9 @@ impl Machine {
         self
     }
 
-    /// How much of its log the guest sends: 0 nothing, 1 errors, 2 warnings, and so on to 5, everything. With the
-    /// feature `tracing` it becomes events there, of the target `vmffi::guest`.
+    /// How much of its log the guest sends: 0 nothing, 1 errors, 2 warnings, 3 information, 4 debugging, from 5 on
+    /// everything. With the feature `tracing` it becomes events there, of the target `vmffi::guest`; without, it is
+    /// dropped.
     #[must_use]
     pub fn log(mut self, level: u32) -> Self {
         self.log = level;

@@ -136,7 +136,7 @@ fn the_result_for_a_guest_that_has_ended() {
     ] {
         let host = host(Server, Steps(vec![call.clone(), end.clone()]));
         let why = |error| match error {
-            ConnectError::Call(error) => error.why(),
+            ConnectError::Ended(end) => end.why(),
             error => panic!("{error}"),
         };
         assert_eq!(host.run().map_err(why), ran);

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use vmffi::{
     CallError, Peer,
-    host::{Host, Vcpu},
+    host::{Host, Ran, Vcpu},
     machine::{Backend, Image, Machine},
 };
 
@@ -45,7 +45,7 @@ fn guest(backend: Backend) -> Guest {
         .expect("an image");
     let machine = Machine::new(&image).arenas(1 << 20, 1 << 20).pin(true);
     let host = machine.build(backend, Server).expect("a machine");
-    host.run().expect("a guest that parks");
+    assert_eq!(host.run(), Ok(Ran::Ready), "a guest that parks");
     host
 }
 

@@ -119,9 +119,9 @@ fn go_on(host: &Host<Guest>) {
         }
     });
     let ran = host.run().map_err(|error| match error {
-        ConnectError::Call(error) => {
+        ConnectError::Ended(end) => {
             assert!(with(|w| !w.misfit));
-            error.why()
+            end.why()
         }
         ConnectError::Contract(_) => {
             assert!(with(|w| w.misfit));

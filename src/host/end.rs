@@ -4,6 +4,7 @@ use std::{borrow::ToOwned, fmt, string::String, vec::Vec};
 
 use crate::{
     abi::{Transport, exit},
+    contract::Mismatch,
     error::Why,
     peer::Core,
 };
@@ -14,7 +15,7 @@ const TEXT: u64 = 1024;
 /// How a guest has come to its end: what [`Host::end`](super::Host::end) says, and what a
 /// [`Vcpu`](super::Vcpu) reports. Nothing of it runs any more, and all that was lent to it is the host's again.
 ///
-/// Its `Display` is a line for people. What the guest has a say in is short and escaped there.
+/// Its `Display` is for people: a line, but for `Unfit`. What the guest has a say in is short and escaped there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
@@ -30,8 +31,8 @@ pub enum End {
     Fault(Fault),
     /// It was stopped from outside.
     Stopped,
-    /// It does not fit its host ([`ConnectError::Contract`](crate::ConnectError::Contract) has the difference).
-    Unfit,
+    /// It does not fit its host: this is where the two differ.
+    Unfit(Mismatch),
     /// It trapped in a way that means nothing.
     Protocol(Broken),
     /// Whatever runs it failed, with this message.
@@ -96,7 +97,7 @@ impl End {
         match self {
             Self::Exited { .. } | Self::Fault(_) | Self::Lost(_) => Why::PeerDied,
             Self::Stopped => Why::Cancelled,
-            Self::Unfit => Why::VersionMismatch,
+            Self::Unfit(_) => Why::VersionMismatch,
             Self::Protocol(_) => Why::Protocol,
         }
     }
@@ -121,7 +122,7 @@ impl fmt::Display for End {
             }
             Self::Fault(fault) => write!(f, "the guest crashed: {fault}"),
             Self::Stopped => f.write_str("the guest was stopped"),
-            Self::Unfit => f.write_str("the guest does not fit its host"),
+            Self::Unfit(mismatch) => mismatch.fmt(f),
             Self::Protocol(Broken::Order(kind)) => {
                 write!(
                     f,
@@ -135,6 +136,8 @@ impl fmt::Display for End {
         }
     }
 }
+
+impl std::error::Error for End {}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -311,8 +311,8 @@ fn ends_so(machine: &Machine, place: &str, how: &str, end: End) {
     for _ in 0..2 {
         match machine.host.run() {
             Ok(Ran::Exited(5)) if end == End::Exited => {}
-            Err(ConnectError::Call(error)) if matches!(end, End::Poisoned | End::Died) => {
-                assert_eq!(error.why(), why, "{place}: {how}");
+            Err(ConnectError::Ended(ended)) if matches!(end, End::Poisoned | End::Died) => {
+                assert_eq!(ended.why(), why, "{place}: {how}");
             }
             Err(ConnectError::Contract(mismatch)) if end == End::Unfit => {
                 assert!(mismatch.unreadable().is_some(), "{place}: {how}: {mismatch}");

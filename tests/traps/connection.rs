@@ -337,7 +337,7 @@ fn a_guest_that_breaks_the_protocol() {
         let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) };
         let host = host.unwrap();
         let broken = host.run().unwrap_err();
-        assert!(matches!(broken, ConnectError::Call(error) if error.why() == Why::Protocol));
+        assert!(matches!(broken, ConnectError::Ended(end) if end.why() == Why::Protocol));
         let error = PluginClient::from(host.guest()).count(b"x").unwrap_err();
         assert_eq!((error.why(), error.reached()), (Why::Protocol, false));
         assert_eq!(host.guest().arena_stats().blocks, 0);

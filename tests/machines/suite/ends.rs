@@ -43,7 +43,7 @@ fn dead(connection: &Connection) {
     let error = connection.control().sum(1).unwrap_err();
     assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
     let Connection::Machine(host) = connection else { panic!("a loopback does not end") };
-    assert!(matches!(host.run(), Ok(Ran::Exited(_)) | Err(ConnectError::Call(_))));
+    assert!(matches!(host.run(), Ok(Ran::Exited(_)) | Err(ConnectError::Ended(_))));
     let error = connection.control().says("a text").unwrap_err();
     assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
     assert_eq!(connection.guest().arena_stats().blocks, 0);
@@ -194,7 +194,7 @@ fn refuses(on: On, server: impl vmffi::Serve) {
     };
     let host = machine().build(backend, server).unwrap();
     mismatch(host.run().unwrap_err());
-    assert_eq!(host.end(), Some(End::Unfit));
+    assert!(matches!(host.end(), Some(End::Unfit(_))), "{:?}", host.end());
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
     assert_eq!((error.why(), error.reached()), (Why::VersionMismatch, false));
     // It is not asked again, but says the same.
@@ -255,7 +255,7 @@ fn observed(on: On) {
     };
     if let On::Machine(backend) = on {
         let host = machine().observe(observer).build(backend, Host::default()).unwrap();
-        host.run().unwrap();
+        assert_eq!(host.run(), Ok(Ran::Ready));
         checks(ControlClient::from(host.guest()));
     } else {
         let builder = Loopback::builder().observe(Which::Host, observer);

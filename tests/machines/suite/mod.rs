@@ -11,6 +11,7 @@ mod ends;
 mod faults;
 #[path = "../../../examples/guests/mod.rs"]
 mod guests;
+mod guide;
 mod host;
 mod left;
 mod loads;
@@ -72,6 +73,7 @@ pub fn main() -> ExitCode {
         threads::cases(),
         many::cases(),
         loads::cases(),
+        guide::cases(),
         traces::cases(),
     ]
     .into_iter()

@@ -11,6 +11,7 @@ use tracing::{
     span,
 };
 use vmffi::Why;
+use vmffi::host::Ran;
 
 use super::{
     Case,
@@ -61,7 +62,7 @@ fn said(on: On, level: u32) -> Vec<String> {
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), || {
         let host = machine().log(level).build(on.backend(), Host::default()).unwrap();
-        host.run().unwrap();
+        assert_eq!(host.run(), Ok(Ran::Ready));
         let control = ControlClient::from(host.guest());
         for level in 1..=5 {
             control.log(level, &format!("level {level}")).unwrap();
