@@ -81,7 +81,7 @@ use std::{
 use vmffi::{
     Layout, SharedBuf,
     abi::Registers,
-    host::{End, Host, Ran, Vcpu},
+    host::{End, Host, Options, Ran, Vcpu},
 };
 
 /// In place of a trapping instruction: the registers go to the host's thread, and come back.
@@ -148,7 +148,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let vcpu = GuestThread { start: Some(Box::new(start)), traps, answers };
     // SAFETY: as above. Nothing keeps this guest from writing to the host's arena, but it does not.
-    let host = unsafe { Host::new(layout, base, len, Box::new(()), Library, [vcpu], None) }?;
+    let host =
+        unsafe { Host::new(layout, base, len, Box::new(()), Library, [vcpu], Options::default()) }?;
 
     assert_eq!(host.run()?, Ran::Ready);
     let letters = ScreenClient::from(host.guest()).show(b"a page of text")?;

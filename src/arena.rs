@@ -145,6 +145,8 @@ pub(crate) struct Arena<B> {
     books: B,
     lists: Lock<Lists>,
     marks: *const AtomicU8,
+    /// The most blocks and granules that may be in use.
+    most: (u32, u32),
 }
 
 // SAFETY: `marks` points to atomics that live as long as the arena (the contract of `new`); all else
@@ -192,12 +194,20 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
             blocks: 0,
             granules: 0,
         };
-        let arena = Self { books, lists: Lock::new(lists), marks };
+        let most = (u32::MAX, u32::MAX);
+        let arena = Self { books, lists: Lock::new(lists), marks, most };
         if len > 0 {
             arena.measure(0, len);
             arena.put(&mut arena.lists.lock(), 0);
         }
         arena
+    }
+
+    /// Sets how many blocks, and bytes in whole granules, may be in use.
+    #[cfg(feature = "std")]
+    pub(crate) fn limit(&mut self, blocks: u32, bytes: u64) {
+        let granules = u32::try_from(bytes / GRANULE as u64).unwrap_or(u32::MAX);
+        self.most = (blocks, granules);
     }
 
     #[inline]
@@ -286,10 +296,18 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     #[inline(never)]
     fn alloc_new(&self, lists: &mut Lists, len: u32) -> Option<u32> {
         self.reap(lists, 4);
-        let index = match self.take(lists, len) {
+        let fits = |lists: &Lists| {
+            let (blocks, granules) = self.most;
+            lists.blocks < blocks && len <= granules.saturating_sub(lists.granules)
+        };
+        let taken = if fits(lists) { self.take(lists, len) } else { None };
+        let index = match taken {
             Some(index) => index,
             None => {
                 self.reap(lists, u32::MAX);
+                if !fits(lists) {
+                    return None;
+                }
                 self.take(lists, len)?
             }
         };
@@ -479,6 +497,21 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
             let state = slot.state.load(Ordering::Acquire);
             if state & KIND == LENT {
                 slot.state.store(DONE | (state & !KIND), Ordering::Release);
+            }
+            at = get(&slot.next);
+        }
+    }
+
+    /// Makes every loan its owner's for good: the peer has it, gives it back in vain, and will have it again.
+    #[cfg(feature = "std")]
+    pub(crate) fn keep_loans(&self) {
+        let lists = self.lists.lock();
+        let mut at = lists.used;
+        while at != NIL {
+            let slot = self.slot(at);
+            let state = get(&slot.state);
+            if state & KIND == LENT && !self.finished(at) {
+                slot.state.store(OWNED | (state & !KIND), Ordering::Relaxed);
             }
             at = get(&slot.next);
         }

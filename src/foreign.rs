@@ -44,7 +44,10 @@ impl Held {
             }
         }
         let len = len as usize; // no longer than the arena, so it fits
-        Ok(Self { memory: memory.clone(), word, len, epoch: memory.epoch(), side })
+        let Some(counted) = memory.for_handle() else {
+            return Err(CallError::new(Why::OutOfMemory).at(pointer::offset(word), len as u64));
+        };
+        Ok(Self { memory: counted, word, len, epoch: memory.epoch(), side })
     }
 
     /// Copies bytes out, if there are so many.

@@ -147,6 +147,8 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
             #[cfg(all(feature = "guest", target_arch = "x86_64"))]
             trap: trap.agreed(),
             observer: None,
+            #[cfg(feature = "std")]
+            text: 0,
         };
         // SAFETY: see above.
         let core = unsafe { put(&place.core, core) };

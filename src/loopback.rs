@@ -14,7 +14,7 @@ use crate::{
     error::{CallError, ConnectError, RegionError},
     memory::{Layout, Memory, PAGE},
     owned::{Fixed, MemoryRef, Owned},
-    peer::{Core, Link, Observer, Peer, Server},
+    peer::{Core, Lane, Link, Observer, Peer, Server},
 };
 
 /// A guest and a host in one process.
@@ -134,6 +134,8 @@ impl Builder {
             #[cfg(all(feature = "guest", target_arch = "x86_64"))]
             trap: None,
             observer: observer.map(Owned::Boxed),
+            #[cfg(feature = "std")]
+            text: 1024,
         };
         let pair = Fixed::new(|place: NonNull<Pair>| {
             // SAFETY: only the address is taken of what is not yet there.
@@ -145,7 +147,8 @@ impl Builder {
             let guest = core(Side::Guest, guest, host_at, guest_observer);
             let host = core(Side::Host, host, guest_at, host_observer);
             // SAFETY: the cores stay in their place as long as the peers do.
-            let peers = unsafe { [Peer::top(guest_at), Peer::top(host_at)] };
+            let peers =
+                unsafe { [Peer::top(guest_at, Lane::NONE), Peer::top(host_at, Lane::NONE)] };
             Pair { cores: [guest, host], peers }
         });
         Ok(Loopback { pair })

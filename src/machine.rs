@@ -13,7 +13,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::{boxed::Box, fmt, io, string::String, sync::Arc, vec::Vec};
+use std::{
+    boxed::Box,
+    fmt, io,
+    string::String,
+    sync::{Arc, OnceLock},
+    vec::Vec,
+};
 
 #[cfg(feature = "kvm")]
 use nix::sys::signal::Signal;
@@ -22,7 +28,7 @@ use crate::{
     abi::{Boot, Side, Way},
     dispatch::Serve,
     error::{CallError, RegionError},
-    host::{Cause, Fault, Host, Vcpu},
+    host::{Cause, Fault, Host, Limits, Options, Vcpu, Watch},
     memory::{Layout, PAGE},
     peer::Observer,
 };
@@ -35,7 +41,7 @@ mod process;
 mod ram;
 
 pub use image::{Image, ImageError};
-use ram::Ram;
+use ram::{Kept, Ram};
 
 /// Where the region lies in a guest's address space; it has up to 512 GiB there.
 const REGION_AT: u64 = 0x10_0000_0000;
@@ -175,11 +181,13 @@ pub struct Machine {
     vcpus: u32,
     memory: u64,
     log: u32,
+    limits: Limits,
     #[cfg(feature = "process")]
     pin: bool,
     #[cfg(feature = "kvm")]
     signal: Signal,
     observer: Option<Arc<Observer>>,
+    watch: Arc<Watch>,
 }
 
 impl Machine {
@@ -194,11 +202,13 @@ impl Machine {
             vcpus: 1,
             memory: 1 << 30,
             log: 0,
+            limits: Limits::default(),
             #[cfg(feature = "process")]
             pin: false,
             #[cfg(feature = "kvm")]
             signal: Signal::SIGUSR2,
             observer: None,
+            watch: Arc::default(),
         }
     }
 
@@ -238,6 +248,16 @@ impl Machine {
     #[must_use]
     pub fn log(mut self, level: u32) -> Self {
         self.log = level;
+        self
+    }
+
+    /// What the guest may have of its host, and how long it may take. Its memory is limited by
+    /// [`memory`](Self::memory), what can be lent by [`arenas`](Self::arenas).
+    ///
+    /// All hosts that are made from this machine, and its clones, share the one thread that watches their deadlines.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -295,11 +315,12 @@ impl Machine {
             .map(|observer| Box::new(move |error: &CallError| observer(error)) as Box<Observer>);
         let layout = loaded.layout;
         let base = loaded.ram.at(loaded.region);
+        let options = Options { limits: self.limits.clone(), observer };
+        let (len, keep, watch) = (layout.len(), Box::new(loaded), self.watch.clone());
         // SAFETY: the region lies in the machine's memory, which `loaded` keeps, and which is only ever
         // reached through raw pointers. Both backends map the host's arena read only for the guest.
-        let host = unsafe {
-            Host::new(layout, base, layout.len(), Box::new(loaded), server, vcpus, observer)
-        }?;
+        let host =
+            unsafe { Host::watched(layout, base, len, keep, server, vcpus, options, watch) }?;
         Ok(host)
     }
 
@@ -343,7 +364,8 @@ impl Machine {
             ram.write(part.offset + segment.skip as u64, &segment.bytes);
         }
         let image = self.image.clone();
-        Ok(Loaded { ram, layout, region, parts, stacks, stack, image })
+        let kept = OnceLock::new();
+        Ok(Loaded { ram, layout, region, parts, stacks, stack, image, kept })
     }
 }
 
@@ -355,6 +377,7 @@ impl fmt::Debug for Machine {
             .field("stack", &self.stack)
             .field("vcpus", &self.vcpus)
             .field("memory", &self.memory)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
@@ -381,9 +404,23 @@ struct Loaded {
     stacks: Vec<u64>,
     stack: u64,
     image: Image,
+    /// What the guest can write, as it was when it had started up.
+    kept: OnceLock<Kept>,
 }
 
 impl Loaded {
+    /// Keeps what the guest can write of its memory.
+    fn keep(&self) -> io::Result<()> {
+        let writable = self.parts.iter().filter(|part| part.write);
+        let kept = self.ram.keep(writable.map(|part| part.offset..part.offset + part.len))?;
+        self.kept.set(kept).map_err(|_| io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Brings it back.
+    fn restore(&self) -> io::Result<()> {
+        self.kept.get().map_or(Err(io::ErrorKind::NotFound.into()), |kept| self.ram.restore(kept))
+    }
+
     /// Where an address of the guest's lies in the memory, and what may be done there.
     fn find(&self, address: u64) -> Option<(u64, Part)> {
         let part = self.parts.iter().find(|part| {

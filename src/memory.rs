@@ -178,6 +178,9 @@ pub(crate) struct Memory {
     layout: Layout,
     arenas: [Option<Arena<Owned<[Slot]>>>; 2],
     epoch: AtomicU32,
+    /// How many handles may live at once.
+    #[cfg(feature = "alloc")]
+    handles: usize,
     /// Keeps the region mapped.
     _keep: Owned<dyn Send + Sync>,
 }
@@ -219,7 +222,31 @@ impl Memory {
         };
         let [guest, host] = books;
         let arenas = [arena(guest, Side::Guest), arena(host, Side::Host)];
-        Ok(Self { base, layout, arenas, epoch: AtomicU32::new(1), _keep: keep })
+        Ok(Self {
+            base,
+            layout,
+            arenas,
+            epoch: AtomicU32::new(1),
+            #[cfg(feature = "alloc")]
+            handles: usize::MAX,
+            _keep: keep,
+        })
+    }
+
+    /// Limits what may be in use of a side's arena that lives here, and how many handles may live.
+    #[cfg(feature = "std")]
+    pub(crate) fn limit(&mut self, side: Side, blocks: u32, bytes: u64, handles: usize) {
+        if let Some(arena) = &mut self.arenas[side as usize] {
+            arena.limit(blocks, bytes);
+        }
+        self.handles = handles;
+    }
+
+    /// How many handles may live at once.
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub(crate) fn handles(&self) -> usize {
+        self.handles
     }
 
     /// Books for a side's arena.

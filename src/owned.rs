@@ -47,6 +47,24 @@ pub(crate) enum MemoryRef {
     Counted(alloc::sync::Arc<Memory>),
 }
 
+impl MemoryRef {
+    /// A reference for a handle: none, where there are as many as may be. One that is not a handle's is the
+    /// connection's own.
+    #[inline]
+    pub(crate) fn for_handle(&self) -> Option<Self> {
+        match self {
+            Self::Static(memory) => Some(Self::Static(memory)),
+            #[cfg(feature = "alloc")]
+            Self::Counted(memory) => {
+                let counted = memory.clone();
+                // This one and the connection's, among them, which may not overflow.
+                let most = memory.handles().saturating_add(1);
+                (alloc::sync::Arc::strong_count(memory) <= most).then_some(Self::Counted(counted))
+            }
+        }
+    }
+}
+
 impl Deref for MemoryRef {
     type Target = Memory;
 

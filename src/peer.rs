@@ -25,7 +25,8 @@ pub use transfer::{Incoming, Outgoing};
 /// hypercall in that one's handler, and so on (ABI, "Nesting").
 pub const MAX_DEPTH: u32 = 16;
 
-/// What a link must know of the call in whose handler a nested call is made: null outside of any.
+/// What a link must know of the call in whose handler a nested call is made; outside of any, null or what the link itself
+/// has put there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lane(
     #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
@@ -94,19 +95,19 @@ impl Peer {
         }
     }
 
-    /// The peer of a whole connection, outside of any call.
+    /// The peer of a whole connection, outside of any call; a link looks at `lane` for what it has put there.
     ///
     /// # Safety
     ///
     /// `core` is valid for as long as references to the peer are handed out.
     #[cfg(feature = "alloc")]
-    pub(crate) unsafe fn top(core: NonNull<Core>) -> Self {
+    pub(crate) unsafe fn top(core: NonNull<Core>, lane: Lane) -> Self {
         Self {
             core,
             depth: 0,
             #[cfg(all(feature = "guest", target_arch = "x86_64"))]
             short: Short::No,
-            lane: Lane::NONE,
+            lane,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use vmffi::{
     CallError, ConnectError, ForeignBuf, Layout, MAX_DEPTH, PAGE, Peer, Serve, SharedBuf, Why,
     abi::{Registers, Transport, answer, trap},
-    host::{End, Host, Ran, Vcpu},
+    host::{End, Host, Options, Ran, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -62,7 +62,8 @@ fn host<V: Vcpu + 'static>(server: impl Serve, vcpu: V) -> Host<V> {
     assert!(!base.is_null());
     let keep = Box::new(Pages(base, heap));
     // SAFETY: the memory is there until `keep` is dropped, and no guest is there to write to it.
-    unsafe { Host::new(layout, base, layout.len(), keep, server, [vcpu], None) }.unwrap()
+    unsafe { Host::new(layout, base, layout.len(), keep, server, [vcpu], Options::default()) }
+        .unwrap()
 }
 
 fn word(kind: u64, word: u64, primary: u64) -> Registers {

@@ -3,7 +3,7 @@
 use vmffi::{
     CallError, ConnectError, Why,
     abi::{Answer, Registers, Side, Transport, answer, trap},
-    host::{Broken, End, Host, Ran, Vcpu},
+    host::{Broken, End, Host, Options, Ran, Vcpu},
 };
 
 use super::{
@@ -85,11 +85,10 @@ pub fn run(data: &[u8]) {
     let (layout, pages) = world::begin(data, Side::Host);
     let base = pages.base();
     let keep = Box::new(pages);
+    let options = Options { observer: Some(Box::new(observe)), ..Options::default() };
     // SAFETY: the pages live as long as `keep`, and what is written there besides, by the guest, is
     // written by this thread while no reference leads there.
-    let host = unsafe {
-        Host::new(layout, base, layout.len(), keep, Server, [Guest], Some(Box::new(observe)))
-    };
+    let host = unsafe { Host::new(layout, base, layout.len(), keep, Server, [Guest], options) };
     let host = host.expect("a region");
     with(|w| {
         w.closing = w.feed.rarely(2);

@@ -9,9 +9,6 @@ use crate::{
     peer::Core,
 };
 
-/// The most bytes of a guest's last text that are looked at (ABI, "Traps").
-const TEXT: u64 = 1024;
-
 /// How a guest has come to its end: what [`Host::end`](super::Host::end) says, and what a
 /// [`Vcpu`](super::Vcpu) reports. Nothing of it runs any more, and all that was lent to it is the host's again.
 ///
@@ -24,13 +21,18 @@ pub enum End {
         /// 0 for a good end; [`exit`] has two others, the rest is the guest's own.
         status: u64,
         /// What it said: the message and the place of a panic, say. From the guest, as it is, up to
-        /// 1,024 bytes.
+        /// [`Limits::text`](super::Limits::text) bytes.
         text: String,
     },
     /// It did what the processor, or its host, does not let it do.
     Fault(Fault),
     /// It was stopped from outside.
     Stopped,
+    /// It has taken longer than it may: [`Limits::deadline`](super::Limits::deadline), or
+    /// [`Host::within`](super::Host::within).
+    Deadline,
+    /// It has made more hypercalls than it may: [`Limits::calls`](super::Limits::calls).
+    TooManyCalls,
     /// It does not fit its host: this is where the two differ.
     Unfit(Mismatch),
     /// It trapped in a way that means nothing.
@@ -96,7 +98,7 @@ impl End {
     pub fn why(&self) -> Why {
         match self {
             Self::Exited { .. } | Self::Fault(_) | Self::Lost(_) => Why::PeerDied,
-            Self::Stopped => Why::Cancelled,
+            Self::Stopped | Self::Deadline | Self::TooManyCalls => Why::Cancelled,
             Self::Unfit(_) => Why::VersionMismatch,
             Self::Protocol(_) => Why::Protocol,
         }
@@ -122,6 +124,8 @@ impl fmt::Display for End {
             }
             Self::Fault(fault) => write!(f, "the guest crashed: {fault}"),
             Self::Stopped => f.write_str("the guest was stopped"),
+            Self::Deadline => f.write_str("the guest took longer than it may, and was stopped"),
+            Self::TooManyCalls => f.write_str("the guest made more calls than it may"),
             Self::Unfit(mismatch) => mismatch.fmt(f),
             Self::Protocol(Broken::Order(kind)) => {
                 write!(
@@ -192,9 +196,9 @@ impl fmt::Display for Escaped<'_> {
 }
 
 impl Core {
-    /// Copies a text that the guest has in its arena, up to `most` bytes; what is none is empty.
-    pub(super) fn bytes_of(&self, text: Transport, most: u64) -> Vec<u8> {
-        let len = text.secondary.min(most);
+    /// Copies a text that the guest has in its arena, as much as is looked at; what is none is empty.
+    pub(super) fn bytes_of(&self, text: Transport) -> Vec<u8> {
+        let len = text.secondary.min(self.text.into());
         let Ok(at) = self.memory.check(self.side, text.primary, len, 1) else {
             return Vec::new();
         };
@@ -209,6 +213,6 @@ impl Core {
         if text.secondary == 0 {
             return String::new();
         }
-        String::from_utf8_lossy(&self.bytes_of(text, TEXT)).trim_end().to_owned()
+        String::from_utf8_lossy(&self.bytes_of(text)).trim_end().to_owned()
     }
 }

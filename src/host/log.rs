@@ -6,9 +6,6 @@ use crate::{
     peer::Core,
 };
 
-/// The most bytes of one line that are looked at.
-const LINE: u64 = 1024;
-
 impl Core {
     /// Takes one line of the guest's log, and hands it on: to `tracing`, where that feature is on.
     pub(crate) fn log(&self, line: Transport) -> Result<(), CallError> {
@@ -17,7 +14,7 @@ impl Core {
             return Err(CallError::new(Why::BadValue));
         }
         self.memory.check(self.side, primary, secondary, 1)?;
-        let bytes = self.bytes_of(line, LINE);
+        let bytes = self.bytes_of(line);
         self.memory.give_back(self.side, primary);
         let bad = || CallError::new(Why::BadValue);
         let [level @ 1..=5, target_len, rest @ ..] = bytes.as_slice() else { return Err(bad()) };

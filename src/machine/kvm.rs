@@ -15,8 +15,8 @@ use std::{
 };
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_regs, kvm_segment,
-    kvm_userspace_memory_region, kvm_xcr, kvm_xcrs,
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_regs, kvm_segment, kvm_sregs,
+    kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcr, kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
 use nix::{
@@ -192,12 +192,21 @@ impl Kick {
     }
 }
 
+/// All registers that a guest can change, and those that say how it runs.
+struct Kept {
+    regs: kvm_regs,
+    sregs: kvm_sregs,
+    vectors: Box<kvm_xsave>,
+    events: kvm_vcpu_events,
+}
+
 struct KvmVcpu {
     fd: VcpuFd,
     machine: Arc<Shared>,
     number: u64,
     way: Way,
     kick: Arc<Kick>,
+    kept: Option<Kept>,
 }
 
 impl KvmVcpu {
@@ -205,7 +214,7 @@ impl KvmVcpu {
         let fd = machine.fd.create_vcpu(number).map_err(system("a vCPU"))?;
         fd.set_cpuid2(cpuid).map_err(system("a vCPU's CPUID"))?;
         let kick = Arc::new(Kick(Mutex::new(Running { thread: None, stopped: false })));
-        Ok(Self { fd, machine: machine.clone(), number, way: Way::Out(PORT), kick })
+        Ok(Self { fd, machine: machine.clone(), number, way: Way::Out(PORT), kick, kept: None })
     }
 
     /// Sets the registers of a vCPU that begins at an instruction, at the least privilege.
@@ -249,11 +258,19 @@ impl KvmVcpu {
         let regs = kvm_regs { rip: PROBE, rdx: u64::from(PORT), rflags: 2, ..Default::default() };
         self.enter(self.machine.supervisor.probe_root, 0x620, regs)?;
         let works = matches!(self.fd.run(), Ok(VcpuExit::IoOut(PORT, data)) if data.len() == 4);
-        // Whatever it is that the exit wants to be completed.
-        self.fd.set_kvm_immediate_exit(1);
-        let _ = self.fd.run();
-        self.fd.set_kvm_immediate_exit(0);
+        self.complete();
         Ok(if works { Way::Out(PORT) } else { Way::Doorbell(DOORBELL_AT) })
+    }
+
+    /// Completes whatever the last exit wants to be completed, and runs nothing: an access may come in pieces.
+    fn complete(&mut self) {
+        self.fd.set_kvm_immediate_exit(1);
+        for _ in 0..16 {
+            if self.fd.run().is_err() {
+                break;
+            }
+        }
+        self.fd.set_kvm_immediate_exit(0);
     }
 
     /// Has the vCPU begin with the guest.
@@ -377,6 +394,40 @@ impl Vcpu for KvmVcpu {
         let regs = &self.fd.sync_regs_mut().regs;
         let transport = Transport { primary: regs.r8, secondary: regs.r9 };
         Ok(Registers { kind: regs.rax, word: regs.rbx, transport })
+    }
+
+    fn keep(&mut self) -> io::Result<()> {
+        // Behind the trap, which the answer to it finds done.
+        self.complete();
+        let kept = Kept {
+            regs: self.fd.get_regs()?,
+            sregs: self.fd.get_sregs()?,
+            vectors: Box::new(self.fd.get_xsave()?),
+            events: self.fd.get_vcpu_events()?,
+        };
+        if self.number == 0 {
+            self.machine.loaded.keep()?;
+        }
+        self.fd.sync_regs_mut().regs = kept.regs;
+        self.kept = Some(kept);
+        Ok(())
+    }
+
+    fn restore(&mut self) -> io::Result<()> {
+        self.complete();
+        let kept = self.kept.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        self.fd.set_sregs(&kept.sregs)?;
+        // SAFETY: it is what this vCPU gave, and all its features fit into it.
+        unsafe { self.fd.set_xsave(&kept.vectors) }?;
+        self.fd.set_vcpu_events(&kept.events)?;
+        // With the next answer.
+        self.fd.sync_regs_mut().regs = kept.regs;
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
+        if self.number == 0 {
+            self.machine.loaded.restore()?;
+        }
+        self.kick.state().stopped = false;
+        Ok(())
     }
 
     fn stopper(&self) -> Stopper {

@@ -54,6 +54,9 @@ const TOP: u64 = 0x7fff_ffff_f000;
 const FPE_INTDIV: i32 = 1;
 /// What stops a guest from outside; its disposition does not matter, since its tracer takes it.
 const STOP: Signal = Signal::SIGUSR1;
+/// The registers that XSAVE stores (ptrace(2), `PTRACE_GETREGSET`), and more bytes than they take.
+const NT_X86_XSTATE: usize = 0x202;
+const VECTORS_MOST: usize = 16 << 10;
 /// The page that the doorbell is in.
 const DOORBELL_END: u64 = DOORBELL_AT + PAGE;
 
@@ -115,7 +118,7 @@ pub(super) fn start(loaded: &Arc<Loaded>, log: u32, pin: bool) -> Result<Process
         together(traced.pid).map_err(refused)?;
     }
     let thread = thread::current().id();
-    Ok(Process { traced, loaded: loaded.clone(), thread, registers })
+    Ok(Process { traced, loaded: loaded.clone(), thread, registers, kept: None })
 }
 
 fn refused(error: impl Into<io::Error>) -> MachineError {
@@ -225,6 +228,16 @@ impl Traced {
         ptrace::setregs(self.pid, registers)
     }
 
+    /// Moves the vector registers between the process and a buffer; says how many bytes that were.
+    fn vectors(&self, request: libc::c_uint, bytes: &mut [u8]) -> nix::Result<usize> {
+        let mut buffer = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        // SAFETY: the kernel keeps to the buffer, whose place and length this is.
+        let done =
+            unsafe { libc::ptrace(request, self.pid.as_raw(), NT_X86_XSTATE, &raw mut buffer) };
+        Errno::result(done)?;
+        Ok(buffer.iov_len)
+    }
+
     /// Makes a system call in the process's name, by the `syscall` at this address.
     fn call(&self, at: u64, number: libc::c_long, args: [u64; 6]) -> Result<u64, MachineError> {
         let [rdi, rsi, rdx, r10, r8, r9] = args;
@@ -326,6 +339,8 @@ pub(super) struct Process {
     thread: ThreadId,
     /// As they were when it stopped.
     registers: user_regs_struct,
+    /// As they were when the guest had started up, with the vector registers as the processor stores them.
+    kept: Option<(user_regs_struct, Vec<u8>)>,
 }
 
 impl Process {
@@ -421,6 +436,31 @@ impl Vcpu for Process {
     fn stopper(&self) -> Stopper {
         let shared = self.traced.shared.clone();
         Stopper::new(move || shared.stop())
+    }
+
+    fn keep(&mut self) -> io::Result<()> {
+        let mut vectors = std::vec![0; VECTORS_MOST];
+        let len = self.traced.vectors(libc::PTRACE_GETREGSET, &mut vectors)?;
+        vectors.truncate(len);
+        vectors.shrink_to_fit();
+        self.loaded.keep()?;
+        self.kept = Some((self.registers, vectors));
+        Ok(())
+    }
+
+    fn restore(&mut self) -> io::Result<()> {
+        let Some((registers, vectors)) = &mut self.kept else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if self.traced.gone.get() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "its process is gone"));
+        }
+        // The others are set when it goes on. A stop that is still on its way finds nobody who wants it.
+        self.registers = *registers;
+        self.traced.vectors(libc::PTRACE_SETREGSET, vectors)?;
+        self.loaded.restore()?;
+        self.traced.shared.stopped.store(false, Ordering::Release);
+        Ok(())
     }
 
     fn runs_here(&self) -> bool {

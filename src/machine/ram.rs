@@ -1,11 +1,17 @@
 //! A machine's memory: one file without a name, mapped here and wherever the guest runs.
 
-use std::{fs::File, io};
+use std::{fs::File, io, ops::Range, os::fd::AsFd, vec::Vec};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::{Whence, lseek},
+};
 use vm_memory::{FileOffset, mmap::MmapRegion};
 
 use super::MachineError;
+use crate::memory::PAGE;
 
 /// Zeroed memory, taken as it is touched.
 pub(super) struct Ram {
@@ -60,5 +66,105 @@ impl Ram {
     /// The file.
     pub(super) fn file(&self) -> Option<&File> {
         self.map.file_offset().map(FileOffset::file)
+    }
+
+    /// Copies what there is in parts of the memory.
+    pub(super) fn keep(&self, parts: impl Iterator<Item = Range<u64>>) -> io::Result<Kept> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut page = [0; PAGE as usize];
+        let parts: Vec<_> = parts.collect();
+        for part in &parts {
+            // A run is of one part, also where the next one follows.
+            let first = runs.len();
+            self.each_run(part.clone(), |run| {
+                for at in run.step_by(PAGE as usize) {
+                    self.read(at, &mut page);
+                    match runs[first..].last_mut().filter(|last| last.end() == at) {
+                        _ if page == [0; PAGE as usize] => {}
+                        Some(last) => last.bytes.extend_from_slice(&page),
+                        None => runs.push(Run { at, bytes: page.to_vec() }),
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        runs.iter_mut().for_each(|run| run.bytes.shrink_to_fit());
+        Ok(Kept { parts, runs })
+    }
+
+    /// Makes those parts what they were. Nobody else writes there meanwhile.
+    pub(super) fn restore(&self, kept: &Kept) -> io::Result<()> {
+        let mut runs = kept.runs.iter().peekable();
+        for part in &kept.parts {
+            let mut from = part.start;
+            while let Some(run) = runs.next_if(|run| run.at < part.end) {
+                self.clear(from..run.at)?;
+                self.write(run.at, &run.bytes);
+                from = run.end();
+            }
+            self.clear(from..part.end)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a range of whole pages zeros.
+    fn clear(&self, range: Range<u64>) -> io::Result<()> {
+        self.each_run(range, |run| {
+            let len = run.end - run.start;
+            if len <= ZEROED {
+                // SAFETY: the range is in the memory, and no reference leads there.
+                unsafe { self.at(run.start).write_bytes(0, len as usize) };
+                return Ok(());
+            }
+            let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let file = self.file().ok_or(io::ErrorKind::Unsupported)?;
+            Ok(fallocate(file.as_fd(), how, run.start as i64, len as i64)?)
+        })
+    }
+
+    /// Calls with each run of pages in a range that are taken.
+    fn each_run(
+        &self,
+        range: Range<u64>,
+        mut each: impl FnMut(Range<u64>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let file = self.file().ok_or(io::ErrorKind::Unsupported)?.as_fd();
+        let mut at = range.start;
+        while at < range.end {
+            let start = match lseek(file, at as i64, Whence::SeekData) {
+                Ok(start) => start as u64,
+                // There is none behind it.
+                Err(Errno::ENXIO) => break,
+                Err(error) => return Err(error.into()),
+            };
+            if start >= range.end {
+                break;
+            }
+            let end = lseek(file, start as i64, Whence::SeekHole)? as u64;
+            at = end.min(range.end);
+            each(start.max(range.start)..at)?;
+        }
+        Ok(())
+    }
+}
+
+/// As many bytes of pages are zeroed in place when they are to be none; more are given back to the system.
+const ZEROED: u64 = 1 << 20;
+
+/// What parts of a memory have held. All else in them is zeros.
+pub(super) struct Kept {
+    parts: Vec<Range<u64>>,
+    runs: Vec<Run>,
+}
+
+/// Pages of it, one behind the other.
+struct Run {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.at + self.bytes.len() as u64
     }
 }

@@ -100,6 +100,9 @@ pub(crate) struct Core {
     #[cfg(all(feature = "guest", target_arch = "x86_64"))]
     pub(crate) trap: Option<crate::arch::x86_64::Agreed>,
     pub(crate) observer: Option<Owned<Observer>>,
+    /// How many bytes of a text of the peer's are looked at, that is for people.
+    #[cfg(feature = "std")]
+    pub(crate) text: u32,
 }
 
 impl Core {

@@ -12,7 +12,7 @@ use std::{
 use vmffi::{
     CallError, ConnectError, Failure, Layout, MAX_DEPTH, Why,
     abi::{Side, Transport, signature},
-    host::{Host, Ran},
+    host::{Host, Options, Ran},
 };
 
 use super::{
@@ -69,8 +69,9 @@ impl Machine {
         // SAFETY: mapped until `region` is dropped, and no reference covers it. The guest maps the
         // header and the host's arena for reading only.
         let host = unsafe {
-            let (keep, observer) = (Box::new(region), Some(Box::new(observer) as Box<_>));
-            Host::new(layout, base, len, keep, Server::default(), [process], observer)
+            let options = Options { observer: Some(Box::new(observer)), ..Options::default() };
+            let keep = Box::new(region);
+            Host::new(layout, base, len, keep, Server::default(), [process], options)
         };
         Some(Self { host: host.unwrap(), output, refused, runs })
     }

@@ -13,7 +13,7 @@ use vmffi::{
         x86_64::{Doorbell, Out},
     },
     guest::{Guest, Place},
-    host::{End, Host, Ran, Vcpu},
+    host::{End, Host, Options, Ran, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -194,7 +194,8 @@ fn machine<T: Trap + Copy + Send + Sync + 'static>(
     let server = Server { machine: own.clone() };
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever, and nothing else uses it but the guest.
-    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) };
+    let host =
+        unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], Options::default()) };
     let host = Arc::new(host.unwrap());
     own.set(Arc::downgrade(&host)).unwrap();
     host
@@ -309,7 +310,9 @@ fn a_guest_that_does_not_fit() {
     });
     let server = Server { machine: Arc::default() };
     // SAFETY: the region is there for ever, and nothing else uses it.
-    let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) }.unwrap();
+    let host =
+        unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], Options::default()) }
+            .unwrap();
     for _ in 0..2 {
         let ConnectError::Contract(mismatch) = host.run().unwrap_err() else { panic!() };
         let [sort, down, ..] = mismatch.differences() else { panic!("{mismatch}") };
@@ -334,7 +337,9 @@ fn a_guest_that_breaks_the_protocol() {
         let server = Server { machine: Arc::default() };
         let (base, len) = (region.base(), region.1 as u64);
         // SAFETY: the region is there for ever, and nothing else uses it.
-        let host = unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], None) };
+        let host = unsafe {
+            Host::new(layout, base, len, Box::new(()), server, [vcpu], Options::default())
+        };
         let host = host.unwrap();
         let broken = host.run().unwrap_err();
         assert!(matches!(broken, ConnectError::Ended(end) if end.why() == Why::Protocol));
@@ -354,7 +359,10 @@ fn a_host_that_does_not_answer() {
     // A host has laid it out, and is not there any more.
     let vcpu = ThreadVcpu::new(|| ());
     // SAFETY: the region is there for ever.
-    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), [vcpu], None) }.unwrap());
+    drop(
+        unsafe { Host::new(layout, base, len, Box::new(()), (), [vcpu], Options::default()) }
+            .unwrap(),
+    );
     // It was still there when the guest introduced itself.
     let mut met = false;
     machine::as_guest(
@@ -391,7 +399,9 @@ fn a_place_that_is_smaller_than_the_arena() {
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever.
-    drop(unsafe { Host::new(layout, base, len, Box::new(()), (), [ThreadVcpu::new(|| ())], None) });
+    drop(unsafe {
+        Host::new(layout, base, len, Box::new(()), (), [ThreadVcpu::new(|| ())], Options::default())
+    });
     let answer = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
     machine::as_guest(
         move |_| answer,

@@ -2,7 +2,12 @@
 
 use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf};
 
-use super::shared::{Side, control::Errands, serve_side};
+use super::shared::{
+    Side,
+    control::{Control, Errands},
+    serve_side,
+    state::{Gifts, State},
+};
 
 /// What a host does when its guest says that it will run for ever.
 type Spins = dyn Fn() + Send + Sync;
@@ -15,11 +20,17 @@ pub struct Host {
     kept: spin::Mutex<Vec<ForeignBuf>>,
     spins: Option<Box<Spins>>,
     calls: Option<Box<Calls>>,
+    gift: &'static [u8],
 }
 
 impl Host {
     pub fn on_spin(spins: impl Fn() + Send + Sync + 'static) -> Self {
         Self { spins: Some(Box::new(spins)), ..Self::default() }
+    }
+
+    /// One that gives its guest something when that starts up.
+    pub fn with_gift(gift: &'static [u8]) -> Self {
+        Self { gift, ..Self::default() }
     }
 
     pub fn on_call(calls: impl Fn(&Peer) + Send + Sync + 'static) -> Self {
@@ -53,4 +64,11 @@ impl Errands for Host {
     }
 }
 
-serve_side!(Host: super::shared::control::Errands; calls super::shared::control::Control);
+impl Gifts for Host {
+    fn gift(&self, guest: &Peer) -> Result<Option<SharedBuf>, CallError> {
+        let given = !self.gift.is_empty();
+        given.then(|| SharedBuf::copied(guest, self.gift)).transpose()
+    }
+}
+
+serve_side!(Host: Errands, Gifts; calls Control, State);

@@ -16,6 +16,7 @@ mod host;
 mod left;
 mod loads;
 mod many;
+mod resets;
 #[path = "../guest/src/shared/mod.rs"]
 pub mod shared;
 mod stops;
@@ -70,6 +71,7 @@ pub fn main() -> ExitCode {
         ends::cases(),
         faults::cases(),
         stops::cases(),
+        resets::cases(),
         threads::cases(),
         many::cases(),
         loads::cases(),

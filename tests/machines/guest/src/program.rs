@@ -2,9 +2,13 @@
 
 use vmffi::Peer;
 
-use guest::shared::control::Guest;
+use guest::shared::{
+    control::Guest,
+    state::{GIFT, GiftsClient},
+};
 
-fn start(_host: &Peer) {
+fn start(host: &Peer) {
+    *GIFT.lock() = GiftsClient::from(host).gift().expect("a gift, or none");
     log::info!("the guest has started");
 }
 

@@ -5,7 +5,10 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, Why};
 
-use super::{Check, Side, crimes};
+use super::{
+    Check, Side, crimes,
+    state::{Gifts, State},
+};
 
 vmffi::ffi_interface! {
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,4 +159,4 @@ impl Control for Guest {
     }
 }
 
-super::serve_side!(Guest: Control; calls Errands);
+super::serve_side!(Guest: Control, State; calls Errands, Gifts);

@@ -10,6 +10,7 @@ pub mod nesting;
 pub mod plain;
 #[path = "../../../../types/shared/results.rs"]
 pub mod results;
+pub mod state;
 pub mod vectors;
 
 use alloc::vec::Vec;
@@ -52,16 +53,18 @@ pub fn run(check: Check, peer: &Peer) {
 
 /// Says what a side serves and calls: what it names, and what both do.
 macro_rules! serve_side {
-    ($type:ty: $own:path; calls $called:path) => {
-        $crate::shared::plain::with_plain! { $crate::shared::serve_side! { $type: $own; calls $called; } }
+    ($type:ty: $($own:path),+; calls $($called:path),+) => {
+        $crate::shared::plain::with_plain! {
+            $crate::shared::serve_side! { $type: $($own),+; calls $($called),+; }
+        }
     };
-    ($type:ty: $own:path; calls $called:path; [$($plain:ident)*]) => {
+    ($type:ty: $($own:path),+; calls $($called:path),+; [$($plain:ident)*]) => {
         vmffi::serve!($type:
-            $own, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
+            $($own),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
             $($crate::shared::plain::$plain::Echo),*;
             calls
-            $called, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
+            $($called),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
             $($crate::shared::plain::$plain::Echo),*
         );

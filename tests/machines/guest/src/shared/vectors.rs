@@ -9,7 +9,7 @@ use super::{Check, nesting::NestingClient};
 pub const CHECKS: &[Check] = &[("avx", avx), ("vectors_across_calls", across)];
 
 /// Whether there is AVX: then its registers are switched on, too.
-fn has_avx() -> bool {
+pub fn has_avx() -> bool {
     #[allow(unused_unsafe, reason = "it is safe in newer compilers")]
     // SAFETY: every processor of 64 bits has that.
     let features = unsafe { __cpuid(1) }.ecx;

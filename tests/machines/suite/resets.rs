@@ -1,0 +1,352 @@
+//! Guests that are brought back to where they had started up.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, Weak, mpsc},
+    thread,
+    time::Duration,
+};
+
+use vmffi::{
+    ForeignBuf, Peer, Why,
+    host::{End, Ran, ResetError},
+};
+
+use super::{
+    Case,
+    connection::{Built, Connection, On, machine},
+    host::Host,
+    shared::{
+        self,
+        control::{BOTTOM_EXIT, BOTTOM_PANIC, ControlClient, Crime},
+        handles::HandlesClient,
+        nesting::NestingClient,
+        state::{Registers, StateClient},
+    },
+};
+
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, run: fn(On)| Case::new(name, On::is_machine, run);
+    vec![
+        case("a_reset_of_a_guest_that_waits", waits),
+        case("a_reset_after_each_end", ends),
+        case("a_reset_brings_memory_back", memory),
+        case("a_reset_brings_registers_back", registers),
+        case("handles_are_stale_after_a_reset", stale),
+        case("what_a_guest_got_when_it_started_is_there_after_a_reset", gift),
+        case("a_reset_in_a_call_is_refused", in_a_call),
+        case("a_reset_on_another_thread_during_a_call_is_refused", during_a_call),
+        case("a_reset_before_the_guest_runs_is_refused", too_early),
+        case("a_reset_of_a_guest_that_never_waited_is_refused", never),
+        case("five_hundred_resets", many),
+        Case::new("a_reset_of_three_vcpus", On::is_kvm, three),
+        Case::new("a_reset_on_another_thread", On::is_kvm, moved),
+        Case::new("a_process_that_is_gone_is_not_reset", On::is_process, gone),
+    ]
+}
+
+fn started(on: On, host: Host) -> Built {
+    let Connection::Machine(host) = Connection::new(on, host) else { panic!("a loopback") };
+    host
+}
+
+fn count(host: &Built, more: u64) -> u64 {
+    StateClient::from(host.guest()).count(more).unwrap()
+}
+
+/// It is as one that has just started up, and works.
+#[track_caller]
+fn fresh(host: &Built) {
+    assert_eq!(host.end(), None);
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    let used = ControlClient::from(host.guest()).used().unwrap();
+    assert_eq!(used.blocks, 1, "the answer itself");
+    assert_eq!(count(host, 0), 3);
+    assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
+    assert_eq!(NestingClient::from(host.guest()).down(9, 0), Ok(10));
+}
+
+fn waits(on: On) {
+    let host = started(on, Host::default());
+    assert_eq!(count(&host, 4), 7);
+    for _ in 0..3 {
+        assert_eq!(host.reset(), Ok(()));
+        fresh(&host);
+        assert_eq!(count(&host, 5), 8);
+    }
+}
+
+/// Each way to come to an end, and what it was.
+fn ends(on: On) {
+    let host = started(on, Host::default());
+    let control = ControlClient::from(host.guest());
+    let nesting = NestingClient::from(host.guest());
+    type Does<'h> = &'h dyn Fn() -> Result<(), vmffi::CallError>;
+    let crime = |crime, place| control.commit(crime, place);
+    let all: [(Does<'_>, Why, &str); 11] = [
+        (&|| crime(Crime::Read, 0x10), Why::PeerDied, "page fault at address 0x10,"),
+        (
+            &|| crime(Crime::Jump, 0x10),
+            Why::PeerDied,
+            "page fault at address 0x10, by the instruction at 0x10",
+        ),
+        (&|| crime(Crime::Undefined, 0), Why::PeerDied, "invalid instruction"),
+        (&|| crime(Crime::Divide, 0), Why::PeerDied, "division error"),
+        (&|| crime(Crime::Overflow, 0), Why::PeerDied, "stack overflow"),
+        (&|| crime(Crime::SystemCall, 0), Why::PeerDied, "the guest crashed"),
+        (&|| crime(Crime::Narrow, 0x200_0000_0000), Why::Protocol, "is no trap"),
+        (&|| crime(Crime::Read, 0x200_0000_0010), Why::Protocol, "is no trap"),
+        (&|| control.panics("it \x1b[31mpanics"), Why::PeerDied, "it \\u{1b}[31mpanics"),
+        (&|| nesting.down(8, BOTTOM_PANIC).map(drop), Why::PeerDied, "at the bottom"),
+        (&|| nesting.down(14, BOTTOM_EXIT).map(drop), Why::PeerDied, "from the bottom"),
+    ];
+    for (does, why, text) in all {
+        let error = does().unwrap_err();
+        assert_eq!((error.why(), error.reached()), (why, true), "{text}");
+        let end = host.end().unwrap().to_string();
+        assert!(end.contains(text), "{end}");
+        assert_eq!(host.reset(), Ok(()), "{end}");
+        fresh(&host);
+    }
+    // Stopped while it waits, while it runs, and let go.
+    host.stopper().stop();
+    assert_eq!(control.sum(1).unwrap_err().why(), Why::Cancelled);
+    assert_eq!(host.reset(), Ok(()));
+    fresh(&host);
+    let stopper = host.stopper();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(20));
+            stopper.stop();
+        });
+        assert_eq!(control.spin().unwrap_err().why(), Why::Cancelled);
+    });
+    assert_eq!(host.end(), Some(End::Stopped));
+    assert_eq!(host.reset(), Ok(()));
+    fresh(&host);
+    assert_eq!(host.run(), Ok(Ran::Exited(0)));
+    assert_eq!(host.reset(), Ok(()));
+    fresh(&host);
+}
+
+fn memory(on: On) {
+    let host = started(on, Host::default());
+    let state = StateClient::from(host.guest());
+    // More than is zeroed in place, and less.
+    for len in [100, 1 << 16, 2 << 20] {
+        for round in 0..5 {
+            state.fill(len).unwrap();
+            state.fill(1 << 20).unwrap();
+            count(&host, round);
+            assert_eq!(host.reset(), Ok(()), "its heap would be full otherwise");
+            assert_eq!(count(&host, 0), 3);
+        }
+    }
+    for check in shared::CHECKS.iter().copied().flatten() {
+        shared::run(*check, host.guest());
+        assert_eq!(host.reset(), Ok(()));
+    }
+    fresh(&host);
+}
+
+fn registers(on: On) {
+    let host = started(on, Host::default());
+    let state = StateClient::from(host.guest());
+    let before = state.registers(false).unwrap();
+    assert_eq!((before.vectors & !0x3f, before.high), (0x1f80, 0));
+    let changed = state.registers(true).unwrap();
+    assert_eq!((changed.vectors & !0x3f, changed.x87), (0x7f80, 0x0f7f));
+    assert_eq!(state.registers(false), Ok(changed), "they stay from call to call");
+    assert_eq!(host.reset(), Ok(()));
+    let Registers { vectors, x87, high } = state.registers(false).unwrap();
+    assert_eq!((vectors & !0x3f, x87, high), (0x1f80, before.x87, 0));
+}
+
+fn stale(on: On) {
+    let host = started(on, Host::default());
+    let handles = HandlesClient::from(host.guest());
+    let old: ForeignBuf = handles.buf(&[5; 1000]).unwrap();
+    assert_eq!(old.to_vec().unwrap().len(), 1000);
+    // And what the guest has of the host's.
+    let control = ControlClient::from(host.guest());
+    control.place(b"kept by the guest").unwrap();
+    assert_eq!(host.guest().arena_stats().blocks, 1);
+    assert_eq!(host.reset(), Ok(()));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    let new: ForeignBuf = handles.buf(&[5; 1000]).unwrap();
+    let first = new.to_vec().unwrap();
+    assert_eq!(old.to_vec().unwrap_err().why(), Why::Stale);
+    assert_eq!(old.read_into(&mut [0; 10]).unwrap_err().why(), Why::Stale);
+    // It gives nothing back that is another's now.
+    drop(old);
+    let more: ForeignBuf = handles.buf(&[5; 1000]).unwrap();
+    assert_eq!(new.to_vec().unwrap(), first);
+    drop((new, more));
+    assert_eq!(control.used().unwrap().blocks, 1, "the answer itself");
+}
+
+/// The guest goes on with what it had when it had started up, whatever it did with it, and whoever was
+/// given memory in between.
+fn gift(on: On) {
+    const GIFT: &[u8] = b"for the rest of your life";
+    let host = started(on, Host::with_gift(GIFT));
+    let state = StateClient::from(host.guest());
+    let asks = || state.gift().unwrap().to_vec().unwrap();
+    assert_eq!(asks(), GIFT);
+    for _ in 0..5 {
+        assert_eq!(host.guest().arena_stats().blocks, 1, "the gift");
+        let control = ControlClient::from(host.guest());
+        for _ in 0..20 {
+            control.place(&[7; 25]).unwrap();
+        }
+        assert_eq!(host.reset(), Ok(()));
+        assert_eq!(asks(), GIFT);
+    }
+    // Its end does not take the gift from the next life.
+    let control = ControlClient::from(host.guest());
+    assert!(control.commit(Crime::Undefined, 0).is_err());
+    assert_eq!(host.reset(), Ok(()));
+    assert_eq!(asks(), GIFT);
+}
+
+fn in_a_call(on: On) {
+    let place: Arc<OnceLock<Weak<Built>>> = Arc::default();
+    let (tried, itself) = (Arc::new(Mutex::new(Vec::new())), place.clone());
+    let tries = tried.clone();
+    let server = Host::on_call(move |_: &Peer| {
+        let host = itself.get().unwrap().upgrade().unwrap();
+        tries.lock().unwrap().push(host.reset());
+    });
+    let host = Arc::new(started(on, server));
+    place.set(Arc::downgrade(&host)).unwrap();
+    assert_eq!(ControlClient::from(host.guest()).calls_back(), Ok(1000));
+    assert_eq!(*tried.lock().unwrap(), [Err(ResetError::Busy)]);
+    assert_eq!(host.reset(), Ok(()));
+    fresh(&host);
+}
+
+fn during_a_call(on: On) {
+    let (begun, begins) = mpsc::channel();
+    let (go, goes) = mpsc::channel();
+    let both = Mutex::new((begun, goes));
+    let server = Host::on_call(move |_| {
+        let both = both.lock().unwrap();
+        both.0.send(()).unwrap();
+        both.1.recv().unwrap();
+    });
+    let host = started(on, server);
+    thread::scope(|scope| {
+        let host = &host;
+        scope.spawn(move || {
+            begins.recv().unwrap();
+            assert_eq!(host.reset(), Err(ResetError::Busy));
+            host.stopper().stop();
+            assert_eq!(host.reset(), Err(ResetError::Busy), "its handler still runs");
+            go.send(()).unwrap();
+        });
+        let error = ControlClient::from(host.guest()).calls_back().unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    });
+    assert_eq!(host.reset(), Ok(()));
+    fresh(&host);
+    if on.is_process() {
+        let reset = thread::scope(|scope| scope.spawn(|| host.reset()).join().unwrap());
+        assert_eq!(reset, Err(ResetError::Busy), "it belongs to this thread");
+        fresh(&host);
+    }
+}
+
+fn too_early(on: On) {
+    let host = machine().build(on.backend(), Host::default()).unwrap();
+    assert_eq!(host.reset(), Err(ResetError::NotStarted));
+    assert_eq!(host.run(), Ok(Ran::Ready));
+    assert_eq!(host.reset(), Ok(()));
+    fresh(&host);
+}
+
+fn never(on: On) {
+    // It cannot be connected.
+    let host = machine().arenas(4096, 1 << 20).build(on.backend(), Host::default()).unwrap();
+    assert!(matches!(host.run(), Ok(Ran::Exited(_))));
+    assert_eq!(host.reset(), Err(ResetError::NotStarted));
+    assert!(matches!(host.run(), Ok(Ran::Exited(_))));
+}
+
+fn many(on: On) {
+    let host = started(on, Host::default());
+    for round in 0..500 {
+        if round % 7 == 0 {
+            assert!(ControlClient::from(host.guest()).commit(Crime::Undefined, 0).is_err());
+        }
+        assert_eq!(host.reset(), Ok(()));
+        assert_eq!(count(&host, 1), 4);
+    }
+    assert_eq!(host.reset(), Ok(()));
+    fresh(&host);
+}
+
+fn three(on: On) {
+    let host = machine().vcpus(3).build(on.backend(), Host::default()).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Ready));
+    let control = ControlClient::from(host.guest());
+    for round in 0..20 {
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| assert_eq!(control.together(3), Ok(())));
+            }
+        });
+        if round % 2 == 0 {
+            // One ends all.
+            thread::scope(|scope| {
+                let spins = || ControlClient::from(host.guest()).spin().unwrap_err().why();
+                let all = [scope.spawn(spins), scope.spawn(spins)];
+                thread::sleep(Duration::from_millis(5));
+                assert!(control.commit(Crime::Undefined, 0).is_err());
+                for one in all {
+                    assert_eq!(one.join().unwrap(), Why::PeerDied);
+                }
+            });
+        }
+        assert_eq!(host.reset(), Ok(()));
+        assert_eq!(count(&host, 0), 3);
+    }
+    fresh(&host);
+}
+
+fn moved(on: On) {
+    let host = started(on, Host::default());
+    for _ in 0..10 {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                count(&host, 1);
+                assert_eq!(host.reset(), Ok(()));
+                fresh(&host);
+            });
+        });
+    }
+    fresh(&host);
+}
+
+/// The system, or somebody, has ended the process itself.
+fn gone(on: On) {
+    let children = || {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let lists = threads.map(|task| std::fs::read_to_string(task.path().join("children")));
+        let lists: Vec<String> = lists.flatten().collect();
+        lists
+            .iter()
+            .flat_map(|list| list.split_whitespace())
+            .map(|pid| pid.parse().unwrap())
+            .collect()
+    };
+    let host = started(on, Host::default());
+    let children: Vec<i32> = children();
+    let [child] = children[..] else { panic!("{children:?}") };
+    // SAFETY: it is this process's child, and is there.
+    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
+    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+    assert!(matches!(host.end(), Some(End::Lost(_))), "{:?}", host.end());
+    let Err(ResetError::Failed(why)) = host.reset() else { panic!("it cannot be") };
+    assert!(why.contains("its process is gone"), "{why}");
+    assert_eq!(ControlClient::from(host.guest()).sum(1).unwrap_err().why(), Why::PeerDied);
+}
