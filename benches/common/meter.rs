@@ -14,5 +14,9 @@ vmffi::ffi_interface! {
         /// So many calls of `Meter::scalar`, of `Meter::three`.
         fn scalars(n: u64) -> u64;
         fn threes(n: u64) -> u64;
+        /// Writes to so many bytes of its memory, up to 1 MiB.
+        fn touch(bytes: u64);
+        /// Does not come back.
+        fn spin();
     }
 }

@@ -10,6 +10,8 @@ use vmffi::{
 mod guests;
 #[path = "floor_kvm.rs"]
 mod kvm;
+#[path = "lives.rs"]
+mod lives;
 #[path = "../common/meter.rs"]
 mod meter;
 #[path = "floor_process.rs"]
@@ -40,21 +42,32 @@ type Case<'c> = (&'static str, Box<dyn FnMut() + 'c>);
 
 type Guest = Host<Box<dyn Vcpu>>;
 
-fn guest(backend: Backend) -> Guest {
-    let image = Image::open(guests::build("examples/guests/meter", "meter").expect("a guest"))
-        .expect("an image");
-    let machine = Machine::new(&image).arenas(1 << 20, 1 << 20).pin(true);
+fn machine() -> Machine {
+    let program = guests::build("examples/guests/meter", "meter").expect("a guest");
+    let image = Image::open(program).expect("an image");
+    Machine::new(&image).arenas(1 << 20, 1 << 20).pin(true)
+}
+
+fn started(machine: &Machine, backend: Backend) -> Guest {
     let host = machine.build(backend, Server).expect("a machine");
     assert_eq!(host.run(), Ok(Ran::Ready), "a guest that parks");
     host
+}
+
+fn guest(backend: Backend) -> Guest {
+    started(&machine(), backend)
 }
 
 pub fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["calls", name] => calls(Backend::named(name).expect("kvm or process")),
+        ["calls", name, "within"] => calls_within(Backend::named(name).expect("kvm or process")),
         _ => Backend::ALL.iter().for_each(|backend| match backend.check() {
-            Ok(()) => table(*backend),
+            Ok(()) => {
+                table(*backend);
+                lives::table(*backend);
+            }
             Err(error) => println!("skipped: {backend}: {error}"),
         }),
     }
@@ -70,6 +83,17 @@ fn calls(backend: Backend) {
     }
 }
 
+/// The same with a deadline for each call of the host's.
+fn calls_within(backend: Backend) {
+    let host = guest(backend);
+    let within = host.within(Duration::from_secs(60));
+    let load = LoadClient::from(&*within);
+    assert_eq!(load.scalars(10_000_u64), Ok(49_995_000));
+    for i in 0..10_000 {
+        assert_eq!(load.echo(i), Ok(i));
+    }
+}
+
 fn table(backend: Backend) {
     let host = guest(backend);
     let load = LoadClient::from(host.guest());
@@ -79,7 +103,9 @@ fn table(backend: Backend) {
         other => panic!("{other} has no floor"),
     };
     let many = |call: &dyn Fn()| (0..AT_ONCE).for_each(|_| call());
-    let mut cases: [Case<'_>; 5] = [
+    let within = host.within(Duration::from_secs(1));
+    let timed = LoadClient::from(&*within);
+    let mut cases: [Case<'_>; 6] = [
         ("bare round trip", Box::new(|| floor(AT_ONCE))),
         (
             "hypercall, a scalar",
@@ -109,8 +135,16 @@ fn table(backend: Backend) {
                 })
             }),
         ),
+        (
+            "upcall, a scalar, with a deadline",
+            Box::new(|| {
+                many(&|| {
+                    timed.echo(1_u64).expect("an echo");
+                })
+            }),
+        ),
     ];
-    let mut times = [const { Vec::new() }; 5];
+    let mut times = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
         for ((_, case), times) in cases.iter_mut().zip(&mut times) {
             let start = Instant::now();

@@ -452,12 +452,16 @@ impl Vcpu for Process {
         let Some((registers, vectors)) = &mut self.kept else {
             return Err(io::ErrorKind::NotFound.into());
         };
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "its process is gone");
         if self.traced.gone.get() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "its process is gone"));
+            return Err(gone());
         }
         // The others are set when it goes on. A stop that is still on its way finds nobody who wants it.
         self.registers = *registers;
-        self.traced.vectors(libc::PTRACE_SETREGSET, vectors)?;
+        self.traced.vectors(libc::PTRACE_SETREGSET, vectors).map_err(|error| match error {
+            Errno::ESRCH => gone(),
+            error => error.into(),
+        })?;
         self.loaded.restore()?;
         self.traced.shared.stopped.store(false, Ordering::Release);
         Ok(())

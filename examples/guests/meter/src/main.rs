@@ -2,9 +2,13 @@
 #![no_std]
 #![no_main]
 
+use core::sync::atomic::{AtomicU8, Ordering};
+
 use vmffi::{CallError, Peer};
 
 include!("../../../../benches/common/meter.rs");
+
+static TOUCHED: [AtomicU8; 1 << 20] = [const { AtomicU8::new(0) }; 1 << 20];
 
 struct Guest;
 
@@ -25,6 +29,17 @@ impl Load for Guest {
     fn threes(&self, host: &Peer, n: u64) -> Result<u64, CallError> {
         let meter = MeterClient::from(host);
         (0..n).try_fold(0, |sum, i| Ok(sum + meter.three(i, 1_u32, 2_u8)?))
+    }
+
+    fn touch(&self, _: &Peer, bytes: u64) -> Result<(), CallError> {
+        TOUCHED.iter().take(bytes as usize).step_by(64).for_each(|at| at.store(1, Ordering::Relaxed));
+        Ok(())
+    }
+
+    fn spin(&self, _: &Peer) -> Result<(), CallError> {
+        loop {
+            core::hint::spin_loop();
+        }
     }
 }
 
