@@ -16,6 +16,7 @@ mod host;
 mod left;
 mod loads;
 mod many;
+mod races;
 mod resets;
 #[path = "../guest/src/shared/mod.rs"]
 pub mod shared;
@@ -72,6 +73,7 @@ pub fn main() -> ExitCode {
         faults::cases(),
         stops::cases(),
         resets::cases(),
+        races::cases(),
         threads::cases(),
         many::cases(),
         loads::cases(),

@@ -1,0 +1,261 @@
+//! Stops and deadlines that come at the moment when a call returns.
+//!
+//! Each race goes on until either side has won it often enough: 200 times, or as `VMFFI_RACES` says.
+
+use std::{
+    hint,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use vmffi::{CallError, Why, host::End};
+
+use super::{
+    Case,
+    connection::{Built, Connection, On},
+    host::Host,
+    shared::{control::ControlClient, nesting::NestingClient},
+};
+
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, run: fn(On)| Case::new(name, On::is_machine, run);
+    vec![
+        case("a_stop_races_a_return", stop_races_return),
+        case("a_deadline_races_a_return", deadline_races_return),
+        case("a_call_waits_no_longer_than_its_deadline", waits),
+        case("a_deadline_stops_no_handler", no_handler),
+        case("a_run_with_a_deadline", run),
+        case("a_stream_of_cheap_calls_with_a_deadline", stream),
+        case("deadlines_of_many_guests_at_once", many),
+    ]
+}
+
+fn started(on: On, host: Host) -> Built {
+    let Connection::Machine(host) = Connection::new(on, host) else { panic!("a loopback") };
+    host
+}
+
+/// How often each side has won, and how long to wait for the other one to have its chance.
+struct Score {
+    wanted: u32,
+    returned: u32,
+    stopped: u32,
+    delay: u64,
+    rounds: u32,
+}
+
+impl Score {
+    fn new() -> Self {
+        let wanted = std::env::var("VMFFI_RACES").map_or(200, |races| races.parse().unwrap());
+        Self { wanted, returned: 0, stopped: 0, delay: 20_000, rounds: 0 }
+    }
+
+    fn open(&self) -> bool {
+        assert!(self.rounds < 100 * self.wanted, "one of the two always wins");
+        self.returned < self.wanted || self.stopped < self.wanted
+    }
+
+    fn count<T>(&mut self, outcome: &Result<T, CallError>) {
+        self.rounds += 1;
+        let step = self.delay / 16 + 1;
+        if outcome.is_ok() {
+            self.returned += 1;
+            self.delay -= step;
+        } else {
+            self.stopped += 1;
+            self.delay += step;
+        }
+    }
+}
+
+impl Drop for Score {
+    fn drop(&mut self) {
+        println!("{} calls returned first, {} were stopped", self.returned, self.stopped);
+    }
+}
+
+/// A guest that was stopped is so whether its call has returned or not; after a reset nothing of the stop
+/// is left.
+fn stop_races_return(on: On) {
+    let host = started(on, Host::default());
+    let mut score = Score::new();
+    // Of this round: when to stop it, in nanoseconds from the beginning, and whether it was.
+    let (at, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let begin = Instant::now();
+    let now = || begin.elapsed().as_nanos() as u64;
+    let stopper = host.stopper();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut last = 0;
+            loop {
+                match at.load(Ordering::Acquire) {
+                    u64::MAX => break,
+                    when if when == last => hint::spin_loop(),
+                    when => {
+                        while now() < when {
+                            hint::spin_loop();
+                        }
+                        stopper.stop();
+                        last = when;
+                        done.store(when, Ordering::Release);
+                    }
+                }
+            }
+        });
+        while score.open() {
+            let when = now() + score.delay;
+            at.store(when, Ordering::Release);
+            let call = NestingClient::from(host.guest()).down(1, 0);
+            score.count(&call);
+            match call {
+                Ok(calls) => assert_eq!(calls, 2),
+                Err(error) => assert_eq!(error.why(), Why::Cancelled),
+            }
+            while done.load(Ordering::Acquire) != when {
+                hint::spin_loop();
+            }
+            assert_eq!(host.end(), Some(End::Stopped));
+            let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+            assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
+            assert_eq!(host.reset(), Ok(()));
+            // It does not feel the stop that came late.
+            assert_eq!(ControlClient::from(host.guest()).sum(2), Ok(3));
+            assert_eq!(host.end(), None);
+        }
+        at.store(u64::MAX, Ordering::Release);
+    });
+}
+
+/// A call that returns has ended in time, and its guest lives.
+fn deadline_races_return(on: On) {
+    let host = started(on, Host::default());
+    let mut score = Score::new();
+    while score.open() {
+        let within = host.within(Duration::from_nanos(score.delay));
+        let call = NestingClient::from(&*within).down(1, 0);
+        score.count(&call);
+        match call {
+            Ok(calls) => {
+                assert_eq!((calls, host.end()), (2, None));
+                assert_eq!(ControlClient::from(host.guest()).sum(2), Ok(3));
+            }
+            Err(error) => {
+                assert_eq!(error.why(), Why::Cancelled);
+                assert_eq!(host.end(), Some(End::Deadline));
+                assert_eq!(host.reset(), Ok(()));
+            }
+        }
+    }
+    assert_eq!(ControlClient::from(host.guest()).sum(2), Ok(3));
+}
+
+fn waits(on: On) {
+    let limit = Duration::from_millis(30);
+    if on.is_process() {
+        // It has no vCPU for others, who do not wait.
+        let host = started(on, Host::default());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let error = ControlClient::from(&*host.within(limit)).sum(1).unwrap_err();
+                assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+            });
+        });
+        return;
+    }
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let both = std::sync::Mutex::new((begun, goes));
+    let host = started(
+        on,
+        Host::on_spin(move || {
+            let both = both.lock().unwrap();
+            both.0.send(()).unwrap();
+            both.1.recv().unwrap();
+        }),
+    );
+    thread::scope(|scope| {
+        let spins = scope.spawn(|| ControlClient::from(host.guest()).spin());
+        begins.recv().unwrap();
+        let began = Instant::now();
+        let error = ControlClient::from(&*host.within(limit)).sum(1).unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+        assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
+        assert_eq!(host.end(), None, "the other call has no deadline");
+        host.stopper().stop();
+        go.send(()).unwrap();
+        assert_eq!(spins.join().unwrap().unwrap_err().why(), Why::Cancelled);
+    });
+}
+
+/// It runs to its end, and then its guest is not run on.
+fn no_handler(on: On) {
+    let ended = std::sync::Arc::new(AtomicU64::new(0));
+    let ends = ended.clone();
+    let host = started(
+        on,
+        Host::on_call(move |guest| {
+            thread::sleep(Duration::from_millis(60));
+            let error = NestingClient::from(guest).down(0, 0).unwrap_err();
+            assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
+            ends.store(1, Ordering::Relaxed);
+        }),
+    );
+    let within = host.within(Duration::from_millis(20));
+    let error = ControlClient::from(&*within).calls_back().unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    assert_eq!(ended.load(Ordering::Relaxed), 1);
+    assert_eq!(host.end(), Some(End::Deadline));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+}
+
+fn run(on: On) {
+    let host = super::connection::machine().build(on.backend(), Host::default()).unwrap();
+    let within = host.within(Duration::from_secs(20));
+    assert_eq!(within.run(), Ok(vmffi::host::Ran::Ready));
+    assert_eq!(ControlClient::from(&*within).sum(3), Ok(6));
+}
+
+fn stream(on: On) {
+    let host = started(on, Host::default());
+    let within = host.within(Duration::from_millis(30));
+    let error = ControlClient::from(&*within).sum(u64::MAX).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    assert_eq!(host.end(), Some(End::Deadline));
+    assert_eq!(
+        host.end().unwrap().to_string(),
+        "the guest took longer than it may, and was stopped"
+    );
+}
+
+/// One thread watches them all, and is gone with the last.
+fn many(on: On) {
+    let threads = || {
+        let all = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = all.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "vmffi deadlines").count()
+    };
+    let machine = super::connection::machine();
+    let hosts: Vec<Built> = (0..10)
+        .map(|_| {
+            let host = machine.build(on.backend(), Host::default()).unwrap();
+            assert_eq!(host.run(), Ok(vmffi::host::Ran::Ready));
+            host
+        })
+        .collect();
+    drop(machine);
+    assert_eq!(threads(), 0, "nobody has asked for one");
+    for (nr, host) in hosts.iter().enumerate() {
+        let within = host.within(Duration::from_millis(1000 - 50 * nr as u64));
+        assert_eq!(ControlClient::from(&*within).sum(2), Ok(3));
+    }
+    assert_eq!(threads(), 1);
+    for host in &hosts[1..] {
+        let within = host.within(Duration::from_millis(3));
+        assert_eq!(ControlClient::from(&*within).sum(u64::MAX).unwrap_err().why(), Why::Cancelled);
+        assert_eq!(host.end(), Some(End::Deadline));
+    }
+    assert_eq!(hosts[0].end(), None);
+    drop(hosts);
+    assert_eq!(threads(), 0);
+}
