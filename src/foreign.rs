@@ -45,6 +45,8 @@ impl Held {
         }
         let len = len as usize; // no longer than the arena, so it fits
         let Some(counted) = memory.for_handle() else {
+            // It was received, and nobody is to have it.
+            memory.give_back(side, word);
             return Err(CallError::new(Why::OutOfMemory).at(pointer::offset(word), len as u64));
         };
         Ok(Self { memory: counted, word, len, epoch: memory.epoch(), side })

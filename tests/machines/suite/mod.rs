@@ -14,6 +14,7 @@ mod guests;
 mod guide;
 mod host;
 mod left;
+mod limits;
 mod loads;
 mod many;
 mod races;
@@ -74,6 +75,7 @@ pub fn main() -> ExitCode {
         stops::cases(),
         resets::cases(),
         races::cases(),
+        limits::cases(),
         threads::cases(),
         many::cases(),
         loads::cases(),
