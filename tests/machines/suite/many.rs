@@ -1,13 +1,19 @@
 //! Many guests, one after the other and at once.
 
-use std::{sync::Barrier, thread};
+use std::{fs, sync::Barrier, thread, time::Duration};
+
+use vmffi::host::Ran;
 
 use super::{
     Case,
-    connection::{Connection, On},
+    connection::{self, Connection, On},
     host::Host,
     left,
-    shared::{handles, nesting::NestingClient},
+    shared::{
+        control::{ControlClient, Crime},
+        handles,
+        nesting::NestingClient,
+    },
 };
 
 const MANY: usize = 50;
@@ -17,6 +23,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("fifty_guests_in_turn", On::is_any, in_turn),
         Case::new("fifty_guests_on_one_thread", On::is_any, at_once),
         Case::new("fifty_guests_on_fifty_threads", On::is_any, threads),
+        Case::new("a_hundred_lives", On::is_machine, lives),
+        Case::new("five_hundred_guests_at_once", On::is_machine, five_hundred),
     ]
 }
 
@@ -67,4 +75,89 @@ fn threads(on: On) {
             });
         }
     });
+}
+
+/// A number in `/proc`, in KiB.
+fn kib(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// A life: made, started, worked with, ended in one of five ways, reset or not. 100 of them, or as many as
+/// `VMFFI_LIVES` says, leave this process as it was after the first tenth.
+fn lives(on: On) {
+    let lives: u64 = std::env::var("VMFFI_LIVES").map_or(100, |lives| lives.parse().unwrap());
+    let resident = || kib("/proc/self/status", "VmRSS");
+    let (mut early, mut resets) = (None, 0);
+    for nr in 0..lives {
+        let guest = Connection::new(on, Host::default());
+        let Connection::Machine(host) = &guest else { unreachable!() };
+        let control = guest.control();
+        let work = || {
+            assert_eq!(control.sum(3), Ok(6));
+            control.place(&[nr as u8; 300]).unwrap();
+        };
+        work();
+        let end = || match nr % 5 {
+            0 => {}
+            1 => assert!(control.commit(Crime::Undefined, 0).is_err()),
+            2 => assert!(control.panics("enough").is_err()),
+            3 => host.stopper().stop(),
+            _ => {
+                let within = host.within(Duration::from_micros(200));
+                assert!(control.sum(0).is_ok());
+                assert!(ControlClient::from(&*within).spin().is_err());
+            }
+        };
+        end();
+        if nr % 3 == 0 {
+            assert_eq!(host.reset(), Ok(()));
+            resets += 1;
+            work();
+            end();
+        }
+        drop(guest);
+        if nr + 1 == lives.div_ceil(10) {
+            early = Some((descriptors(), left::mappings(), resident()));
+        }
+    }
+    let (fds, maps, before) = early.unwrap();
+    let now = (descriptors(), left::mappings(), resident());
+    println!(
+        "{lives} lives, {resets} resets: descriptors {fds} -> {}, mappings {maps} -> {}, resident {before} -> {} KiB",
+        now.0, now.1, now.2
+    );
+    assert_eq!(now.0, fds);
+    assert!(now.1 <= maps + 5, "{maps} mappings have become {}", now.1);
+    assert!(now.2 * 20 <= before * 21, "{before} KiB have become {}", now.2);
+}
+
+/// What one costs that waits, and that all of them work.
+fn five_hundred(on: On) {
+    const ALL: u64 = 500;
+    let machine = connection::machine();
+    let free = || kib("/proc/meminfo", "MemAvailable");
+    let before = (descriptors(), left::mappings(), kib("/proc/self/status", "VmRSS"), free());
+    let guests: Vec<_> = (0..ALL)
+        .map(|_| {
+            let host = machine.build(on.backend(), Host::default()).unwrap();
+            assert_eq!(host.run(), Ok(Ran::Ready));
+            host
+        })
+        .collect();
+    println!(
+        "{ALL} guests, each: {:.1} descriptors, {:.1} mappings, {} KiB resident in the host, {} KiB of the system's memory",
+        (descriptors() - before.0) as f64 / ALL as f64,
+        (left::mappings() - before.1) as f64 / ALL as f64,
+        (kib("/proc/self/status", "VmRSS") - before.2) / ALL,
+        before.3.saturating_sub(free()) / ALL,
+    );
+    for (nr, guest) in (0..).zip(&guests) {
+        assert_eq!(ControlClient::from(guest.guest()).sum(nr % 7), Ok((nr % 7) * (nr % 7 + 1) / 2));
+    }
 }
