@@ -18,7 +18,7 @@ pub enum Why {
     /// A bit pattern that the declared type does not have: a `bool` of 2, an enum's unknown number,
     /// bytes that are no UTF-8, an integer with other high bits.
     BadValue = 4,
-    /// An arena has no block of that size left.
+    /// An arena has no block of that size left, or a limit of the host's is reached.
     OutOfMemory = 5,
     /// Calls were nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     TooDeep = 6,
@@ -34,7 +34,8 @@ pub enum Why {
     PeerPanicked = 11,
     /// The peer is gone: it ended, crashed or was stopped for good.
     PeerDied = 12,
-    /// The handle was made before the peer was reset. (Nothing in this version resets a peer.)
+    /// The handle was made before the peer was reset: [`Host::reset`](crate::host::Host::reset),
+    /// [`Loopback::reset`](crate::loopback::Loopback::reset).
     Stale = 13,
     /// The called function refused, for a reason of its own that the interface does not declare.
     Refused = 14,

@@ -67,7 +67,7 @@ pub trait Vcpu: Send {
     }
 
     /// Whether this thread can run it. A vCPU that belongs to one thread says no on the others; calls
-    /// from there are then [`Why::Busy`].
+    /// from there are then [`Why::Busy`](crate::Why::Busy).
     fn runs_here(&self) -> bool {
         true
     }
@@ -245,7 +245,7 @@ impl<V: Vcpu + 'static> Host<V> {
     /// # Errors
     ///
     /// [`ConnectError::Contract`] where guest and host do not fit together, and [`ConnectError::Ended`] where
-    /// the guest has come to another end, now or before: then it is run no further. [`Why::Busy`] in a handler
+    /// the guest has come to another end, now or before: then it is run no further. [`Why::Busy`](crate::Why::Busy) in a handler
     /// of this guest, and on a thread that cannot run it.
     pub fn run(&self) -> Result<Ran, ConnectError> {
         self.run_until(None)
@@ -265,7 +265,7 @@ impl<V: Vcpu + 'static> Host<V> {
 
     /// The guest: calls through it are upcalls, on a parked vCPU. They wait while other threads have all
     /// of them, in [`run`](Self::run) or in a call; before the first `run`, and on a thread that has
-    /// one itself, that is in a handler of this guest, they are then [`Why::Busy`]. A handler uses the
+    /// one itself, that is in a handler of this guest, they are then [`Why::Busy`](crate::Why::Busy). A handler uses the
     /// [`Peer`] that it got instead.
     #[must_use]
     pub fn guest(&self) -> &Peer {

@@ -93,7 +93,8 @@ pub enum Cause {
 }
 
 impl End {
-    /// The reason that calls get which cannot be made any more, or were under way.
+    /// The reason that calls get which cannot be made any more, or were under way: each end poisons the guest
+    /// ([the table](crate::guide::host#what-poisons-a-guest)).
     #[must_use]
     pub fn why(&self) -> Why {
         match self {
@@ -214,5 +215,47 @@ impl Core {
             return String::new();
         }
         String::from_utf8_lossy(&self.bytes_of(text)).trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    /// One of each.
+    fn all() -> Vec<(&'static str, End)> {
+        let mut all = std::vec![("Exited", End::Exited { status: 0, text: String::new() })];
+        loop {
+            let next = match &all[all.len() - 1].1 {
+                End::Exited { .. } => ("Fault", End::Fault(Fault::new(Cause::StackOverflow, 0))),
+                End::Fault(_) => ("Lost", End::Lost(String::new())),
+                End::Lost(_) => ("Stopped", End::Stopped),
+                End::Stopped => ("Deadline", End::Deadline),
+                End::Deadline => ("TooManyCalls", End::TooManyCalls),
+                End::TooManyCalls => ("Protocol", End::Protocol(Broken::Order(0))),
+                End::Protocol(_) => {
+                    let Err(mismatch) = crate::contract::compare(&[1], &[0, 0]) else { break };
+                    ("Unfit", End::Unfit(mismatch))
+                }
+                End::Unfit(_) => break,
+            };
+            all.push(next);
+        }
+        all
+    }
+
+    /// The guide's table has them all, with the reasons that calls get.
+    #[test]
+    fn every_end_is_in_the_table() {
+        let guide = include_str!("../../docs/guide/host.md");
+        let table = guide.split("## What poisons a guest").nth(1).unwrap();
+        let table = table.split("\n## ").next().unwrap();
+        let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), all().len());
+        for (name, end) in all() {
+            let row = rows.iter().find(|row| row.starts_with(&format!("| `{name}` |"))).unwrap();
+            assert!(row.ends_with(&format!("| [`Why::{:?}`] |", end.why())), "{row}");
+        }
     }
 }

@@ -65,6 +65,7 @@ fn fresh(host: &Built) {
     assert_eq!(NestingClient::from(host.guest()).down(9, 0), Ok(10));
 }
 
+/// ABI, Arenas and loans.
 fn waits(on: On) {
     let host = started(on, Host::default());
     assert_eq!(count(&host, 4), 7);
@@ -184,7 +185,7 @@ fn stale(on: On) {
     assert_eq!(control.used().unwrap().blocks, 1, "the answer itself");
 }
 
-/// The guest goes on with what it had when it had started up, whatever it did with it, and whoever was
+/// ABI, Arenas and loans A-11: the guest goes on with what it had when it had started up, whatever it did with it, and whoever was
 /// given memory in between.
 fn gift(on: On) {
     const GIFT: &[u8] = b"for the rest of your life";
