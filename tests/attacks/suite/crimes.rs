@@ -1,0 +1,1 @@
+pub fn cases() -> Vec<super::Case> { Vec::new() }
