@@ -52,7 +52,9 @@ pub struct On(pub Backend);
 
 impl On {
     pub fn all() -> impl Iterator<Item = Self> {
-        ["kvm", "process"].map(|name| Self(Backend::named(name).expect("both are built"))).into_iter()
+        ["kvm", "process"]
+            .map(|name| Self(Backend::named(name).expect("both are built")))
+            .into_iter()
     }
 
     pub fn any(self) -> bool {
@@ -114,6 +116,10 @@ pub struct Setup {
 
 impl Setup {
     pub const PLAIN: Self = Self { arenas: (256 << 10, 256 << 10), vcpus: 1, script: None };
+
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.arenas.0, self.arenas.1).unwrap()
+    }
 }
 
 /// A hostile guest, its host, and what that has at stake.
@@ -141,7 +147,7 @@ impl Target {
         let server = Server::default();
         let kept = server.kept.clone();
         let host = machine.build(on.0, server).unwrap();
-        let layout = Layout::new(setup.arenas.0, setup.arenas.1).unwrap();
+        let layout = setup.layout();
         if scripted.is_none() {
             assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
         }
@@ -217,7 +223,8 @@ impl Target {
     /// Has the guest leave all marks that there are, until it owes nothing.
     pub fn settle(&self) {
         self.forget();
-        let (map, granules) = (self.layout.release_map(Side::Host), self.layout.granules(Side::Host));
+        let (map, granules) =
+            (self.layout.release_map(Side::Host), self.layout.granules(Side::Host));
         for loan in 1..=u8::MAX {
             if self.lost() == 0 {
                 break;

@@ -8,7 +8,7 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{Target, Told, Setup},
+    connection::{Setup, Target, Told},
     forged::{self, ARENAS, Behind, FORGERIES},
     interface::*,
     list::{List, region},
@@ -44,7 +44,9 @@ impl Behind for Real<'_> {
         assert_eq!((arena, len), attacker.layout.arena(Side::Guest));
         let (map, granules) = (target.layout.release_map(Side::Guest), len / 64);
         let bytes = |at: u64, len: u64| -> Vec<u8> {
-            (at..at + len).map(|at| attacker.byte(at).load(std::sync::atomic::Ordering::Acquire)).collect()
+            (at..at + len)
+                .map(|at| attacker.byte(at).load(std::sync::atomic::Ordering::Acquire))
+                .collect()
         };
         let before = List::new()
             .write(region(arena), &bytes(arena, len))
@@ -79,7 +81,8 @@ fn over(target: &Target, forge: fn(&forged::Case<'_>)) -> Came {
 fn refused(target: &Target, before: &List, word: u64, transport: Transport, why: Why) {
     let answer = target.call(before, word, transport);
     assert_eq!(answer, Answer::status(why as u64), "signature {word:#x} with {transport:x?}");
-    let told: Vec<_> = target.refused().iter().map(|error| (error.why(), error.reached())).collect();
+    let told: Vec<_> =
+        target.refused().iter().map(|error| (error.why(), error.reached())).collect();
     assert_eq!(told, [(why, false)]);
 }
 
@@ -108,7 +111,9 @@ fn foreign(target: &Target) -> Came {
 
 fn has(target: &Target) -> Came {
     let known = ParamsEverythingText::FUNCTION.signature;
-    for (word, known) in [(known, 1), (known ^ 1, 0), (signature::HAS, 0), (signature::LOG, 0), (0, 0)] {
+    for (word, known) in
+        [(known, 1), (known ^ 1, 0), (signature::HAS, 0), (signature::LOG, 0), (0, 0)]
+    {
         let answer = target.call(&List::new(), signature::HAS, Transport::word(word));
         assert_eq!(answer, Answer { status: 0, transport: Transport::word(known) });
         let odd = Transport { primary: word, secondary: 1 };
@@ -122,8 +127,18 @@ pub fn outside(target: &Target) -> Vec<Transport> {
     let (start, len) = target.layout.arena(Side::Guest);
     let (host, _) = target.layout.arena(Side::Host);
     let outside = [
-        (0, 4), (1, 4), (start - 1, 4), (start + len - 3, 4), (start + len, 1), (host, 4), (start, len + 1),
-        (start, u64::MAX), (start + 8, u64::MAX - 7), (u64::MAX, 4), (1 << 63, 1), (target.layout.len(), 1),
+        (0, 4),
+        (1, 4),
+        (start - 1, 4),
+        (start + len - 3, 4),
+        (start + len, 1),
+        (host, 4),
+        (start, len + 1),
+        (start, u64::MAX),
+        (start + 8, u64::MAX - 7),
+        (u64::MAX, 4),
+        (1 << 63, 1),
+        (target.layout.len(), 1),
     ];
     outside.map(|(primary, secondary)| Transport { primary, secondary }).into()
 }
@@ -151,7 +166,15 @@ fn logs(target: &Target) -> Came {
         let before = List::new().write(region(target.own(0)), bytes);
         (before, Transport { primary: target.lent(0), secondary: bytes.len() as u64 })
     };
-    for bytes in [&b""[..], b"\x01", b"\x00\x00text", b"\x06\x00text", b"\xff\x00", b"\x01\x03ab", b"\x01\xffname"] {
+    for bytes in [
+        &b""[..],
+        b"\x01",
+        b"\x00\x00text",
+        b"\x06\x00text",
+        b"\xff\x00",
+        b"\x01\x03ab",
+        b"\x01\xffname",
+    ] {
         let (before, transport) = line(bytes);
         refused(target, &before, signature::LOG, transport, Why::BadValue);
     }

@@ -13,10 +13,10 @@ mod connection;
 mod crimes;
 mod endless;
 mod exits;
-mod forgeries;
 #[path = "../../hostile/forged.rs"]
 #[allow(dead_code, unused_imports, reason = "its tests run elsewhere")]
 mod forged;
+mod forgeries;
 #[path = "../../../examples/guests/mod.rs"]
 mod guests;
 mod images;
@@ -106,7 +106,10 @@ pub struct Case {
 }
 
 impl Case {
-    pub fn new(name: &'static str, attack: impl Fn(&Target) -> Came + Send + Sync + 'static) -> Self {
+    pub fn new(
+        name: &'static str,
+        attack: impl Fn(&Target) -> Came + Send + Sync + 'static,
+    ) -> Self {
         Self { name, on: On::any, run: Run::Attack(Setup::PLAIN, Box::new(attack)) }
     }
 

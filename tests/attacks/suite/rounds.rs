@@ -2,7 +2,11 @@
 
 use std::{env, fs, time::Instant};
 
-use super::{Case, connection::On, left::{self, Left}};
+use super::{
+    Case,
+    connection::On,
+    left::{self, Left},
+};
 
 #[derive(Debug)]
 struct Count {
