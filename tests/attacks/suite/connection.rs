@@ -122,6 +122,11 @@ impl Setup {
     }
 }
 
+/// An offset in the arena of a guest that is set up as most are, for scripts.
+pub fn own(offset: u64) -> u64 {
+    Setup::PLAIN.layout().arena(Side::Guest).0 + offset
+}
+
 /// A hostile guest, its host, and what that has at stake.
 pub struct Target {
     pub on: On,
@@ -188,12 +193,17 @@ impl Target {
     #[track_caller]
     pub fn answer(&self, list: &List) -> Answer {
         // The end of the arena, where nothing else is.
-        let (_, len) = self.layout.arena(Side::Guest);
-        let words = Transport { primary: self.lent(len - 64), secondary: 32 };
-        let list = list.clone().save(region(self.own(len - 64))).returns(0, words);
-        let words = self.told().bytes(list.bytes());
-        let words = words.unwrap_or_else(|error| panic!("{error}: {:?}", self.end()));
-        let bytes = words.to_vec().unwrap();
+        let place = self.layout.arena(Side::Guest).1 - 64;
+        self.does(&list.clone().save(region(self.own(place))));
+        self.saved(place)
+    }
+
+    /// The answer that the guest has saved there.
+    #[track_caller]
+    pub fn saved(&self, offset: u64) -> Answer {
+        let words = Transport { primary: self.lent(offset), secondary: 32 };
+        let words = self.told().bytes(List::new().returns(0, words).bytes());
+        let bytes = words.and_then(|words| words.to_vec()).unwrap();
         let word = |nr: usize| u64::from_le_bytes(bytes[8 * nr..][..8].try_into().unwrap());
         assert_eq!(word(0), answer::ANSWER, "{:x}", word(0));
         let transport = Transport { primary: word(2), secondary: word(3) };

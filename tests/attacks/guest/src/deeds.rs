@@ -52,7 +52,8 @@ pub fn does(deed: Deed, at: u64, value: u64) {
         Deed::In2 => execute!("in ax, dx", in("dx") port, out("rax") _),
         Deed::In4 => execute!("in eax, dx", in("dx") port, out("rax") _),
         Deed::OutString => execute!(
-            "rep outsd", in("dx") port, inout("rcx") value => _, inout("rsi") table => _
+            "rep outsd", in("dx") port, inout("rcx") value => _, inout("rsi") table => _,
+            in("rax") 0x1234_u64,
         ),
         Deed::Jump => execute!("jmp {}", in(reg) at),
         Deed::Call => execute!("call {}", in(reg) at, clobber_abi("C")),
