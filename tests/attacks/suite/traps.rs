@@ -107,22 +107,25 @@ fn ready_inside(target: &Target) -> Came {
     dies(target, &list, &[Dies::Order(trap::READY)])
 }
 
-/// A call of which the host's handler makes one upcall, without a list.
-pub fn one_upcall(inside: &List) -> List {
+/// Where most put the parameters of the next.
+pub const PARAMS: u64 = 0x400;
+
+/// A call of which the host's handler makes one upcall, without a list. The parameters are written there.
+pub fn one_upcall(params_at: u64, inside: &List) -> List {
     let mut params = vec![0; 24];
     // An empty text, and how many calls are left to be made.
     params[0..8].copy_from_slice(&1_u64.to_le_bytes());
     params[16..20].copy_from_slice(&1_u32.to_le_bytes());
-    List::new().write(region(own(0x400)), &params).call_with(
+    List::new().write(region(params_at), &params).call_with(
         ParamsCallbackNote::FUNCTION.signature,
-        Transport::word(pointer::join(own(0x400), 1)),
+        Transport::word(pointer::join(params_at, 1)),
         inside,
     )
 }
 
 fn ready_nested(target: &Target) -> Came {
     let ready = List::new().trap(trap::READY, 0, Transport::EMPTY, &List::new());
-    dies(target, &one_upcall(&ready), &[Dies::Order(trap::READY)])
+    dies(target, &one_upcall(target.own(PARAMS), &ready), &[Dies::Order(trap::READY)])
 }
 
 /// The guest is let go, and says once more that it is ready: it may, and once more than that, too.
@@ -180,7 +183,7 @@ fn wrong_depth(target: &Target) -> Came {
         Transport::word(4),
         &List::new(),
     );
-    let list = one_upcall(&inside).returns(0, Transport::word(9));
+    let list = one_upcall(target.own(PARAMS), &inside).returns(0, Transport::word(9));
     assert_eq!(target.told().does(list.bytes()), Ok(4));
     assert_eq!(target.end(), None);
     target.assert_works();
@@ -188,8 +191,8 @@ fn wrong_depth(target: &Target) -> Came {
 }
 
 /// An upcall in a call in an upcall …, so often.
-pub fn nested(levels: u32, bottom: &List) -> List {
-    (0..levels).fold(bottom.clone(), |inside, _| one_upcall(&inside))
+pub fn nested(params_at: u64, levels: u32, bottom: &List) -> List {
+    (0..levels).fold(bottom.clone(), |inside, _| one_upcall(params_at, &inside))
 }
 
 const SAVED: u64 = 0x2000;
@@ -200,15 +203,21 @@ fn too_deep(target: &Target) -> Came {
     let nothing = ParamsEverythingNothing::FUNCTION.signature;
     let bottom = List::new().call(nothing, Transport::EMPTY).save(save);
     // The last of these has depth 16.
-    target.does(&nested(7, &bottom));
+    target.does(&nested(target.own(PARAMS), 7, &bottom));
     assert_eq!((target.refused(), target.saved(SAVED)), (vec![], Answer::status(0)));
     // The host's handler at depth 16 cannot call back, and says so: what is at the bottom is not done.
-    let wipe = List::new().fill(save, 32, 0);
+    let refused = one_upcall(target.own(PARAMS), &List::new()).save(save);
+    target.does(&nested(target.own(PARAMS), 7, &refused));
+    assert_eq!(target.saved(SAVED), Answer::status(0), "its call was refused");
     for levels in [8, 9, 100] {
-        let call = nested(7, &one_upcall(&List::new().returns(1, Transport::EMPTY)).save(save));
-        target.does(&wipe.clone().and(&call));
-        assert_eq!(target.saved(SAVED), Answer::status(0), "the handler was refused its call");
-        target.does(&wipe.clone().save(save).and(&nested(levels, &bottom)));
+        target.does(&List::new().fill(save, 32, 0).and(&nested(
+            target.own(PARAMS),
+            levels,
+            &bottom,
+        )));
+        let read = Transport { primary: target.lent(SAVED), secondary: 32 };
+        let read = target.told().bytes(List::new().returns(0, read).bytes());
+        assert_eq!(read.unwrap().to_vec().unwrap(), [0; 32], "{levels} levels");
     }
     assert_eq!(target.refused(), []);
     Came::Lives("`TooDeep` for the host's own call at depth 17".into())
@@ -217,7 +226,7 @@ fn too_deep(target: &Target) -> Came {
 /// Before it is ready the guest's own call has depth 1, and it does not count.
 fn deep_script(word: u64, transport: Transport) -> List {
     let bottom = List::new().call(word, transport).save(region(own(SAVED)));
-    nested(8, &bottom)
+    nested(own(PARAMS), 8, &bottom)
 }
 
 #[track_caller]
