@@ -1,5 +1,6 @@
 //! One forgery at a time, each against the host and against the guest: which status the caller gets,
-//! which field the served side names, and that all which was already taken is given back.
+//! which field the served side names, and that all which was already taken is given back. Some of them are
+//! sent over real boundaries, too (`tests/attacks`).
 
 use std::sync::{Arc, Mutex};
 
@@ -56,18 +57,33 @@ vmffi::ffi_interface! {
 
 const POINT: FalsePoint = FalsePoint { on: 1, x: -1, glyph: 'x' as u32, y: 0.5, colour: 2, far: 9 };
 
+/// A served side that is behind a real boundary.
+pub trait Behind {
+    /// Brings the attacker's arena there, and makes the call; brings back what was answered, and the marks.
+    fn call(&self, attacker: &Attacker, signature: u64, transport: Transport) -> Answer;
+    /// What it has refused since it was asked last.
+    fn refused(&self) -> Vec<CallError>;
+    /// How many blocks of its own are in use.
+    fn blocks(&self) -> usize;
+}
+
 /// A served side, who calls it, and what it has refused.
-struct Case {
+pub struct Case<'b> {
     pair: Loopback,
     attacker: Attacker,
     refused: Arc<Mutex<Vec<CallError>>>,
     script: Arc<Mutex<Option<Answer>>>,
+    /// Then the pair is only where forgeries are made.
+    behind: Option<&'b dyn Behind>,
 }
 
-impl Case {
-    fn new(victim: Side) -> Self {
+/// The sizes of the arenas of guest and host.
+pub const ARENAS: (u64, u64) = (16 << 10, 16 << 10);
+
+impl<'b> Case<'b> {
+    pub fn new(victim: Side, behind: Option<&'b dyn Behind>) -> Self {
         count_panics();
-        let arenas = (16 << 10, 16 << 10);
+        let arenas = ARENAS;
         let layout = vmffi::Layout::new(arenas.0, arenas.1).expect("sizes");
         let liar = Liar::new(layout, victim.other(), 0);
         let script = liar.script.clone();
@@ -78,7 +94,7 @@ impl Case {
             Side::Host => region::pair(victim, arenas, observe, liar, Server::default()),
             Side::Guest => region::pair(victim, arenas, observe, Server::default(), liar),
         };
-        Self { pair, attacker, refused, script }
+        Self { pair, attacker, refused, script, behind }
     }
 
     fn to_victim(&self) -> &Peer {
@@ -95,18 +111,34 @@ impl Case {
         }
     }
 
+    fn call(&self, signature: u64, transport: Transport) -> Answer {
+        match self.behind {
+            None => self.to_victim().call(signature, transport),
+            Some(behind) => behind.call(&self.attacker, signature, transport),
+        }
+    }
+
+    fn refused(&self) -> Vec<CallError> {
+        match self.behind {
+            None => std::mem::take(&mut *self.refused.lock().expect("no panics")),
+            Some(behind) => behind.refused(),
+        }
+    }
+
     /// Blocks in use: the victim's, and the attacker's.
     fn blocks(&self) -> (usize, usize) {
-        (self.to_attacker().arena_stats().blocks, self.to_victim().arena_stats().blocks)
+        let of_pair = || self.to_attacker().arena_stats().blocks;
+        let victims = self.behind.map_or_else(of_pair, Behind::blocks);
+        (victims, self.to_victim().arena_stats().blocks)
     }
 
     /// The call is refused for a reason, with the field named, before the handler is reached. Of what
     /// the attacker has really lent, all but `left` blocks are given back, and the victim has none.
     fn refuses(&self, f: &'static Function, t: Transport, why: Why, field: &str, left: usize) {
         let name = format!("{f} with {t:x?} on the {}", self.attacker.victim);
-        let answer = self.to_victim().call(f.signature, t);
+        let answer = self.call(f.signature, t);
         assert_eq!(answer, Answer::status(why as u64), "{name}");
-        let refused = std::mem::take(&mut *self.refused.lock().expect("no panics"));
+        let refused = self.refused();
         let [error] = refused[..] else { panic!("{name}: reported {refused:?}") };
         assert_eq!((error.why(), error.field().unwrap_or("")), (why, field), "{name}");
         assert_eq!(error.function().map(|f| f.name), Some(f.name), "{name}");
@@ -134,11 +166,26 @@ impl Case {
     }
 }
 
-fn on_both_sides(test: impl Fn(&Case)) {
+fn on_both_sides(test: impl Fn(&Case<'_>)) {
     for victim in [Side::Host, Side::Guest] {
-        test(&Case::new(victim));
+        test(&Case::new(victim, None));
     }
 }
+
+/// Those that need no more than a call and its answer.
+pub const FORGERIES: &[(&str, fn(&Case<'_>))] = &[
+    ("pointers_outside", pointers_outside),
+    ("pointers_without_a_loan", pointers_without_a_loan),
+    ("pointers_misaligned", pointers_misaligned),
+    ("parameter_structs_outside", parameter_structs_outside),
+    ("secondaries_where_there_are_none", secondaries),
+    ("scalars_that_are_none", scalars),
+    ("fields_that_are_none", fields),
+    ("options_that_are_none", options),
+    ("slices_of_a_value_and_a_half", slices),
+    ("texts_that_are_none", texts),
+    ("functions_that_are_none", functions),
+];
 
 fn words(primary: u64, secondary: u64) -> Transport {
     Transport { primary, secondary }
@@ -148,298 +195,318 @@ fn words(primary: u64, secondary: u64) -> Transport {
 /// bits, without wrapping around.
 #[test]
 fn pointer_outside() {
-    on_both_sides(|case| {
-        let layout = case.attacker.layout;
-        let (start, len) = layout.arena(case.attacker.victim.other());
-        let (own, _) = layout.arena(case.attacker.victim);
-        let (maps, end) = (layout.release_map(Side::Host), start + len);
-        let forged = [
-            (0, 1),
-            (0, u64::MAX),
-            (start - 1, 1),
-            (start - 1, 2),
-            (end, 1),
-            (end - 1, 2),
-            (end - 8, 9),
-            (start, len + 1),
-            (start + 64, len),
-            (start + 64, u64::MAX - 63),
-            (start + 64, u64::MAX - start - 63),
-            (start, u64::MAX),
-            (start, 1 << 63),
-            (start, 1 << 32 | 1),
-            (own, 64),
-            (maps, 64),
-            (8, 8),
-            (layout.len(), 1),
-            (pointer::OFFSET, 1),
-            (u64::MAX >> 8, 1),
-            (u64::MAX >> 8, u64::MAX),
-            (start | 1 << 48, 1),
-            (start | 1 << 55, 1),
-        ];
-        for (offset, len) in forged {
-            let t = words(pointer::join(offset, 1), len);
-            case.refuses(ParamsEverythingBytes::FUNCTION, t, Why::BadPointer, "value", 0);
-            case.refuses(ParamsEverythingText::FUNCTION, t, Why::BadPointer, "value", 0);
-            case.refuses(ParamsEverythingMaybeText::FUNCTION, t, Why::BadPointer, "value", 0);
-            // The same in a parameter struct; what lies beside it is given back.
-            let (body, label) = (FalseBuf { word: t.primary, len }, case.lend_bytes(b"label"));
-            let parcel = case.lend::<FalseParcel>(FalseParcel { id: 1, body, label, at: POINT });
-            case.refuses(ParamsEverythingParcel::FUNCTION, parcel, Why::BadPointer, "body", 0);
-        }
-        // The last byte and the whole arena are fine.
-        for (offset, len) in [(end - 1, 1), (start, len)] {
-            let t = words(pointer::join(offset, 1), len);
-            let answer = case.to_victim().call(ParamsEverythingKeep::FUNCTION.signature, t);
-            assert_eq!(answer.status, 0);
-        }
-    });
+    on_both_sides(pointers_outside);
+}
+
+fn pointers_outside(case: &Case<'_>) {
+    let layout = case.attacker.layout;
+    let (start, len) = layout.arena(case.attacker.victim.other());
+    let (own, _) = layout.arena(case.attacker.victim);
+    let (maps, end) = (layout.release_map(Side::Host), start + len);
+    let forged = [
+        (0, 1),
+        (0, u64::MAX),
+        (start - 1, 1),
+        (start - 1, 2),
+        (end, 1),
+        (end - 1, 2),
+        (end - 8, 9),
+        (start, len + 1),
+        (start + 64, len),
+        (start + 64, u64::MAX - 63),
+        (start + 64, u64::MAX - start - 63),
+        (start, u64::MAX),
+        (start, 1 << 63),
+        (start, 1 << 32 | 1),
+        (own, 64),
+        (maps, 64),
+        (8, 8),
+        (layout.len(), 1),
+        (pointer::OFFSET, 1),
+        (u64::MAX >> 8, 1),
+        (u64::MAX >> 8, u64::MAX),
+        (start | 1 << 48, 1),
+        (start | 1 << 55, 1),
+    ];
+    for (offset, len) in forged {
+        let t = words(pointer::join(offset, 1), len);
+        case.refuses(ParamsEverythingBytes::FUNCTION, t, Why::BadPointer, "value", 0);
+        case.refuses(ParamsEverythingText::FUNCTION, t, Why::BadPointer, "value", 0);
+        case.refuses(ParamsEverythingMaybeText::FUNCTION, t, Why::BadPointer, "value", 0);
+        // The same in a parameter struct; what lies beside it is given back.
+        let (body, label) = (FalseBuf { word: t.primary, len }, case.lend_bytes(b"label"));
+        let parcel = case.lend::<FalseParcel>(FalseParcel { id: 1, body, label, at: POINT });
+        case.refuses(ParamsEverythingParcel::FUNCTION, parcel, Why::BadPointer, "body", 0);
+    }
+    // The last byte and the whole arena are fine.
+    for (offset, len) in [(end - 1, 1), (start, len)] {
+        let t = words(pointer::join(offset, 1), len);
+        let answer = case.call(ParamsEverythingKeep::FUNCTION.signature, t);
+        assert_eq!(answer.status, 0);
+    }
 }
 
 /// ABI, Arenas and loans A-5, Checks C-5: without a loan's number nothing could be given back, so a
 /// handle has one.
 #[test]
 fn pointer_without_a_loan() {
-    on_both_sides(|case| {
-        let buf = case.lend_bytes(b"0123456789abcdef0123456789abcdef");
-        let offset = pointer::offset(buf.word);
-        let f = ParamsEverythingBytes::FUNCTION;
-        case.refuses(f, words(offset, buf.len), Why::BadPointer, "value", 1);
-        let f = ParamsEverythingSpot::FUNCTION;
-        case.refuses(f, words(offset, 0), Why::BadPointer, "value", 0);
-    });
+    on_both_sides(pointers_without_a_loan);
+}
+
+fn pointers_without_a_loan(case: &Case<'_>) {
+    let buf = case.lend_bytes(b"0123456789abcdef0123456789abcdef");
+    let offset = pointer::offset(buf.word);
+    let f = ParamsEverythingBytes::FUNCTION;
+    case.refuses(f, words(offset, buf.len), Why::BadPointer, "value", 1);
+    let f = ParamsEverythingSpot::FUNCTION;
+    case.refuses(f, words(offset, 0), Why::BadPointer, "value", 0);
 }
 
 /// ABI, Pointers P-5, Checks C-4: what is pointed at is aligned as its wire form is.
 #[test]
 fn pointer_misaligned() {
-    on_both_sides(|case| {
-        let (start, _) = case.attacker.layout.arena(case.attacker.victim.other());
-        for off in [1, 2, 4, 7] {
-            let t = words(pointer::join(start + off, 1), 0);
-            case.refuses(ParamsEverythingSpot::FUNCTION, t, Why::BadPointer, "value", 0);
-            case.refuses(ParamsEverythingAlonePoint::FUNCTION, t, Why::BadPointer, "value", 0);
-            case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadPointer, "", 0);
-            let t = words(t.primary, 16);
-            case.refuses(ParamsEverythingNumbers::FUNCTION, t, Why::BadPointer, "value", 0);
-        }
-        let t = words(pointer::join(start + 8, 1), 0);
-        case.refuses(ParamsEverythingAloneU128::FUNCTION, t, Why::BadPointer, "value", 0);
-    });
+    on_both_sides(pointers_misaligned);
+}
+
+fn pointers_misaligned(case: &Case<'_>) {
+    let (start, _) = case.attacker.layout.arena(case.attacker.victim.other());
+    for off in [1, 2, 4, 7] {
+        let t = words(pointer::join(start + off, 1), 0);
+        case.refuses(ParamsEverythingSpot::FUNCTION, t, Why::BadPointer, "value", 0);
+        case.refuses(ParamsEverythingAlonePoint::FUNCTION, t, Why::BadPointer, "value", 0);
+        case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadPointer, "", 0);
+        let t = words(t.primary, 16);
+        case.refuses(ParamsEverythingNumbers::FUNCTION, t, Why::BadPointer, "value", 0);
+    }
+    let t = words(pointer::join(start + 8, 1), 0);
+    case.refuses(ParamsEverythingAloneU128::FUNCTION, t, Why::BadPointer, "value", 0);
 }
 
 /// ABI, Parameter structs PS-3 and PS-6: the pointer of a parameter struct is judged as any other.
 #[test]
 fn parameter_struct_outside() {
-    on_both_sides(|case| {
-        let layout = case.attacker.layout;
-        let (start, len) = layout.arena(case.attacker.victim.other());
-        let size = size_of::<ParamsEverythingMaybe>() as u64;
-        for offset in [0, start - 8, start + len - size + 8, start + len, u64::MAX >> 8, 1 << 52] {
-            for loan in [0, 1] {
-                let t = words(pointer::join(offset, loan), 0);
-                case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadPointer, "", 0);
-                case.refuses(ParamsEverythingCargo::FUNCTION, t, Why::BadPointer, "value", 0);
-            }
+    on_both_sides(parameter_structs_outside);
+}
+
+fn parameter_structs_outside(case: &Case<'_>) {
+    let layout = case.attacker.layout;
+    let (start, len) = layout.arena(case.attacker.victim.other());
+    let size = size_of::<ParamsEverythingMaybe>() as u64;
+    for offset in [0, start - 8, start + len - size + 8, start + len, u64::MAX >> 8, 1 << 52] {
+        for loan in [0, 1] {
+            let t = words(pointer::join(offset, loan), 0);
+            case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadPointer, "", 0);
+            case.refuses(ParamsEverythingCargo::FUNCTION, t, Why::BadPointer, "value", 0);
         }
-    });
+    }
 }
 
 /// ABI, Transport T-3, Checks C-2: the secondary is a byte count, and 0 for all that has none.
 #[test]
 fn secondary_where_there_is_none() {
-    on_both_sides(|case| {
-        for junk in [1, 1 << 32, 1 << 63, u64::MAX] {
-            let at = |t: Transport| words(t.primary, junk);
-            let bad = Why::BadValue;
-            case.refuses(ParamsEverythingNothing::FUNCTION, words(0, junk), bad, "", 0);
-            case.refuses(ParamsEverythingAloneU16::FUNCTION, words(7, junk), bad, "value", 0);
-            case.refuses(ParamsEverythingAloneColour::FUNCTION, words(1, junk), bad, "value", 0);
-            case.refuses(ParamsEverythingAloneChar::FUNCTION, words(65, junk), bad, "value", 0);
-            let spot = at(case.lend(Shared::new(case.to_victim(), ZERO).expect("room")));
-            case.refuses(ParamsEverythingSpot::FUNCTION, spot, bad, "value", 1);
-            let point = at(case.lend::<Point>(ZERO));
-            case.refuses(ParamsEverythingAlonePoint::FUNCTION, point, bad, "value", 1);
-        }
-        case.refuses(ParamsEverythingNothing::FUNCTION, words(1, 0), Why::BadValue, "", 0);
-    });
+    on_both_sides(secondaries);
+}
+
+fn secondaries(case: &Case<'_>) {
+    for junk in [1, 1 << 32, 1 << 63, u64::MAX] {
+        let at = |t: Transport| words(t.primary, junk);
+        let bad = Why::BadValue;
+        case.refuses(ParamsEverythingNothing::FUNCTION, words(0, junk), bad, "", 0);
+        case.refuses(ParamsEverythingAloneU16::FUNCTION, words(7, junk), bad, "value", 0);
+        case.refuses(ParamsEverythingAloneColour::FUNCTION, words(1, junk), bad, "value", 0);
+        case.refuses(ParamsEverythingAloneChar::FUNCTION, words(65, junk), bad, "value", 0);
+        let spot = at(case.lend(Shared::new(case.to_victim(), ZERO).expect("room")));
+        case.refuses(ParamsEverythingSpot::FUNCTION, spot, bad, "value", 1);
+        let point = at(case.lend::<Point>(ZERO));
+        case.refuses(ParamsEverythingAlonePoint::FUNCTION, point, bad, "value", 1);
+    }
+    case.refuses(ParamsEverythingNothing::FUNCTION, words(1, 0), Why::BadValue, "", 0);
 }
 
 /// ABI, Types TY-3, TY-4 and TY-8, Checks C-6: a register holds a scalar zero- or sign-extended, and
 /// only bits that the type has.
 #[test]
 fn scalars_that_are_none() {
-    on_both_sides(|case| {
-        let refuse = |f: &'static Function, words: &[u64]| {
-            for word in words {
-                case.refuses(f, Transport::word(*word), Why::BadValue, "value", 0);
-            }
-        };
-        refuse(ParamsEverythingAloneBool::FUNCTION, &[2, 255, 256, 257, 1 << 63, u64::MAX]);
-        refuse(
-            ParamsEverythingAloneChar::FUNCTION,
-            &[0xd800, 0xdfff, 0x11_0000, u64::from(u32::MAX), 1 << 32 | 65, u64::MAX],
-        );
-        refuse(
-            ParamsEverythingAloneI8::FUNCTION,
-            &[0x80, 0xff, 0xff80, 0xffff_ff80, 0x7fff_ffff_ffff_ff80, u64::MAX << 8],
-        );
-        refuse(ParamsEverythingAloneU16::FUNCTION, &[1 << 16, 1 << 63, u64::MAX, 0xffff_0001]);
-        refuse(ParamsEverythingAloneF32::FUNCTION, &[1 << 32, u64::MAX]);
-        refuse(ParamsEverythingAloneColour::FUNCTION, &[0, 3, 199, 201, 255, 256 | 1, u64::MAX]);
-        let echo = |f: &'static Function, word: u64| {
-            let t = Transport::word(word);
-            assert_eq!(case.to_victim().call(f.signature, t), Answer { status: 0, transport: t });
-        };
-        echo(ParamsEverythingAloneI8::FUNCTION, u64::MAX << 7);
-        echo(ParamsEverythingAloneU16::FUNCTION, 0xffff);
-        echo(ParamsEverythingAloneF32::FUNCTION, 0xffff_ffff);
-        echo(ParamsEverythingAloneChar::FUNCTION, 0x10_ffff);
-    });
+    on_both_sides(scalars);
+}
+
+fn scalars(case: &Case<'_>) {
+    let refuse = |f: &'static Function, words: &[u64]| {
+        for word in words {
+            case.refuses(f, Transport::word(*word), Why::BadValue, "value", 0);
+        }
+    };
+    refuse(ParamsEverythingAloneBool::FUNCTION, &[2, 255, 256, 257, 1 << 63, u64::MAX]);
+    refuse(
+        ParamsEverythingAloneChar::FUNCTION,
+        &[0xd800, 0xdfff, 0x11_0000, u64::from(u32::MAX), 1 << 32 | 65, u64::MAX],
+    );
+    refuse(
+        ParamsEverythingAloneI8::FUNCTION,
+        &[0x80, 0xff, 0xff80, 0xffff_ff80, 0x7fff_ffff_ffff_ff80, u64::MAX << 8],
+    );
+    refuse(ParamsEverythingAloneU16::FUNCTION, &[1 << 16, 1 << 63, u64::MAX, 0xffff_0001]);
+    refuse(ParamsEverythingAloneF32::FUNCTION, &[1 << 32, u64::MAX]);
+    refuse(ParamsEverythingAloneColour::FUNCTION, &[0, 3, 199, 201, 255, 256 | 1, u64::MAX]);
+    let echo = |f: &'static Function, word: u64| {
+        let t = Transport::word(word);
+        assert_eq!(case.call(f.signature, t), Answer { status: 0, transport: t });
+    };
+    echo(ParamsEverythingAloneI8::FUNCTION, u64::MAX << 7);
+    echo(ParamsEverythingAloneU16::FUNCTION, 0xffff);
+    echo(ParamsEverythingAloneF32::FUNCTION, 0xffff_ffff);
+    echo(ParamsEverythingAloneChar::FUNCTION, 0x10_ffff);
 }
 
 /// ABI, Types TY-4, TY-8, TY-9 and TY-11, Parameter structs PS-5: the same in memory, where each
 /// field is named.
 #[test]
 fn fields_that_are_none() {
-    on_both_sides(|case| {
-        let points = [
-            ("on", FalsePoint { on: 2, ..POINT }),
-            ("glyph", FalsePoint { glyph: 0xdc00, ..POINT }),
-            ("glyph", FalsePoint { glyph: 0x11_0000, ..POINT }),
-            ("colour", FalsePoint { colour: 0, ..POINT }),
-            ("on", FalsePoint { on: 128, colour: 9, ..POINT }),
-        ];
-        for (field, at) in points {
-            let t = case.lend::<FalsePoint>(at);
-            case.refuses(ParamsEverythingAlonePoint::FUNCTION, t, Why::BadValue, field, 0);
-            // Deeper, behind two handles that are good.
-            let (body, label) = (case.lend_bytes(&[1; 200]), case.lend_bytes(b"label"));
-            let t = case.lend::<FalseParcel>(FalseParcel { id: 1, body, label, at });
-            case.refuses(ParamsEverythingParcel::FUNCTION, t, Why::BadValue, field, 0);
-        }
-        let good = FalseCircle { tag: 7, radius: 1.5, filled: 1 };
-        let small = FalseSmall {
-            colour: 1,
-            other: FalseByte { tag: 0, value: 77 },
-            flag: 1,
-            glyph: 65,
-            shape: good,
-        };
-        let smalls = [
-            ("colour", FalseSmall { colour: 4, ..small }),
-            ("other", FalseSmall { other: FalseByte { tag: 2, value: 1 }, ..small }),
-            ("other", FalseSmall { other: FalseByte { tag: 1, value: 77 }, ..small }),
-            ("other", FalseSmall { other: FalseByte { tag: 1 << 31, value: 1 }, ..small }),
-            ("flag", FalseSmall { flag: 3, ..small }),
-            ("glyph", FalseSmall { glyph: u32::MAX, ..small }),
-            ("shape", FalseSmall { shape: FalseCircle { tag: 8, ..good }, ..small }),
-            ("filled", FalseSmall { shape: FalseCircle { filled: 2, ..good }, ..small }),
-        ];
-        assert_eq!(size_of::<FalseSmall>(), size_of::<ParamsEverythingSmall>());
-        for (field, small) in smalls {
-            let t = case.lend::<FalseSmall>(small);
-            case.refuses(ParamsEverythingSmall::FUNCTION, t, Why::BadValue, field, 0);
-        }
-        let letter = FalseShape { tag: 9, glyph: 0xd800, radius: 0.0, filled: 0 };
-        let t = case.lend::<FalseShape>(letter);
-        case.refuses(ParamsEverythingAloneShape::FUNCTION, t, Why::BadValue, "value", 0);
-    });
+    on_both_sides(fields);
+}
+
+fn fields(case: &Case<'_>) {
+    let points = [
+        ("on", FalsePoint { on: 2, ..POINT }),
+        ("glyph", FalsePoint { glyph: 0xdc00, ..POINT }),
+        ("glyph", FalsePoint { glyph: 0x11_0000, ..POINT }),
+        ("colour", FalsePoint { colour: 0, ..POINT }),
+        ("on", FalsePoint { on: 128, colour: 9, ..POINT }),
+    ];
+    for (field, at) in points {
+        let t = case.lend::<FalsePoint>(at);
+        case.refuses(ParamsEverythingAlonePoint::FUNCTION, t, Why::BadValue, field, 0);
+        // Deeper, behind two handles that are good.
+        let (body, label) = (case.lend_bytes(&[1; 200]), case.lend_bytes(b"label"));
+        let t = case.lend::<FalseParcel>(FalseParcel { id: 1, body, label, at });
+        case.refuses(ParamsEverythingParcel::FUNCTION, t, Why::BadValue, field, 0);
+    }
+    let good = FalseCircle { tag: 7, radius: 1.5, filled: 1 };
+    let small = FalseSmall {
+        colour: 1,
+        other: FalseByte { tag: 0, value: 77 },
+        flag: 1,
+        glyph: 65,
+        shape: good,
+    };
+    let smalls = [
+        ("colour", FalseSmall { colour: 4, ..small }),
+        ("other", FalseSmall { other: FalseByte { tag: 2, value: 1 }, ..small }),
+        ("other", FalseSmall { other: FalseByte { tag: 1, value: 77 }, ..small }),
+        ("other", FalseSmall { other: FalseByte { tag: 1 << 31, value: 1 }, ..small }),
+        ("flag", FalseSmall { flag: 3, ..small }),
+        ("glyph", FalseSmall { glyph: u32::MAX, ..small }),
+        ("shape", FalseSmall { shape: FalseCircle { tag: 8, ..good }, ..small }),
+        ("filled", FalseSmall { shape: FalseCircle { filled: 2, ..good }, ..small }),
+    ];
+    assert_eq!(size_of::<FalseSmall>(), size_of::<ParamsEverythingSmall>());
+    for (field, small) in smalls {
+        let t = case.lend::<FalseSmall>(small);
+        case.refuses(ParamsEverythingSmall::FUNCTION, t, Why::BadValue, field, 0);
+    }
+    let letter = FalseShape { tag: 9, glyph: 0xd800, radius: 0.0, filled: 0 };
+    let t = case.lend::<FalseShape>(letter);
+    case.refuses(ParamsEverythingAloneShape::FUNCTION, t, Why::BadValue, "value", 0);
 }
 
 /// ABI, Types TY-10 and TY-11, Parameter structs PS-5: an `Option` is tagged 0 or 1, and the null
 /// pointer of a buffer has no byte count.
 #[test]
 fn options_that_are_none() {
-    on_both_sides(|case| {
-        for tag in [2, 256, 1 << 16, u32::MAX] {
-            let t = case.lend::<FalseOption>(FalseOption { tag, value: 5 });
-            case.refuses(ParamsEverythingAloneMaybe::FUNCTION, t, Why::BadValue, "value", 0);
-        }
-        let f = ParamsEverythingMaybeText::FUNCTION;
-        case.refuses(f, words(0, 5), Why::BadValue, "value", 0);
-        let label = FalseBuf { word: 0, len: 5 };
-        let parcel = FalseParcel { id: 1, body: case.lend_bytes(b"body"), label, at: POINT };
-        let t = case.lend::<FalseParcel>(parcel);
-        case.refuses(ParamsEverythingParcel::FUNCTION, t, Why::BadValue, "label", 0);
-        // The last of five is bad: the four before it are given back.
-        let maybe = FalseMaybe {
-            bytes: case.lend_bytes(&[5; 100]),
-            spot: case.lend(Shared::new(case.to_victim(), ZERO).expect("room")).primary,
-            number: FalseWide { tag: 1, value: 5 },
-            parcel: FalseSome {
-                tag: 1,
-                value: FalseParcel {
-                    id: 0,
-                    body: case.lend_bytes(&[6; 70]),
-                    label: case.lend_bytes(b"seven"),
-                    at: POINT,
-                },
+    on_both_sides(options);
+}
+
+fn options(case: &Case<'_>) {
+    for tag in [2, 256, 1 << 16, u32::MAX] {
+        let t = case.lend::<FalseOption>(FalseOption { tag, value: 5 });
+        case.refuses(ParamsEverythingAloneMaybe::FUNCTION, t, Why::BadValue, "value", 0);
+    }
+    let f = ParamsEverythingMaybeText::FUNCTION;
+    case.refuses(f, words(0, 5), Why::BadValue, "value", 0);
+    let label = FalseBuf { word: 0, len: 5 };
+    let parcel = FalseParcel { id: 1, body: case.lend_bytes(b"body"), label, at: POINT };
+    let t = case.lend::<FalseParcel>(parcel);
+    case.refuses(ParamsEverythingParcel::FUNCTION, t, Why::BadValue, "label", 0);
+    // The last of five is bad: the four before it are given back.
+    let maybe = FalseMaybe {
+        bytes: case.lend_bytes(&[5; 100]),
+        spot: case.lend(Shared::new(case.to_victim(), ZERO).expect("room")).primary,
+        number: FalseWide { tag: 1, value: 5 },
+        parcel: FalseSome {
+            tag: 1,
+            value: FalseParcel {
+                id: 0,
+                body: case.lend_bytes(&[6; 70]),
+                label: case.lend_bytes(b"seven"),
+                at: POINT,
             },
-            chars: FalseBuf { word: 0, len: 8 },
-        };
-        assert_eq!(size_of::<FalseMaybe>(), size_of::<ParamsEverythingMaybe>());
-        let t = case.lend::<FalseMaybe>(maybe);
-        case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadValue, "chars", 0);
-    });
+        },
+        chars: FalseBuf { word: 0, len: 8 },
+    };
+    assert_eq!(size_of::<FalseMaybe>(), size_of::<ParamsEverythingMaybe>());
+    let t = case.lend::<FalseMaybe>(maybe);
+    case.refuses(ParamsEverythingMaybe::FUNCTION, t, Why::BadValue, "chars", 0);
 }
 
 /// ABI, Types TY-5, Checks C-7: a slice's byte count is a whole number of values.
 #[test]
 fn slice_of_a_value_and_a_half() {
-    on_both_sides(|case| {
-        for len in [1, 7, 9, 12, 15] {
-            let buf = case.lend_bytes(&[0; 16]);
-            let t = words(buf.word, len);
-            case.refuses(ParamsEverythingNumbers::FUNCTION, t, Why::BadValue, "value", 0);
-        }
-    });
+    on_both_sides(slices);
+}
+
+fn slices(case: &Case<'_>) {
+    for len in [1, 7, 9, 12, 15] {
+        let buf = case.lend_bytes(&[0; 16]);
+        let t = words(buf.word, len);
+        case.refuses(ParamsEverythingNumbers::FUNCTION, t, Why::BadValue, "value", 0);
+    }
 }
 
 /// ABI, Types TY-6, Checks C-7, Statuses S-3: text is judged when it is read, so the handler fails,
 /// and its reason crosses.
 #[test]
 fn text_that_is_none() {
-    on_both_sides(|case| {
-        let texts: [&[u8]; 6] = [
-            b"\xff",
-            b"ok\x80",
-            b"\xed\xa0\x80",
-            b"\xc0\x80",
-            b"\xf4\x90\x80\x80",
-            b"cut off \xe5\xad",
-        ];
-        for text in texts {
-            let f = ParamsEverythingText::FUNCTION;
-            let buf = case.lend_bytes(text);
-            let answer = case.to_victim().call(f.signature, words(buf.word, buf.len));
-            assert_eq!(answer, Answer::status(Why::BadValue as u64 | 64));
-            let refused = std::mem::take(&mut *case.refused.lock().expect("no panics"));
-            assert!(
-                matches!(refused[..], [error] if error.reached() && error.why() == Why::BadValue)
-            );
-            assert_eq!(case.blocks(), (0, 0));
-        }
-    });
+    on_both_sides(texts);
+}
+
+fn texts(case: &Case<'_>) {
+    let texts: [&[u8]; 6] = [
+        b"\xff",
+        b"ok\x80",
+        b"\xed\xa0\x80",
+        b"\xc0\x80",
+        b"\xf4\x90\x80\x80",
+        b"cut off \xe5\xad",
+    ];
+    for text in texts {
+        let f = ParamsEverythingText::FUNCTION;
+        let buf = case.lend_bytes(text);
+        let answer = case.call(f.signature, words(buf.word, buf.len));
+        assert_eq!(answer, Answer::status(Why::BadValue as u64 | 64));
+        let refused = case.refused();
+        assert!(matches!(refused[..], [error] if error.reached() && error.why() == Why::BadValue));
+        assert_eq!(case.blocks(), (0, 0));
+    }
 }
 
 /// ABI, Signatures SG-6 and SG-7, Checks C-1: what is not served is refused, reserved numbers too.
 #[test]
 fn functions_that_are_none() {
-    on_both_sides(|case| {
-        for word in [0, 4, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
-            let answer = case.to_victim().call(word, words(word, word));
-            assert_eq!(answer, Answer::status(Why::UnknownFunction as u64));
-        }
-        for word in [0, 1, u64::MAX] {
-            let answer = case.to_victim().call(signature::HAS, Transport::word(word));
-            assert_eq!(answer, Answer { status: 0, transport: Transport::EMPTY });
-            // The question is a scalar, so it has no byte count.
-            let answer = case.to_victim().call(signature::HAS, words(word, 1));
-            assert_eq!(answer, Answer::status(Why::BadValue as u64));
-        }
-    });
+    on_both_sides(functions);
+}
+
+fn functions(case: &Case<'_>) {
+    for word in [0, 4, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
+        let answer = case.call(word, words(word, word));
+        assert_eq!(answer, Answer::status(Why::UnknownFunction as u64));
+    }
+    for word in [0, 1, u64::MAX] {
+        let answer = case.call(signature::HAS, Transport::word(word));
+        assert_eq!(answer, Answer { status: 0, transport: Transport::EMPTY });
+        // The question is a scalar, so it has no byte count.
+        let answer = case.call(signature::HAS, words(word, 1));
+        assert_eq!(answer, Answer::status(Why::BadValue as u64));
+    }
 }
 
 /// ABI, Checks C-11, Release map M-5: the served side never touches its own memory, or the caller's

@@ -1,17 +1,21 @@
 //! What a case leaves behind: nothing.
 
-use std::{fs, io};
+use std::{
+    fs, io, thread,
+    time::{Duration, Instant},
+};
 
 #[derive(Debug, PartialEq)]
-struct Left {
-    descriptors: Vec<String>,
+pub struct Left {
+    pub descriptors: Vec<String>,
     /// Mapped memory of machines.
-    mapped: usize,
-    children: bool,
+    pub mapped: usize,
+    pub threads: usize,
+    pub children: bool,
 }
 
 impl Left {
-    fn now() -> Self {
+    pub fn now() -> Self {
         let listed = fs::read_dir("/proc/self/fd").unwrap().flatten();
         // The listing's own is gone by now.
         let targets = listed.filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -23,17 +27,23 @@ impl Left {
         // SAFETY: no pointer leads anywhere.
         let waited = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
         let none = waited == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD);
-        Self { descriptors, mapped: maps.lines().filter(ours).count(), children: !none }
+        let threads = fs::read_dir("/proc/self/task").unwrap().count();
+        Self { descriptors, mapped: maps.lines().filter(ours).count(), threads, children: !none }
     }
 }
 
-/// Runs a case, after which there are no more child processes, descriptors and mappings than before.
+/// Runs a case, after which there are no more child processes, threads, descriptors and mappings than before.
 pub fn nothing(case: impl FnOnce()) {
     // It is made once and stays.
     super::connection::image();
     let before = Left::now();
     assert_eq!((before.children, before.mapped), (false, 0), "left by another case");
     case();
+    // A thread that was joined may still be on its way out.
+    let patience = Instant::now() + Duration::from_secs(5);
+    while Left::now() != before && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(1));
+    }
     assert_eq!(Left::now(), before);
 }
 

@@ -1,0 +1,254 @@
+//! The guest of the attacks: it does what it is told, by a list of operations (`ops.rs`), and what an honest guest
+//! would not. Every upcall is such a list, whatever its signature. So this is an interpreter, and what the
+//! attacks are is written where they are judged, on the host.
+#![no_std]
+#![no_main]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+mod deeds;
+mod ops;
+
+use core::{
+    arch::{asm, global_asm},
+    mem::replace,
+    panic::PanicInfo,
+    ptr::{with_exposed_provenance as from, with_exposed_provenance_mut as to},
+};
+
+use ops::{At, Base, Feed, Op};
+use vmffi::{
+    abi::{Boot, Registers, Transport, answer, pointer, signature, trap},
+    arch::{Trap, x86_64::Agreed},
+};
+
+global_asm!(
+    ".globl _start",
+    ".type _start, @function",
+    "_start:",
+    "xor ebp, ebp",
+    "call {enter}",
+    "ud2",
+    enter = sym enter,
+);
+
+unsafe extern "C" {
+    static _start: u8;
+}
+
+vmffi::memory_functions!();
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    // SAFETY: it ends the guest.
+    unsafe { asm!("ud2", options(noreturn)) }
+}
+
+/// Parts of the standard library name these two, and never call them.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+/// See above.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() {}
+
+/// What is done before the guest is ready. The host finds it in this program's file by its mark, and writes a
+/// list there; with no length, the guest says in the usual way that it serves and calls nothing.
+#[repr(C)]
+struct Script {
+    mark: [u8; 16],
+    len: u64,
+    list: [u8; 300 << 10],
+}
+
+#[used]
+static SCRIPT: Script = Script { mark: *b"attacks: script:", len: u64::MAX, list: [0; 300 << 10] };
+
+/// Where the region's header says what is where (ABI, Region header R-2).
+const GUEST_ARENA: u64 = 24;
+const HOST_ARENA: u64 = 40;
+const HOST_MARKS: u64 = 64;
+
+/// Reads a word, wherever: a fault is for the host to see.
+fn load(at: u64) -> u64 {
+    // SAFETY: none: what this guest is told may be its end. That goes for all of its accesses.
+    unsafe { from::<u64>(at as usize).read_unaligned() }
+}
+
+/// Writes bytes, likewise.
+fn store(at: u64, bytes: &[u8]) {
+    for (nr, byte) in bytes.iter().enumerate() {
+        // SAFETY: see above.
+        unsafe { to::<u8>((at as usize).wrapping_add(nr)).write_volatile(*byte) }
+    }
+}
+
+extern "C" fn enter(boot: u64) -> ! {
+    let words = core::array::from_fn(|nr| load(boot + 8 * nr as u64));
+    let Some(Boot { region, way, cpu, .. }) = Boot::from_words(words) else { panic!() };
+    // SAFETY: the host says so. That it is there is all that matters here.
+    let way = unsafe { Agreed::new(way) };
+    let last = Registers { kind: 0, word: 0, transport: Transport::EMPTY };
+    let mut cpu_ = Cpu { way, boot, region, last, hold: false };
+    if cpu == 0 {
+        cpu_.begin();
+    }
+    cpu_.trap(Registers { kind: trap::READY, ..last }, &[]);
+    loop {
+        cpu_.trap(Registers { kind: trap::EXIT, ..last }, &[]);
+    }
+}
+
+/// A vCPU, and what it does.
+struct Cpu {
+    way: Agreed,
+    boot: u64,
+    region: u64,
+    last: Registers,
+    /// The list that is being done is not given back.
+    hold: bool,
+}
+
+impl Cpu {
+    fn begin(&mut self) {
+        // SAFETY: it is there. The host has changed it, so the compiler is not to know it.
+        let len = unsafe { (&raw const SCRIPT.len).read_volatile() };
+        if len != u64::MAX {
+            let list = core::hint::black_box(&SCRIPT.list);
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(list.len());
+            let _: Option<Done> = self.list(&list[..len]);
+            return;
+        }
+        // A contract of no records.
+        let at = load(self.region + GUEST_ARENA);
+        store(self.region + at, &[0, 0]);
+        let transport = Transport { primary: at, secondary: 2 };
+        self.trap(Registers { kind: trap::CALL, word: signature::MEET, transport }, &[]);
+    }
+
+    fn address(&self, At(base, offset): At) -> u64 {
+        let base = match base {
+            Base::Null => 0,
+            Base::Region => self.region,
+            Base::Code => (&raw const _start).expose_provenance() as u64,
+            Base::Boot => self.boot,
+        };
+        base.wrapping_add(offset)
+    }
+
+    /// Traps, and does the upcalls that come before the answer.
+    fn trap(&mut self, out: Registers, inside: &[u8]) {
+        let mut back = self.way.trap(out);
+        while back.kind == answer::UPCALL {
+            let before = replace(&mut self.hold, false);
+            let Transport { primary, secondary } = back.transport;
+            let list = match secondary {
+                0 => inside,
+                len => {
+                    let at = self.region + pointer::offset(primary);
+                    // SAFETY: the host has lent it.
+                    unsafe { core::slice::from_raw_parts(from(at as usize), len as usize) }
+                }
+            };
+            let Done { status, transport } = self.list(list).unwrap_or(Done::GOOD);
+            if secondary != 0 && !self.hold {
+                self.give_back(primary);
+            }
+            self.hold = before;
+            back = self.way.trap(Registers { kind: trap::RETURN, word: status, transport });
+        }
+        self.last = back;
+    }
+
+    /// Leaves a mark for a block of the host's (ABI, Release map M-2).
+    fn give_back(&self, word: u64) {
+        let (arena, marks) = (load(self.region + HOST_ARENA), load(self.region + HOST_MARKS));
+        let granule = (pointer::offset(word) - arena) / 64;
+        store(self.region + marks + granule, &[pointer::loan(word)]);
+    }
+
+    /// Does a list, which may end its upcall.
+    fn list(&mut self, list: &[u8]) -> Option<Done> {
+        let mut feed = Feed::new(list);
+        loop {
+            match Op::take(&mut feed) {
+                Op::End {} => return None,
+                Op::Write { at, bytes } => store(self.address(at), bytes),
+                Op::Fill { at, len, byte } => {
+                    let at = self.address(at);
+                    (0..len).for_each(|nr| store(at.wrapping_add(nr), &[byte as u8]));
+                }
+                Op::Copy { to, from, len } => {
+                    let (to, from) = (self.address(to), self.address(from));
+                    for nr in 0..len {
+                        let byte = load(from.wrapping_add(nr)) as u8;
+                        store(to.wrapping_add(nr), &[byte]);
+                    }
+                }
+                Op::Read { at } => self.last.transport.primary = load(self.address(at)),
+                Op::Trap { kind, word, primary, secondary, inside } => {
+                    let transport = Transport { primary, secondary };
+                    self.trap(Registers { kind, word, transport }, inside);
+                }
+                Op::Save { at } => {
+                    let Registers { kind, word, transport } = self.last;
+                    let words = [kind, word, transport.primary, transport.secondary];
+                    for (nr, word) in (0..).zip(words) {
+                        store(self.address(at).wrapping_add(8 * nr), &word.to_le_bytes());
+                    }
+                }
+                Op::Return { status, primary, secondary } => {
+                    let transport = Transport { primary, secondary };
+                    return Some(Done { status, transport });
+                }
+                Op::Hold {} => self.hold = true,
+                Op::Repeat { count, list } => {
+                    let mut done = 0;
+                    while count == 0 || done < count {
+                        if let Some(ended) = self.list(list) {
+                            return Some(ended);
+                        }
+                        done += 1;
+                    }
+                }
+                Op::Storm { at, len, seed, count, until } => {
+                    let (at, until) = (self.address(at), self.address(until));
+                    storm(at, len, seed, count, until);
+                }
+                Op::Wait { until } => {
+                    let until = from::<u64>(self.address(until) as usize);
+                    // SAFETY: as for all accesses here; another vCPU writes there.
+                    while unsafe { until.read_volatile() } == 0 {
+                        core::hint::spin_loop();
+                    }
+                }
+                Op::Do { deed, at, value } => deeds::does(deed, self.address(at), value),
+            }
+        }
+    }
+}
+
+/// What an upcall comes to.
+struct Done {
+    status: u64,
+    transport: Transport,
+}
+
+impl Done {
+    const GOOD: Self = Self { status: 0, transport: Transport::EMPTY };
+}
+
+fn storm(at: u64, len: u64, seed: u64, count: u64, until: u64) {
+    let (mut noise, mut done) = (seed | 1, 0);
+    let until = from::<u64>(until as usize);
+    // SAFETY: as for all accesses here; another vCPU writes there.
+    while (count == 0 || done < count) && unsafe { until.read_volatile() } == 0 {
+        // xorshift64
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        // Mostly small numbers, since those mean something.
+        let word = if noise >> 62 == 0 { noise } else { noise & 0x0101_0101_0101_0101 };
+        let place = at.wrapping_add((noise >> 8) % len.max(8) & !7);
+        store(place, &word.to_le_bytes());
+        done += 1;
+    }
+}

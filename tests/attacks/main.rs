@@ -1,0 +1,17 @@
+//! A hostile guest against its host, on each kind of machine: an attack is a case, and says what must come of
+//! it. See `suite/mod.rs`.
+
+extern crate alloc;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod suite;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn main() -> std::process::ExitCode {
+    suite::main()
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn main() {
+    println!("The attacks are skipped: they are for Linux on x86_64.");
+}

@@ -1,0 +1,296 @@
+//! A hostile guest, and what its host has at stake.
+
+use std::{
+    fmt, fs,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use vmffi::{
+    CallError, ForeignBuf, ForeignSlice, ForeignStr, Layout, SharedBuf, Why,
+    abi::{Answer, Side, Transport, answer, pointer},
+    host::{self, End, Fault, Ran, Vcpu},
+    machine::{Backend, Image, Machine},
+};
+
+use super::{
+    guests,
+    interface::{
+        Colour, Fault as Failure, Kept, ParamsEverythingAloneU16, ParamsEverythingBytes, Point,
+        Server,
+    },
+    list::{List, region},
+};
+
+/// Where the region lies in a guest, its doorbell, and where it can never have been told of anything.
+pub const REGION: u64 = 0x10_0000_0000;
+pub const BELL: u64 = 0x200_0000_0000;
+pub const NOWHERE: u64 = 0x7000_0123;
+/// Where the host's own pages lie in a virtual machine.
+pub const SUPERVISOR: u64 = 0xffff_ff80_0000_0000;
+
+vmffi::ffi_interface! {
+    /// What the guest is told. It does not look at which function it is, so what it gives back may be of any
+    /// type, or of none.
+    pub interface Told {
+        fn does(list: ForeignBuf) -> u64;
+        fn bytes(list: ForeignBuf) -> ForeignBuf;
+        fn text(list: ForeignBuf) -> ForeignStr;
+        fn numbers(list: ForeignBuf) -> ForeignSlice<u64>;
+        fn nothing(list: ForeignBuf);
+        fn flag(list: ForeignBuf) -> bool;
+        fn narrow(list: ForeignBuf) -> i8;
+        fn glyph(list: ForeignBuf) -> char;
+        fn colour(list: ForeignBuf) -> Colour;
+        fn point(list: ForeignBuf) -> Point;
+        fn maybe(list: ForeignBuf) -> Option<ForeignBuf>;
+        fn fails(list: ForeignBuf) -> Result<u64, Failure>;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub struct On(pub Backend);
+
+impl On {
+    pub fn all() -> impl Iterator<Item = Self> {
+        ["kvm", "process"]
+            .map(|name| Self(Backend::named(name).expect("both are built")))
+            .into_iter()
+    }
+
+    pub fn any(self) -> bool {
+        true
+    }
+
+    pub fn is_kvm(self) -> bool {
+        self.0.name() == "kvm"
+    }
+
+    pub fn is_process(self) -> bool {
+        self.0.name() == "process"
+    }
+}
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The guest's file, built once.
+pub fn file() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let path = guests::build("tests/attacks/guest", "attacker").expect("the guest is built");
+        fs::read(path).expect("it is there")
+    })
+}
+
+/// The guest's program.
+pub fn image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| Image::parse(file()).expect("the guest's program is one"))
+}
+
+/// The same, but for what it does before it is ready.
+pub fn scripted(script: &List) -> Image {
+    let mut file = file().to_vec();
+    let mark = b"attacks: script:";
+    let at = file.windows(16).position(|bytes| bytes == mark).expect("the script's mark") + 16;
+    let list = script.bytes();
+    assert!(list.len() <= 300 << 10, "there is no room for so long a script");
+    file[at..at + 8].copy_from_slice(&(list.len() as u64).to_le_bytes());
+    file[at + 8..at + 8 + list.len()].copy_from_slice(list);
+    Image::parse(&file).expect("it is as good a program")
+}
+
+pub type Built = host::Host<Box<dyn Vcpu>>;
+
+/// How a guest is set up.
+#[derive(Clone)]
+pub struct Setup {
+    pub arenas: (u64, u64),
+    pub vcpus: u32,
+    /// What it does before it is ready, then not by the host's setting-up but by the attack.
+    pub script: Option<List>,
+}
+
+impl Setup {
+    pub const PLAIN: Self = Self { arenas: (256 << 10, 256 << 10), vcpus: 1, script: None };
+
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.arenas.0, self.arenas.1).unwrap()
+    }
+}
+
+/// An offset in the arena of a guest that is set up as most are, for scripts.
+pub fn own(offset: u64) -> u64 {
+    Setup::PLAIN.layout().arena(Side::Guest).0 + offset
+}
+
+/// A hostile guest, its host, and what that has at stake.
+pub struct Target {
+    pub on: On,
+    pub host: Built,
+    pub layout: Layout,
+    kept: Kept,
+    refused: Arc<Mutex<Vec<CallError>>>,
+    /// Blocks in the host's arena that the guest was not lent.
+    treasure: Vec<SharedBuf>,
+}
+
+const TREASURES: u8 = 5;
+
+impl Target {
+    pub fn new(on: On, setup: &Setup) -> Self {
+        let scripted = setup.script.as_ref().map(scripted);
+        let refused: Arc<Mutex<Vec<CallError>>> = Arc::default();
+        let seen = refused.clone();
+        let machine = Machine::new(scripted.as_ref().unwrap_or(image()))
+            .arenas(setup.arenas.0, setup.arenas.1)
+            .vcpus(setup.vcpus)
+            .observe(move |error| seen.lock().unwrap().push(*error));
+        let server = Server::default();
+        let kept = server.kept.clone();
+        let host = machine.build(on.0, server).unwrap();
+        let layout = setup.layout();
+        if scripted.is_none() {
+            assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+        }
+        let own = |nr| SharedBuf::copied(host.guest(), &[nr; 100]).unwrap();
+        let treasure = (1..=TREASURES).map(own).collect();
+        Self { on, host, layout, kept, refused, treasure }
+    }
+
+    pub fn told(&self) -> ToldClient<'_> {
+        ToldClient::from(self.host.guest())
+    }
+
+    /// An offset in the guest's arena.
+    pub fn own(&self, offset: u64) -> u64 {
+        let (arena, len) = self.layout.arena(Side::Guest);
+        assert!(offset < len);
+        arena + offset
+    }
+
+    /// A pointer word for that place, as a first loan.
+    pub fn lent(&self, offset: u64) -> u64 {
+        pointer::join(self.own(offset), 1)
+    }
+
+    /// Has the guest do something that is not its end.
+    #[track_caller]
+    pub fn does(&self, list: &List) -> u64 {
+        self.told().does(list.bytes()).unwrap_or_else(|error| panic!("{error}: {:?}", self.end()))
+    }
+
+    /// Has the guest make a call after it has done something, and says what it was answered.
+    #[track_caller]
+    pub fn call(&self, before: &List, signature: u64, transport: Transport) -> Answer {
+        self.answer(&before.clone().call(signature, transport))
+    }
+
+    /// Has the guest do something, and says with which answer that has ended.
+    #[track_caller]
+    pub fn answer(&self, list: &List) -> Answer {
+        // The end of the arena, where nothing else is.
+        let place = self.layout.arena(Side::Guest).1 - 64;
+        self.does(&list.clone().save(region(self.own(place))));
+        self.saved(place)
+    }
+
+    /// The answer that the guest has saved there.
+    #[track_caller]
+    pub fn saved(&self, offset: u64) -> Answer {
+        let words = Transport { primary: self.lent(offset), secondary: 32 };
+        let words = self.told().bytes(List::new().returns(0, words).bytes());
+        let bytes = words.and_then(|words| words.to_vec()).unwrap();
+        let word = |nr: usize| u64::from_le_bytes(bytes[8 * nr..][..8].try_into().unwrap());
+        assert_eq!(word(0), answer::ANSWER, "{:x}", word(0));
+        let transport = Transport { primary: word(2), secondary: word(3) };
+        Answer { status: word(1), transport }
+    }
+
+    /// What the host has refused or failed since this was asked last.
+    pub fn refused(&self) -> Vec<CallError> {
+        std::mem::take(&mut *self.refused.lock().unwrap())
+    }
+
+    pub fn end(&self) -> Option<End> {
+        self.host.end()
+    }
+
+    /// Blocks that the guest was lent and has not given back.
+    pub fn lost(&self) -> usize {
+        let blocks = self.host.guest().arena_stats().blocks;
+        blocks.checked_sub(self.treasure.len()).expect("the host's own are its own")
+    }
+
+    /// What the guest has given to the host's handlers, they let go.
+    pub fn forget(&self) {
+        self.kept.lock().unwrap().clear();
+    }
+
+    /// Has the guest leave all marks that there are, until it owes nothing.
+    pub fn settle(&self) {
+        self.forget();
+        let (map, granules) =
+            (self.layout.release_map(Side::Host), self.layout.granules(Side::Host));
+        for loan in 1..=u8::MAX {
+            if self.lost() == 0 {
+                break;
+            }
+            self.does(&List::new().fill(region(map), granules as u64, loan));
+        }
+        assert_eq!(self.lost(), 0, "blocks are lost");
+    }
+
+    /// What the host had not lent is as it was.
+    pub fn assert_treasure(&self) {
+        for (nr, own) in (1..).zip(&self.treasure) {
+            assert_eq!(own.as_slice(), [nr; 100], "somebody has written into the host's memory");
+        }
+    }
+
+    /// Honest calls, in both directions.
+    pub fn assert_works(&self) {
+        let plain = List::new().returns(0, Transport::word(77));
+        assert_eq!(self.told().does(plain.bytes()), Ok(77), "{:?}", self.end());
+        let word = Transport::word(0xfedc);
+        let answer = self.call(&List::new(), ParamsEverythingAloneU16::FUNCTION.signature, word);
+        assert_eq!(answer, Answer { status: 0, transport: word });
+        let list = List::new().write(region(self.own(64)), b"to and fro");
+        let bytes = Transport { primary: self.lent(64), secondary: 10 };
+        let answer = self.call(&list, ParamsEverythingBytes::FUNCTION.signature, bytes);
+        assert_eq!((answer.status, answer.transport.secondary), (0, 10));
+        let (arena, len) = self.layout.arena(Side::Host);
+        assert!((arena..arena + len).contains(&pointer::offset(answer.transport.primary)));
+        self.settle();
+    }
+
+    /// No call reaches it any more, and nothing of the host's is lent to it.
+    pub fn assert_ended(&self) {
+        let end = self.end().expect("the guest has ended");
+        assert_eq!(self.lost(), 0, "what was lent to it is the host's");
+        for _ in 0..2 {
+            let error = self.told().does(&[]).unwrap_err();
+            assert_eq!((error.why(), error.reached()), (end.why(), false), "{end}");
+        }
+        assert_eq!(self.lost(), 0, "so is what was about to be lent");
+        let text = end.to_string();
+        assert!(text.chars().all(|char| !char.is_control()), "{text:?}");
+        self.forget();
+    }
+}
+
+/// A handle that was not looked at.
+pub fn handle(buf: Result<ForeignBuf, CallError>) -> Result<usize, (Why, bool)> {
+    buf.map(|buf| buf.len()).map_err(|error| (error.why(), error.reached()))
+}
+
+/// A fault, without what depends on how the guest was compiled.
+pub fn fault(fault: &Fault) -> String {
+    match fault.address {
+        Some(address) => format!("{} at {address:#x}", fault.cause),
+        None => fault.cause.to_string(),
+    }
+}

@@ -1,0 +1,338 @@
+//! What the processor, or the system, does not let a guest do. Each is an end, with its cause and its address.
+
+use vmffi::{
+    Why,
+    abi::Side,
+    host::{Broken, Cause, End},
+};
+
+use super::{
+    Came, Case,
+    connection::{BELL, NOWHERE, On, REGION, SUPERVISOR, Setup, Target, fault},
+    list::{List, at, deed},
+    ops::{At, Base, Deed, Op},
+};
+
+/// What must come.
+#[derive(Clone, Copy, Debug)]
+pub enum Dies {
+    /// An exception of this vector, and for page faults the address.
+    Exception(u8, Option<u64>),
+    StackOverflow,
+    SystemCall(u64),
+    /// An access that is no trap.
+    Access(u64),
+    /// A trap of a kind that has no place there.
+    Order(u64),
+}
+
+/// A page fault at this address.
+const fn page(address: u64) -> Dies {
+    Dies::Exception(14, Some(address))
+}
+
+const GP: Dies = Dies::Exception(13, None);
+const UD: Dies = Dies::Exception(6, None);
+
+impl Dies {
+    fn is(self, end: &End) -> bool {
+        match (self, end) {
+            (Self::Exception(vector, address), End::Fault(fault)) => {
+                (fault.cause, fault.address) == (Cause::Exception(vector), address)
+            }
+            (Self::StackOverflow, End::Fault(fault)) => {
+                fault.cause == Cause::StackOverflow && fault.address.is_some()
+            }
+            (Self::SystemCall(number), End::Fault(fault)) => {
+                (fault.cause, fault.address) == (Cause::SystemCall(number), None)
+            }
+            (Self::Access(at), End::Protocol(broken)) => *broken == Broken::Access { at },
+            (Self::Order(kind), End::Protocol(broken)) => *broken == Broken::Order(kind),
+            _ => false,
+        }
+    }
+}
+
+/// Has the guest do something that is its end: one of these.
+#[track_caller]
+pub fn dies(target: &Target, list: &List, ends: &[Dies]) -> Came {
+    let error = target.told().does(list.bytes()).expect_err("it comes back");
+    died(target, ends, error.why(), error.reached())
+}
+
+/// The call that was under way has failed as it must where the guest has come to this end.
+#[track_caller]
+fn died(target: &Target, ends: &[Dies], why: Why, reached: bool) -> Came {
+    let end = target.end().expect("it has ended");
+    assert!(ends.iter().any(|dies| dies.is(&end)), "{end:?} is not {ends:x?}");
+    assert_eq!((why, reached), (end.why(), true));
+    Came::Ended(says(&end))
+}
+
+/// An end, for the table.
+pub fn says(end: &End) -> String {
+    match end {
+        End::Fault(of) => format!("`PeerDied`: {}", fault(of)),
+        End::Protocol(_) => format!("`Protocol`: {end}"),
+        end => format!("`{:?}`: {end}", end.why()),
+    }
+}
+
+/// Where the instruction lies that a guest begins with.
+fn code() -> u64 {
+    let file = super::connection::file();
+    u64::from_le_bytes(file[24..32].try_into().unwrap())
+}
+
+/// An attack, and what must come of it in a virtual machine, and in a process.
+type Row = (&'static str, List, Vec<Dies>, Vec<Dies>);
+
+/// The same in both.
+fn row(name: &'static str, list: List, dies: Dies) -> Row {
+    (name, list, vec![dies], vec![dies])
+}
+
+/// One of these in a virtual machine, and one of those in a process: processors and their hypervisors differ.
+fn either(name: &'static str, list: List, kvm: &[Dies], process: &[Dies]) -> Row {
+    (name, list, kvm.into(), process.into())
+}
+
+fn rows() -> Vec<Row> {
+    let value = |what, value| deed(what, at(0), value);
+    let place = |what, place| deed(what, at(place), 0);
+    let host = REGION + Setup::PLAIN.layout().arena(Side::Host).0;
+    let behind = REGION + Setup::PLAIN.layout().len();
+    vec![
+        row("a_jump_to_nowhere", place(Deed::Jump, NOWHERE), page(NOWHERE)),
+        row("a_call_of_nowhere", place(Deed::Call, NOWHERE), page(NOWHERE)),
+        row("a_jump_to_null", place(Deed::Jump, 0), page(0)),
+        row("a_jump_to_no_address", place(Deed::Jump, 1 << 63), GP),
+        row("a_jump_into_the_region", place(Deed::Jump, REGION + 0x5000), page(REGION + 0x5000)),
+        row("a_jump_into_the_hosts_arena", place(Deed::Jump, host), page(host)),
+        either(
+            "a_jump_to_the_doorbell",
+            place(Deed::Jump, BELL),
+            &[page(BELL)],
+            &[Dies::Access(BELL)],
+        ),
+        row("a_stack_overflow", value(Deed::Overflow, 0), Dies::StackOverflow),
+        row("a_division_by_zero", value(Deed::Divide, 0), Dies::Exception(0, None)),
+        row("a_vector_division_by_zero", value(Deed::DivideFloat, 0), Dies::Exception(19, None)),
+        row("an_unaligned_vector_access", deed(Deed::LoadAligned, At(Base::Boot, 8), 0), GP),
+        row(
+            "an_unaligned_access_that_is_checked",
+            deed(Deed::Checked, At(Base::Boot, 1), 0),
+            Dies::Exception(17, None),
+        ),
+        row("an_undefined_instruction", value(Deed::Undefined, 0), UD),
+        row("a_breakpoint", value(Deed::Breakpoint, 0), Dies::Exception(3, None)),
+        row("single_steps", value(Deed::Steps, 0), Dies::Exception(1, None)),
+        row("hlt", value(Deed::Halt, 0), GP),
+        row("cli", value(Deed::Cli, 0), GP),
+        row("sti", value(Deed::Sti, 0), GP),
+        row("lgdt", value(Deed::Lgdt, 0), GP),
+        row("lidt", value(Deed::Lidt, 0), GP),
+        row("lldt", value(Deed::Lldt, 0), GP),
+        row("ltr", value(Deed::Ltr, 0x20), GP),
+        row("mov_cr0", value(Deed::Cr0, 0), GP),
+        row("mov_cr3", value(Deed::Cr3, 0), GP),
+        row("mov_cr4", value(Deed::Cr4, 0), GP),
+        row("mov_dr7", value(Deed::Dr7, u64::MAX >> 32), GP),
+        row("clts", value(Deed::Clts, 0), GP),
+        // EFER, the base of GS, and one that is none.
+        row("wrmsr_efer", deed(Deed::Wrmsr, at(0xc000_0080), 0xd01), GP),
+        row("wrmsr_gs_base", deed(Deed::Wrmsr, at(0xc000_0101), 1), GP),
+        row("rdmsr", deed(Deed::Rdmsr, at(0xc000_0080), 0), GP),
+        row("rdmsr_of_none", deed(Deed::Rdmsr, at(0x1234_5678), 0), GP),
+        row("invlpg", place(Deed::Invlpg, REGION), GP),
+        row("wbinvd", value(Deed::Wbinvd, 0), GP),
+        row("swapgs", value(Deed::Swapgs, 0), GP),
+        row("xsetbv", value(Deed::Xsetbv, 1), GP),
+        // Without `syscall` there is no such instruction either.
+        either("sysret", place(Deed::Sysret, REGION), &[UD, GP], &[GP]),
+        either("sysexit", place(Deed::Sysexit, REGION), &[GP, UD], &[GP, UD]),
+        row("iret_to_privilege", deed(Deed::Iret, at(SUPERVISOR + 0x2000), 8), GP),
+        row("a_far_jump_to_privilege", deed(Deed::FarJump, at(SUPERVISOR + 0x2000), 8), GP),
+        // In a process it is a code segment of 32 bits.
+        either("a_far_jump_to_32_bits", deed(Deed::FarJump, at(0), 0x23), &[GP], &[page(0)]),
+        row("mov_ds", value(Deed::LoadDs, 8), GP),
+        row("mov_ss", value(Deed::LoadSs, 8), GP),
+        // Not switched on; in a process it is, where there is such a thing, and shuts the guest out of its own stack.
+        row("wrpkru", value(Deed::Pkru, 3), UD),
+        either("a_system_call", value(Deed::Syscall, 39), &[UD, page(0)], &[Dies::SystemCall(39)]),
+        either(
+            "a_system_call_that_ends_processes",
+            value(Deed::Syscall, 231),
+            &[UD, page(0)],
+            &[Dies::SystemCall(231)],
+        ),
+        either(
+            "a_system_call_that_is_none",
+            value(Deed::Syscall, u64::MAX),
+            &[UD, page(0)],
+            &[Dies::SystemCall(u64::MAX)],
+        ),
+        either(
+            "a_system_call_of_32_bits",
+            value(Deed::Int80, 20),
+            &[GP, UD],
+            &[Dies::SystemCall(20)],
+        ),
+        either("sysenter", value(Deed::Sysenter, 20), &[GP, UD], &[Dies::SystemCall(20), UD]),
+        // An address at which the kernel serves a call.
+        either(
+            "a_virtual_system_call",
+            place(Deed::Call, 0xffff_ffff_ff60_0000),
+            &[page(0xffff_ffff_ff60_0000)],
+            &[page(0xffff_ffff_ff60_0000), Dies::SystemCall(96)],
+        ),
+        row("a_write_to_null", place(Deed::Store8, 0), page(0)),
+        row("a_write_to_its_code", deed(Deed::Store1, At(Base::Code, 0), 0x90), page(code())),
+        row("a_write_to_the_header", place(Deed::Store8, REGION), page(REGION)),
+        row("a_write_to_the_hosts_arena", place(Deed::Store8, host), page(host)),
+        row("a_locked_write_to_the_hosts_arena", place(Deed::Add, host), page(host)),
+        row("a_write_across_into_the_hosts_arena", place(Deed::Store16, host - 8), page(host)),
+        row("a_write_behind_the_region", place(Deed::Store8, behind), page(behind)),
+        row("a_read_behind_the_region", List::new().op(Op::Read { at: at(behind) }), page(behind)),
+        row("a_write_to_descriptor_tables", place(Deed::Store8, SUPERVISOR), page(SUPERVISOR)),
+        row(
+            "a_write_to_interrupt_gates",
+            place(Deed::Store8, SUPERVISOR + 0x1000),
+            page(SUPERVISOR + 0x1000),
+        ),
+        row(
+            "a_write_to_the_hosts_stubs",
+            place(Deed::Store8, SUPERVISOR + 0x2000),
+            page(SUPERVISOR + 0x2000),
+        ),
+        row(
+            "a_write_to_a_task_segment",
+            place(Deed::Store8, SUPERVISOR + 0x4000),
+            page(SUPERVISOR + 0x4000),
+        ),
+        row(
+            "a_read_of_descriptor_tables",
+            List::new().op(Op::Read { at: at(SUPERVISOR) }),
+            page(SUPERVISOR),
+        ),
+        row(
+            "a_jump_to_a_stub",
+            place(Deed::Jump, SUPERVISOR + 0x2000 + 14 * 16),
+            page(SUPERVISOR + 0x20e0),
+        ),
+        row(
+            "a_jump_into_a_stub",
+            place(Deed::Jump, SUPERVISOR + 0x2000 + 14 * 16 + 8),
+            page(SUPERVISOR + 0x20e8),
+        ),
+        row(
+            "a_write_to_the_host_kernel",
+            place(Deed::Store8, 0xffff_ffff_8100_0000),
+            page(0xffff_ffff_8100_0000),
+        ),
+        row(
+            "a_write_to_the_direct_map",
+            place(Deed::Store8, 0xffff_8880_0000_0000),
+            page(0xffff_8880_0000_0000),
+        ),
+        row("a_write_to_no_address", place(Deed::Store8, 1 << 63), GP),
+        row("a_forged_report_of_an_exception", deed(Deed::Out4, at(0x600), 14), GP),
+        row("a_forged_report_by_a_string", deed(Deed::OutString, at(0x600), 1), GP),
+    ]
+}
+
+/// Guesses where page tables might be: everywhere but where something is. One guest each.
+fn guesses(on: On) -> String {
+    let mut tried = 0;
+    let places = (12..47).map(|bit| 1_u64 << bit).chain((12..47).map(|bit| !0 << bit));
+    // Its stacks, its doorbell, its region: those are its own. So is its image.
+    let own = [REGION, 0x100_0000_0000, BELL];
+    for place in
+        places.filter(|place| !own.contains(place) && !(0x1_0000..0x100_0000).contains(place))
+    {
+        let target = Target::new(on, &Setup::PLAIN);
+        dies(&target, &deed(Deed::Store8, at(place), u64::MAX), &[page(place)]);
+        target.assert_treasure();
+        tried += 1;
+    }
+    format!("`PeerDied`: a page fault at each of {tried}")
+}
+
+/// All of the vectors that the host has stubs for, and others.
+fn interrupts(on: On) -> String {
+    let vectors = (0..=33).chain([0x40, 0x7f, 0x81, 0xee, 0xff]);
+    for vector in vectors {
+        let target = Target::new(on, &Setup::PLAIN);
+        let list = deed(Deed::Int, at(0), vector);
+        if on.is_kvm() && vector != 3 {
+            // No gate is there, or none for a guest. Where there is no hardware behind a virtual machine, a gate
+            // of the outer system's may be felt, or nothing at all.
+            let overflow = Dies::Exception(4, None);
+            lives_or_dies(&target, &list, &[GP, UD, if vector == 4 { overflow } else { GP }]);
+            continue;
+        }
+        dies(&target, &list, &[if vector == 3 { Dies::Exception(3, None) } else { GP }]);
+        target.assert_ended();
+    }
+    "`PeerDied`: general protection fault; a breakpoint for vector 3".into()
+}
+
+/// What changes registers that are the guest's own, and is no crime.
+fn registers(target: &Target) -> Came {
+    for value in [0, 0x0123_4567_89ab_cdef, u64::MAX] {
+        assert_eq!(target.does(&deed(Deed::Vectors, at(0), value)), 0);
+        target.assert_works();
+    }
+    Came::Lives("no harm, calls work as before".into())
+}
+
+/// The host's kernel refuses these by itself, or the processor does not know them, or not at this privilege.
+fn hypercalls(on: On) -> String {
+    let mut came = Vec::new();
+    for what in [Deed::Vmcall, Deed::Vmmcall] {
+        let target = Target::new(on, &Setup::PLAIN);
+        let text = lives_or_dies(&target, &deed(what, at(0), 1), &[UD, GP]);
+        target.assert_treasure();
+        came.push(format!("{what:?}: {}", text.text()));
+    }
+    came.join("; ")
+}
+
+/// A list that may do no harm, or else is the guest's end.
+fn lives_or_dies(target: &Target, list: &List, ends: &[Dies]) -> Came {
+    match target.told().does(list.bytes()) {
+        Ok(_) => {
+            target.assert_works();
+            Came::Lives("no harm, calls work as before".into())
+        }
+        Err(error) => {
+            let came = died(target, ends, error.why(), error.reached());
+            target.assert_ended();
+            came
+        }
+    }
+}
+
+/// A base of FS is the guest's own, where it can be set.
+fn fs_base(target: &Target) -> Came {
+    lives_or_dies(target, &deed(Deed::FsBase, at(0), 0x1234), &[UD])
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases: Vec<Case> = rows()
+        .into_iter()
+        .map(|(name, list, kvm, process)| {
+            Case::new(name, move |target| {
+                dies(target, &list, if target.on.is_kvm() { &kvm } else { &process })
+            })
+        })
+        .collect();
+    cases.extend([
+        Case::other("writes_all_over_the_address_space", guesses),
+        Case::other("interrupts_of_all_kinds", interrupts),
+        Case::new("vector_registers", registers),
+        Case::new("the_base_of_fs", fs_base),
+        Case::other("hypercalls_of_other_hypervisors", hypercalls),
+    ]);
+    cases
+}

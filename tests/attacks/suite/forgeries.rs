@@ -1,0 +1,189 @@
+//! Calls that no honest guest would make: those of `tests/hostile/forged.rs`, over a real boundary, and
+//! signatures that are nobody's.
+
+use vmffi::{
+    CallError, Why,
+    abi::{Answer, Side, Transport, signature},
+};
+
+use super::{
+    Came, Case,
+    connection::{Setup, Target, Told},
+    forged::{self, ARENAS, Behind, FORGERIES},
+    interface::*,
+    list::{List, region},
+    region::Attacker,
+};
+
+pub fn cases() -> Vec<Case> {
+    let mut cases: Vec<Case> = FORGERIES
+        .iter()
+        .map(|(name, forge)| {
+            // The guest's arena is as large as there, so all lies in the same places.
+            Case::new(name, move |target| over(target, *forge))
+                .with(|setup| setup.arenas = (ARENAS.0, Setup::PLAIN.arenas.1))
+        })
+        .collect();
+    cases.extend([
+        Case::new("unknown_and_reserved_signatures", signatures),
+        Case::new("signatures_of_another_interface", foreign),
+        Case::new("a_hostile_question_whether_there_is_a_function", has),
+        Case::new("a_second_meeting_that_is_none", meets_again),
+        Case::new("log_lines_that_are_none", logs),
+    ]);
+    cases
+}
+
+/// The guest of a real machine, as an attacker of `forged.rs`.
+struct Real<'t>(&'t Target);
+
+impl Behind for Real<'_> {
+    fn call(&self, attacker: &Attacker, signature: u64, transport: Transport) -> Answer {
+        let target = self.0;
+        let (arena, len) = target.layout.arena(Side::Guest);
+        assert_eq!((arena, len), attacker.layout.arena(Side::Guest));
+        let (map, granules) = (target.layout.release_map(Side::Guest), len / 64);
+        let bytes = |at: u64, len: u64| -> Vec<u8> {
+            (at..at + len)
+                .map(|at| attacker.byte(at).load(std::sync::atomic::Ordering::Acquire))
+                .collect()
+        };
+        let before = List::new()
+            .write(region(arena), &bytes(arena, len))
+            .write(region(map), &bytes(map, granules));
+        let answer = target.call(&before, signature, transport);
+        // What the host has given back there, it has given back here.
+        let copy = List::new()
+            .op(super::ops::Op::Copy { to: region(arena), from: region(map), len: granules })
+            .returns(0, Transport { primary: target.lent(0), secondary: granules });
+        let marks = target.told().bytes(copy.bytes()).unwrap().to_vec().unwrap();
+        attacker.write(map, &marks);
+        answer
+    }
+
+    fn refused(&self) -> Vec<CallError> {
+        self.0.refused()
+    }
+
+    fn blocks(&self) -> usize {
+        self.0.lost()
+    }
+}
+
+fn over(target: &Target, forge: fn(&forged::Case<'_>)) -> Came {
+    let real = Real(target);
+    forge(&forged::Case::new(Side::Host, Some(&real)));
+    Came::Lives("each is refused for its reason, with the field named".into())
+}
+
+/// A call that is refused, for this reason.
+#[track_caller]
+fn refused(target: &Target, before: &List, word: u64, transport: Transport, why: Why) {
+    let answer = target.call(before, word, transport);
+    assert_eq!(answer, Answer::status(why as u64), "signature {word:#x} with {transport:x?}");
+    let told: Vec<_> =
+        target.refused().iter().map(|error| (error.why(), error.reached())).collect();
+    assert_eq!(told, [(why, false)]);
+}
+
+fn signatures(target: &Target) -> Came {
+    let known = ParamsEverythingText::FUNCTION.signature;
+    let reserved = [0].into_iter().chain(4..=15);
+    let none = [16, u64::MAX, known ^ 1, known ^ 1 << 63, known << 1, known.swap_bytes()];
+    for word in reserved.chain(none) {
+        for transport in [Transport::EMPTY, Transport { primary: word, secondary: u64::MAX }] {
+            refused(target, &List::new(), word, transport, Why::UnknownFunction);
+        }
+    }
+    Came::Lives("`UnknownFunction`".into())
+}
+
+/// Functions that the host calls and does not serve.
+fn foreign(target: &Target) -> Came {
+    use vmffi::dispatch::Interface;
+    for declared in <dyn Told as Interface>::FUNCTIONS {
+        let word = declared.function.signature;
+        let transport = Transport { primary: target.lent(0), secondary: 8 };
+        refused(target, &List::new(), word, transport, Why::UnknownFunction);
+    }
+    Came::Lives("`UnknownFunction`".into())
+}
+
+fn has(target: &Target) -> Came {
+    let known = ParamsEverythingText::FUNCTION.signature;
+    for (word, known) in
+        [(known, 1), (known ^ 1, 0), (signature::HAS, 0), (signature::LOG, 0), (0, 0)]
+    {
+        let answer = target.call(&List::new(), signature::HAS, Transport::word(word));
+        assert_eq!(answer, Answer { status: 0, transport: Transport::word(known) });
+        let odd = Transport { primary: word, secondary: 1 };
+        refused(target, &List::new(), signature::HAS, odd, Why::BadValue);
+    }
+    Came::Lives("answered, or `BadValue`".into())
+}
+
+/// Pointers of a buffer that is not in the guest's arena, or not all of it.
+pub fn outside(target: &Target) -> Vec<Transport> {
+    let (start, len) = target.layout.arena(Side::Guest);
+    let (host, _) = target.layout.arena(Side::Host);
+    let outside = [
+        (0, 4),
+        (1, 4),
+        (start - 1, 4),
+        (start + len - 3, 4),
+        (start + len, 1),
+        (host, 4),
+        (start, len + 1),
+        (start, u64::MAX),
+        (start + 8, u64::MAX - 7),
+        (u64::MAX, 4),
+        (1 << 63, 1),
+        (target.layout.len(), 1),
+    ];
+    outside.map(|(primary, secondary)| Transport { primary, secondary }).into()
+}
+
+/// A contract that cannot be read where the pointer is bad is a failed call, and no end.
+fn meets_again(target: &Target) -> Came {
+    for transport in outside(target) {
+        refused(target, &List::new(), signature::MEET, transport, Why::BadPointer);
+    }
+    // A good one, again and again.
+    let contract = Transport { primary: target.own(0), secondary: 2 };
+    let before = List::new().write(region(target.own(0)), &[0, 0]);
+    for _ in 0..3 {
+        let answer = target.call(&before, signature::MEET, contract);
+        assert_eq!(answer, Answer::status(0));
+    }
+    Came::Lives("`BadPointer`; a good one is met again".into())
+}
+
+fn logs(target: &Target) -> Came {
+    for transport in outside(target) {
+        refused(target, &List::new(), signature::LOG, transport, Why::BadPointer);
+    }
+    let line = |bytes: &[u8]| {
+        let before = List::new().write(region(target.own(0)), bytes);
+        (before, Transport { primary: target.lent(0), secondary: bytes.len() as u64 })
+    };
+    for bytes in [
+        &b""[..],
+        b"\x01",
+        b"\x00\x00text",
+        b"\x06\x00text",
+        b"\xff\x00",
+        b"\x01\x03ab",
+        b"\x01\xffname",
+    ] {
+        let (before, transport) = line(bytes);
+        refused(target, &before, signature::LOG, transport, Why::BadValue);
+    }
+    // As long as the arena, and of anything.
+    let (_, len) = target.layout.arena(Side::Guest);
+    for byte in [1, 3, 5] {
+        let before = List::new().fill(region(target.own(0)), len, byte);
+        let all = Transport { primary: target.lent(0), secondary: len };
+        assert_eq!(target.call(&before, signature::LOG, all), Answer::status(0));
+    }
+    Came::Lives("`BadPointer`, `BadValue`; one as long as the arena is cut".into())
+}

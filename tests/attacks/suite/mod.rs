@@ -1,0 +1,244 @@
+//! Attacks of a guest on its host, on each kind of machine. Each case says exactly what must come of it: a call that
+//! is refused for a reason, or an end of the guest.
+//!
+//! What must hold after every attack is looked at here: no panic, no block lost, what was not lent as it was, a
+//! guest that goes on working or one whose calls fail for the right reason; and nothing left behind, and a new
+//! guest that works.
+//!
+//! With `ATTACKS_TABLE=1` in the environment, the last lines are a table of what has come; `ATTACKS_ROUNDS` says how
+//! often the last case goes through all others.
+
+mod boot;
+mod connection;
+mod crimes;
+mod endless;
+mod exits;
+#[path = "../../hostile/forged.rs"]
+#[allow(dead_code, unused_imports, reason = "its tests run elsewhere")]
+mod forged;
+mod forgeries;
+#[path = "../../../examples/guests/mod.rs"]
+mod guests;
+mod images;
+#[path = "../../hostile/interface.rs"]
+mod interface;
+#[path = "../../machines/suite/left.rs"]
+#[allow(dead_code, reason = "what it counts besides is for others")]
+mod left;
+#[path = "../../hostile/liar.rs"]
+#[allow(dead_code, reason = "most of its lies are for others")]
+mod liar;
+mod list;
+mod loans;
+#[path = "../guest/src/ops.rs"]
+#[allow(dead_code, reason = "it is the guest that reads lists")]
+mod ops;
+mod races;
+#[path = "../../hostile/region.rs"]
+#[allow(dead_code, reason = "attackers there write more")]
+mod region;
+mod returns;
+mod rounds;
+mod traps;
+
+use std::{
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, Once,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use libtest_mimic::{Arguments, Trial};
+
+use connection::{On, Setup, Target};
+
+/// What `forged.rs` asks for: panics are counted for all cases.
+mod attack {
+    pub fn count_panics() {}
+    pub fn assert_no_panics() {
+        assert_eq!(super::panics(), 0, "a handler panicked");
+    }
+}
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Panics on any thread: none is wanted.
+fn panics() -> usize {
+    PANICS.load(Ordering::Relaxed)
+}
+
+fn count_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let old = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            old(info);
+        }));
+    });
+    PANICS.store(0, Ordering::Relaxed);
+}
+
+/// What has come of an attack.
+pub enum Came {
+    /// The guest lives, and this is what it was answered.
+    Lives(String),
+    /// It has ended, as this says.
+    Ended(String),
+}
+
+impl Came {
+    pub fn text(self) -> String {
+        let (Self::Lives(text) | Self::Ended(text)) = self;
+        text
+    }
+}
+
+type Attack = dyn Fn(&Target) -> Came + Send + Sync;
+
+enum Run {
+    /// Against a guest that is set up like this.
+    Attack(Setup, Box<Attack>),
+    /// With guests of its own.
+    Other(fn(On) -> String),
+}
+
+pub struct Case {
+    name: &'static str,
+    on: fn(On) -> bool,
+    run: Run,
+}
+
+impl Case {
+    pub fn new(
+        name: &'static str,
+        attack: impl Fn(&Target) -> Came + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, on: On::any, run: Run::Attack(Setup::PLAIN, Box::new(attack)) }
+    }
+
+    pub fn other(name: &'static str, run: fn(On) -> String) -> Self {
+        Self { name, on: On::any, run: Run::Other(run) }
+    }
+
+    pub fn only(mut self, on: fn(On) -> bool) -> Self {
+        self.on = on;
+        self
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Setup)) -> Self {
+        if let Run::Attack(setup, _) = &mut self.run {
+            change(setup);
+        }
+        self
+    }
+
+    /// Carries the attack out, and looks at what it leaves.
+    fn run(&self, on: On) -> String {
+        count_panics();
+        let mut text = String::new();
+        left::nothing(|| {
+            text = match &self.run {
+                Run::Other(run) => run(on),
+                Run::Attack(setup, attack) => {
+                    let target = Target::new(on, setup);
+                    let came = attack(&target);
+                    target.assert_treasure();
+                    let text = match came {
+                        Came::Lives(text) => {
+                            assert_eq!(target.end(), None);
+                            target.settle();
+                            target.assert_works();
+                            assert_eq!(target.end(), None);
+                            text
+                        }
+                        Came::Ended(text) => {
+                            target.assert_ended();
+                            text
+                        }
+                    };
+                    target.assert_treasure();
+                    text
+                }
+            };
+            Target::new(on, &Setup::PLAIN).assert_works();
+        });
+        assert_eq!(panics(), 0, "something has panicked");
+        text
+    }
+}
+
+fn cases() -> Vec<Case> {
+    [
+        forgeries::cases(),
+        loans::cases(),
+        traps::cases(),
+        returns::cases(),
+        crimes::cases(),
+        races::cases(),
+        endless::cases(),
+        exits::cases(),
+        boot::cases(),
+        images::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What has come, by attack and machine.
+type Table = Arc<Mutex<BTreeMap<(usize, &'static str, &'static str), String>>>;
+
+pub fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One after the other: each sees what it leaves behind.
+    arguments.test_threads = Some(1);
+    let cases = Arc::new(cases());
+    let table = Table::default();
+    let (mut trials, mut missing) = (Vec::new(), Vec::new());
+    for on in On::all() {
+        let why = on.0.check().err();
+        for nr in 0..cases.len() {
+            if !(cases[nr].on)(on) {
+                continue;
+            }
+            let (cases, table) = (cases.clone(), table.clone());
+            let trial = Trial::test(format!("{on}: {}", cases[nr].name), move || {
+                let came = cases[nr].run(on);
+                table.lock().unwrap().insert((nr, cases[nr].name, on.0.name()), came);
+                Ok(())
+            });
+            trials.push(trial.with_ignored_flag(why.is_some()));
+        }
+        missing.extend(why.map(|why| format!("{on}: all attacks are skipped: {why}")));
+    }
+    trials.push(Trial::test("the_whole_table_again_and_again", move || {
+        rounds::run(&cases);
+        Ok(())
+    }));
+    let listed = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if listed {
+        return ExitCode::SUCCESS;
+    }
+    missing.iter().for_each(|line| println!("{line}"));
+    if std::env::var_os("ATTACKS_TABLE").is_some() {
+        println!("| attack | backend | what came |\n|---|---|---|");
+        for ((_, name, backend), came) in &*table.lock().unwrap() {
+            println!("| {} | {backend} | {} |", name.replace('_', " "), came.replace('|', "\\|"));
+        }
+    }
+    conclusion.exit_code()
+}
+
+/// Whether it panics; that is not counted.
+#[allow(dead_code, reason = "for cases to come")]
+fn panicking(run: impl FnOnce()) -> bool {
+    let before = panics();
+    let panicked = panic::catch_unwind(AssertUnwindSafe(run)).is_err();
+    PANICS.store(before, Ordering::Relaxed);
+    panicked
+}

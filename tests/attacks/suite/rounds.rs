@@ -1,0 +1,62 @@
+//! All attacks, many times over in one process, which is no larger for it.
+
+use std::{env, fs, time::Instant};
+
+use super::{
+    Case,
+    connection::On,
+    left::{self, Left},
+};
+
+#[derive(Debug)]
+struct Count {
+    left: Left,
+    mappings: usize,
+    resident: u64,
+}
+
+impl Count {
+    fn now() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let resident = resident.split_whitespace().next().unwrap().parse().unwrap();
+        Self { left: Left::now(), mappings: left::mappings(), resident }
+    }
+}
+
+fn round(cases: &[Case]) -> usize {
+    let mut ran = 0;
+    for on in On::all().filter(|on| on.0.check().is_ok()) {
+        for case in cases.iter().filter(|case| (case.on)(on)) {
+            case.run(on);
+            ran += 1;
+        }
+    }
+    ran
+}
+
+pub fn run(cases: &[Case]) {
+    let rounds = env::var("ATTACKS_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
+    // The first takes what the program keeps: the guest's file, the allocator's memory.
+    let mut ran = round(cases);
+    let (before, began) = (Count::now(), Instant::now());
+    for _ in 1..rounds {
+        ran += round(cases);
+    }
+    let after = Count::now();
+    println!("{ran} attacks in {rounds} rounds, all but the first in {:?}", began.elapsed());
+    for (when, count) in [("before", &before), ("after", &after)] {
+        let Left { descriptors, mapped, threads, children } = &count.left;
+        println!(
+            "{when}: {} descriptors, {mapped} mappings of machines, {} in all, {threads} threads, \
+             child processes: {children}, {} KiB resident",
+            descriptors.len(),
+            count.mappings,
+            count.resident,
+        );
+    }
+    assert_eq!(after.left, before.left);
+    assert_eq!(after.mappings, before.mappings);
+    let grown = after.resident.saturating_sub(before.resident);
+    assert!(grown * 20 <= before.resident, "{grown} KiB more");
+}

@@ -1,0 +1,295 @@
+//! Traps of kinds that there are not, at times when they have no place, and accesses that are none.
+
+use vmffi::{
+    ConnectError, Why,
+    abi::{Answer, Transport, answer, pointer, signature, trap},
+    host::{Broken, End, Ran},
+};
+
+use super::{
+    Came, Case,
+    connection::{BELL, Setup, Target, own},
+    crimes::{Dies, dies, says},
+    interface::*,
+    list::{List, at, deed, region},
+    ops::{Deed, Op},
+};
+
+/// The port of a trap, where the host takes one (`src/machine/kvm/tables.rs`).
+const PORT: u64 = 0x5658;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("unknown_kinds_of_trap", kinds),
+        Case::new("a_trap_with_a_kind_of_answer", answers),
+        Case::new("ready_in_an_upcall", ready_inside),
+        Case::new("ready_in_a_nested_upcall", ready_nested),
+        Case::new("ready_twice", ready_twice).with(|setup| setup.script = Some(List::new())),
+        Case::new("return_with_nothing_open", return_at_start).with(|setup| {
+            setup.script = Some(List::new().trap(trap::RETURN, 0, Transport::EMPTY, &List::new()))
+        }),
+        Case::new("return_where_a_ready_is_let_go", return_let_go),
+        Case::new("return_twice", return_twice),
+        Case::new("return_from_the_wrong_depth", wrong_depth),
+        Case::new("calls_deeper_than_there_may_be", too_deep),
+        Case::new("a_call_of_a_guest_that_does_not_count", deep).with(|setup| {
+            let nothing = ParamsEverythingNothing::FUNCTION.signature;
+            setup.script = Some(deep_script(nothing, Transport::EMPTY));
+        }),
+        Case::new("a_meeting_deeper_than_there_may_be", deep).with(|setup| {
+            setup.script = Some(deep_script(signature::MEET, Transport::EMPTY));
+        }),
+        Case::new("the_bell_with_one_byte", |target| rings(target, Deed::Store1, 0)),
+        Case::new("the_bell_with_two_bytes", |target| rings(target, Deed::Store2, 0)),
+        Case::new("the_bell_with_four_bytes", |target| rings(target, Deed::Store4, 0)),
+        Case::new("the_bell_by_another_instruction", other_instruction),
+        Case::new("the_bell_with_a_vector", vector),
+        Case::new("the_bell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),
+        Case::new("beside_the_bell", |target| rings(target, Deed::Store8, 8)),
+        Case::new("the_end_of_the_bells_page", |target| rings(target, Deed::Store8, 4088)),
+        Case::new("off_the_bells_boundary", |target| rings(target, Deed::Store8, 4)),
+        Case::new("a_read_of_the_bell", |target| {
+            let list = List::new().op(Op::Read { at: at(BELL) });
+            dies(target, &list, &[Dies::Access(BELL)])
+        }),
+        Case::new("behind_the_bells_page", |target| {
+            dies(
+                target,
+                &deed(Deed::Store8, at(BELL + 4096), 1),
+                &[Dies::Exception(14, Some(BELL + 4096))],
+            )
+        }),
+        Case::new("the_port_with_one_byte", |target| port(target, Deed::Out1, PORT)),
+        Case::new("the_port_with_two_bytes", |target| port(target, Deed::Out2, PORT)),
+        Case::new("a_read_of_the_port", |target| port(target, Deed::In4, PORT)),
+        Case::new("a_byte_of_the_port", |target| port(target, Deed::In1, PORT + 3)),
+        Case::new("beside_the_port", |target| port(target, Deed::Out1, PORT + 1)),
+        Case::new("the_port_by_a_string", port_string),
+        Case::new("ports_that_are_not_the_guests", ports),
+    ]
+}
+
+/// Kinds next to those that there are, and others.
+fn kinds(target: &Target) -> Came {
+    // One guest each: the rest have one of their own.
+    let on = target.on;
+    for kind in [
+        0,
+        1,
+        trap::CALL - 1,
+        trap::EXIT + 1,
+        trap::CALL & 0xffff_ffff,
+        trap::CALL | 1 << 63,
+        u64::MAX >> 1,
+    ] {
+        let other = Target::new(on, &Setup::PLAIN);
+        let list = List::new().trap(kind, 0, Transport::EMPTY, &List::new());
+        dies(&other, &list, &[Dies::Order(kind)]);
+        other.assert_ended();
+    }
+    let text = "the guest broke the protocol: a trap of kind 0xffffffffffffffff has no place here";
+    let list = List::new().trap(u64::MAX, 0, Transport::EMPTY, &List::new());
+    let came = dies(target, &list, &[Dies::Order(u64::MAX)]);
+    assert_eq!(target.end().unwrap().to_string(), text);
+    came
+}
+
+fn answers(target: &Target) -> Came {
+    let other = Target::new(target.on, &Setup::PLAIN);
+    let list = |kind| List::new().trap(kind, 0, Transport::EMPTY, &List::new());
+    dies(&other, &list(answer::ANSWER), &[Dies::Order(answer::ANSWER)]);
+    dies(target, &list(answer::UPCALL), &[Dies::Order(answer::UPCALL)])
+}
+
+/// ABI, Traps TR-17, TR-18.
+fn ready_inside(target: &Target) -> Came {
+    let list = List::new().trap(trap::READY, 0, Transport::EMPTY, &List::new());
+    dies(target, &list, &[Dies::Order(trap::READY)])
+}
+
+/// Where most put the parameters of the next.
+pub const PARAMS: u64 = 0x400;
+
+/// A call of which the host's handler makes one upcall, without a list. The parameters are written there.
+pub fn one_upcall(params_at: u64, inside: &List) -> List {
+    let mut params = vec![0; 24];
+    // An empty text, and how many calls are left to be made.
+    params[0..8].copy_from_slice(&1_u64.to_le_bytes());
+    params[16..20].copy_from_slice(&1_u32.to_le_bytes());
+    List::new().write(region(params_at), &params).call_with(
+        ParamsCallbackNote::FUNCTION.signature,
+        Transport::word(pointer::join(params_at, 1)),
+        inside,
+    )
+}
+
+fn ready_nested(target: &Target) -> Came {
+    let ready = List::new().trap(trap::READY, 0, Transport::EMPTY, &List::new());
+    dies(target, &one_upcall(target.own(PARAMS), &ready), &[Dies::Order(trap::READY)])
+}
+
+/// The guest is let go, and says once more that it is ready: it may, and once more than that, too.
+fn ready_twice(target: &Target) -> Came {
+    assert_eq!(target.host.run(), Ok(Ran::Ready));
+    target.assert_works();
+    // Now the `READY` that it was let go from has been answered, and this guest ends behind it.
+    assert_eq!(target.host.run(), Ok(Ran::Exited(0)));
+    Came::Ended(says(&target.end().unwrap()))
+}
+
+/// What runs a guest has come to this end.
+#[track_caller]
+fn runs_into(target: &Target, broken: Broken) -> Came {
+    let end = End::Protocol(broken);
+    assert_eq!(target.host.run(), Err(ConnectError::Ended(end.clone())));
+    assert_eq!(target.end(), Some(end.clone()));
+    Came::Ended(says(&end))
+}
+
+fn return_at_start(target: &Target) -> Came {
+    runs_into(target, Broken::Order(trap::RETURN))
+}
+
+/// An upcall that has returned by a trap of its own is over. What the guest does when it is let go is done with
+/// nothing open: then it may be ready, but has nothing to return from.
+fn return_let_go(target: &Target) -> Came {
+    let list = List::new().trap(trap::RETURN, 0, Transport::word(5), &List::new());
+    assert_eq!(target.told().does(list.bytes()), Ok(5));
+    runs_into(target, Broken::Order(trap::RETURN))
+}
+
+/// The second one has nothing to return from, and so comes as the answer to what is called next.
+fn return_twice(target: &Target) -> Came {
+    // Behind the first the guest is parked, with its list not done; the host's next call is done there.
+    let twice = List::new().trap(trap::RETURN, 0, Transport::word(5), &List::new()).trap(
+        trap::RETURN,
+        0,
+        Transport::word(6),
+        &List::new(),
+    );
+    assert_eq!(target.told().does(twice.bytes()), Ok(5));
+    for nr in 0..5 {
+        assert_eq!(target.told().does(List::new().returns(0, Transport::word(nr)).bytes()), Ok(nr));
+    }
+    Came::Lives("the guest is parked; calls work as before".into())
+}
+
+/// In an upcall in a call in an upcall, the guest returns from the inner one, and then from the outer one, with a
+/// call of its own still open: the host knows of none.
+fn wrong_depth(target: &Target) -> Came {
+    let inside = List::new().trap(trap::RETURN, 0, Transport::word(3), &List::new()).trap(
+        trap::RETURN,
+        0,
+        Transport::word(4),
+        &List::new(),
+    );
+    let list = one_upcall(target.own(PARAMS), &inside).returns(0, Transport::word(9));
+    assert_eq!(target.told().does(list.bytes()), Ok(4));
+    assert_eq!(target.end(), None);
+    target.assert_works();
+    runs_into(target, Broken::Order(trap::RETURN))
+}
+
+/// An upcall in a call in an upcall …, so often.
+pub fn nested(params_at: u64, levels: u32, bottom: &List) -> List {
+    (0..levels).fold(bottom.clone(), |inside, _| one_upcall(params_at, &inside))
+}
+
+const SAVED: u64 = 0x2000;
+
+/// ABI, Nesting N-2: the host's own call has depth 1, the guest's in it 2, and so on.
+fn too_deep(target: &Target) -> Came {
+    let save = region(target.own(SAVED));
+    let nothing = ParamsEverythingNothing::FUNCTION.signature;
+    let bottom = List::new().call(nothing, Transport::EMPTY).save(save);
+    // The last of these has depth 16.
+    target.does(&nested(target.own(PARAMS), 7, &bottom));
+    assert_eq!((target.refused(), target.saved(SAVED)), (vec![], Answer::status(0)));
+    // The host's handler at depth 16 cannot call back, and says so: what is at the bottom is not done.
+    let refused = one_upcall(target.own(PARAMS), &List::new()).save(save);
+    target.does(&nested(target.own(PARAMS), 7, &refused));
+    assert_eq!(target.saved(SAVED), Answer::status(0), "its call was refused");
+    for levels in [8, 9, 100] {
+        target.does(&List::new().fill(save, 32, 0).and(&nested(
+            target.own(PARAMS),
+            levels,
+            &bottom,
+        )));
+        let read = Transport { primary: target.lent(SAVED), secondary: 32 };
+        let read = target.told().bytes(List::new().returns(0, read).bytes());
+        assert_eq!(read.unwrap().to_vec().unwrap(), [0; 32], "{levels} levels");
+    }
+    assert_eq!(target.refused(), []);
+    Came::Lives("`TooDeep` for the host's own call at depth 17".into())
+}
+
+/// Before it is ready the guest's own call has depth 1, and it does not count.
+fn deep_script(word: u64, transport: Transport) -> List {
+    let bottom = List::new().call(word, transport).save(region(own(SAVED)));
+    nested(own(PARAMS), 8, &bottom)
+}
+
+#[track_caller]
+fn deep(target: &Target) -> Came {
+    assert_eq!(target.host.run(), Ok(Ran::Ready));
+    assert_eq!(target.saved(SAVED), Answer::status(Why::TooDeep as u64));
+    let refused: Vec<_> =
+        target.refused().iter().map(|error| (error.why(), error.reached())).collect();
+    assert_eq!(refused, [(Why::TooDeep, false)]);
+    Came::Lives("`TooDeep`".into())
+}
+
+/// An access in the page of the doorbell that is none.
+#[track_caller]
+fn rings(target: &Target, how: Deed, offset: u64) -> Came {
+    dies(target, &deed(how, at(BELL + offset), trap::READY), &[Dies::Access(BELL + offset)])
+}
+
+/// In a virtual machine it is an access like any other, if the guest was told to use the doorbell: of the right width
+/// and address. In a process, only one instruction is a trap.
+fn other_instruction(target: &Target) -> Came {
+    let ends = [Dies::Access(BELL), Dies::Order(0x1234)];
+    let ends = if target.on.is_kvm() { &ends[..] } else { &ends[..1] };
+    dies(target, &deed(Deed::Store8, at(BELL), 0x1234), ends)
+}
+
+/// 16 bytes, which may come as twice 8.
+fn vector(target: &Target) -> Came {
+    let ends = [Dies::Access(BELL), Dies::Order(u64::MAX)];
+    let list = List::new().deed(Deed::Vectors, at(0), 0).deed(Deed::Store16, at(BELL), 0);
+    dies(target, &list, if target.on.is_kvm() { &ends } else { &ends[..1] })
+}
+
+/// Where the guest traps by port, those four are its own. In a process there are none.
+#[track_caller]
+fn port(target: &Target, how: Deed, number: u64) -> Came {
+    let ends = [Dies::Exception(13, None), Dies::Access(number)];
+    dies(target, &deed(how, at(number), 1), if target.on.is_kvm() { &ends } else { &ends[..1] })
+}
+
+fn port_string(target: &Target) -> Came {
+    // Word by word each is an access like a trap's, of a kind that there is not.
+    let ends = [Dies::Exception(13, None), Dies::Access(PORT), Dies::Order(0x1234)];
+    let list = deed(Deed::OutString, at(PORT), 3);
+    dies(target, &list, if target.on.is_kvm() { &ends } else { &ends[..1] })
+}
+
+/// The last of these ends past the four.
+fn ports(target: &Target) -> Came {
+    let others = [
+        (Deed::Out4, 0x600),
+        (Deed::Out1, 0x600),
+        (Deed::In4, 0x600),
+        (Deed::Out1, 0x64),
+        (Deed::Out4, 0xcf8),
+        (Deed::In1, 0x3f8),
+        (Deed::Out1, 0xffff),
+        (Deed::Out4, PORT - 1),
+        (Deed::Out2, PORT + 3),
+    ];
+    for (how, number) in others {
+        let other = Target::new(target.on, &Setup::PLAIN);
+        dies(&other, &deed(how, at(number), 1), &[Dies::Exception(13, None)]);
+    }
+    dies(target, &deed(Deed::Out4, at(PORT + 4), 1), &[Dies::Exception(13, None)])
+}
