@@ -45,3 +45,13 @@ fn loans_and_marks() {
 fn contracts() {
     replay("contract", fuzz::contract::run);
 }
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn a_process_that_does_as_it_likes() {
+    if let Err(error) = vmffi::machine::Backend::Process.check() {
+        println!("skipped: process: {error}");
+        return;
+    }
+    replay("machine", fuzz::machine::run);
+}

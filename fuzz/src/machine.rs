@@ -1,0 +1,265 @@
+//! A hostile guest over a real boundary: the input says what a process does that runs the guest of the attacks
+//! (`tests/attacks/guest`), which was made to do anything. After each input the guest is reset.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    time::Duration,
+};
+
+use vmffi::{
+    CallError, ForeignBuf, ForeignStr, Layout, SharedBuf, Why,
+    abi::{Side, Transport, answer, pointer, signature, trap},
+    host::{Host, Limits, Ran, Vcpu},
+    machine::{Backend, Image, Machine},
+};
+
+#[path = "../../examples/guests/mod.rs"]
+mod guests;
+#[path = "../../tests/hostile/interface.rs"]
+mod interface;
+#[path = "../../tests/attacks/guest/src/ops.rs"]
+mod ops;
+
+use super::feed::Feed;
+use interface::{FUNCTIONS, Kept, Server};
+use ops::{At, Base, Op};
+
+vmffi::ffi_interface! {
+    /// What the guest is told. It does not look at which function it is.
+    pub interface Told {
+        fn does(list: ForeignBuf) -> u64;
+        fn bytes(list: ForeignBuf) -> ForeignBuf;
+        fn text(list: ForeignBuf) -> Option<ForeignStr>;
+        fn flag(list: ForeignBuf) -> bool;
+    }
+}
+
+const ARENAS: u64 = 64 << 10;
+const TREASURES: u8 = 3;
+
+/// What is between a guest and its host, from input to input.
+struct World {
+    host: Host<Box<dyn Vcpu>>,
+    layout: Layout,
+    kept: Kept,
+    /// Blocks that the guest was not lent.
+    treasure: Vec<SharedBuf>,
+}
+
+thread_local! {
+    // A process belongs to the thread that has made it.
+    static WORLD: OnceCell<RefCell<World>> = const { OnceCell::new() };
+}
+
+impl World {
+    fn new() -> Self {
+        // This file is compiled into the crate's tests, too.
+        let root = if env!("CARGO_PKG_NAME") == "vmffi" { "." } else { ".." };
+        let folder = format!("{root}/tests/attacks/guest");
+        let program = guests::build(&folder, "attacker").expect("a guest");
+        let image = Image::open(program).expect("a program");
+        let server = Server::default();
+        let kept = server.kept.clone();
+        let limits = Limits {
+            // Whatever runs for ever takes as long for each input.
+            deadline: Some(Duration::from_millis(4)),
+            calls: 300,
+            lent_blocks: 100,
+            handles: 60,
+            text: 200,
+            log: 2000,
+            ..Limits::default()
+        };
+        let machine = Machine::new(&image).arenas(ARENAS, ARENAS).limits(limits).pin(true);
+        let machine = machine.observe(move |error| {
+            assert_eq!(error.side(), Some(Side::Host));
+            clean(&error.to_string());
+        });
+        let backend = Backend::named("process").expect("it is built");
+        let host = machine.build(backend, server).expect("a machine");
+        assert_eq!(host.within(Duration::from_secs(5)).run(), Ok(Ran::Ready));
+        let own = |nr| SharedBuf::copied(host.guest(), &[nr; 100]).expect("room");
+        let treasure = (1..=TREASURES).map(own).collect();
+        let layout = Layout::new(ARENAS, ARENAS).expect("sizes");
+        Self { host, layout, kept, treasure }
+    }
+
+    /// Blocks in use that are not the treasure.
+    fn blocks(&self) -> usize {
+        self.host.guest().arena_stats().blocks - self.treasure.len()
+    }
+
+    fn told(&self) -> ToldClient<'_> {
+        ToldClient::from(self.host.guest())
+    }
+
+    /// An offset in the guest's arena, mostly near its beginning and aligned.
+    fn place(&self, feed: &mut Feed) -> u64 {
+        let (arena, len) = self.layout.arena(Side::Guest);
+        match feed.byte() {
+            nr @ 0..240 => arena + 64 * u64::from(nr % 60) + 8 * u64::from(nr / 60),
+            240..250 => arena + len - feed.number(1),
+            _ => feed.number(8),
+        }
+    }
+
+    fn word(&self, feed: &mut Feed) -> u64 {
+        match feed.below(4) {
+            0 => pointer::join(self.place(feed), feed.byte()),
+            1 => pointer::join(self.place(feed), 1),
+            _ => feed.scalar(),
+        }
+    }
+
+    fn transport(&self, feed: &mut Feed) -> Transport {
+        let primary = self.word(feed);
+        let secondary = match feed.below(4) {
+            0 | 1 => 0,
+            2 => feed.number(1),
+            _ => feed.scalar(),
+        };
+        Transport { primary, secondary }
+    }
+
+    fn signature(&self, feed: &mut Feed) -> u64 {
+        match feed.below(16) {
+            0 => signature::HAS,
+            1 => signature::MEET,
+            2 => signature::LOG,
+            3 => feed.scalar(),
+            _ => feed.pick(&FUNCTIONS),
+        }
+    }
+
+    fn kind(feed: &mut Feed) -> u64 {
+        let known =
+            [trap::CALL, trap::RETURN, trap::READY, trap::EXIT, answer::ANSWER, answer::UPCALL];
+        if feed.rarely(8) { feed.scalar() } else { feed.pick(&known) }
+    }
+
+    /// A list of operations, most of which are nearly right.
+    fn list(&self, feed: &mut Feed, depth: u32) -> Vec<u8> {
+        let mut list = Vec::new();
+        for _ in 0..feed.below(12) {
+            if feed.is_empty() {
+                break;
+            }
+            let inside = |feed: &mut Feed| match depth {
+                0 => Vec::new(),
+                _ => self.list(feed, depth - 1),
+            };
+            let at = |feed: &mut Feed| At(Base::Region, self.place(feed));
+            match feed.below(20) {
+                0..=6 => {
+                    let (word, transport) = (self.signature(feed), self.transport(feed));
+                    let inside = if feed.rarely(4) { inside(feed) } else { Vec::new() };
+                    let Transport { primary, secondary } = transport;
+                    let kind = trap::CALL;
+                    Op::Trap { kind, word, primary, secondary, inside: &inside }.put(&mut list);
+                }
+                7..=10 => {
+                    let words: Vec<u8> =
+                        (0..=feed.below(6)).flat_map(|_| self.word(feed).to_le_bytes()).collect();
+                    Op::Write { at: at(feed), bytes: &words }.put(&mut list);
+                }
+                11 => {
+                    let map = self.layout.release_map(feed.pick(&[Side::Host, Side::Guest]));
+                    let at = At(Base::Region, map + feed.number(1));
+                    let (len, byte) = (feed.number(2) % 1024, feed.number(1));
+                    Op::Fill { at, len, byte }.put(&mut list);
+                }
+                12 => {
+                    let (kind, word) = (Self::kind(feed), self.word(feed));
+                    let Transport { primary, secondary } = self.transport(feed);
+                    let inside = inside(feed);
+                    Op::Trap { kind, word, primary, secondary, inside: &inside }.put(&mut list);
+                }
+                13 => {
+                    let status = feed.scalar();
+                    let Transport { primary, secondary } = self.transport(feed);
+                    Op::Return { status, primary, secondary }.put(&mut list);
+                }
+                14 => Op::Hold {}.put(&mut list),
+                15 => {
+                    let (count, inner) = (feed.number(1) % 20, inside(feed));
+                    Op::Repeat { count: count + 1, list: &inner }.put(&mut list);
+                }
+                16 => Op::Save { at: at(feed) }.put(&mut list),
+                17 => {
+                    // What the host has lent, back into the guest's own arena, or the other way round.
+                    let (own, len) = (at(feed), feed.number(1));
+                    let theirs = self.layout.arena(Side::Host).0 + 64 * feed.number(1);
+                    Op::Copy { to: own, from: At(Base::Region, theirs), len }.put(&mut list);
+                }
+                18 => {
+                    let len = self.layout.arena(Side::Guest).0 + ARENAS - 4096;
+                    let (seed, count) = (feed.number(2), feed.number(2));
+                    let at = At(Base::Region, 4096);
+                    // A word that nobody writes to.
+                    let until = At(Base::Region, 4088);
+                    Op::Storm { at, len, seed, count: count + 1, until }.put(&mut list);
+                }
+                // Anything at all.
+                _ => list.extend((0..feed.below(32)).map(|_| feed.byte())),
+            }
+        }
+        list
+    }
+
+    /// One upcall, and what must hold behind it.
+    fn upcall(&self, feed: &mut Feed) {
+        let list = self.list(feed, 3);
+        let was = self.host.end();
+        let told = self.told();
+        let error = match feed.below(4) {
+            0 => told.bytes(&list).and_then(|bytes| bytes.to_vec()).err(),
+            1 => told.text(&list).map(|text| text.map(|text| text.to_string())).err(),
+            2 => told.flag(&list).err(),
+            _ => told.does(&list).err(),
+        };
+        for (nr, own) in (1..).zip(&self.treasure) {
+            assert_eq!(own.as_slice(), [nr; 100], "somebody has written there");
+        }
+        if let Some(end) = self.host.end() {
+            clean(&end.to_string());
+            let error = error.expect("a guest that has ended has no result");
+            assert_eq!((error.why(), error.reached()), (end.why(), was.is_none()), "{end}");
+            self.kept.lock().expect("no panic").clear();
+            assert_eq!(self.blocks(), 0, "what was lent to it is the host's: {end}");
+            if let Some(was) = was {
+                assert_eq!(was, end, "the first end counts");
+            }
+        }
+    }
+}
+
+/// A text for people: one line, which does nothing to a terminal.
+fn clean(text: &str) {
+    let odd = |char: char| {
+        char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    assert!(!text.contains(odd), "{text:?}");
+}
+
+/// Runs an input.
+pub fn run(data: &[u8]) {
+    WORLD.with(|world| {
+        let world = world.get_or_init(|| RefCell::new(World::new())).borrow();
+        let feed = &mut Feed::new(data);
+        for _ in 0..3 {
+            if feed.is_empty() {
+                break;
+            }
+            world.upcall(feed);
+        }
+        world.host.reset().expect("a reset");
+        for kept in world.kept.lock().expect("no panic").drain(..) {
+            let read = kept.to_vec().map_err(|error: CallError| error.why());
+            assert!(kept.is_empty() || read == Err(Why::Stale), "{read:?}");
+        }
+        assert_eq!(world.blocks(), 0, "nothing is lent after a reset");
+        let mut honest = Vec::new();
+        Op::Return { status: 0, primary: 77, secondary: 0 }.put(&mut honest);
+        assert_eq!(world.told().does(&honest), Ok(77), "{:?}", world.host.end());
+    });
+}
