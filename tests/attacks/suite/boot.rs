@@ -1,3 +1,220 @@
-pub fn cases() -> Vec<super::Case> {
-    Vec::new()
+//! What a guest does before it is ready: it crashes, or says of itself what no honest guest would.
+
+use vmffi::{
+    ConnectError, Why,
+    abi::{Side, Transport, pointer, signature, trap},
+    contract::{MAX_LEN, Mismatch},
+    host::{Cause, End, Ran},
+};
+
+use super::{
+    Came, Case,
+    connection::{Setup, Target},
+    crimes::says,
+    exits::is_harmless,
+    list::{List, at, region},
+    ops::Deed,
+    traps::{PARAMS, one_upcall},
+};
+
+/// Room for the longest contract.
+const ARENAS: (u64, u64) = (2 << 20, 256 << 10);
+
+/// The beginning of the guest's arena.
+fn start() -> u64 {
+    Setup { arenas: ARENAS, ..Setup::PLAIN }.layout().arena(Side::Guest).0
+}
+
+/// A guest that says this of itself.
+fn meets(bytes: &[u8], len: u64) -> List {
+    let contract = Transport { primary: pointer::join(start(), 1), secondary: len };
+    List::new().write(region(start()), bytes).call(signature::MEET, contract)
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |name, script: List, attack: fn(&Target) -> Came| {
+        Case::new(name, attack).with(|setup| {
+            setup.arenas = ARENAS;
+            setup.script = Some(script);
+        })
+    };
+    let says = |name, bytes: Vec<u8>, attack| {
+        let len = bytes.len() as u64;
+        case(name, meets(&bytes, len), attack)
+    };
+    let crash = List::new().deed(Deed::Undefined, at(0), 0);
+    let exit = List::new().trap(trap::EXIT, 5, Transport::EMPTY, &List::new());
+    let none = meets(&[0, 0], 2);
+    vec![
+        case("a_guest_that_says_nothing_of_itself", List::new(), |target| {
+            assert_eq!(target.host.run(), Ok(Ran::Ready));
+            Came::Lives("served, call by call".into())
+        }),
+        case("a_guest_that_meets_three_times", none.clone().and(&none).and(&none), |target| {
+            assert_eq!(target.host.run(), Ok(Ran::Ready));
+            Came::Lives("served".into())
+        }),
+        case("a_crash_before_the_guest_is_ready", crash, crashes),
+        case("an_exit_before_the_guest_is_ready", exit, ends),
+        case("a_contract_to_nowhere", nowhere(), |target| {
+            assert_eq!(target.host.run(), Ok(Ran::Ready));
+            let refused = target.refused();
+            assert_eq!(refused.len(), 6);
+            assert!(refused.iter().all(|error| error.why() == Why::BadPointer), "{refused:?}");
+            Came::Lives("`BadPointer`".into())
+        }),
+        case("a_contract_that_is_too_long", meets(&[], MAX_LEN as u64 + 1), |target| {
+            unreadable(target, "it is too long")
+        }),
+        case("a_contract_as_long_as_the_arena", meets(&[0, 0], ARENAS.0), |target| {
+            unreadable(target, "it is too long")
+        }),
+        says("no_contract", vec![], |target| unreadable(target, "it ends too early")),
+        says("a_contract_of_noise", vec![0xff; 1000], |target| {
+            unreadable(target, "a record is of no known kind")
+        }),
+        says("a_contract_that_is_cut_off", records(0xffff, &[]), |target| {
+            unreadable(target, "it ends too early")
+        }),
+        says(
+            "a_contract_with_a_name_that_is_cut_off",
+            records(1, &[0, 0xff, 0xff, b'u']),
+            |target| unreadable(target, "it ends too early"),
+        ),
+        says("a_contract_that_names_itself", records(1, &builtin(b"Option", &[0])), |target| {
+            unreadable(target, "a type is named before it is described")
+        }),
+        says(
+            "a_contract_with_names_of_no_characters",
+            records(1, &builtin(b"\xff\xfe", &[])),
+            |target| unreadable(target, "a name is not UTF-8"),
+        ),
+        says("a_contract_nested_20000_deep", deep(), |target| differs(target, "f")),
+        says("a_contract_with_names_that_take_a_terminal_over", evil(), |target| {
+            differs(target, "\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\r\\n\\0\\u{202e}txt.exe\\u{9b}31m")
+        }),
+        says("a_contract_of_20000_functions", many(), |target| differs(target, "20000 functions")),
+        Case::new("a_second_meeting_that_does_not_fit", again),
+        Case::new("a_meeting_in_a_nested_upcall_that_does_not_fit", again_nested),
+    ]
+}
+
+fn records(count: u16, records: &[u8]) -> Vec<u8> {
+    [&count.to_le_bytes(), records].concat()
+}
+
+fn name(name: &[u8]) -> Vec<u8> {
+    [&(name.len() as u16).to_le_bytes(), name].concat()
+}
+
+/// ABI, Contracts CT-5: a type that needs no declaration.
+fn builtin(of: &[u8], types: &[u16]) -> Vec<u8> {
+    let mut bytes = [&[0], &name(of)[..], &[types.len() as u8]].concat();
+    types.iter().for_each(|nr| bytes.extend(nr.to_le_bytes()));
+    bytes
+}
+
+/// A function that is called, with one parameter.
+fn calls(interface: &[u8], function: &[u8], parameter: u16, result: u16) -> Vec<u8> {
+    let mut bytes = [&[3, 2], &name(interface)[..], &name(function), &[1, 0], &name(b"p")].concat();
+    bytes.extend([parameter.to_le_bytes(), result.to_le_bytes()].concat());
+    bytes
+}
+
+fn deep() -> Vec<u8> {
+    let mut bytes = builtin(b"u8", &[]);
+    (0..20_000).for_each(|nr| bytes.extend(builtin(b"Option", &[nr])));
+    bytes.extend(calls(b"A", b"f", 20_000, 0));
+    records(20_002, &bytes)
+}
+
+fn evil() -> Vec<u8> {
+    let evil = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n\0\u{202e}txt.exe\u{9b}31m".as_bytes();
+    records(2, &[builtin(evil, &[]), calls(evil, evil, 0, 0)].concat())
+}
+
+fn many() -> Vec<u8> {
+    let mut bytes = builtin(b"()", &[]);
+    for _ in 0..20_000 {
+        bytes.extend([3, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    records(20_001, &bytes)
+}
+
+fn crashes(target: &Target) -> Came {
+    let Err(ConnectError::Ended(End::Fault(fault))) = target.host.run() else { panic!("it runs") };
+    assert_eq!((fault.cause, fault.address), (Cause::Exception(6), None));
+    Came::Ended(says(&End::Fault(fault)))
+}
+
+fn ends(target: &Target) -> Came {
+    assert_eq!(target.host.run(), Ok(Ran::Exited(5)));
+    assert_eq!(target.end(), Some(End::Exited { status: 5, text: String::new() }));
+    Came::Ended(says(&target.end().unwrap()))
+}
+
+fn nowhere() -> List {
+    let (arena, len) = (start(), ARENAS.0);
+    let places = [
+        (0, 2),
+        (arena - 1, 2),
+        (arena + len - 1, 2),
+        (arena, len + 1),
+        (arena, u64::MAX),
+        (u64::MAX, 2),
+    ];
+    places.into_iter().fold(List::new(), |list, (primary, secondary)| {
+        list.call(signature::MEET, Transport { primary, secondary })
+    })
+}
+
+/// The guest does not fit, and is not resumed.
+#[track_caller]
+fn unfit(target: &Target) -> Mismatch {
+    let Err(ConnectError::Contract(mismatch)) = target.host.run() else {
+        panic!("{:?}", target.end())
+    };
+    assert_eq!(target.end(), Some(End::Unfit(mismatch.clone())));
+    let text = mismatch.to_string();
+    text.lines().for_each(is_harmless);
+    assert!(text.len() < 8_000, "{} bytes", text.len());
+    mismatch
+}
+
+#[track_caller]
+fn unreadable(target: &Target, what: &str) -> Came {
+    let mismatch = unfit(target);
+    let (side, error) = mismatch.unreadable().expect("it cannot be read");
+    assert_eq!((side, error.what), (Side::Guest, what));
+    Came::Ended(format!("`VersionMismatch`: no contract: {what}"))
+}
+
+#[track_caller]
+fn differs(target: &Target, part: &str) -> Came {
+    let mismatch = unfit(target);
+    assert!(mismatch.unreadable().is_none());
+    assert!((1..=32).contains(&mismatch.differences().len()));
+    let text = mismatch.to_string();
+    assert!(text.contains(part), "{text}");
+    Came::Ended(format!("`VersionMismatch`: {} bytes of text, escaped", text.len()))
+}
+
+fn met_again(target: &Target, list: &List) -> Came {
+    let error = target.told().does(list.bytes()).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::VersionMismatch, true));
+    unreadable(target, "a record is of no known kind")
+}
+
+fn noise(target: &Target) -> List {
+    let contract = Transport { primary: target.lent(0), secondary: 100 };
+    List::new().fill(region(target.own(0)), 100, 0xff).call(signature::MEET, contract)
+}
+
+fn again(target: &Target) -> Came {
+    met_again(target, &noise(target))
+}
+
+fn again_nested(target: &Target) -> Came {
+    let list = one_upcall(target.own(PARAMS), &noise(target));
+    met_again(target, &list)
 }

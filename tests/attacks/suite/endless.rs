@@ -1,3 +1,129 @@
-pub fn cases() -> Vec<super::Case> {
-    Vec::new()
+//! Guests that never come back by themselves, and are stopped.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use vmffi::{
+    CallError, ConnectError, Why,
+    abi::{Transport, signature},
+    host::End,
+};
+
+use super::{
+    Came, Case,
+    connection::{On, Target},
+    interface::*,
+    list::{List, at, region},
+    ops::{At, Base, Deed, Op},
+    traps::{PARAMS, nested, one_upcall},
+};
+
+pub fn cases() -> Vec<Case> {
+    let spin = || List::new().deed(Deed::Spin, at(0), 0);
+    vec![
+        Case::new("an_endless_loop", move |target| stops(target, &spin())),
+        Case::new("an_endless_loop_seven_levels_down", move |target| {
+            stops(target, &nested(target.own(PARAMS), 7, &spin()))
+        }),
+        Case::new("an_endless_loop_before_the_guest_is_ready", |target| {
+            let error = stopped(target, || target.host.run().map(|_| ()).unwrap_err());
+            assert_eq!(error, ConnectError::Ended(End::Stopped));
+            Came::Ended("`Cancelled`: the guest was stopped".into())
+        })
+        .with(|setup| setup.script = Some(List::new().deed(Deed::Spin, at(0), 0))),
+        Case::new("an_endless_storm", |target| {
+            let (arena, len) = target.layout.arena(vmffi::abi::Side::Guest);
+            let until = region(arena + len - 8);
+            let storm = Op::Storm {
+                at: region(4096),
+                len: arena + len - 4096 - 64,
+                seed: 7,
+                count: 0,
+                until,
+            };
+            stops(target, &List::new().op(storm))
+        }),
+        Case::new("an_endless_stream_of_calls", |target| {
+            let nothing = ParamsEverythingNothing::FUNCTION.signature;
+            stream(target, &List::new().call(nothing, Transport::EMPTY))
+        }),
+        Case::new("an_endless_stream_of_calls_that_are_refused", |target| {
+            stream(target, &List::new().call(0, Transport::EMPTY))
+        }),
+        Case::new("an_endless_stream_of_log_lines", |target| {
+            let line = Transport { primary: target.lent(0x100), secondary: 4 };
+            let list = List::new().write(region(target.own(0x100)), b"\x01\0ab");
+            stream(target, &list.call(signature::LOG, line))
+        }),
+        Case::new("an_endless_stream_of_meetings", |target| {
+            let contract = Transport { primary: target.own(0), secondary: 2 };
+            let list = List::new().write(region(target.own(0)), &[0, 0]);
+            stream(target, &list.call(signature::MEET, contract))
+        }),
+        Case::new("an_endless_stream_of_upcalls", |target| {
+            stream(target, &one_upcall(target.own(PARAMS), &List::new()))
+        }),
+        Case::new("an_endless_stream_that_takes_all_memory", |target| {
+            let list = List::new().fill(region(target.own(0x1000)), 64, 1).call(
+                ParamsEverythingBytes::FUNCTION.signature,
+                Transport { primary: target.lent(0x1000), secondary: 64 },
+            );
+            let came = stream(target, &list);
+            assert!(target.refused().iter().all(|error| error.why() == Why::OutOfMemory));
+            came
+        }),
+        Case::new("a_guest_that_waits_for_ever_on_two_vcpus", two_vcpus)
+            .only(On::is_kvm)
+            .with(|setup| setup.vcpus = 2),
+    ]
+}
+
+/// Runs it, and stops it from another thread meanwhile.
+fn stopped<R>(target: &Target, run: impl FnOnce() -> R) -> R {
+    let stopper = target.host.stopper();
+    let began = Instant::now();
+    let result = thread::scope(|scope| {
+        scope.spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            stopper.stop();
+        });
+        run()
+    });
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(target.end(), Some(End::Stopped));
+    result
+}
+
+#[track_caller]
+fn cancelled(error: CallError) -> Came {
+    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    Came::Ended("`Cancelled`: the guest was stopped".into())
+}
+
+#[track_caller]
+fn stops(target: &Target, list: &List) -> Came {
+    cancelled(stopped(target, || target.told().does(list.bytes()).unwrap_err()))
+}
+
+/// The same list for ever.
+#[track_caller]
+fn stream(target: &Target, list: &List) -> Came {
+    stops(target, &List::new().repeat(0, list))
+}
+
+/// One vCPU waits for what the other one never does.
+fn two_vcpus(target: &Target) -> Came {
+    let wait = List::new().op(Op::Wait { until: At(Base::Region, target.own(0x100)) });
+    let wait = List::new().fill(region(target.own(0x100)), 8, 0).and(&wait);
+    let call = || target.told().does(wait.bytes()).unwrap_err();
+    let (one, two) = stopped(target, || {
+        thread::scope(|scope| {
+            let other = scope.spawn(call);
+            (call(), other.join().unwrap())
+        })
+    });
+    cancelled(one);
+    cancelled(two)
 }

@@ -1,3 +1,118 @@
-pub fn cases() -> Vec<super::Case> {
-    Vec::new()
+//! Programs whose segments lie where the host has put something, or has something of its own.
+
+use vmffi::machine::{Image, ImageError, Machine};
+
+use super::{
+    Case,
+    connection::{BELL, On, REGION, SUPERVISOR, file},
+};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::other("a_segment_over_the_region", |on| {
+            misplaced(on, &[REGION, REGION - 4096, REGION + (1 << 30)])
+        }),
+        Case::other("a_segment_over_the_stacks", |on| {
+            misplaced(on, &[0x100_0000_0000, 0x100_0000_0000 - 4096, 0x180_0000_0000 - 4096])
+        }),
+        Case::other("a_segment_over_the_doorbell", |on| {
+            misplaced(on, &[BELL, BELL - 4096, BELL + 4088])
+        }),
+        Case::other("a_segment_over_the_hosts_own_pages", |on| {
+            misplaced(on, &[SUPERVISOR, SUPERVISOR + 0x2000, 0x1f0_0000_0000, 0x7fff_ffff_e000])
+        }),
+        Case::other("a_segment_over_null", |on| misplaced(on, &[0, 1, 0xffff])),
+        Case::other("a_segment_over_another_one", overlap),
+        Case::other("segments_of_more_memory_than_there_may_be", huge),
+        Case::other("a_segment_around_the_end_of_memory", around),
+        Case::other("code_that_can_be_written", writable),
+    ]
+}
+
+/// The place in the file of the program header of the first segment with these flags: 4 is constants, 5 code, 6 data.
+fn header(file: &[u8], flags: u32) -> usize {
+    let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
+    let (headers, count) = (word(32) as usize, usize::from(file[56]));
+    let of = |nr: usize| headers + 56 * nr;
+    let (kind, flags) = (1_u32, flags);
+    let begins = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
+    (0..count).map(of).find(|at| file[*at..*at + 8] == begins).expect("there is such a segment")
+}
+
+/// Where the fields of a program header are.
+const FLAGS: usize = 4;
+const ADDRESS: usize = 16;
+const FILESZ: usize = 32;
+const MEMSZ: usize = 40;
+
+/// The guest's file with some words of a segment's header changed.
+fn changed(flags: u32, changes: &[(usize, u64)]) -> Vec<u8> {
+    let mut file = file().to_vec();
+    let header = header(&file, flags);
+    for (at, word) in changes {
+        file[header + at..header + at + 8].copy_from_slice(&word.to_le_bytes());
+    }
+    file
+}
+
+#[track_caller]
+fn refused(file: &[u8], says: &str) -> String {
+    let error = Image::parse(file).map(drop).unwrap_err();
+    assert!(matches!(error, ImageError::Place { .. }), "{error:?}");
+    assert!(error.to_string().contains(says), "{error}");
+    format!("`ImageError`: {error}")
+}
+
+/// A segment that lies there, and one that reaches from where it may lie to there.
+fn misplaced(_: On, places: &[u64]) -> String {
+    let mut came = String::new();
+    for place in places {
+        came = refused(&changed(4, &[(ADDRESS, *place)]), "lies where no guest may");
+    }
+    came
+}
+
+fn overlap(_: On) -> String {
+    let file = file();
+    let code = header(file, 5);
+    let address = u64::from_le_bytes(file[code + ADDRESS..][..8].try_into().unwrap());
+    for place in [address, address - 1, address & !4095, address | 4095] {
+        refused(&changed(4, &[(ADDRESS, place)]), "lies in pages of another one");
+    }
+    refused(
+        &changed(4, &[(ADDRESS, address - 0x10_0000), (MEMSZ, 0x20_0000)]),
+        "lies in pages of another one",
+    )
+}
+
+/// Nothing of it is there before it is touched, and it may not be: as much as there is below the region.
+fn huge(on: On) -> String {
+    let mut came = String::new();
+    let file = file();
+    let constants = header(file, 4);
+    let len = u64::from_le_bytes(file[constants + FILESZ..][..8].try_into().unwrap());
+    for size in [1 << 30, (1 << 36) - (1 << 32)] {
+        assert!(size > len);
+        // Behind all others.
+        let file = changed(4, &[(ADDRESS, 1 << 31), (MEMSZ, size)]);
+        let image = Image::parse(&file).unwrap();
+        let error = Machine::new(&image).build(on.0, ()).map(drop).unwrap_err().to_string();
+        assert_eq!(error, "the machine needs more memory than it may have");
+        came = error;
+    }
+    format!("`MachineError`: {came}")
+}
+
+fn around(_: On) -> String {
+    for change in [(ADDRESS, u64::MAX - 4095), (MEMSZ, u64::MAX), (MEMSZ, u64::MAX - 4095)] {
+        refused(&changed(4, &[change]), "wraps around");
+    }
+    refused(&changed(4, &[(ADDRESS, 1 << 35), (MEMSZ, 1 << 36)]), "lies where no guest may")
+}
+
+fn writable(_: On) -> String {
+    let mut file = file().to_vec();
+    let code = header(&file, 5);
+    file[code + FLAGS] = 7;
+    refused(&file, "written and executed")
 }

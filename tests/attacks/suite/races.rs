@@ -1,3 +1,222 @@
-pub fn cases() -> Vec<super::Case> {
-    Vec::new()
+//! Memory that changes while the host reads it.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use vmffi::{
+    Why,
+    abi::{Answer, Side, Transport, pointer},
+};
+
+use super::{
+    Came, Case,
+    connection::{On, Target},
+    interface::*,
+    liar::Random,
+    list::{List, region},
+    ops::Op,
+    traps::{PARAMS, one_upcall},
+};
+
+pub fn cases() -> Vec<Case> {
+    let two = |case: Case| case.only(On::is_kvm).with(|setup| setup.vcpus = 2);
+    vec![
+        two(Case::new("a_storm_over_everything_while_the_host_serves", |target| {
+            storms(target, everything(target))
+        })),
+        two(Case::new("a_storm_over_the_release_maps_while_the_host_lends", |target| {
+            let (arena, _) = target.layout.arena(Side::Guest);
+            storms(target, (4096, arena - 4096))
+        })),
+        two(Case::new("a_storm_while_the_host_calls", storm_over_upcalls)),
+        two(Case::new("a_length_that_changes_while_it_is_read", |target| {
+            flips(target, 8, 60, u64::MAX, Why::BadPointer)
+        })),
+        two(Case::new("a_pointer_that_changes_while_it_is_read", |target| {
+            flips(target, 0, target.lent(0x1000), u64::MAX, Why::BadPointer)
+        })),
+        two(Case::new("an_enum_that_changes_while_it_is_read", |target| {
+            flips(target, 96, 1 << 32, 7 << 32, Why::BadValue)
+        })),
+        Case::new("storms_between_traps", between),
+        Case::new("storms_in_nested_calls", in_nested),
+    ]
+}
+
+/// Both release maps and the guest's arena, but for its end, where answers are saved.
+fn everything(target: &Target) -> (u64, u64) {
+    let (arena, len) = target.layout.arena(Side::Guest);
+    (4096, arena + len - 64 - 4096)
+}
+
+/// A word that is not stormed.
+fn until(target: &Target) -> u64 {
+    let (arena, len) = target.layout.arena(Side::Guest);
+    arena + len - 8
+}
+
+/// Has one vCPU do something until a word says stop, while this thread does something else with the other.
+fn beside<R>(target: &Target, list: &List, run: impl FnOnce() -> R) -> R {
+    target.does(&List::new().fill(region(until(target)), 8, 0));
+    thread::scope(|scope| {
+        let other = scope.spawn(|| target.told().does(list.bytes()));
+        let result = run();
+        target.does(&List::new().fill(region(until(target)), 8, 1));
+        assert_eq!(other.join().unwrap(), Ok(0), "{:?}", target.end());
+        result
+    })
+}
+
+fn storm(target: &Target, (at, len): (u64, u64), seed: u64, count: u64) -> Op<'static> {
+    Op::Storm { at: region(at), len, seed, count, until: region(until(target)) }
+}
+
+/// Makes a call with words that nearly mean something.
+fn calls(target: &Target, random: &mut Random) -> Answer {
+    let word = random.pick(&FUNCTIONS);
+    let transport = random.transport(&target.layout, Side::Guest);
+    let answer = target.call(&List::new(), word, transport);
+    judge(answer);
+    answer
+}
+
+/// ABI, Statuses S-2: of a call that the host has served, or refused.
+fn judge(answer: Answer) {
+    let known = matches!(answer.status & !64, 0..=5 | 14) && answer.status != 64;
+    assert!(known, "status {}", answer.status);
+    if answer.status > 1 {
+        assert_eq!(answer.transport, Transport::EMPTY);
+    }
+}
+
+const TIME: Duration = Duration::from_millis(60);
+
+fn storms(target: &Target, place: (u64, u64)) -> Came {
+    let list = List::new().op(storm(target, place, 99, 0));
+    let mut random = Random(3);
+    let (all, good) = beside(target, &list, || {
+        let (began, mut all, mut good) = (Instant::now(), 0, 0);
+        while began.elapsed() < TIME || good == 0 {
+            good += u32::from(calls(target, &mut random).status == 0);
+            all += 1;
+            target.assert_treasure();
+        }
+        (all, good)
+    });
+    assert!(good > 0 && good < all, "{good} of {all}");
+    Came::Lives("each call is answered, or refused with a status".into())
+}
+
+/// The host gives and takes, while all marks are forged. It never reads what is not its own again, so its calls
+/// arrive; what it gets may be anything.
+fn storm_over_upcalls(target: &Target) -> Came {
+    let list = List::new().op(storm(target, everything(target), 5, 0));
+    beside(target, &list, || {
+        let began = Instant::now();
+        let all = Transport { primary: target.lent(0x100), secondary: 1000 };
+        let list = List::new().returns(0, all);
+        while began.elapsed() < TIME {
+            let bytes = target.told().bytes(list.bytes()).unwrap();
+            assert_eq!(bytes.to_vec().map(|bytes| bytes.len()), Ok(1000));
+            if let Err(error) = target.told().text(list.bytes()).unwrap().to_string() {
+                assert_eq!(error.why(), Why::BadValue);
+            }
+            let flag = target.told().flag(List::new().returns(0, Transport::word(1)).bytes());
+            assert_eq!(flag, Ok(true));
+            target.assert_treasure();
+        }
+    });
+    Came::Lives("each upcall arrives; what it gives is judged".into())
+}
+
+/// A word of the parameters of `Everything::maybe` that is good, then bad: both come, and nothing between.
+fn flips(target: &Target, at: u64, good: u64, bad: u64, why: Why) -> Came {
+    // A buffer at 0; at 40 there is a parcel, with a body at 56 and a point at 88.
+    let mut maybe = vec![0; size_of::<ParamsEverythingMaybe>()];
+    for (at, word) in
+        [(0, target.lent(0x1000)), (8, 60), (40, 1), (56, target.lent(0x1100)), (64, 5)]
+    {
+        maybe[at..at + 8].copy_from_slice(&u64::to_le_bytes(word));
+    }
+    maybe[100] = 1;
+    target.does(&List::new().write(region(target.own(0x800)), &maybe));
+    let place = region(target.own(0x800 + at));
+    let flip = Op::Flip { at: place, one: good, two: bad, until: region(until(target)) };
+    let word = ParamsEverythingMaybe::FUNCTION.signature;
+    let seen = beside(target, &List::new().op(flip), || {
+        let (began, mut seen) = (Instant::now(), [0_u32; 2]);
+        while began.elapsed() < TIME || seen.contains(&0) && began.elapsed() < 100 * TIME {
+            match target.call(&List::new(), word, Transport::word(target.lent(0x800))) {
+                Answer { status: 0, transport } => {
+                    assert_eq!(transport, Transport::word(65));
+                    seen[0] += 1;
+                }
+                answer => {
+                    assert_eq!(answer, Answer::status(why as u64));
+                    seen[1] += 1;
+                }
+            }
+        }
+        seen
+    });
+    assert!(!seen.contains(&0), "{seen:?}: the other vCPU was too slow to mean anything");
+    Came::Lives(format!("answered, or `{why:?}`"))
+}
+
+/// A guest of one vCPU can change only what the host keeps for longer than a call, and what it calls back over.
+fn between(target: &Target) -> Came {
+    let mut random = Random(8);
+    let mut good = 0;
+    for round in 0..300 {
+        target.does(&List::new().op(storm(target, everything(target), round + 1, 2000)));
+        good += u32::from(calls(target, &mut random).status == 0);
+        if round % 3 == 0 {
+            // What is kept from earlier calls is read again.
+            let keep = Transport { primary: target.lent(64 * round), secondary: 100 };
+            let answer = target.call(&List::new(), ParamsEverythingKeep::FUNCTION.signature, keep);
+            judge(answer);
+        }
+        target.assert_treasure();
+    }
+    assert!(good > 0);
+    Came::Lives("each call is answered, or refused with a status".into())
+}
+
+fn in_nested(target: &Target) -> Came {
+    let place = everything(target);
+    let mut random = Random(21);
+    for round in 0..40 {
+        // The host has the parameters of a call while the guest goes over them, and calls with what is there.
+        let mut inside = List::new().op(storm(target, place, round + 1, 500));
+        for _ in 0..3 {
+            let transport = random.transport(&target.layout, Side::Guest);
+            inside = inside.call(random.pick(&FUNCTIONS), transport);
+        }
+        let result = random.transport(&target.layout, Side::Guest);
+        let inside = inside.returns(random.pick(&[0, 0, 1, 3, 69, 200]), result);
+        let text = Transport { primary: pointer::join(target.own(0x3000), 1), secondary: 200 };
+        let chat = List::new()
+            .fill(region(target.own(0x3000)), 200, b'x')
+            .write(region(target.own(0x2f00)), &params(text, 4))
+            .call_with(
+                ParamsEverythingChat::FUNCTION.signature,
+                Transport::word(target.lent(0x2f00)),
+                &inside,
+            );
+        // `chat` makes six upcalls, each of which does `inside`.
+        target.does(&chat.and(&one_upcall(target.own(PARAMS), &inside)));
+        target.assert_treasure();
+    }
+    Came::Lives("each call is answered, or refused with a status".into())
+}
+
+/// The parameters of `Everything::chat`.
+fn params(text: Transport, depth: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(text.primary.to_le_bytes());
+    bytes.extend(text.secondary.to_le_bytes());
+    bytes.extend(u64::from(depth).to_le_bytes());
+    bytes
 }

@@ -140,13 +140,19 @@ impl Cpu {
         while back.kind == answer::UPCALL {
             let before = replace(&mut self.hold, false);
             let Transport { primary, secondary } = back.transport;
+            // What is short is copied: where the guest forges marks, its host may use the block for more.
+            let mut copy = [0_u8; 2048];
+            let at = self.region + pointer::offset(primary);
             let list = match secondary {
                 0 => inside,
-                len => {
-                    let at = self.region + pointer::offset(primary);
-                    // SAFETY: the host has lent it.
-                    unsafe { core::slice::from_raw_parts(from(at as usize), len as usize) }
+                len if len <= copy.len() as u64 => {
+                    let copy = &mut copy[..len as usize];
+                    // SAFETY: the host has lent as much.
+                    unsafe { from::<u8>(at as usize).copy_to(copy.as_mut_ptr(), copy.len()) };
+                    copy
                 }
+                // SAFETY: the host has lent it.
+                len => unsafe { core::slice::from_raw_parts(from(at as usize), len as usize) },
             };
             let Done { status, transport } = self.list(list).unwrap_or(Done::GOOD);
             if secondary != 0 && !self.hold {
@@ -213,10 +219,18 @@ impl Cpu {
                     let (at, until) = (self.address(at), self.address(until));
                     storm(at, len, seed, count, until);
                 }
+                Op::Flip { at, one, two, until } => {
+                    let (at, until) = (self.address(at), self.address(until));
+                    while look(until) == 0 {
+                        (0..20).for_each(|_| {
+                            set(at, one);
+                            set(at, two);
+                        });
+                    }
+                }
                 Op::Wait { until } => {
-                    let until = from::<u64>(self.address(until) as usize);
-                    // SAFETY: as for all accesses here; another vCPU writes there.
-                    while unsafe { until.read_volatile() } == 0 {
+                    let until = self.address(until);
+                    while look(until) == 0 {
                         core::hint::spin_loop();
                     }
                 }
@@ -236,19 +250,28 @@ impl Done {
     const GOOD: Self = Self { status: 0, transport: Transport::EMPTY };
 }
 
+/// Reads a word that another vCPU may write.
+fn look(at: u64) -> u64 {
+    // SAFETY: as for all accesses here.
+    unsafe { from::<u64>(at as usize).read_volatile() }
+}
+
+/// Writes a word that others read.
+fn set(at: u64, word: u64) {
+    // SAFETY: as for all accesses here.
+    unsafe { to::<u64>(at as usize).write_volatile(word) }
+}
+
 fn storm(at: u64, len: u64, seed: u64, count: u64, until: u64) {
     let (mut noise, mut done) = (seed | 1, 0);
-    let until = from::<u64>(until as usize);
-    // SAFETY: as for all accesses here; another vCPU writes there.
-    while (count == 0 || done < count) && unsafe { until.read_volatile() } == 0 {
+    while (count == 0 || done < count) && look(until) == 0 {
         // xorshift64
         noise ^= noise << 13;
         noise ^= noise >> 7;
         noise ^= noise << 17;
-        // Mostly small numbers, since those mean something.
+        // Mostly small bytes, since those mean something.
         let word = if noise >> 62 == 0 { noise } else { noise & 0x0101_0101_0101_0101 };
-        let place = at.wrapping_add((noise >> 8) % len.max(8) & !7);
-        store(place, &word.to_le_bytes());
+        set(at.wrapping_add(((noise >> 8) % len.max(8)) & !7), word);
         done += 1;
     }
 }

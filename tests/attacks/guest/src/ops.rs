@@ -234,6 +234,8 @@ ops! {
     /// Writes so many words of noise over this memory, or for ever if that is 0, but only while the word at
     /// `until` is 0.
     Storm { at: At, len: u64, seed: u64, count: u64, until: At },
+    /// Writes one word and then the other one, again and again, while the word at `until` is 0.
+    Flip { at: At, one: u64, two: u64, until: At },
     /// Waits until the word is not 0.
     Wait { until: At },
     Do { deed: Deed, at: At, value: u64 },
