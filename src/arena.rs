@@ -5,9 +5,13 @@
 //! gives a block back with a mark in the release map (ABI, "Release map"): the owner looks at marks
 //! only for blocks that it has lent, when it allocates.
 
-use core::ops::{Deref, DerefMut};
+use core::ops::Deref;
 
-use crate::sync::{self, AtomicBool, AtomicU8, AtomicU32, Ordering, UnsafeCell};
+use crate::sync::{AtomicU8, AtomicU32, Ordering};
+
+mod lock;
+
+use lock::Lock;
 
 /// The unit of allocation, in bytes: one cache line. Every block begins at a multiple of it.
 pub const GRANULE: usize = 64;
@@ -137,6 +141,8 @@ struct Lists {
     rover: u32,
     blocks: u32,
     granules: u32,
+    /// Behind all granules that were in use since the arena was wiped.
+    used_end: u32,
 }
 
 /// An arena. `B` is where its books are kept.
@@ -193,6 +199,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
             rover: NIL,
             blocks: 0,
             granules: 0,
+            used_end: 0,
         };
         let most = (u32::MAX, u32::MAX);
         let arena = Self { books, lists: Lock::new(lists), marks, most };
@@ -314,7 +321,9 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         let head = lists.used;
         self.push(&mut lists.used, index, head);
         lists.blocks += 1;
-        lists.granules += get(&self.slot(index).len);
+        let len = get(&self.slot(index).len);
+        lists.granules += len;
+        lists.used_end = lists.used_end.max(index + len);
         Some(index)
     }
 
@@ -502,6 +511,27 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         }
     }
 
+    /// Frees all that is finished, and calls with each range of granules, as first and number, that is free and was
+    /// not always. Nobody has them meanwhile.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn wipe(&self, mut clear: impl FnMut(u32, u32)) {
+        let mut lists = self.lists.lock();
+        lists.rover = lists.used;
+        self.reap(&mut lists, u32::MAX);
+        let (mut at, mut used_end) = (0, 0);
+        while at < lists.used_end {
+            let slot = self.slot(at);
+            let end = at + get(&slot.len);
+            if get(&slot.state) & KIND == FREE {
+                clear(at, end.min(lists.used_end) - at);
+            } else {
+                used_end = end;
+            }
+            at = end;
+        }
+        lists.used_end = used_end;
+    }
+
     /// Makes every loan its owner's for good: the peer has it, gives it back in vain, and will have it again.
     #[cfg(feature = "std")]
     pub(crate) fn keep_loans(&self) {
@@ -534,85 +564,6 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
 #[inline]
 pub(crate) fn give_back(mark: &AtomicU8, loan: u8) {
     mark.store(loan, Ordering::Release);
-}
-
-/// A spin lock: it is held for some tens of instructions, and the core has no operating system to
-/// sleep with.
-#[derive(Debug)]
-struct Lock<T> {
-    taken: AtomicBool,
-    value: UnsafeCell<T>,
-}
-
-// SAFETY: the value is reached only through a `Guard`, and there is one at a time.
-unsafe impl<T: Send> Sync for Lock<T> {}
-
-impl<T> Lock<T> {
-    /// How often a waiting thread looks before it lets others run. A model needs one look.
-    const LOOKS: u32 = if cfg!(all(test, loom)) { 1 } else { 128 };
-
-    fn new(value: T) -> Self {
-        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
-    }
-
-    #[inline]
-    fn lock(&self) -> Guard<'_, T> {
-        if !self.take() {
-            self.wait();
-        }
-        Guard(self)
-    }
-
-    /// One attempt, which may fail for no reason where that is cheaper.
-    #[inline]
-    fn take(&self) -> bool {
-        let taken = &self.taken;
-        taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
-    #[cold]
-    fn wait(&self) {
-        while !self.take() {
-            for _ in 0..Self::LOOKS {
-                if !self.taken.load(Ordering::Relaxed) {
-                    break;
-                }
-                sync::spin_loop();
-            }
-            // The holder may be waiting for this processor. To yield is not enough: a thread of a
-            // real-time class is run again at once, before a holder of lower priority.
-            #[cfg(feature = "std")]
-            if self.taken.load(Ordering::Relaxed) {
-                sync::nap();
-            }
-        }
-    }
-}
-
-struct Guard<'a, T>(&'a Lock<T>);
-
-impl<T> Deref for Guard<'_, T> {
-    type Target = T;
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: this guard holds the lock, so there is no other reference to the value.
-        self.0.value.with(|value| unsafe { &*value })
-    }
-}
-
-impl<T> DerefMut for Guard<'_, T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above, and the guard itself is borrowed mutably.
-        self.0.value.with_mut(|value| unsafe { &mut *value })
-    }
-}
-
-impl<T> Drop for Guard<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::Release);
-    }
 }
 
 #[cfg(all(test, loom))]

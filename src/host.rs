@@ -302,7 +302,8 @@ impl<V: Vcpu + 'static> Host<V> {
     ///
     /// What was lent since, either way, has ended: a handle to it that is still there reads as
     /// [`Why::Stale`](crate::Why::Stale) and drops as nothing. That goes for what the guest lent while it started up,
-    /// too. What the guest has got then, it has again; the host keeps those blocks for that.
+    /// too. What the guest has got then, it has again; the host keeps those blocks for that. All else that is free of
+    /// the host's arena is zeroed.
     /// What was made here and not yet handed over stays what it is, and the server stays with what it has kept.
     ///
     /// It takes a fraction of what making a machine takes: `cargo bench --bench machines` has figures.

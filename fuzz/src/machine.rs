@@ -260,6 +260,7 @@ pub fn run(data: &[u8]) {
         assert_eq!(world.blocks(), 0, "nothing is lent after a reset");
         let mut honest = Vec::new();
         Op::Return { status: 0, primary: 77, secondary: 0 }.put(&mut honest);
-        assert_eq!(world.told().does(&honest), Ok(77), "{:?}", world.host.end());
+        let within = world.host.within(Duration::from_secs(10));
+        assert_eq!(ToldClient::from(&*within).does(&honest), Ok(77), "{:?}", world.host.end());
     });
 }

@@ -346,6 +346,69 @@ fn take_back_with_a_broken_list() {
 }
 
 /// A refusal changes nothing: neither what is in use nor what can still be had.
+/// What is free and was in use is wiped, and nothing else; what is behind it was never touched.
+#[test]
+fn a_wipe_reaches_what_is_free() {
+    let world = World::new(100);
+    let wiped = || {
+        let mut ranges = Vec::new();
+        world.arena.wipe(|first, granules| ranges.push((first, granules)));
+        ranges
+    };
+    assert_eq!(wiped(), []);
+    let blocks = [3, 1, 5, 2].map(|granules| world.alloc(granules).unwrap());
+    assert_eq!(wiped(), []);
+    world.arena.drop_owned(blocks[0]);
+    world.arena.lend(blocks[1], Allocated::NONE);
+    world.arena.drop_owned(blocks[2]);
+    assert_eq!(wiped(), [(0, 3), (4, 5)], "the last one is its owner's");
+    world.mark(blocks[1]);
+    world.arena.drop_owned(blocks[3]);
+    assert_eq!(wiped(), [(0, 11)]);
+    assert_eq!(wiped(), []);
+    world.assert_whole();
+    assert_eq!(wiped(), [(0, 100)]);
+}
+
+/// Blocks and bytes in use are limited, and what is finished counts no more.
+#[test]
+fn limits_of_what_is_in_use() {
+    let mut world = World::new(100);
+    world.arena.limit(3, 10 * GRANULE as u64 + 63);
+    let [one, two, three] = [4, 4, 2].map(|granules| world.alloc(granules).unwrap());
+    assert!(world.alloc(1).is_none(), "too many");
+    world.arena.drop_owned(three);
+    assert!(world.alloc(3).is_none(), "too much");
+    let three = world.alloc(1).unwrap();
+    world.arena.lend(one, Allocated::NONE);
+    assert!(world.alloc(5).is_none());
+    world.mark(one);
+    let four = world.alloc(5).unwrap();
+    assert!(world.alloc(1).is_none());
+    for block in [two, three, four] {
+        world.arena.drop_owned(block);
+    }
+    assert_eq!(world.in_use(), (0, 0));
+    assert!(world.alloc(11).is_none());
+    world.arena.limit(0, u64::MAX);
+    assert!(world.alloc(1).is_none());
+}
+
+/// What is lent and kept is the owner's for good, whatever marks there are.
+#[test]
+fn loans_that_are_kept() {
+    let world = World::new(100);
+    let [kept, back] = [(); 2].map(|()| world.alloc(2).unwrap());
+    world.arena.lend(kept, Allocated::NONE);
+    world.arena.lend(back, Allocated::NONE);
+    world.mark(back);
+    world.arena.keep_loans();
+    assert_eq!(world.in_use(), (2, 1), "what was given back before is not kept");
+    world.mark(kept);
+    world.arena.take_back_all();
+    assert_eq!(world.in_use(), (2, 1));
+}
+
 #[test]
 fn exhaustion_leaves_all_as_it_was() {
     let world = World::new(1000);
