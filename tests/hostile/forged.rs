@@ -172,8 +172,11 @@ fn on_both_sides(test: impl Fn(&Case<'_>)) {
     }
 }
 
+/// A name, and what is forged.
+pub type Forgery = (&'static str, fn(&Case<'_>));
+
 /// Those that need no more than a call and its answer.
-pub const FORGERIES: &[(&str, fn(&Case<'_>))] = &[
+pub const FORGERIES: &[Forgery] = &[
     ("pointers_outside", pointers_outside),
     ("pointers_without_a_loan", pointers_without_a_loan),
     ("pointers_misaligned", pointers_misaligned),
