@@ -15,8 +15,9 @@ use std::{
 };
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcr, kvm_xcrs, kvm_xsave,
+    CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_regs,
+    kvm_segment, kvm_sregs, kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcr, kvm_xcrs,
+    kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
 use nix::{
@@ -311,6 +312,19 @@ impl KvmVcpu {
         End::Fault(self.machine.loaded.fault(Cause::Exception(8), None, instruction))
     }
 
+    /// An access that KVM would have had to carry out itself, by an instruction that it does not know. Some
+    /// kernels tell the guest that the instruction is invalid, others tell its host.
+    #[cold]
+    fn unknown(&mut self) -> End {
+        // SAFETY: integers, which are there after this exit.
+        let error = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal.suberror };
+        if error != KVM_INTERNAL_ERROR_EMULATION {
+            return End::Lost(std::format!("KVM: internal error {error}"));
+        }
+        let instruction = self.fd.sync_regs().regs.rip;
+        End::Fault(self.machine.loaded.fault(Cause::Exception(6), None, instruction))
+    }
+
     /// Describes what a stub reports.
     #[cold]
     fn fault(&self) -> End {
@@ -350,6 +364,7 @@ impl KvmVcpu {
             Ok(VcpuExit::Intr) => Ok(false),
             // A fault in a fault in a fault, or what a stub cannot report.
             Ok(VcpuExit::Shutdown) => Err(self.shut_down()),
+            Ok(VcpuExit::InternalError) => Err(self.unknown()),
             Ok(exit) => Err(End::Lost(std::format!("KVM: {exit:?}"))),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(false),
             Err(error) => Err(End::Lost(lost("KVM_RUN", error))),

@@ -52,6 +52,8 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const TOP: u64 = 0x7fff_ffff_f000;
 /// An integer was divided by zero (sigaction(2)).
 const FPE_INTDIV: i32 = 1;
+/// The kernel sends a signal for an exception that has no code of its own.
+const SI_KERNEL: i32 = 0x80;
 /// What stops a guest from outside; its disposition does not matter, since its tracer takes it.
 const STOP: Signal = Signal::SIGUSR1;
 /// The registers that XSAVE stores (ptrace(2), `PTRACE_GETREGSET`), and more bytes than they take.
@@ -400,9 +402,8 @@ impl Process {
             Signal::SIGFPE => (Cause::Exception(19), None),
             Signal::SIGBUS if kind == libc::BUS_ADRALN => (Cause::Exception(17), None),
             Signal::SIGBUS => (Cause::Exception(12), None),
-            Signal::SIGTRAP if kind == libc::TRAP_BRKPT || kind == 0x80 => {
-                (Cause::Exception(3), None)
-            }
+            // `int3` comes from the kernel; what Linux calls a breakpoint is `int1`, a debug exception.
+            Signal::SIGTRAP if kind == SI_KERNEL => (Cause::Exception(3), None),
             Signal::SIGTRAP => (Cause::Exception(1), None),
             Signal::SIGSYS => (Cause::SystemCall(self.registers.orig_rax), None),
             other => (Cause::Signal(other as i32), None),

@@ -172,21 +172,6 @@ fn on_both_sides(test: impl Fn(&Case<'_>)) {
     }
 }
 
-/// Those that need no more than a call and its answer.
-pub const FORGERIES: &[(&str, fn(&Case<'_>))] = &[
-    ("pointers_outside", pointers_outside),
-    ("pointers_without_a_loan", pointers_without_a_loan),
-    ("pointers_misaligned", pointers_misaligned),
-    ("parameter_structs_outside", parameter_structs_outside),
-    ("secondaries_where_there_are_none", secondaries),
-    ("scalars_that_are_none", scalars),
-    ("fields_that_are_none", fields),
-    ("options_that_are_none", options),
-    ("slices_of_a_value_and_a_half", slices),
-    ("texts_that_are_none", texts),
-    ("functions_that_are_none", functions),
-];
-
 fn words(primary: u64, secondary: u64) -> Transport {
     Transport { primary, secondary }
 }
@@ -198,7 +183,7 @@ fn pointer_outside() {
     on_both_sides(pointers_outside);
 }
 
-fn pointers_outside(case: &Case<'_>) {
+pub fn pointers_outside(case: &Case<'_>) {
     let layout = case.attacker.layout;
     let (start, len) = layout.arena(case.attacker.victim.other());
     let (own, _) = layout.arena(case.attacker.victim);
@@ -253,7 +238,7 @@ fn pointer_without_a_loan() {
     on_both_sides(pointers_without_a_loan);
 }
 
-fn pointers_without_a_loan(case: &Case<'_>) {
+pub fn pointers_without_a_loan(case: &Case<'_>) {
     let buf = case.lend_bytes(b"0123456789abcdef0123456789abcdef");
     let offset = pointer::offset(buf.word);
     let f = ParamsEverythingBytes::FUNCTION;
@@ -268,7 +253,7 @@ fn pointer_misaligned() {
     on_both_sides(pointers_misaligned);
 }
 
-fn pointers_misaligned(case: &Case<'_>) {
+pub fn pointers_misaligned(case: &Case<'_>) {
     let (start, _) = case.attacker.layout.arena(case.attacker.victim.other());
     for off in [1, 2, 4, 7] {
         let t = words(pointer::join(start + off, 1), 0);
@@ -288,7 +273,7 @@ fn parameter_struct_outside() {
     on_both_sides(parameter_structs_outside);
 }
 
-fn parameter_structs_outside(case: &Case<'_>) {
+pub fn parameter_structs_outside(case: &Case<'_>) {
     let layout = case.attacker.layout;
     let (start, len) = layout.arena(case.attacker.victim.other());
     let size = size_of::<ParamsEverythingMaybe>() as u64;
@@ -307,7 +292,7 @@ fn secondary_where_there_is_none() {
     on_both_sides(secondaries);
 }
 
-fn secondaries(case: &Case<'_>) {
+pub fn secondaries(case: &Case<'_>) {
     for junk in [1, 1 << 32, 1 << 63, u64::MAX] {
         let at = |t: Transport| words(t.primary, junk);
         let bad = Why::BadValue;
@@ -330,7 +315,7 @@ fn scalars_that_are_none() {
     on_both_sides(scalars);
 }
 
-fn scalars(case: &Case<'_>) {
+pub fn scalars(case: &Case<'_>) {
     let refuse = |f: &'static Function, words: &[u64]| {
         for word in words {
             case.refuses(f, Transport::word(*word), Why::BadValue, "value", 0);
@@ -365,7 +350,7 @@ fn fields_that_are_none() {
     on_both_sides(fields);
 }
 
-fn fields(case: &Case<'_>) {
+pub fn fields(case: &Case<'_>) {
     let points = [
         ("on", FalsePoint { on: 2, ..POINT }),
         ("glyph", FalsePoint { glyph: 0xdc00, ..POINT }),
@@ -416,7 +401,7 @@ fn options_that_are_none() {
     on_both_sides(options);
 }
 
-fn options(case: &Case<'_>) {
+pub fn options(case: &Case<'_>) {
     for tag in [2, 256, 1 << 16, u32::MAX] {
         let t = case.lend::<FalseOption>(FalseOption { tag, value: 5 });
         case.refuses(ParamsEverythingAloneMaybe::FUNCTION, t, Why::BadValue, "value", 0);
@@ -454,7 +439,7 @@ fn slice_of_a_value_and_a_half() {
     on_both_sides(slices);
 }
 
-fn slices(case: &Case<'_>) {
+pub fn slices(case: &Case<'_>) {
     for len in [1, 7, 9, 12, 15] {
         let buf = case.lend_bytes(&[0; 16]);
         let t = words(buf.word, len);
@@ -469,7 +454,7 @@ fn text_that_is_none() {
     on_both_sides(texts);
 }
 
-fn texts(case: &Case<'_>) {
+pub fn texts(case: &Case<'_>) {
     let texts: [&[u8]; 6] = [
         b"\xff",
         b"ok\x80",
@@ -495,7 +480,7 @@ fn functions_that_are_none() {
     on_both_sides(functions);
 }
 
-fn functions(case: &Case<'_>) {
+pub fn functions(case: &Case<'_>) {
     for word in [0, 4, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
         let answer = case.call(word, words(word, word));
         assert_eq!(answer, Answer::status(Why::UnknownFunction as u64));

@@ -20,6 +20,7 @@ use super::{
         Server,
     },
     list::{List, region},
+    ops::{At, Base, Op},
 };
 
 /// Where the region lies in a guest, its doorbell, and where it can never have been told of anything.
@@ -205,6 +206,14 @@ impl Target {
         assert_eq!(word(0), answer::ANSWER, "{:x}", word(0));
         let transport = Transport { primary: word(2), secondary: word(3) };
         Answer { status: word(1), transport }
+    }
+
+    /// How the guest traps: a port, or the address of its doorbell.
+    pub fn way(&self) -> u64 {
+        let copy = Op::Copy { to: region(self.own(0)), from: At(Base::Boot, 32), len: 8 };
+        let word = Transport { primary: self.lent(0), secondary: 8 };
+        let bytes = self.told().bytes(List::new().op(copy).returns(0, word).bytes());
+        u64::from_le_bytes(bytes.unwrap().to_vec().unwrap().try_into().unwrap())
     }
 
     /// What the host has refused or failed since this was asked last.

@@ -213,8 +213,7 @@ mod lines {
 
     pub fn gathered(run: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
-        with_default(lines.clone(), run);
-        let lines = std::mem::take(&mut *lines.0.lock().unwrap());
-        lines
+        with_default(Lines(lines.0.clone()), run);
+        std::mem::take(&mut *lines.0.lock().unwrap())
     }
 }

@@ -43,7 +43,7 @@ mod traps;
 
 use std::{
     collections::BTreeMap,
-    panic::{self, AssertUnwindSafe},
+    panic,
     process::ExitCode,
     sync::{
         Arc, Mutex, Once,
@@ -232,13 +232,4 @@ pub fn main() -> ExitCode {
         }
     }
     conclusion.exit_code()
-}
-
-/// Whether it panics; that is not counted.
-#[allow(dead_code, reason = "for cases to come")]
-fn panicking(run: impl FnOnce()) -> bool {
-    let before = panics();
-    let panicked = panic::catch_unwind(AssertUnwindSafe(run)).is_err();
-    PANICS.store(before, Ordering::Relaxed);
-    panicked
 }

@@ -7,16 +7,18 @@ use std::{
 
 use vmffi::{
     Why,
-    abi::{Answer, Side, Transport, pointer},
+    abi::{Answer, Side, Transport, pointer, trap},
+    host::{Cause, End},
 };
 
 use super::{
     Came, Case,
-    connection::{On, Target},
+    connection::{On, Setup, Target},
+    crimes::says,
     interface::*,
     liar::Random,
-    list::{List, region},
-    ops::Op,
+    list::{List, at, deed, region},
+    ops::{Deed, Op},
     traps::{PARAMS, one_upcall},
 };
 
@@ -40,6 +42,9 @@ pub fn cases() -> Vec<Case> {
         two(Case::new("an_enum_that_changes_while_it_is_read", |target| {
             flips(target, 96, 1 << 32, 7 << 32, Why::BadValue)
         })),
+        two(Case::new("a_fault_while_another_vcpu_is_served", fault_beside)),
+        two(Case::new("an_exit_while_another_vcpu_is_served", exit_beside)),
+        Case::new("storms_over_another_guests_memory", other_guest),
         Case::new("storms_between_traps", between),
         Case::new("storms_in_nested_calls", in_nested),
     ]
@@ -96,16 +101,21 @@ const TIME: Duration = Duration::from_millis(60);
 fn storms(target: &Target, place: (u64, u64)) -> Came {
     let list = List::new().op(storm(target, place, 99, 0));
     let mut random = Random(3);
-    let (all, good) = beside(target, &list, || {
-        let (began, mut all, mut good) = (Instant::now(), 0, 0);
-        while began.elapsed() < TIME || good == 0 {
-            good += u32::from(calls(target, &mut random).status == 0);
-            all += 1;
+    beside(target, &list, || {
+        let began = Instant::now();
+        for nr in 0_u64.. {
+            calls(target, &mut random);
+            // Where nothing is read from memory, nothing goes wrong.
+            let word = Transport::word(nr & 0xffff);
+            let plain = ParamsEverythingAloneU16::FUNCTION.signature;
+            let answer = target.call(&List::new(), plain, word);
+            assert_eq!(answer, Answer { status: 0, transport: word });
             target.assert_treasure();
+            if began.elapsed() > TIME {
+                break;
+            }
         }
-        (all, good)
     });
-    assert!(good > 0 && good < all, "{good} of {all}");
     Came::Lives("each call is answered, or refused with a status".into())
 }
 
@@ -163,6 +173,60 @@ fn flips(target: &Target, at: u64, good: u64, bad: u64, why: Why) -> Came {
     });
     assert!(!seen.contains(&0), "{seen:?}: the other vCPU was too slow to mean anything");
     Came::Lives(format!("answered, or `{why:?}`"))
+}
+
+/// One vCPU calls for ever, and another one ends the guest in the midst of that.
+#[track_caller]
+fn ends_beside(target: &Target, end: &List) -> End {
+    let nothing = ParamsEverythingNothing::FUNCTION.signature;
+    let begun = List::new().write(region(until(target)), &[1]);
+    let calls = begun.repeat(0, &List::new().call(nothing, Transport::EMPTY));
+    let end = List::new().op(Op::Wait { until: region(until(target)) }).and(end);
+    target.does(&List::new().fill(region(until(target)), 8, 0));
+    thread::scope(|scope| {
+        let other = scope.spawn(|| target.told().does(calls.bytes()).unwrap_err());
+        let error = target.told().does(end.bytes()).unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+        let error = other.join().unwrap();
+        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+    });
+    target.end().unwrap()
+}
+
+fn fault_beside(target: &Target) -> Came {
+    let end = ends_beside(target, &deed(Deed::Undefined, at(0), 0));
+    let End::Fault(fault) = &end else { panic!("{end:?}") };
+    assert_eq!((fault.cause, fault.address), (Cause::Exception(6), None));
+    Came::Ended(says(&end))
+}
+
+fn exit_beside(target: &Target) -> Came {
+    let end = ends_beside(target, &List::new().trap(trap::EXIT, 4, Transport::EMPTY, &List::new()));
+    assert_eq!(end, End::Exited { status: 4, text: String::new() });
+    Came::Ended(says(&end))
+}
+
+/// Two guests of the same program: what one of them does to its memory, the other one never sees.
+fn other_guest(target: &Target) -> Came {
+    let other = Target::new(target.on, &Setup::PLAIN);
+    let (arena, len) = other.layout.arena(Side::Guest);
+    other.does(&List::new().fill(region(arena), len, 0x5a));
+    for seed in 1..10 {
+        let calm = Op::Storm {
+            at: region(4096),
+            len: arena + len - 8 - 4096,
+            seed,
+            count: 5000,
+            until: region(arena + len - 8),
+        };
+        target.does(&List::new().op(calm));
+    }
+    let all = Transport { primary: pointer::join(arena, 1), secondary: len };
+    let bytes = other.told().bytes(List::new().returns(0, all).bytes()).unwrap();
+    assert!(bytes.to_vec().unwrap().iter().all(|byte| *byte == 0x5a));
+    drop(bytes);
+    other.assert_works();
+    Came::Lives("the other guest's memory is as it was".into())
 }
 
 /// A guest of one vCPU can change only what the host keeps for longer than a call, and what it calls back over.

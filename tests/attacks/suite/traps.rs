@@ -44,6 +44,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("the_bell_with_four_bytes", |target| rings(target, Deed::Store4, 0)),
         Case::new("the_bell_by_another_instruction", other_instruction),
         Case::new("the_bell_with_a_vector", vector),
+        Case::new("the_bell_with_x87_registers", x87),
         Case::new("the_bell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),
         Case::new("beside_the_bell", |target| rings(target, Deed::Store8, 8)),
         Case::new("the_end_of_the_bells_page", |target| rings(target, Deed::Store8, 4088)),
@@ -66,6 +67,11 @@ pub fn cases() -> Vec<Case> {
         Case::new("beside_the_port", |target| port(target, Deed::Out1, PORT + 1)),
         Case::new("the_port_by_a_string", port_string),
         Case::new("ports_that_are_not_the_guests", ports),
+        Case::new("calls_with_flags_that_are_odd", flags),
+        Case::new("a_call_in_single_steps", |target| {
+            let list = deed(Deed::Flagged, at(target.way()), 0x100);
+            dies(target, &list, &[Dies::Exception(1, None)])
+        }),
     ]
 }
 
@@ -258,6 +264,24 @@ fn vector(target: &Target) -> Came {
     let ends = [Dies::Access(BELL), Dies::Order(u64::MAX)];
     let list = List::new().deed(Deed::Vectors, at(0), 0).deed(Deed::Store16, at(BELL), 0);
     dies(target, &list, if target.on.is_kvm() { &ends } else { &ends[..1] })
+}
+
+/// An instruction that hypervisors need not know for such an access.
+fn x87(target: &Target) -> Came {
+    let ends = [Dies::Access(BELL), Dies::Exception(6, None)];
+    let list = deed(Deed::StoreX87, at(BELL), 0);
+    dies(target, &list, if target.on.is_kvm() { &ends } else { &ends[..1] })
+}
+
+/// Alignment checks, the wrong direction, a nested task, and privileges that it does not get.
+fn flags(target: &Target) -> Came {
+    for flags in [0x40000, 0x400, 0x4000, 0x3000, 0x47400] {
+        target.does(&deed(Deed::Flagged, at(target.way()), flags));
+        let refused: Vec<_> = target.refused().iter().map(|error| error.why()).collect();
+        assert_eq!(refused, [Why::UnknownFunction], "{flags:#x}");
+        target.assert_works();
+    }
+    Came::Lives("served as any call".into())
 }
 
 /// Where the guest traps by port, those four are its own. In a process there are none.

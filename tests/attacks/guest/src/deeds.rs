@@ -44,6 +44,7 @@ pub fn does(deed: Deed, at: u64, value: u64) {
         // The trap's is `mov [rdx], rax`.
         Deed::Store8 => execute!("mov [rdi], rax", in("rdi") at, in("rax") value),
         Deed::Store16 => execute!("movups [rdx], xmm0", in("rdx") at),
+        Deed::StoreX87 => execute!("fnsave [rdx]", in("rdx") at),
         Deed::Add => execute!("lock add [rdx], rax", in("rdx") at, in("rax") value),
         Deed::Out1 => execute!("out dx, al", in("dx") port, in("rax") value),
         Deed::Out2 => execute!("out dx, ax", in("dx") port, in("rax") value),
@@ -114,7 +115,25 @@ pub fn does(deed: Deed, at: u64, value: u64) {
         Deed::Int80 => execute!("int 0x80", inout("rax") value => _),
         Deed::Vmcall => execute!("vmcall", inout("rax") value => _, out("rcx") _, out("rdx") _),
         Deed::Vmmcall => execute!("vmmcall", inout("rax") value => _, out("rcx") _, out("rdx") _),
+        // The segment is Linux's, of its processes of 32 bits.
+        Deed::Compat => {
+            let at = (&raw const attacks_interrupts).wrapping_add(4 * 0x80);
+            execute!("push 0x23", "push {}", "retfq", in(reg) at, in("rax") value);
+        }
         Deed::Undefined => execute!("ud2"),
+        Deed::NoStack => execute!("xor esp, esp", "ud2"),
+        Deed::Icebp => execute!(".byte 0xf1"),
+        Deed::Flagged => {
+            let bell = u64::from(at > 0xffff);
+            execute!(
+                "mov r12, rbx", "xor ebx, ebx", "pushfq", "or [rsp], {flags}", "test {bell}, {bell}",
+                "jz 2f", "popfq", "mov [rdx], rax", "jmp 3f", "2:", "popfq", "out dx, eax",
+                "3:", "mov rbx, r12", "pushfq", "and dword ptr [rsp], 0xfff8baff", "popfq",
+                flags = in(reg) value, bell = in(reg) bell, in("rdx") at, out("r12") _,
+                inout("rax") vmffi::abi::trap::CALL => _, inout("r8") 0_u64 => _,
+                inout("r9") 0_u64 => _,
+            );
+        }
         Deed::Breakpoint => execute!("int3"),
         Deed::Steps => execute!("pushfq", "or dword ptr [rsp], 0x100", "popfq", "nop", "nop"),
         Deed::Pkru => execute!("wrpkru", in("eax") value as u32, in("ecx") 0, in("edx") 0),
@@ -139,5 +158,9 @@ pub fn does(deed: Deed, at: u64, value: u64) {
 fn overflow(depth: u64) -> u64 {
     let room = black_box([depth; 64]);
     // It does not end, but the compiler is not to know; nor is the call to be the last thing it does.
-    if room[3] == u64::MAX { 0 } else { overflow(room[3].wrapping_add(1) >> 1) ^ black_box(&room)[5] }
+    if room[3] == u64::MAX {
+        0
+    } else {
+        overflow(room[3].wrapping_add(1) >> 1) ^ black_box(&room)[5]
+    }
 }

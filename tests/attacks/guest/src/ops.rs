@@ -163,6 +163,16 @@ bytes! {
         /// Every vector register becomes this.
         Vectors,
         Spin,
+        /// Stores 108 bytes, of x87 registers.
+        StoreX87,
+        /// A system call of 32 bits, from code of 32 bits, if there is such a thing.
+        Compat,
+        /// `ud2`, without a stack.
+        NoStack,
+        /// `int1`.
+        Icebp,
+        /// Calls a function that there is not, with these flags set. `at` is the port, or the doorbell.
+        Flagged,
     }
 }
 
@@ -234,9 +244,9 @@ ops! {
     /// Writes so many words of noise over this memory, or for ever if that is 0, but only while the word at
     /// `until` is 0.
     Storm { at: At, len: u64, seed: u64, count: u64, until: At },
-    /// Writes one word and then the other one, again and again, while the word at `until` is 0.
-    Flip { at: At, one: u64, two: u64, until: At },
     /// Waits until the word is not 0.
     Wait { until: At },
     Do { deed: Deed, at: At, value: u64 },
+    /// Writes one word and then the other one, again and again, while the word at `until` is 0.
+    Flip { at: At, one: u64, two: u64, until: At },
 }
