@@ -40,7 +40,7 @@ pub trait Vcpu: Send {
 
     /// What stops this vCPU from any thread: a `run` that is under way then fails with [`End::Stopped`],
     /// and so may one that begins later; a stop that comes in between is not lost. Without one, a guest
-    /// that is stopped runs on to its next trap.
+    /// that is stopped runs on to its next trap. It is used under a lock of the host's, so it must not use that.
     fn stopper(&self) -> Stopper {
         Stopper::new(|| ())
     }

@@ -167,7 +167,7 @@ impl<V> Vm<V> {
     }
 
     /// When a call that begins now is to be over.
-    fn until(&self, limit: Option<Duration>) -> Option<Instant> {
+    fn due(&self, limit: Option<Duration>) -> Option<Instant> {
         limit.or(self.limits.deadline).and_then(|limit| Instant::now().checked_add(limit))
     }
 }
@@ -239,7 +239,7 @@ impl<V: Vcpu> Vm<V> {
 
     /// Starts the guest, or lets it go on, one vCPU after the other.
     pub(super) fn run(&self, core: &Core, limit: Option<Duration>) -> Result<(), Why> {
-        let until = self.until(limit);
+        let until = self.due(limit);
         self.timed(core, until, || {
             (0..self.stoppers.len()).try_for_each(|number| self.start(core, number, until))
         })
@@ -252,7 +252,7 @@ impl<V: Vcpu> Vm<V> {
         let Some(cpu) = &mut held.cpu else { return Err(Why::Busy) };
         let go_on = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
         let answer = cpu.parked.then_some(go_on);
-        cpu.until(Awaited::Ready, self, core, 0, answer)?;
+        cpu.go_on(Awaited::Ready, self, core, 0, answer)?;
         cpu.parked = true;
         if number + 1 == self.stoppers.len() {
             self.keep(core, cpu, until)?;
@@ -323,7 +323,7 @@ impl<V: Vcpu> Cpu<V> {
 
     /// Completes a trap, and serves hypercalls until the guest traps as it is to. `depth` counts the calls under
     /// way in the guest.
-    fn until(
+    fn go_on(
         &mut self,
         awaited: Awaited,
         vm: &Vm<V>,
@@ -394,7 +394,7 @@ impl<V: Vcpu> Cpu<V> {
         transport: Transport,
     ) -> Result<Answer, Why> {
         let call = Registers { kind: answer::UPCALL, word: signature, transport };
-        self.until(Awaited::Return, vm, core, depth, Some(call))
+        self.go_on(Awaited::Return, vm, core, depth, Some(call))
     }
 }
 
@@ -432,7 +432,7 @@ impl<V: Vcpu> Vm<V> {
         }
         // SAFETY: outside of handlers it is nothing, or the limit of a `Within`, which has the peer.
         let limit = unsafe { peer.lane.0.cast::<Duration>().as_ref() };
-        let until = self.until(limit.copied());
+        let until = self.due(limit.copied());
         let mut held = self.take(until, |cpu| cpu.parked).map_err(|why| {
             // A guest that was stopped while it was parked gives nothing back.
             if self.ended.load(Ordering::Acquire) {
