@@ -62,11 +62,23 @@ fn until(target: &Target) -> u64 {
     arena + len - 8
 }
 
+/// Stops a guest if what goes on beside it panics, which would wait for it else.
+struct StopOnPanic<'t>(&'t Target);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.host.stopper().stop();
+        }
+    }
+}
+
 /// Has one vCPU do something until a word says stop, while this thread does something else with the other.
 fn beside<R>(target: &Target, list: &List, run: impl FnOnce() -> R) -> R {
     target.does(&List::new().fill(region(until(target)), 8, 0));
     thread::scope(|scope| {
         let other = scope.spawn(|| target.told().does(list.bytes()));
+        let _stop = StopOnPanic(target);
         let result = run();
         target.does(&List::new().fill(region(until(target)), 8, 1));
         assert_eq!(other.join().unwrap(), Ok(0), "{:?}", target.end());
@@ -185,6 +197,7 @@ fn ends_beside(target: &Target, end: &List) -> End {
     target.does(&List::new().fill(region(until(target)), 8, 0));
     thread::scope(|scope| {
         let other = scope.spawn(|| target.told().does(calls.bytes()).unwrap_err());
+        let _stop = StopOnPanic(target);
         let error = target.told().does(end.bytes()).unwrap_err();
         assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
         let error = other.join().unwrap();
