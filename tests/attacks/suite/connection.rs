@@ -221,6 +221,11 @@ impl Target {
         std::mem::take(&mut *self.refused.lock().unwrap())
     }
 
+    /// How many those are.
+    pub fn refusals(&self) -> usize {
+        self.refused.lock().unwrap().len()
+    }
+
     pub fn end(&self) -> Option<End> {
         self.host.end()
     }

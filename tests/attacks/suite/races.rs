@@ -42,8 +42,18 @@ pub fn cases() -> Vec<Case> {
         two(Case::new("an_enum_that_changes_while_it_is_read", |target| {
             flips(target, 96, 1 << 32, 7 << 32, Why::BadValue)
         })),
-        two(Case::new("a_fault_while_another_vcpu_is_served", fault_beside)),
-        two(Case::new("an_exit_while_another_vcpu_is_served", exit_beside)),
+        two(Case::new("a_fault_while_another_vcpu_is_served", |target| {
+            fault_beside(target, &calls_for_ever())
+        })),
+        two(Case::new("a_fault_while_another_vcpu_never_traps", |target| {
+            fault_beside(target, &deed(Deed::Spin, at(0), 0))
+        })),
+        two(Case::new("an_exit_while_another_vcpu_is_served", |target| {
+            exit_beside(target, &calls_for_ever())
+        })),
+        two(Case::new("an_exit_while_another_vcpu_never_traps", |target| {
+            exit_beside(target, &deed(Deed::Spin, at(0), 0))
+        })),
         Case::new("storms_over_another_guests_memory", other_guest),
         Case::new("storms_between_traps", between),
         Case::new("storms_in_nested_calls", in_nested),
@@ -62,11 +72,23 @@ fn until(target: &Target) -> u64 {
     arena + len - 8
 }
 
+/// Stops a guest if what goes on beside it panics, which would wait for it else.
+struct StopOnPanic<'t>(&'t Target);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.host.stopper().stop();
+        }
+    }
+}
+
 /// Has one vCPU do something until a word says stop, while this thread does something else with the other.
 fn beside<R>(target: &Target, list: &List, run: impl FnOnce() -> R) -> R {
     target.does(&List::new().fill(region(until(target)), 8, 0));
     thread::scope(|scope| {
         let other = scope.spawn(|| target.told().does(list.bytes()));
+        let _stop = StopOnPanic(target);
         let result = run();
         target.does(&List::new().fill(region(until(target)), 8, 1));
         assert_eq!(other.join().unwrap(), Ok(0), "{:?}", target.end());
@@ -175,16 +197,15 @@ fn flips(target: &Target, at: u64, good: u64, bad: u64, why: Why) -> Came {
     Came::Lives(format!("answered, or `{why:?}`"))
 }
 
-/// One vCPU calls for ever, and another one ends the guest in the midst of that.
+/// One vCPU does something for ever, and another one ends the guest in the midst of that.
 #[track_caller]
-fn ends_beside(target: &Target, end: &List) -> End {
-    let nothing = ParamsEverythingNothing::FUNCTION.signature;
-    let begun = List::new().write(region(until(target)), &[1]);
-    let calls = begun.repeat(0, &List::new().call(nothing, Transport::EMPTY));
+fn ends_beside(target: &Target, forever: &List, end: &List) -> End {
+    let begun = List::new().write(region(until(target)), &[1]).repeat(0, forever);
     let end = List::new().op(Op::Wait { until: region(until(target)) }).and(end);
     target.does(&List::new().fill(region(until(target)), 8, 0));
     thread::scope(|scope| {
-        let other = scope.spawn(|| target.told().does(calls.bytes()).unwrap_err());
+        let other = scope.spawn(|| target.told().does(begun.bytes()).unwrap_err());
+        let _stop = StopOnPanic(target);
         let error = target.told().does(end.bytes()).unwrap_err();
         assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
         let error = other.join().unwrap();
@@ -193,15 +214,20 @@ fn ends_beside(target: &Target, end: &List) -> End {
     target.end().unwrap()
 }
 
-fn fault_beside(target: &Target) -> Came {
-    let end = ends_beside(target, &deed(Deed::Undefined, at(0), 0));
+fn calls_for_ever() -> List {
+    List::new().call(ParamsEverythingNothing::FUNCTION.signature, Transport::EMPTY)
+}
+
+fn fault_beside(target: &Target, forever: &List) -> Came {
+    let end = ends_beside(target, forever, &deed(Deed::Undefined, at(0), 0));
     let End::Fault(fault) = &end else { panic!("{end:?}") };
     assert_eq!((fault.cause, fault.address), (Cause::Exception(6), None));
     Came::Ended(says(&end))
 }
 
-fn exit_beside(target: &Target) -> Came {
-    let end = ends_beside(target, &List::new().trap(trap::EXIT, 4, Transport::EMPTY, &List::new()));
+fn exit_beside(target: &Target, forever: &List) -> Came {
+    let exit = List::new().trap(trap::EXIT, 4, Transport::EMPTY, &List::new());
+    let end = ends_beside(target, forever, &exit);
     assert_eq!(end, End::Exited { status: 4, text: String::new() });
     Came::Ended(says(&end))
 }

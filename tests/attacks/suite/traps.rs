@@ -2,13 +2,13 @@
 
 use vmffi::{
     ConnectError, Why,
-    abi::{Answer, Transport, answer, pointer, signature, trap},
+    abi::{Answer, Side, Transport, answer, pointer, signature, trap},
     host::{Broken, End, Ran},
 };
 
 use super::{
     Came, Case,
-    connection::{BELL, Setup, Target, own},
+    connection::{BELL, NOWHERE, REGION, Setup, Target, own},
     crimes::{Dies, dies, says},
     interface::*,
     list::{List, at, deed, region},
@@ -43,6 +43,18 @@ pub fn cases() -> Vec<Case> {
         Case::new("the_bell_with_two_bytes", |target| rings(target, Deed::Store2, 0)),
         Case::new("the_bell_with_four_bytes", |target| rings(target, Deed::Store4, 0)),
         Case::new("the_bell_by_another_instruction", other_instruction),
+        Case::new("the_traps_instruction_beside_the_bell", |target| {
+            dies(target, &deed(Deed::Flagged, at(BELL + 8), 0), &[Dies::Access(BELL + 8)])
+        }),
+        Case::new("the_traps_instruction_to_nowhere", |target| {
+            let nowhere = Dies::Exception(14, Some(NOWHERE));
+            dies(target, &deed(Deed::Flagged, at(NOWHERE), 0), &[nowhere])
+        }),
+        Case::new("the_traps_instruction_to_the_hosts_arena", |target| {
+            let (place, _) = target.layout.arena(Side::Host);
+            let place = REGION + place;
+            dies(target, &deed(Deed::Flagged, at(place), 0), &[Dies::Exception(14, Some(place))])
+        }),
         Case::new("the_bell_with_a_vector", vector),
         Case::new("the_bell_with_x87_registers", x87),
         Case::new("the_bell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),

@@ -83,17 +83,17 @@ fn store(at: u64, bytes: &[u8]) {
 
 extern "C" fn enter(boot: u64) -> ! {
     let words = core::array::from_fn(|nr| load(boot + 8 * nr as u64));
-    let Some(Boot { region, way, cpu, .. }) = Boot::from_words(words) else { panic!() };
+    let Some(Boot { region, way, cpu: number, .. }) = Boot::from_words(words) else { panic!() };
     // SAFETY: the host says so. That it is there is all that matters here.
     let way = unsafe { Agreed::new(way) };
     let last = Registers { kind: 0, word: 0, transport: Transport::EMPTY };
-    let mut cpu_ = Cpu { way, boot, region, last, hold: false };
-    if cpu == 0 {
-        cpu_.begin();
+    let mut cpu = Cpu { way, boot, region, last, hold: false };
+    if number == 0 {
+        cpu.begin();
     }
-    cpu_.trap(Registers { kind: trap::READY, ..last }, &[]);
+    cpu.trap(Registers { kind: trap::READY, ..last }, &[]);
     loop {
-        cpu_.trap(Registers { kind: trap::EXIT, ..last }, &[]);
+        cpu.trap(Registers { kind: trap::EXIT, ..last }, &[]);
     }
 }
 
