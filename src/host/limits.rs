@@ -44,18 +44,23 @@ pub struct Limits {
     pub log: u64,
 }
 
+impl Limits {
+    /// No limits but those of the ABI, and texts of 1,024 bytes: the default.
+    pub const NONE: Self = Self {
+        deadline: None,
+        calls: u64::MAX,
+        depth: MAX_DEPTH,
+        lent_blocks: u32::MAX,
+        lent_bytes: u64::MAX,
+        handles: usize::MAX,
+        text: 1024,
+        log: u64::MAX,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            deadline: None,
-            calls: u64::MAX,
-            depth: MAX_DEPTH,
-            lent_blocks: u32::MAX,
-            lent_bytes: u64::MAX,
-            handles: usize::MAX,
-            text: 1024,
-            log: u64::MAX,
-        }
+        Self::NONE
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use vmffi::{
     CallError, ForeignBuf, ForeignSlice, ForeignStr, Layout, SharedBuf, Why,
     abi::{Answer, Side, Transport, answer, pointer},
-    host::{self, End, Fault, Ran, Vcpu},
+    host::{self, End, Fault, Limits, Ran, ResetError, Vcpu},
     machine::{Backend, Image, Machine},
 };
 
@@ -108,12 +108,14 @@ pub type Built = host::Host<Box<dyn Vcpu>>;
 pub struct Setup {
     pub arenas: (u64, u64),
     pub vcpus: u32,
+    pub limits: Limits,
     /// What it does before it is ready, then not by the host's setting-up but by the attack.
     pub script: Option<List>,
 }
 
 impl Setup {
-    pub const PLAIN: Self = Self { arenas: (256 << 10, 256 << 10), vcpus: 1, script: None };
+    pub const PLAIN: Self =
+        Self { arenas: (256 << 10, 256 << 10), vcpus: 1, limits: Limits::NONE, script: None };
 
     pub fn layout(&self) -> Layout {
         Layout::new(self.arenas.0, self.arenas.1).unwrap()
@@ -146,6 +148,7 @@ impl Target {
         let machine = Machine::new(scripted.as_ref().unwrap_or(image()))
             .arenas(setup.arenas.0, setup.arenas.1)
             .vcpus(setup.vcpus)
+            .limits(setup.limits.clone())
             .observe(move |error| seen.lock().unwrap().push(*error));
         let server = Server::default();
         let kept = server.kept.clone();
@@ -292,6 +295,20 @@ impl Target {
         assert!(text.lines().count() <= lines, "{text:?}");
         text.lines().for_each(is_harmless);
         self.forget();
+    }
+}
+
+impl Target {
+    /// It is reset, whatever it has come to, and is as if nothing had been. One that never waited for calls
+    /// cannot be.
+    pub fn assert_resets(&self, scripted: bool) {
+        match self.host.reset() {
+            Err(ResetError::NotStarted) if scripted => return,
+            reset => assert_eq!(reset, Ok(())),
+        }
+        assert_eq!((self.end(), self.lost()), (None, 0));
+        self.assert_works();
+        self.assert_treasure();
     }
 }
 

@@ -8,12 +8,12 @@ use std::{
 use vmffi::{
     CallError, ConnectError, Why,
     abi::{Transport, signature},
-    host::End,
+    host::{End, Limits},
 };
 
 use super::{
     Came, Case,
-    connection::{On, Target},
+    connection::{On, Target, ToldClient},
     interface::*,
     list::{List, at, region},
     ops::{At, Base, Deed, Op},
@@ -71,11 +71,13 @@ pub fn cases() -> Vec<Case> {
                 Transport { primary: target.lent(0x1000), secondary: 64 },
             );
             let came = stream(target, &list);
-            // But for the one that it begins with.
-            let mut refused = target.refused().into_iter().skip(1);
-            assert!(refused.all(|error| error.why() == Why::OutOfMemory));
+            let begins = |error: &CallError| error.why() == Why::UnknownFunction;
+            let refused = target.refused();
+            assert!(refused.iter().all(|error| begins(error) || error.why() == Why::OutOfMemory));
+            assert_eq!(refused.iter().filter(|error| begins(error)).count(), 2);
             came
         }),
+        Case::new("more_calls_than_there_may_be", calls).with(|setup| setup.limits = LIMITS),
         Case::new("a_guest_that_waits_for_ever_on_two_vcpus", two_vcpus)
             .only(On::is_kvm)
             .with(|setup| setup.vcpus = 2),
@@ -112,11 +114,41 @@ fn cancelled(error: CallError) -> Came {
     Came::Ended("`Cancelled`: the guest was stopped".into())
 }
 
+/// Stops it from outside, and, when it was reset, by a deadline.
 #[track_caller]
 fn stops(target: &Target, list: &List) -> Came {
     let list = begins().and(list);
-    cancelled(stopped(target, 1, || target.told().does(list.bytes()).unwrap_err()))
+    cancelled(stopped(target, 1, || target.told().does(list.bytes()).unwrap_err()));
+    assert_eq!(target.host.reset(), Ok(()));
+    let within = target.host.within(Duration::from_millis(20));
+    let began = Instant::now();
+    let error = ToldClient::from(&*within).does(list.bytes()).unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    assert_eq!(target.end(), Some(End::Deadline));
+    Came::Ended("`Cancelled`: the guest was stopped; after a reset, by a deadline".into())
 }
+
+/// As many calls as it may make, and one more.
+fn calls(target: &Target) -> Came {
+    let nothing = ParamsEverythingNothing::FUNCTION.signature;
+    let most = List::new().repeat(LIMITS.calls, &List::new().call(nothing, Transport::EMPTY));
+    assert_eq!(target.told().does(most.bytes()), Ok(0));
+    // Also where they are refused, and where they are the ABI's own.
+    for signature in [nothing, 0, signature::HAS, signature::LOG] {
+        let more = List::new().repeat(0, &List::new().call(signature, Transport::EMPTY));
+        let error = target.told().does(more.bytes()).unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+        assert_eq!(target.end(), Some(End::TooManyCalls));
+        assert_eq!(target.host.reset(), Ok(()));
+    }
+    let more = most.call(nothing, Transport::EMPTY);
+    let error = target.told().does(more.bytes()).unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    Came::Ended(format!("`Cancelled`: {}", target.end().unwrap()))
+}
+
+const LIMITS: Limits = Limits { calls: 500, ..Limits::NONE };
 
 /// The same list for ever.
 #[track_caller]

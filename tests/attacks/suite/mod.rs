@@ -2,8 +2,8 @@
 //! is refused for a reason, or an end of the guest.
 //!
 //! What must hold after every attack is looked at here: no panic, no block lost, what was not lent as it was, a
-//! guest that goes on working or one whose calls fail for the right reason; and nothing left behind, and a new
-//! guest that works.
+//! guest that goes on working or one whose calls fail for the right reason, and that works after a reset; and nothing
+//! left behind, and a new guest that works.
 //!
 //! With `ATTACKS_TABLE=1` in the environment, the last lines are a table of what has come; `ATTACKS_ROUNDS` says how
 //! often the last case goes through all others.
@@ -37,6 +37,7 @@ mod races;
 #[path = "../../hostile/region.rs"]
 #[allow(dead_code, reason = "attackers there write more")]
 mod region;
+mod resets;
 mod returns;
 mod rounds;
 mod traps;
@@ -161,6 +162,7 @@ impl Case {
                         }
                     };
                     target.assert_treasure();
+                    target.assert_resets(setup.script.is_some());
                     text
                 }
             };
@@ -182,6 +184,7 @@ fn cases() -> Vec<Case> {
         endless::cases(),
         exits::cases(),
         boot::cases(),
+        resets::cases(),
         images::cases(),
     ]
     .into_iter()
