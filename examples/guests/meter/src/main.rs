@@ -32,7 +32,11 @@ impl Load for Guest {
     }
 
     fn touch(&self, _: &Peer, bytes: u64) -> Result<(), CallError> {
-        TOUCHED.iter().take(bytes as usize).step_by(64).for_each(|at| at.store(1, Ordering::Relaxed));
+        TOUCHED
+            .iter()
+            .take(bytes as usize)
+            .step_by(64)
+            .for_each(|at| at.store(1, Ordering::Relaxed));
         Ok(())
     }
 
