@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use vmffi::{
     CallError, ConnectError, ForeignBuf, Layout, MAX_DEPTH, PAGE, Peer, Serve, SharedBuf, Why,
     abi::{Registers, Transport, answer, trap},
-    host::{End, Host, Options, Ran, Vcpu},
+    host::{End, Host, Options, Ran, ResetError, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -161,4 +161,77 @@ fn what_a_guest_has_that_is_stopped() {
     assert_eq!(host.guest().arena_stats().blocks, 0);
     drop(host);
     stopper.stop(); // nobody is there
+}
+
+/// A vCPU that keeps how far it has come, as a monitor of one's own would, and may fail at either.
+struct Keeper {
+    steps: Steps,
+    kept: Option<Vec<Result<Registers, End>>>,
+    fails: [bool; 2],
+}
+
+impl Vcpu for Keeper {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+        self.steps.run(answer)
+    }
+
+    fn keep(&mut self) -> std::io::Result<()> {
+        if self.fails[0] {
+            return Err(std::io::Error::other("no room"));
+        }
+        self.kept = Some(self.steps.0.clone());
+        Ok(())
+    }
+
+    fn restore(&mut self) -> std::io::Result<()> {
+        if self.fails[1] {
+            return Err(std::io::Error::other("no luck"));
+        }
+        self.steps.0 = self.kept.clone().expect("kept before");
+        Ok(())
+    }
+}
+
+/// A monitor of one's own takes part in resets by two methods, and its failures are the guest's end.
+#[test]
+fn resets_of_vcpus_of_ones_own() {
+    let started = |fails| {
+        let steps = Steps(vec![
+            Ok(word(trap::READY, 0, 0)),
+            Ok(word(trap::RETURN, 0, 5)),
+            Ok(word(trap::READY, 0, 0)),
+        ]);
+        let host = host(Server, Keeper { steps, kept: None, fails });
+        assert_eq!(host.reset(), Err(ResetError::NotStarted));
+        assert_eq!(host.run(), Ok(Ran::Ready));
+        host
+    };
+    let ends = |host: &Host<Keeper>| {
+        assert_eq!(DownClient::from(host.guest()).down(), Ok(5));
+        let error = DownClient::from(host.guest()).down().unwrap_err();
+        assert_eq!(error.why(), Why::Protocol, "`READY` in an upcall");
+    };
+    let failed = |why: &str| Err(ResetError::Failed(why.to_owned()));
+
+    let keeper = started([false, false]);
+    for _ in 0..3 {
+        ends(&keeper);
+        assert_eq!(keeper.reset(), Ok(()));
+    }
+    // What cannot be kept is no error before it is asked for.
+    let unkept = started([true, false]);
+    ends(&unkept);
+    assert_eq!(unkept.reset(), failed("no room"));
+    assert!(matches!(unkept.end(), Some(End::Protocol(_))), "as it was");
+    // What cannot be brought back has come to its end, in time or not.
+    let lost = started([false, true]);
+    assert_eq!(lost.reset(), failed("no luck"));
+    assert_eq!(lost.end(), Some(End::Lost("no luck".to_owned())));
+    let error = DownClient::from(lost.guest()).down().unwrap_err();
+    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    // One without the methods.
+    let plain = host(Server, Steps(vec![Ok(word(trap::READY, 0, 0))]));
+    assert_eq!(plain.run(), Ok(Ran::Ready));
+    assert_eq!(plain.reset(), failed("this kind of vCPU keeps nothing"));
+    assert_eq!(plain.end(), None);
 }
