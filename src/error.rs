@@ -34,8 +34,7 @@ pub enum Why {
     PeerPanicked = 11,
     /// The peer is gone: it ended, crashed or was stopped for good.
     PeerDied = 12,
-    /// The handle was made before the peer was reset: [`Host::reset`](crate::host::Host::reset),
-    /// [`Loopback::reset`](crate::loopback::Loopback::reset).
+    /// The handle was made before the peer was reset, by `Host::reset` or `Loopback::reset`.
     Stale = 13,
     /// The called function refused, for a reason of its own that the interface does not declare.
     Refused = 14,
