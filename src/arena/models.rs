@@ -4,14 +4,16 @@
 //! loom's, which ends the test if two accesses to them are not ordered one behind the other.
 //!
 //! Two things in the crate are lock-free and have no model, because each is one atomic from which
-//! nothing else is read: `Place::taken` is exchanged, so that one caller finds it false, and the
-//! holder of a `Host`'s vCPU is compared with the own thread's number, which no other thread stores.
+//! nothing else is read: `Place::taken` is exchanged, so that one caller finds it false, and whoever finds a
+//! host's `Vm::ended` set asks its lock for the rest.
 
 use loom::{
     model::Builder,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
+
+use crate::sync::UnsafeCell;
 
 use super::*;
 
