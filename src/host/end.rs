@@ -94,7 +94,7 @@ pub enum Cause {
 
 impl End {
     /// The reason that calls get which cannot be made any more, or were under way: each end poisons the guest
-    /// ([the table](crate::guide::host#what-poisons-a-guest)).
+    /// ([the table](crate::guide::untrusted#what-poisons-a-guest)).
     #[must_use]
     pub fn why(&self) -> Why {
         match self {
@@ -248,7 +248,7 @@ mod tests {
     /// The guide's table has them all, with the reasons that calls get.
     #[test]
     fn every_end_is_in_the_table() {
-        let guide = include_str!("../../docs/guide/host.md");
+        let guide = include_str!("../../docs/guide/untrusted.md");
         let table = guide.split("## What poisons a guest").nth(1).unwrap();
         let table = table.split("\n## ").next().unwrap();
         let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
