@@ -40,7 +40,8 @@ pub trait Vcpu: Send {
 
     /// What stops this vCPU from any thread: a `run` that is under way then fails with [`End::Stopped`],
     /// and so may one that begins later; a stop that comes in between is not lost. Without one, a guest
-    /// that is stopped runs on to its next trap. It is used under a lock of the host's, so it must not use that.
+    /// that is stopped runs on to its next trap. It is used under a lock of the host's, so it must neither use
+    /// that nor wait for the vCPU.
     fn stopper(&self) -> Stopper {
         Stopper::new(|| ())
     }
@@ -160,8 +161,6 @@ pub struct Host<V> {
     peer: Peer,
     core: Fixed<Core>,
     vm: Arc<Vm<V>>,
-    /// The last of its owners ends its thread, which is none of the vCPUs'.
-    _watch: Arc<Watch>,
 }
 
 impl<V: Vcpu + 'static> Host<V> {
@@ -193,27 +192,6 @@ impl<V: Vcpu + 'static> Host<V> {
         vcpus: impl IntoIterator<Item = V>,
         options: Options,
     ) -> Result<Self, RegionError> {
-        let watch = Arc::default();
-        // SAFETY: the caller's promise.
-        unsafe { Self::watched(layout, base, len, keep, server, vcpus, options, watch) }
-    }
-
-    /// The same, with deadlines that are watched with those of others.
-    ///
-    /// # Safety
-    ///
-    /// That of [`new`](Self::new).
-    #[expect(clippy::too_many_arguments, reason = "one more than `new`, for one caller")]
-    pub(crate) unsafe fn watched(
-        layout: Layout,
-        base: *mut u8,
-        len: u64,
-        keep: Box<dyn Send + Sync>,
-        server: impl Serve,
-        vcpus: impl IntoIterator<Item = V>,
-        options: Options,
-        watch: Arc<Watch>,
-    ) -> Result<Self, RegionError> {
         let Options { limits, observer } = options;
         let books = [None, Some(Memory::new_books(&layout, Side::Host)?)];
         // SAFETY: the caller's promise; the books are new.
@@ -222,7 +200,7 @@ impl<V: Vcpu + 'static> Host<V> {
         // SAFETY: the memory has a page and more.
         unsafe { layout.write_header(base) };
         let text = limits.text;
-        let vm = Vm::new(vcpus, limits, watch.clone());
+        let vm = Vm::new(vcpus, limits);
         let core = Fixed::new(|_| Core {
             memory: MemoryRef::Counted(Arc::new(memory)),
             side: Side::Host,
@@ -235,7 +213,7 @@ impl<V: Vcpu + 'static> Host<V> {
         });
         // SAFETY: the core stays in its place for as long as the host, and the peer in it, live.
         let peer = unsafe { Peer::top(core.address(), Lane::NONE) };
-        Ok(Self { peer, core, vm, _watch: watch })
+        Ok(Self { peer, core, vm })
     }
 
     /// Starts the guest, or lets a parked one go on, and serves its hypercalls, on this thread, until it
@@ -249,6 +227,12 @@ impl<V: Vcpu + 'static> Host<V> {
     /// of this guest, and on a thread that cannot run it.
     pub fn run(&self) -> Result<Ran, ConnectError> {
         self.run_until(None)
+    }
+
+    /// Has this guest's deadlines watched with those of others, before the first of them.
+    #[cfg_attr(not(feature = "machine"), expect(dead_code, reason = "for machines"))]
+    pub(crate) fn watched_by(&self, watch: &Arc<Watch>) {
+        self.vm.watched_by(watch.clone());
     }
 
     fn run_until(&self, limit: Option<Duration>) -> Result<Ran, ConnectError> {

@@ -316,11 +316,11 @@ impl Machine {
         let layout = loaded.layout;
         let base = loaded.ram.at(loaded.region);
         let options = Options { limits: self.limits.clone(), observer };
-        let (len, keep, watch) = (layout.len(), Box::new(loaded), self.watch.clone());
+        let (len, keep) = (layout.len(), Box::new(loaded));
         // SAFETY: the region lies in the machine's memory, which `loaded` keeps, and which is only ever
         // reached through raw pointers. Both backends map the host's arena read only for the guest.
-        let host =
-            unsafe { Host::watched(layout, base, len, keep, server, vcpus, options, watch) }?;
+        let host = unsafe { Host::new(layout, base, len, keep, server, vcpus, options) }?;
+        host.watched_by(&self.watch);
         Ok(host)
     }
 

@@ -3,7 +3,7 @@
 use std::{
     string::String,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -38,7 +38,7 @@ pub(super) struct Vm<V> {
     ended: AtomicBool,
     stoppers: Vec<Stopper>,
     limits: Limits,
-    watch: Arc<Watch>,
+    watch: OnceLock<Arc<Watch>>,
     /// Ends the guest when a deadline is over.
     late: Stopper,
 }
@@ -97,11 +97,7 @@ enum Awaited {
 }
 
 impl<V: Vcpu + 'static> Vm<V> {
-    pub(super) fn new(
-        vcpus: impl IntoIterator<Item = V>,
-        limits: Limits,
-        watch: Arc<Watch>,
-    ) -> Arc<Self> {
+    pub(super) fn new(vcpus: impl IntoIterator<Item = V>, limits: Limits) -> Arc<Self> {
         let limits = Limits { depth: limits.depth.min(MAX_DEPTH), ..limits };
         let cpu = |(number, vcpu)| Cpu { vcpu, number, parked: false, calls: 0, logged: 0 };
         let free: Vec<Cpu<V>> = vcpus.into_iter().enumerate().map(cpu).collect();
@@ -113,7 +109,7 @@ impl<V: Vcpu + 'static> Vm<V> {
             ended: AtomicBool::new(false),
             stoppers,
             limits,
-            watch,
+            watch: OnceLock::new(),
             late: Self::stops(vm.clone(), End::Deadline),
         })
     }
@@ -140,6 +136,11 @@ impl<V> Vm<V> {
     fn pool(&self) -> MutexGuard<'_, Pool<V>> {
         // Nothing that can panic is done under this lock.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shares the thread that watches deadlines, if there was no deadline yet.
+    pub(super) fn watched_by(&self, watch: Arc<Watch>) {
+        let _ = self.watch.set(watch);
     }
 
     /// How the guest has come to its end.
@@ -228,7 +229,7 @@ impl<V: Vcpu> Vm<V> {
         call: impl FnOnce() -> Result<R, Why>,
     ) -> Result<R, Why> {
         let Some(at) = until else { return call() };
-        let armed = self.watch.arm(at, self.late.clone());
+        let armed = self.watch.get_or_init(Arc::default).arm(at, self.late.clone());
         let done = call();
         if armed.in_time() {
             return done;
