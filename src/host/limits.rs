@@ -45,7 +45,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// No limits but those of the ABI, and texts of 1,024 bytes: the default.
+    /// Texts of 1,024 bytes, and no limits but those of the ABI itself: the default.
     pub const NONE: Self = Self {
         deadline: None,
         calls: u64::MAX,
