@@ -4,6 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 const README: &str = include_str!("../README.md");
 const GUEST: &str = include_str!("../docs/guide/guest.md");
+const SECURITY: &str = include_str!("../SECURITY.md");
 const SAFETY: &str = include_str!("../docs/guide/safety.md");
 
 /// The first block of a language in a text.
@@ -47,20 +48,22 @@ fn the_guest_is_the_example_s() {
     }
 }
 
+/// All Rust in a folder, appended.
+fn sources(dir: &Path, into: &mut String) {
+    for entry in fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry")) {
+        match entry.path() {
+            path if path.is_dir() => sources(&path, into),
+            path if path.extension().is_some_and(|extension| extension == "rs") => {
+                into.push_str(&fs::read_to_string(path).expect("a source"));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The safety argument cites nothing that is not there: files, and what is defined in them.
 #[test]
 fn what_the_safety_argument_cites_exists() {
-    fn sources(dir: &Path, into: &mut String) {
-        for entry in fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry")) {
-            match entry.path() {
-                path if path.is_dir() => sources(&path, into),
-                path if path.extension().is_some_and(|extension| extension == "rs") => {
-                    into.push_str(&fs::read_to_string(path).expect("a source"));
-                }
-                _ => {}
-            }
-        }
-    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = String::new();
     sources(&root.join("src"), &mut all);
@@ -83,4 +86,29 @@ fn what_the_safety_argument_cites_exists() {
         cited += 1;
     }
     assert!(cited > 50, "only {cited} citations were found");
+}
+
+/// The tests that `SECURITY.md` names are there: files in full or in the folder of the one before, and names.
+#[test]
+fn what_the_security_page_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = String::new();
+    sources(&root.join("tests"), &mut all);
+    let (mut folder, mut named) = (Path::new(""), 0);
+    for name in SECURITY.split('`').skip(1).step_by(2) {
+        let path = Path::new(name);
+        let there = if name.starts_with("src/") || name.starts_with("tests/") {
+            folder = path.parent().unwrap_or(path);
+            root.join(path).exists()
+        } else if name.ends_with(".rs") {
+            root.join(folder).join(name).exists()
+        } else if name.contains('_') && !name.contains(' ') {
+            all.contains(name)
+        } else {
+            continue;
+        };
+        assert!(there, "`{name}` is named and is not there");
+        named += 1;
+    }
+    assert!(named > 25, "only {named} names were found");
 }

@@ -62,7 +62,8 @@ pub fn run(cases: &[Case]) {
         );
     }
     assert_eq!(after.left, before.left);
-    assert_eq!(after.mappings, before.mappings);
+    // The allocator may take some of its own, but not one for each of so many attacks.
+    assert!(after.mappings <= before.mappings + 5, "{} mappings", after.mappings);
     let grown = after.resident.saturating_sub(before.resident);
     assert!(grown * 20 <= before.resident, "{grown} KiB more");
 }
