@@ -66,7 +66,7 @@ impl Watch {
         let mut state = self.shared.state();
         if state.thread.is_none() {
             let shared = self.shared.clone();
-            let thread = thread::Builder::new().name("vmffi deadlines".into()).stack_size(64 << 10);
+            let thread = thread::Builder::new().name("vmffi deadlines".into());
             match thread.spawn(move || shared.watch()) {
                 Ok(thread) => state.thread = Some(thread),
                 Err(_) => what.stop(),
