@@ -4,7 +4,7 @@
 
 use std::{
     hint,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -52,7 +52,7 @@ impl Score {
     }
 
     fn open(&self) -> bool {
-        assert!(self.rounds < 100 * self.wanted, "one of the two always wins");
+        assert!(self.rounds < 1000 * self.wanted, "one of the two always wins");
         self.returned < self.wanted || self.stopped < self.wanted
     }
 
@@ -61,7 +61,7 @@ impl Score {
         let step = self.delay / 16 + 1;
         if outcome.is_ok() {
             self.returned += 1;
-            self.delay -= step;
+            self.delay = self.delay.saturating_sub(step);
         } else {
             self.stopped += 1;
             self.delay += step;
@@ -75,46 +75,64 @@ impl Drop for Score {
     }
 }
 
+/// What the two threads of a race tell each other: one of these, or when to stop, in nanoseconds from the
+/// beginning.
+const IDLE: u64 = 0;
+const BE_READY: u64 = 1;
+const READY: u64 = 2;
+
+/// Lets the other thread go, also where this one panics.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// A guest that was stopped is so whether its call has returned or not; after a reset nothing of the stop
 /// is left.
 fn stop_races_return(on: On) {
     let host = started(on, Host::default());
     let mut score = Score::new();
-    // Of this round: when to stop it, in nanoseconds from the beginning, and whether it was.
-    let (at, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (word, over) = (AtomicU64::new(IDLE), AtomicBool::new(false));
     let begin = Instant::now();
     let now = || begin.elapsed().as_nanos() as u64;
+    let until = |wanted| {
+        while word.load(Ordering::Acquire) != wanted {
+            thread::yield_now();
+        }
+    };
     let stopper = host.stopper();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut last = 0;
-            loop {
-                match at.load(Ordering::Acquire) {
-                    u64::MAX => break,
-                    when if when == last => hint::spin_loop(),
+            while !over.load(Ordering::Acquire) {
+                match word.load(Ordering::Acquire) {
+                    IDLE => thread::yield_now(),
+                    BE_READY => word.store(READY, Ordering::Release),
+                    READY => hint::spin_loop(),
                     when => {
                         while now() < when {
                             hint::spin_loop();
                         }
                         stopper.stop();
-                        last = when;
-                        done.store(when, Ordering::Release);
+                        word.store(IDLE, Ordering::Release);
                     }
                 }
             }
         });
+        let _over = Over(&over);
         while score.open() {
-            let when = now() + score.delay;
-            at.store(when, Ordering::Release);
+            word.store(BE_READY, Ordering::Release);
+            until(READY);
+            word.store(now() + score.delay, Ordering::Release);
             let call = NestingClient::from(host.guest()).down(1, 0);
             score.count(&call);
             match call {
                 Ok(calls) => assert_eq!(calls, 2),
                 Err(error) => assert_eq!(error.why(), Why::Cancelled),
             }
-            while done.load(Ordering::Acquire) != when {
-                hint::spin_loop();
-            }
+            until(IDLE);
             assert_eq!(host.end(), Some(End::Stopped));
             let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
             assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
@@ -123,7 +141,6 @@ fn stop_races_return(on: On) {
             assert_eq!(ControlClient::from(host.guest()).sum(2), Ok(3));
             assert_eq!(host.end(), None);
         }
-        at.store(u64::MAX, Ordering::Release);
     });
 }
 
@@ -133,11 +150,12 @@ fn deadline_races_return(on: On) {
     let mut score = Score::new();
     while score.open() {
         let within = host.within(Duration::from_nanos(score.delay));
-        let call = NestingClient::from(&*within).down(1, 0);
+        // Longer than it takes to wake a thread.
+        let call = ControlClient::from(&*within).sum(20);
         score.count(&call);
         match call {
-            Ok(calls) => {
-                assert_eq!((calls, host.end()), (2, None));
+            Ok(sum) => {
+                assert_eq!((sum, host.end()), (210, None));
                 assert_eq!(ControlClient::from(host.guest()).sum(2), Ok(3));
             }
             Err(error) => {
