@@ -15,7 +15,6 @@ pub mod guest;
 pub mod header;
 pub mod host;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[allow(dead_code, unused_imports, reason = "its interface is that of other tests, too")]
 pub mod machine;
 mod model;
 pub mod release;

@@ -199,8 +199,11 @@ impl World {
                     let until = At(Base::Region, 4088);
                     Op::Storm { at, len, seed, count: count + 1, until }.put(&mut list);
                 }
-                // Anything at all.
-                _ => list.extend((0..feed.below(32)).map(|_| feed.byte())),
+                // Anything at all, the deeds that no guest may do among it.
+                _ => {
+                    let bytes: Vec<u8> = (0..feed.below(32)).map(|_| feed.byte()).collect();
+                    Op::take(&mut ops::Feed::new(&bytes)).put(&mut list);
+                }
             }
         }
         list

@@ -432,7 +432,8 @@ impl Vcpu for KvmVcpu {
         self.complete();
         let kept = self.kept.as_ref().ok_or(io::ErrorKind::NotFound)?;
         self.fd.set_sregs(&kept.sregs)?;
-        // SAFETY: it is what this vCPU gave, and all its features fit into it.
+        // SAFETY: it is whole, from this vCPU itself; the features that XCR0 lets it have (see `begin`) fit into the
+        // 4 KiB of this form, which only AMX would exceed.
         unsafe { self.fd.set_xsave(&kept.vectors) }?;
         self.fd.set_vcpu_events(&kept.events)?;
         // With the next answer.
