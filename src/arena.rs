@@ -513,7 +513,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
 
     /// Frees all that is finished, and calls with each range of granules, as first and number, that is free and was
     /// not always. Nobody has them meanwhile.
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "std")]
     pub(crate) fn wipe(&self, mut clear: impl FnMut(u32, u32)) {
         let mut lists = self.lists.lock();
         lists.rover = lists.used;

@@ -280,7 +280,7 @@ impl Memory {
     }
 
     /// Begins a new epoch: handles from before are stale, and the loans of the arenas that live here
-    /// have ended; what is free there is zeros. No call is under way, and no borrow of lent bytes lives.
+    /// have ended. No call is under way, and no borrow of lent bytes lives.
     ///
     /// On other threads handles may be read and dropped meanwhile. Who reads asks
     /// [`is_still`](Self::is_still) afterwards. A mark that comes late ends no new loan, since numbers
@@ -292,18 +292,24 @@ impl Memory {
         self.epoch.fetch_add(1, Ordering::Relaxed);
         // Before any byte of a new loan is written.
         fence(Ordering::Release);
-        for (arena, (start, _)) in self.arenas.iter().zip(self.layout.arenas) {
-            let Some(arena) = arena else { continue };
+        for arena in self.arenas.iter().flatten() {
             arena.take_back_all();
-            // What one life was lent is not for the next one to read.
-            arena.wipe(|first, granules| {
-                let at = start as usize + first as usize * GRANULE;
-                // SAFETY: the granules are in the arena.
-                let at = unsafe { self.base.add(at) };
-                // SAFETY: as above; they are free, and stay so while the arena calls this.
-                unsafe { at.write_bytes(0, granules as usize * GRANULE) };
-            });
         }
+    }
+
+    /// Zeroes what is free of a side's arena that lives here: what one life was lent is not for the next one to
+    /// read. The peer is no part of this program.
+    #[cfg(feature = "std")]
+    pub(crate) fn wipe(&self, side: Side) {
+        let Some(arena) = &self.arenas[side as usize] else { return };
+        let (start, _) = self.layout.arenas[side as usize];
+        arena.wipe(|first, granules| {
+            let at = start as usize + first as usize * GRANULE;
+            // SAFETY: the granules are in the arena.
+            let at = unsafe { self.base.add(at) };
+            // SAFETY: as above; they are free, and stay so while the arena calls this.
+            unsafe { at.write_bytes(0, granules as usize * GRANULE) };
+        });
     }
 
     /// The arena of a side that lives here.

@@ -291,6 +291,7 @@ impl<V: Vcpu> Vm<V> {
         }
         // Handles are stale before there is anything else in their place.
         core.memory.reset();
+        core.memory.wipe(Side::Host);
         for cpu in &mut pool.free {
             if let Err(error) = cpu.vcpu.restore() {
                 let why = std::format!("{error}");

@@ -1,6 +1,12 @@
 //! A machine's memory: one file without a name, mapped here and wherever the guest runs.
 
-use std::{fs::File, io, ops::Range, os::fd::AsFd, vec::Vec};
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::{fd::AsFd, unix::fs::FileExt},
+    vec::Vec,
+};
 
 use nix::{
     errno::Errno,
@@ -92,14 +98,16 @@ impl Ram {
         Ok(Kept { parts, runs })
     }
 
-    /// Makes those parts what they were. Nobody else writes there meanwhile.
+    /// Makes those parts what they were. The kernel writes, as the guest does, and not this program: other threads may
+    /// be reading there, by handles that are stale.
     pub(super) fn restore(&self, kept: &Kept) -> io::Result<()> {
+        let file = self.file().ok_or(io::ErrorKind::Unsupported)?;
         let mut runs = kept.runs.iter().peekable();
         for part in &kept.parts {
             let mut from = part.start;
             while let Some(run) = runs.next_if(|run| run.at < part.end) {
                 self.clear(from..run.at)?;
-                self.write(run.at, &run.bytes);
+                file.write_all_at(&run.bytes, run.at)?;
                 from = run.end();
             }
             self.clear(from..part.end)?;
@@ -107,18 +115,22 @@ impl Ram {
         Ok(())
     }
 
-    /// Makes a range of whole pages zeros.
+    /// Makes a range of whole pages zeros, likewise.
     fn clear(&self, range: Range<u64>) -> io::Result<()> {
+        static ZEROS: [u8; 16 * PAGE as usize] = [0; 16 * PAGE as usize];
+        let file = self.file().ok_or(io::ErrorKind::Unsupported)?;
         self.each_run(range, |run| {
             let len = run.end - run.start;
-            if len <= ZEROED {
-                // SAFETY: the range is in the memory, and no reference leads there.
-                unsafe { self.at(run.start).write_bytes(0, len as usize) };
-                return Ok(());
+            if len > IN_PLACE {
+                let how =
+                    FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                return Ok(fallocate(file.as_fd(), how, run.start as i64, len as i64)?);
             }
-            let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            let file = self.file().ok_or(io::ErrorKind::Unsupported)?;
-            Ok(fallocate(file.as_fd(), how, run.start as i64, len as i64)?)
+            for at in run.clone().step_by(ZEROS.len()) {
+                let len = (run.end - at).min(ZEROS.len() as u64) as usize;
+                file.write_all_at(&ZEROS[..len], at)?;
+            }
+            Ok(())
         })
     }
 
@@ -149,7 +161,7 @@ impl Ram {
 }
 
 /// As many bytes of pages are zeroed in place when they are to be none; more are given back to the system.
-const ZEROED: u64 = 1 << 20;
+const IN_PLACE: u64 = 1 << 20;
 
 /// What parts of a memory have held. All else in them is zeros.
 pub(super) struct Kept {
