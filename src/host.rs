@@ -4,9 +4,17 @@
 //! What a virtual machine monitor has to bring is a [`Vcpu`] and the memory of the region. The
 //! [guide](crate::guide::host) shows both.
 
-use std::{boxed::Box, fmt, io, ops::Deref, string::String, sync::Arc, time::Duration};
+use std::{
+    boxed::Box,
+    fmt, io,
+    ops::Deref,
+    string::String,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 mod end;
+pub(crate) mod fork;
 mod limits;
 mod log;
 mod vm;
@@ -46,14 +54,28 @@ pub trait Vcpu: Send {
         Stopper::new(|| ())
     }
 
+    /// Completes what is pending from the last exit, without running guest code: behind it, nothing that the guest began
+    /// is left to be carried out. It is called on all vCPUs of the guest before any of them keeps or restores
+    /// anything. The default does nothing, for a vCPU whose exits leave nothing pending.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot: then nothing is kept or restored.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Keeps what [`restore`](Self::restore) brings back. It is called once, when the guest has started up and all of its
     /// vCPUs wait, the pending trap of this one being `READY`: all registers of the vCPU, and, with one of the guest's
-    /// vCPUs, what the guest can write of its memory. The host's arena is not for it to keep.
+    /// vCPUs, what the guest can write of its memory. The host's arena is not for it to keep. `cancelled` becomes true when
+    /// the guest is stopped or its deadline is over: then it returns soon, with
+    /// [`Interrupted`](io::ErrorKind::Interrupted).
     ///
     /// # Errors
     ///
     /// Why it cannot: then [`Host::reset`] is refused with that. Without a method of one's own it cannot.
-    fn keep(&mut self) -> io::Result<()> {
+    fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
+        let _ = cancelled;
         Err(io::Error::new(io::ErrorKind::Unsupported, "this kind of vCPU keeps nothing"))
     }
 
@@ -83,8 +105,12 @@ impl<V: Vcpu + ?Sized> Vcpu for Box<V> {
         (**self).stopper()
     }
 
-    fn keep(&mut self) -> io::Result<()> {
-        (**self).keep()
+    fn settle(&mut self) -> io::Result<()> {
+        (**self).settle()
+    }
+
+    fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
+        (**self).keep(cancelled)
     }
 
     fn restore(&mut self) -> io::Result<()> {

@@ -17,7 +17,7 @@ use std::{
     boxed::Box,
     fmt, io,
     string::String,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     vec::Vec,
 };
 
@@ -410,9 +410,10 @@ struct Loaded {
 
 impl Loaded {
     /// Keeps what the guest can write of its memory.
-    fn keep(&self) -> io::Result<()> {
+    fn keep(&self, cancelled: &AtomicBool) -> io::Result<()> {
         let writable = self.parts.iter().filter(|part| part.write);
-        let kept = self.ram.keep(writable.map(|part| part.offset..part.offset + part.len))?;
+        let kept =
+            self.ram.keep(writable.map(|part| part.offset..part.offset + part.len), cancelled)?;
         self.kept.set(kept).map_err(|_| io::ErrorKind::AlreadyExists.into())
     }
 

@@ -175,7 +175,7 @@ impl Vcpu for Keeper {
         self.steps.run(answer)
     }
 
-    fn keep(&mut self) -> std::io::Result<()> {
+    fn keep(&mut self, _: &std::sync::atomic::AtomicBool) -> std::io::Result<()> {
         if self.fails[0] {
             return Err(std::io::Error::other("no room"));
         }

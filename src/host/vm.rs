@@ -269,7 +269,7 @@ impl<V: Vcpu> Vm<V> {
         }
         if pool.kept.is_none() && pool.end.is_none() {
             let others = pool.free.iter_mut();
-            let kept = others.chain([last]).try_for_each(|cpu| cpu.vcpu.keep());
+            let kept = others.chain([last]).try_for_each(|cpu| cpu.vcpu.keep(&self.ended));
             if let (Ok(()), Ok(arena)) = (&kept, core.memory.arena(Side::Host)) {
                 // It has them after each reset.
                 arena.keep_loans();

@@ -10,7 +10,7 @@
 use std::{
     boxed::Box,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     vec::Vec,
 };
 
@@ -411,7 +411,7 @@ impl Vcpu for KvmVcpu {
         Ok(Registers { kind: regs.rax, word: regs.rbx, transport })
     }
 
-    fn keep(&mut self) -> io::Result<()> {
+    fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
         // Behind the trap, which the answer to it finds done.
         self.complete();
         let kept = Kept {
@@ -421,7 +421,7 @@ impl Vcpu for KvmVcpu {
             events: self.fd.get_vcpu_events()?,
         };
         if self.number == 0 {
-            self.machine.loaded.keep()?;
+            self.machine.loaded.keep(cancelled)?;
         }
         self.fd.sync_regs_mut().regs = kept.regs;
         self.kept = Some(kept);

@@ -439,12 +439,12 @@ impl Vcpu for Process {
         Stopper::new(move || shared.stop())
     }
 
-    fn keep(&mut self) -> io::Result<()> {
+    fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
         let mut vectors = std::vec![0; VECTORS_MOST];
         let len = self.traced.vectors(libc::PTRACE_GETREGSET, &mut vectors)?;
         vectors.truncate(len);
         vectors.shrink_to_fit();
-        self.loaded.keep()?;
+        self.loaded.keep(cancelled)?;
         self.kept = Some((self.registers, vectors));
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::{
     io,
     ops::Range,
     os::{fd::AsFd, unix::fs::FileExt},
+    sync::atomic::{AtomicBool, Ordering},
     vec::Vec,
 };
 
@@ -75,7 +76,11 @@ impl Ram {
     }
 
     /// Copies what there is in parts of the memory.
-    pub(super) fn keep(&self, parts: impl Iterator<Item = Range<u64>>) -> io::Result<Kept> {
+    pub(super) fn keep(
+        &self,
+        parts: impl Iterator<Item = Range<u64>>,
+        cancelled: &AtomicBool,
+    ) -> io::Result<Kept> {
         let mut runs: Vec<Run> = Vec::new();
         let mut page = [0; PAGE as usize];
         let parts: Vec<_> = parts.collect();
@@ -84,6 +89,9 @@ impl Ram {
             let first = runs.len();
             self.each_run(part.clone(), |run| {
                 for at in run.step_by(PAGE as usize) {
+                    if cancelled.load(Ordering::Relaxed) {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
                     self.read(at, &mut page);
                     match runs[first..].last_mut().filter(|last| last.end() == at) {
                         _ if page == [0; PAGE as usize] => {}
