@@ -152,13 +152,15 @@ pub fn finish<R: FfiReturn>(
     let peer = out.peer();
     let mut status = 0;
     let span = Span::call(peer, function);
-    let transport = peer.exchange(function.signature, transport, &mut status);
+    let mut passage = out.passage();
+    let transport = peer.exchange(function.signature, transport, &mut passage, &mut status);
+    out.ran_in(passage.epoch);
     span.end(status);
     if status > 1 {
-        return R::received(Err(failed(out, function, status)));
+        return R::received(Err(failed(out, function, status, passage.failed_here)));
     }
     out.arrived();
-    match R::receive(Answer { status, transport }, peer.incoming()) {
+    match R::receive(Answer { status, transport }, out.received()) {
         Ok(received) => R::received(Ok(received)),
         Err(error) => {
             // The answer is none of this function's.
@@ -171,12 +173,19 @@ pub fn finish<R: FfiReturn>(
 /// The peer, or the way to it, says that the call failed. Where its function was not reached,
 /// everything lent comes back when `out` is dropped.
 #[inline]
-fn failed(out: &mut Outgoing<'_>, function: &'static Function, status: u64) -> CallError {
+fn failed(
+    out: &mut Outgoing<'_>,
+    function: &'static Function,
+    status: u64,
+    here: bool,
+) -> CallError {
     let (why, reached) = read_status(status);
     if reached {
         out.arrived();
     }
-    let error = CallError::new(why).on(out.peer().side().other()).in_function(function);
+    let side = out.peer().side();
+    let side = if here { side } else { side.other() };
+    let error = CallError::new(why).on(side).in_function(function);
     if reached { error.reached_handler() } else { error }
 }
 

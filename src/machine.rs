@@ -320,7 +320,9 @@ impl Machine {
         // SAFETY: the region lies in the machine's memory, which `loaded` keeps, and which is only ever
         // reached through raw pointers. Both backends map the host's arena read only for the guest.
         let host = unsafe { Host::new(layout, base, len, keep, server, vcpus, options) }?;
-        host.watched_by(&self.watch);
+        if self.watch.is_here() {
+            host.watched_by(&self.watch);
+        }
         Ok(host)
     }
 

@@ -10,7 +10,7 @@ use crate::{
     wire::FfiType,
 };
 
-use super::{Incoming, Lane, MAX_DEPTH, Peer};
+use super::{Incoming, Lane, MAX_DEPTH, Passage, Peer};
 
 /// How calls leave for the other side.
 pub(crate) enum Link {
@@ -29,8 +29,15 @@ unsafe impl Sync for Link {}
 /// A way to the other side of a real boundary.
 pub(crate) trait Far: Send + Sync {
     /// Carries one call over and brings its answer back. Errors of the connection itself are status
-    /// words, as the peer's are.
-    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer;
+    /// words, as the peer's are. `loans` are those of the call; a host's link has them know in which life of its
+    /// guest the call ran.
+    fn call(
+        &self,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+    ) -> Answer;
 }
 
 /// Is told of each call that this side refused or failed, with the function and the bad field.
@@ -160,7 +167,8 @@ impl Core {
     fn unserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
         let error = match signature {
             signature::HAS => {
-                let from = Incoming { memory: &self.memory, side: self.side };
+                let from =
+                    Incoming { memory: &self.memory, side: self.side, epoch: self.memory.epoch() };
                 match u64::from_transport(transport, from) {
                     Ok(asked) => return Transport::word(u64::from(self.server.table.has(asked))),
                     Err(error) => error,
