@@ -4,14 +4,7 @@
 //! What a virtual machine monitor has to bring is a [`Vcpu`] and the memory of the region. The
 //! [guide](crate::guide::host) shows both.
 
-use std::{
-    boxed::Box,
-    fmt, io,
-    ops::Deref,
-    string::String,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{boxed::Box, fmt, io, ops::Deref, string::String, sync::Arc, time::Duration};
 
 mod end;
 pub(crate) mod fork;
@@ -30,6 +23,7 @@ use crate::{
     memory::{Layout, Memory},
     owned::{Fixed, MemoryRef, Owned},
     peer::{Core, Lane, Link, Peer, Server},
+    sync::threads::AtomicBool,
 };
 use vm::Vm;
 pub(crate) use watch::Watch;

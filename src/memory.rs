@@ -181,6 +181,18 @@ fn check_place(base: *const u8, len: u64, needed: u64) -> Result<(), RegionError
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epoch(usize);
 
+#[cfg(all(test, loom))]
+impl Epoch {
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+
+    /// It is not the time between two.
+    pub(crate) fn is_a_life(self) -> bool {
+        self.0 % 2 == 0
+    }
+}
+
 /// A region that one process (or guest) can reach, with the books of the arenas that it owns there.
 pub(crate) struct Memory {
     base: *mut u8,

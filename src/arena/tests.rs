@@ -587,7 +587,7 @@ fn cost_does_not_grow_with_the_blocks_in_use() {
             start.elapsed()
         };
         let best = (0..15).map(|_| round()).min().expect("some rounds");
-        // A refusal does look at all of them: memory is short.
+        // A refusal looks at more of them: memory is short.
         let start = Instant::now();
         assert!(world.alloc(1 << 17).is_none());
         println!("a refusal with {live} blocks in use: {:?}", start.elapsed());

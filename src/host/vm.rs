@@ -13,12 +13,12 @@ use std::{
 
 use super::{
     Broken, End, Limits, ResetError, Stopper, Vcpu,
+    fork::ProcessId,
     watch::{Expire, Watch},
 };
 use crate::{
     abi::{Answer, Registers, Side, Transport, answer, signature, trap},
     error::{CallError, ConnectError, Why},
-    host::fork::ProcessId,
     meet,
     memory::Epoch,
     peer::{Core, Far, Lane, MAX_DEPTH, Passage, Peer},
@@ -618,3 +618,6 @@ impl<V: Vcpu + 'static> Far for Arc<Vm<V>> {
         })
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

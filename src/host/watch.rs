@@ -9,13 +9,15 @@
 use std::{
     collections::BTreeMap,
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use super::fork::ProcessId;
-use crate::memory::Epoch;
+use crate::{
+    memory::Epoch,
+    sync::threads::{Arc, Condvar, Mutex, MutexGuard, PoisonError, wait_timeout},
+};
 
 /// What has lives that end when a deadline is over.
 pub(super) trait Expire: Send + Sync {
@@ -33,7 +35,6 @@ pub(crate) struct Watch {
     process: ProcessId,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// There is an earlier deadline, or no thread is wanted any more.
@@ -46,6 +47,8 @@ struct Shared {
 struct State {
     due: BTreeMap<Key, (Arc<dyn Expire>, Epoch)>,
     number: u64,
+    /// Somebody looks at what is due: the thread, in this program.
+    watched: bool,
     thread: Option<JoinHandle<()>>,
     /// When the thread wakes by itself; `None` while it sleeps for ever, or is on its way.
     wakes: Option<Instant>,
@@ -56,7 +59,9 @@ struct State {
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { shared: Arc::default(), process: ProcessId::current() }
+        let state = Mutex::new(State::default());
+        let shared = Shared { state, changed: Condvar::new(), stopped: Condvar::new() };
+        Self { shared: Arc::new(shared), process: ProcessId::current() }
     }
 }
 
@@ -69,23 +74,35 @@ impl Shared {
         let mut state = self.state();
         while !state.closing {
             let now = Instant::now();
-            if let Some(first) = state.due.first_entry().filter(|first| first.key().0 <= now) {
-                let (key, (what, life)) = first.remove_entry();
-                state.stops = Some(key);
-                drop(state);
-                stop(&*what, life);
-                // Before its call is let go, which keeps it: the last of it is not dropped here.
-                drop(what);
-                state = self.state();
-                state.stops = None;
-                self.stopped.notify_all();
-                continue;
+            let late;
+            (state, late) = self.stop_first(state, now);
+            if !late {
+                state.wakes = state.due.first_key_value().map(|(at, _)| at.0);
+                let wait = state.wakes.map_or(Duration::MAX, |at| at - now);
+                state = wait_timeout(&self.changed, state, wait);
             }
-            state.wakes = state.due.first_key_value().map(|(at, _)| at.0);
-            let wait = state.wakes.map_or(Duration::MAX, |at| at - now);
-            let woken = self.changed.wait_timeout(state, wait);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Stops the first of what is due, if anything is.
+    fn stop_first<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        now: Instant,
+    ) -> (MutexGuard<'s, State>, bool) {
+        let Some(first) = state.due.first_entry().filter(|first| first.key().0 <= now) else {
+            return (state, false);
+        };
+        let (key, (what, life)) = first.remove_entry();
+        state.stops = Some(key);
+        drop(state);
+        stop(&*what, life);
+        // Before its call is let go, which keeps it: the last of it is not dropped here.
+        drop(what);
+        state = self.state();
+        state.stops = None;
+        self.stopped.notify_all();
+        (state, true)
     }
 }
 
@@ -106,11 +123,11 @@ impl Watch {
         let mut state = self.shared.state();
         let key = (at, state.number);
         state.number += 1;
-        if state.thread.is_none() {
+        if !state.watched {
             let shared = self.shared.clone();
             let thread = thread::Builder::new().name("vmffi deadlines".into());
             match thread.spawn(move || shared.watch()) {
-                Ok(thread) => state.thread = Some(thread),
+                Ok(thread) => (state.watched, state.thread) = (true, Some(thread)),
                 Err(_) => {
                     drop(state);
                     stop(&*what, life);
@@ -124,6 +141,21 @@ impl Watch {
             self.shared.changed.notify_one();
         }
         Armed { shared: &self.shared, key }
+    }
+}
+
+#[cfg(all(test, loom))]
+impl Watch {
+    /// One without a thread, for a model: its time passes when it is told so.
+    pub(super) fn of_a_model() -> Self {
+        let watch = Self::default();
+        watch.shared.state().watched = true;
+        watch
+    }
+
+    /// It is that time. Says whether something was late.
+    pub(super) fn passes(&self, now: Instant) -> bool {
+        self.shared.stop_first(self.shared.state(), now).1
     }
 }
 
@@ -159,8 +191,7 @@ impl Armed<'_> {
         let mut state = self.shared.state();
         let known = state.due.remove(&self.key);
         while state.stops == Some(self.key) {
-            let woken = self.shared.stopped.wait(state);
-            state = woken.unwrap_or_else(PoisonError::into_inner);
+            state = self.shared.stopped.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);
         known.is_some()
