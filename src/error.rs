@@ -22,7 +22,7 @@ pub enum Why {
     OutOfMemory = 5,
     /// Calls were nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     TooDeep = 6,
-    /// No vCPU was free to run the upcall.
+    /// No vCPU could run the upcall: others have all of them, or they belong to another thread.
     Busy = 7,
     /// The call was stopped from outside: its host's vCPU says so.
     Cancelled = 8,
@@ -76,7 +76,7 @@ impl Why {
                 "the arena has no block of this size left; give handles back or enlarge it"
             }
             Self::TooDeep => "calls are nested too deep",
-            Self::Busy => "no vCPU is free to run the call",
+            Self::Busy => "no vCPU can run the call: all are in calls, or belong to another thread",
             Self::Cancelled => "the call was stopped",
             Self::VersionMismatch => "the two sides speak different versions",
             Self::Unsupported => "the other side does not know this kind of trap",

@@ -92,20 +92,22 @@ impl<V> Drop for Held<'_, V> {
 struct HeldAll<'m, V> {
     vm: &'m Vm<V>,
     cpus: Vec<Cpu<V>>,
+    finished: bool,
 }
 
 impl<V> HeldAll<'_, V> {
     /// Lets all of them go, and does `with` under the same lock.
     fn finish(mut self, with: impl FnOnce(&mut Pool<V>)) {
+        self.finished = true;
         self.vm.put_back(core::mem::take(&mut self.cpus), with);
     }
 }
 
 impl<V> Drop for HeldAll<'_, V> {
     fn drop(&mut self) {
-        if !self.cpus.is_empty() {
+        if !self.finished {
             // A vCPU of the embedder's own has panicked.
-            let failed = || End::Lost("a vCPU panicked".into());
+            let failed = || End::Lost(PANICKED.into());
             self.vm.ended.store(true, Ordering::Release);
             self.vm.put_back(core::mem::take(&mut self.cpus), |pool| {
                 pool.end.get_or_insert_with(failed);
@@ -255,7 +257,7 @@ impl<V> Vm<V> {
         // Where they come back to.
         pool.free.reserve_exact(cpus.len());
         pool.held.extend(cpus.iter().map(|_| ThreadId::here()));
-        HeldAll { vm: self, cpus }
+        HeldAll { vm: self, cpus, finished: false }
     }
 }
 
@@ -377,12 +379,13 @@ impl<V: Vcpu + 'static> Vm<V> {
             // It has them after each reset.
             arena.keep_loans();
         }
-        others.finish(|pool| match kept {
+        let mut ended = None;
+        others.finish(|pool| match (kept, &pool.end) {
             // It was stopped, or took too long, before it had started up.
-            Err(_) if pool.end.is_some() => {}
-            kept => pool.kept = Some(kept.map_err(|error| std::format!("{error}"))),
+            (Err(_), Some(end)) => ended = Some(end.why()),
+            (kept, _) => pool.kept = Some(kept.map_err(|error| std::format!("{error}"))),
         });
-        Ok(())
+        ended.map_or(Ok(()), Err)
     }
 
     /// Brings the guest back to where it was kept.
@@ -435,6 +438,8 @@ fn bring_back<V: Vcpu>(core: &Core, cpus: &mut [Cpu<V>]) -> Result<(), String> {
     })
 }
 
+const PANICKED: &str = "a vCPU panicked";
+
 /// Ends the guest when a vCPU of the embedder's own panics: how far its guest has come is not known.
 struct EndOnPanic<'r, V> {
     vm: &'r Vm<V>,
@@ -443,7 +448,7 @@ struct EndOnPanic<'r, V> {
 
 impl<V> Drop for EndOnPanic<'_, V> {
     fn drop(&mut self) {
-        self.vm.end(self.core, End::Lost("a vCPU panicked".into()));
+        self.vm.end(self.core, End::Lost(PANICKED.into()));
     }
 }
 

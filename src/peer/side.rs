@@ -154,9 +154,13 @@ impl Core {
     ) -> Transport {
         let peer = Peer::new(self, depth, lane);
         let server = &self.server;
-        match catch(|| server.table.call(server.get(), &peer, signature, transport, status)) {
-            Ok(Some(transport)) => transport,
-            Ok(None) => self.unserved(signature, transport, status),
+        let served =
+            catch(|| match server.table.call(server.get(), &peer, signature, transport, status) {
+                Some(transport) => transport,
+                None => self.unserved(signature, transport, status),
+            });
+        match served {
+            Ok(transport) => transport,
             Err(Panicked) => self.panicked(status),
         }
     }
