@@ -30,6 +30,7 @@ mod left;
 mod liar;
 mod list;
 mod loans;
+mod neighbours;
 #[path = "../guest/src/ops.rs"]
 #[allow(dead_code, reason = "it is the guest that reads lists")]
 mod ops;
@@ -185,6 +186,7 @@ fn cases() -> Vec<Case> {
         exits::cases(),
         boot::cases(),
         resets::cases(),
+        neighbours::cases(),
         images::cases(),
     ]
     .into_iter()
