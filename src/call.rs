@@ -3,7 +3,7 @@
 use crate::{
     abi::{Answer, Function, Transport},
     error::{CallError, Failure, Why},
-    peer::{Incoming, Outgoing, Peer},
+    peer::{Incoming, Outgoing, Passage, Peer},
     shape::Shape,
     trace::Span,
     wire::{FfiType, SendAs, Unpackable, copied},
@@ -157,7 +157,7 @@ pub fn finish<R: FfiReturn>(
     out.ran_in(passage.epoch);
     span.end(status);
     if status > 1 {
-        return R::received(Err(failed(out, function, status, passage.failed_here)));
+        return R::received(Err(failed(out, function, status, &passage)));
     }
     out.arrived();
     match R::receive(Answer { status, transport }, out.received()) {
@@ -177,16 +177,25 @@ fn failed(
     out: &mut Outgoing<'_>,
     function: &'static Function,
     status: u64,
-    here: bool,
+    passage: &Passage,
 ) -> CallError {
     let (why, reached) = read_status(status);
     if reached {
         out.arrived();
     }
-    let side = out.peer().side();
-    let side = if here { side } else { side.other() };
-    let error = CallError::new(why).on(side).in_function(function);
-    if reached { error.reached_handler() } else { error }
+    let error = CallError::new(why).in_function(function);
+    let error = if reached { error.reached_handler() } else { error };
+    found(out.peer(), error, passage)
+}
+
+/// Says which side has found an error, and what this side knows of the peer's end.
+pub(crate) fn found(peer: &Peer, error: CallError, passage: &Passage) -> CallError {
+    if !passage.failed_here {
+        return error.on(peer.side().other());
+    }
+    #[cfg(feature = "std")]
+    let error = peer.core().explain(error, passage.epoch);
+    error.on(peer.side())
 }
 
 /// Two small values, in registers: an error that came through memory would drag the result of a call

@@ -242,7 +242,7 @@ impl Peer {
         status: &mut u64,
     ) -> Transport {
         if self.depth >= MAX_DEPTH {
-            *status = const { CallError::new(Why::TooDeep).status() };
+            *status = Why::TooDeep as u64;
             passage.failed_here = true;
             return Transport::EMPTY;
         }

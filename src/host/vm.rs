@@ -63,9 +63,22 @@ struct Pool<V> {
     waiting: usize,
     /// The life that runs, or, during a reset, the time between two.
     life: Epoch,
-    end: Option<End>,
+    /// How this life has come to its end.
+    end: Option<Arc<End>>,
+    /// The latest end, and the life that it was of: for calls that come back after a reset.
+    latest: Option<(Epoch, Arc<End>)>,
     /// Whether the guest was kept as it was after start-up, or why not.
     kept: Option<Result<(), String>>,
+}
+
+impl<V> Pool<V> {
+    /// The life has come to an end. The first one is the one that counts.
+    fn ends(&mut self, end: End) -> &End {
+        let life = self.life;
+        let end = self.end.get_or_insert_with(|| Arc::new(end));
+        self.latest = Some((life, end.clone()));
+        end
+    }
 }
 
 /// A vCPU in the hands of one thread.
@@ -107,10 +120,9 @@ impl<V> Drop for HeldAll<'_, V> {
     fn drop(&mut self) {
         if !self.finished {
             // A vCPU of the embedder's own has panicked.
-            let failed = || End::Lost(PANICKED.into());
             self.vm.ended.store(true, Ordering::Release);
             self.vm.put_back(core::mem::take(&mut self.cpus), |pool| {
-                pool.end.get_or_insert_with(failed);
+                pool.ends(End::Lost(PANICKED.into()));
             });
         }
     }
@@ -135,7 +147,15 @@ impl<V: Vcpu + 'static> Vm<V> {
         let stoppers = free.iter().map(|cpu| cpu.vcpu.stopper()).collect();
         let held = Vec::with_capacity(free.len());
         Arc::new(Self {
-            pool: Mutex::new(Pool { free, held, waiting: 0, life, end: None, kept: None }),
+            pool: Mutex::new(Pool {
+                free,
+                held,
+                waiting: 0,
+                life,
+                end: None,
+                latest: None,
+                kept: None,
+            }),
             freed: Condvar::new(),
             ended: AtomicBool::new(false),
             stoppers,
@@ -183,7 +203,7 @@ impl<V> Vm<V> {
         if !self.is_here() {
             return Some(End::Lost(super::ELSEWHERE.into()));
         }
-        self.pool().end.clone()
+        self.pool().end.as_deref().cloned()
     }
 
     /// Stops the guest: the life that runs, or only this one. A stop that comes during a reset ends the next life.
@@ -194,7 +214,7 @@ impl<V> Vm<V> {
         // All of it under the lock: a reset comes before it or after it.
         let mut pool = self.pool();
         if life.is_none_or(|life| life == pool.life) {
-            pool.end.get_or_insert(end);
+            pool.ends(end);
             self.ended.store(true, Ordering::Release);
             self.stop_all();
         }
@@ -212,7 +232,7 @@ impl<V> Vm<V> {
     #[cold]
     fn end(&self, core: &Core, end: End) -> Why {
         let mut pool = self.pool();
-        let why = pool.end.get_or_insert(end).why();
+        let why = pool.ends(end).why();
         drop(pool);
         self.ended.store(true, Ordering::Release);
         if self.stoppers.len() > 1 {
@@ -224,7 +244,7 @@ impl<V> Vm<V> {
 
     /// Why the guest, which has ended, has ended.
     fn why(&self) -> Why {
-        self.pool().end.as_ref().map_or(Why::Cancelled, End::why)
+        self.pool().end.as_ref().map_or(Why::Cancelled, |end| end.why())
     }
 
     /// When a call that begins now is to be over.
@@ -263,28 +283,28 @@ impl<V> Vm<V> {
 
 impl<V: Vcpu> Vm<V> {
     /// Takes a vCPU of those that `fits`, and waits for other threads' calls to end. `lent` is the life in which something
-    /// was lent that goes along: it is not for another one.
+    /// was lent that goes along: it is not for another one. Where there is none to be had, it says why, and in which life.
     fn take(
         &self,
         core: &Core,
         until: Option<Instant>,
         lent: Option<Epoch>,
         fits: impl Fn(&Cpu<V>) -> bool,
-    ) -> Result<Held<'_, V>, Why> {
+    ) -> Result<Held<'_, V>, (Why, Epoch)> {
         if !self.is_here() {
-            return Err(Why::PeerDied);
+            return Err((Why::PeerDied, core.memory.epoch()));
         }
         let here = ThreadId::here();
         let mut pool = self.pool();
         loop {
             let life = pool.life;
             if lent.is_some_and(|lent| lent != life) {
-                return Err(Why::Stale);
+                return Err((Why::Stale, life));
             }
             if let Some(end) = &pool.end {
                 // A guest that was stopped while it was parked gives nothing back.
                 core.memory.end_loans();
-                return Err(end.why());
+                return Err((end.why(), life));
             }
             if let Some(at) = pool.free.iter().rposition(|cpu| fits(cpu) && cpu.vcpu.runs_here()) {
                 let mut cpu = pool.free.remove(at);
@@ -295,9 +315,9 @@ impl<V: Vcpu> Vm<V> {
             }
             // It must not wait for itself, nor for what does not come.
             if pool.held.is_empty() || pool.held.contains(&here) {
-                return Err(Why::Busy);
+                return Err((Why::Busy, life));
             }
-            pool = self.wait(pool, until).ok_or(Why::Busy)?;
+            pool = self.wait(pool, until).ok_or((Why::Busy, life))?;
         }
     }
 
@@ -349,7 +369,8 @@ impl<V: Vcpu + 'static> Vm<V> {
         number: usize,
         until: Option<Instant>,
     ) -> Result<(), Why> {
-        let mut held = self.take(core, until, None, |cpu| cpu.number == number)?;
+        let held = self.take(core, until, None, |cpu| cpu.number == number);
+        let mut held = held.map_err(|(why, _)| why)?;
         let Some(cpu) = &mut held.cpu else { return Err(Why::Busy) };
         let go_on = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
         let answer = cpu.parked.then_some(go_on);
@@ -416,8 +437,10 @@ impl<V: Vcpu + 'static> Vm<V> {
         all.finish(|pool| {
             pool.life = core.memory.end_reset();
             if let Err(why) = &done {
-                pool.end = Some(end.unwrap_or_else(|| End::Lost(why.clone())));
-            } else if pool.end.is_some() {
+                pool.end = end;
+                pool.ends(End::Lost(why.clone()));
+            } else if let Some(end) = &pool.end {
+                pool.latest = Some((pool.life, end.clone()));
                 self.stop_all();
             } else {
                 self.ended.store(false, Ordering::Release);
@@ -593,7 +616,10 @@ impl<V: Vcpu + 'static> Vm<V> {
         let limit = unsafe { peer.lane.0.cast::<Duration>().as_ref() };
         let until = self.due(limit.copied());
         let lent = (passage.count != 0).then_some(passage.epoch);
-        let mut held = self.take(core, until, lent, |cpu| cpu.parked).map_err(not_reached)?;
+        let mut held = self.take(core, until, lent, |cpu| cpu.parked).map_err(|(why, life)| {
+            passage.epoch = life;
+            not_reached(why)
+        })?;
         // What comes back is of this life.
         passage.epoch = held.life;
         if let (true, Ok(arena)) = (held.early, core.memory.arena(Side::Host)) {
@@ -610,6 +636,14 @@ impl<V: Vcpu + 'static> Vm<V> {
 }
 
 impl<V: Vcpu + 'static> Far for Arc<Vm<V>> {
+    fn end(&self, life: Epoch) -> Option<Arc<End>> {
+        if !self.is_here() {
+            return Some(Arc::new(End::Lost(super::ELSEWHERE.into())));
+        }
+        let pool = self.pool();
+        pool.latest.as_ref().filter(|latest| latest.0 == life).map(|latest| latest.1.clone())
+    }
+
     fn call(
         &self,
         peer: &Peer,

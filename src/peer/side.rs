@@ -6,6 +6,7 @@ use crate::{
     abi::{Answer, Side, Transport, signature},
     dispatch::{Serve, Table},
     error::{CallError, Why},
+    memory::Epoch,
     owned::{MemoryRef, Owned},
     wire::FfiType,
 };
@@ -38,6 +39,12 @@ pub(crate) trait Far: Send + Sync {
         transport: Transport,
         passage: &mut Passage,
     ) -> Answer;
+
+    /// How the peer has come to its end in this life of its, if that is known here.
+    #[cfg(feature = "std")]
+    fn end(&self, _: Epoch) -> Option<std::sync::Arc<crate::host::End>> {
+        None
+    }
 }
 
 /// Is told of each call that this side refused or failed, with the function and the bad field.
@@ -113,6 +120,16 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Adds to an error that this side has found for a call what it knows of the peer's end.
+    #[cfg(feature = "std")]
+    #[cold]
+    pub(crate) fn explain(&self, error: CallError, epoch: Epoch) -> CallError {
+        match (&self.link, error.why()) {
+            (_, Why::Stale | Why::Busy | Why::TooDeep) | (Link::Near(_), _) => error,
+            (Link::Far(link), _) => error.by_end(link.end(epoch)),
+        }
+    }
+
     /// Serves one call of the peer's: the host-side code behind a `CALL`, the guest-side code behind
     /// an `UPCALL`. `depth` counts this call, `lane` is where nested calls go.
     pub(crate) fn serve(

@@ -218,7 +218,7 @@ impl<'p> Outgoing<'p> {
         if error.reached() {
             self.arrived();
         }
-        Err(error.on(if passage.failed_here { side } else { side.other() }))
+        Err(crate::call::found(self.peer, error, &passage))
     }
 
     /// The peer has what was lent.

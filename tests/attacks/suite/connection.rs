@@ -149,7 +149,7 @@ impl Target {
             .arenas(setup.arenas.0, setup.arenas.1)
             .vcpus(setup.vcpus)
             .limits(setup.limits.clone())
-            .observe(move |error| seen.lock().unwrap().push(*error));
+            .observe(move |error| seen.lock().unwrap().push(error.clone()));
         let server = Server::default();
         let kept = server.kept.clone();
         let host = machine.build(on.0, server).unwrap();
