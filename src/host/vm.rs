@@ -22,11 +22,12 @@ use crate::{
     meet,
     memory::Epoch,
     peer::{Core, Far, Lane, MAX_DEPTH, Passage, Peer},
-    sync::threads::{
-        Arc, AtomicBool, Condvar, Mutex, MutexGuard, OnceLock, Ordering, PoisonError, ThreadId,
-        wait_timeout,
-    },
+    sync::threads::{Arc, AtomicBool, Condvar, Mutex, MutexGuard, OnceLock, Ordering, PoisonError},
 };
+
+mod pool;
+
+use pool::Pool;
 
 /// A vCPU, and how far it has come.
 struct Cpu<V> {
@@ -54,80 +55,6 @@ pub(super) struct Vm<V> {
     process: ProcessId,
 }
 
-struct Pool<V> {
-    /// The vCPUs that nobody has, the one that was used last at the end.
-    free: Vec<Cpu<V>>,
-    /// The threads that have the others.
-    held: Vec<ThreadId>,
-    /// How many threads wait for one.
-    waiting: usize,
-    /// The life that runs, or, during a reset, the time between two.
-    life: Epoch,
-    /// How this life has come to its end.
-    end: Option<Arc<End>>,
-    /// The latest end, and the life that it was of: for calls that come back after a reset.
-    latest: Option<(Epoch, Arc<End>)>,
-    /// Whether the guest was kept as it was after start-up, or why not.
-    kept: Option<Result<(), String>>,
-}
-
-impl<V> Pool<V> {
-    /// The life has come to an end. The first one is the one that counts.
-    fn ends(&mut self, end: End) -> &End {
-        let life = self.life;
-        let end = self.end.get_or_insert_with(|| Arc::new(end));
-        self.latest = Some((life, end.clone()));
-        end
-    }
-}
-
-/// A vCPU in the hands of one thread.
-struct Held<'m, V> {
-    vm: &'m Vm<V>,
-    cpu: Option<Cpu<V>>,
-    /// The life that it runs, which does not change while it is held.
-    life: Epoch,
-    /// The guest was not yet kept when the vCPU was taken.
-    early: bool,
-}
-
-impl<V> Drop for Held<'_, V> {
-    fn drop(&mut self) {
-        // In a process that was forked while a handler ran, the lock may be somebody's who is not there.
-        if let (Some(cpu), true) = (self.cpu.take(), self.vm.is_here()) {
-            self.vm.put_back([cpu], |_| ());
-        }
-    }
-}
-
-/// All vCPUs in the hands of one thread, while they are kept or reset. Whatever happens, they come back; what
-/// [`finish`](Self::finish) was not told of is a failure, which ends the guest.
-struct HeldAll<'m, V> {
-    vm: &'m Vm<V>,
-    cpus: Vec<Cpu<V>>,
-    finished: bool,
-}
-
-impl<V> HeldAll<'_, V> {
-    /// Lets all of them go, and does `with` under the same lock.
-    fn finish(mut self, with: impl FnOnce(&mut Pool<V>)) {
-        self.finished = true;
-        self.vm.put_back(core::mem::take(&mut self.cpus), with);
-    }
-}
-
-impl<V> Drop for HeldAll<'_, V> {
-    fn drop(&mut self) {
-        if !self.finished {
-            // A vCPU of the embedder's own has panicked.
-            self.vm.ended.store(true, Ordering::Release);
-            self.vm.put_back(core::mem::take(&mut self.cpus), |pool| {
-                pool.ends(End::Lost(PANICKED.into()));
-            });
-        }
-    }
-}
-
 /// How a guest is to trap when it runs no call: what its host waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Awaited {
@@ -145,17 +72,8 @@ impl<V: Vcpu + 'static> Vm<V> {
         let cpu = |(number, vcpu)| Cpu { vcpu, number, parked: false, calls: 0, logged: 0 };
         let free: Vec<Cpu<V>> = vcpus.into_iter().enumerate().map(cpu).collect();
         let stoppers = free.iter().map(|cpu| cpu.vcpu.stopper()).collect();
-        let held = Vec::with_capacity(free.len());
         Arc::new(Self {
-            pool: Mutex::new(Pool {
-                free,
-                held,
-                waiting: 0,
-                life,
-                end: None,
-                latest: None,
-                kept: None,
-            }),
+            pool: Mutex::new(Pool::new(free, life)),
             freed: Condvar::new(),
             ended: AtomicBool::new(false),
             stoppers,
@@ -250,88 +168,6 @@ impl<V> Vm<V> {
     /// When a call that begins now is to be over.
     fn due(&self, limit: Option<Duration>) -> Option<Instant> {
         limit.or(self.limits.deadline).and_then(|limit| Instant::now().checked_add(limit))
-    }
-
-    /// Gives vCPUs back that this thread has, and does `with` under the same lock.
-    fn put_back(&self, cpus: impl IntoIterator<Item = Cpu<V>>, with: impl FnOnce(&mut Pool<V>)) {
-        let mut pool = self.pool();
-        let here = ThreadId::here();
-        for cpu in cpus {
-            if let Some(at) = pool.held.iter().rposition(|thread| *thread == here) {
-                pool.held.swap_remove(at);
-            }
-            pool.free.push(cpu);
-        }
-        with(&mut pool);
-        let waiting = pool.waiting;
-        drop(pool);
-        // Several may wait for different ones.
-        if waiting != 0 {
-            self.freed.notify_all();
-        }
-    }
-
-    /// Takes all vCPUs that nobody has, of a guest whose pool is locked.
-    fn take_all(&self, pool: &mut Pool<V>) -> HeldAll<'_, V> {
-        let cpus = core::mem::take(&mut pool.free);
-        // Where they come back to.
-        pool.free.reserve_exact(cpus.len());
-        pool.held.extend(cpus.iter().map(|_| ThreadId::here()));
-        HeldAll { vm: self, cpus, finished: false }
-    }
-}
-
-impl<V: Vcpu> Vm<V> {
-    /// Takes a vCPU of those that `fits`, and waits for other threads' calls to end. `lent` is the life in which something
-    /// was lent that goes along: it is not for another one. Where there is none to be had, it says why, and in which life.
-    fn take(
-        &self,
-        core: &Core,
-        until: Option<Instant>,
-        lent: Option<Epoch>,
-        fits: impl Fn(&Cpu<V>) -> bool,
-    ) -> Result<Held<'_, V>, (Why, Epoch)> {
-        if !self.is_here() {
-            return Err((Why::PeerDied, core.memory.epoch()));
-        }
-        let here = ThreadId::here();
-        let mut pool = self.pool();
-        loop {
-            let life = pool.life;
-            if lent.is_some_and(|lent| lent != life) {
-                return Err((Why::Stale, life));
-            }
-            if let Some(end) = &pool.end {
-                // A guest that was stopped while it was parked gives nothing back.
-                core.memory.end_loans();
-                return Err((end.why(), life));
-            }
-            if let Some(at) = pool.free.iter().rposition(|cpu| fits(cpu) && cpu.vcpu.runs_here()) {
-                let mut cpu = pool.free.remove(at);
-                (cpu.calls, cpu.logged) = (0, 0);
-                pool.held.push(here);
-                let early = pool.kept.is_none();
-                return Ok(Held { vm: self, cpu: Some(cpu), life, early });
-            }
-            // It must not wait for itself, nor for what does not come.
-            if pool.held.is_empty() || pool.held.contains(&here) {
-                return Err((Why::Busy, life));
-            }
-            pool = self.wait(pool, until).ok_or((Why::Busy, life))?;
-        }
-    }
-
-    /// Waits until a vCPU has come back, but no longer than until then.
-    fn wait<'p>(
-        &'p self,
-        mut pool: MutexGuard<'p, Pool<V>>,
-        until: Option<Instant>,
-    ) -> Option<MutexGuard<'p, Pool<V>>> {
-        pool.waiting += 1;
-        let left = until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-        pool = wait_timeout(&self.freed, pool, left);
-        pool.waiting -= 1;
-        (!left.is_zero()).then_some(pool)
     }
 }
 
