@@ -142,7 +142,7 @@ impl World {
             assert_eq!((pool.free.len(), pool.held.len(), pool.waiting), (1, 0, 0));
             assert_eq!(pool.life, self.core.memory.epoch());
             assert!(pool.life.is_a_life());
-            pool.end.clone()
+            pool.end.as_deref().cloned()
         };
         assert_eq!(self.vm.ended.load(Ordering::Acquire), end.is_some());
         let (_, done) = self.call(None);

@@ -41,6 +41,7 @@ mod region;
 mod resets;
 mod returns;
 mod rounds;
+mod strings;
 mod traps;
 
 use std::{
@@ -187,6 +188,7 @@ fn cases() -> Vec<Case> {
         boot::cases(),
         resets::cases(),
         neighbours::cases(),
+        strings::cases(),
         images::cases(),
     ]
     .into_iter()

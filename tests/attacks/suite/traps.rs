@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The port of a trap, where the host takes one (`src/machine/kvm/tables.rs`).
-const PORT: u64 = 0x5658;
+pub const PORT: u64 = 0x5658;
 
 pub fn cases() -> Vec<Case> {
     vec![
