@@ -235,7 +235,9 @@ impl Machine {
         self
     }
 
-    /// The most memory that the machine may have, in bytes: image, stacks and region together.
+    /// The most memory that the machine may have, in bytes: image, stacks and region together, and the copy for
+    /// [`reset`](Host::reset) of what the guest has written when it has started up. A guest that has written more than there
+    /// is room for runs, but cannot be reset.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
@@ -309,6 +311,15 @@ impl Machine {
             #[cfg(feature = "process")]
             Backend::Process => std::vec![Box::new(process::start(&loaded, self.log, self.pin)?)],
         };
+        self.connect(loaded, vcpus, server)
+    }
+
+    fn connect(
+        &self,
+        loaded: Arc<Loaded>,
+        vcpus: Vec<Box<dyn Vcpu>>,
+        server: impl Serve,
+    ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
         let observer = self
             .observer
             .clone()
@@ -367,7 +378,8 @@ impl Machine {
         }
         let image = self.image.clone();
         let kept = OnceLock::new();
-        Ok(Loaded { ram, layout, region, parts, stacks, stack, image, kept })
+        let spare = self.memory - offset;
+        Ok(Loaded { ram, layout, region, parts, stacks, stack, image, kept, spare })
     }
 }
 
@@ -408,14 +420,19 @@ struct Loaded {
     image: Image,
     /// What the guest can write, as it was when it had started up.
     kept: OnceLock<Kept>,
+    /// How many bytes that may be: what the machine may have beside its own memory.
+    spare: u64,
 }
 
 impl Loaded {
     /// Keeps what the guest can write of its memory.
     fn keep(&self, cancelled: &AtomicBool) -> io::Result<()> {
         let writable = self.parts.iter().filter(|part| part.write);
-        let kept =
-            self.ram.keep(writable.map(|part| part.offset..part.offset + part.len), cancelled)?;
+        let kept = self.ram.keep(
+            writable.map(|part| part.offset..part.offset + part.len),
+            self.spare,
+            cancelled,
+        )?;
         self.kept.set(kept).map_err(|_| io::ErrorKind::AlreadyExists.into())
     }
 

@@ -74,6 +74,16 @@ pub(super) fn start(
     log: u32,
     signal: Signal,
 ) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
+    start_by(loaded, log, signal, None)
+}
+
+/// The same, for guests that are to trap in this way, or else as a probe finds best.
+fn start_by(
+    loaded: &Arc<Loaded>,
+    log: u32,
+    signal: Signal,
+    way: Option<Way>,
+) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
     kickable(signal)?;
     let kvm = open()?;
     let fd = kvm.create_vm().map_err(system("a virtual machine"))?;
@@ -94,10 +104,14 @@ pub(super) fn start(
     for cpu in 0..loaded.stacks.len() as u64 {
         vcpus.push(KvmVcpu::new(&machine, cpu, &cpuid)?);
     }
-    let way = match vcpus.first_mut() {
-        Some(first) => first.probe()?,
-        None => Way::Out(PORT),
+    let way = match (way, vcpus.first_mut()) {
+        (Some(way), _) => way,
+        (None, Some(first)) => first.probe()?,
+        (None, None) => Way::Out(PORT),
     };
+    if way != Way::Out(PORT) {
+        machine.supervisor.map_doorbell();
+    }
     loaded.write_boot(way, log);
     let start = |mut vcpu: KvmVcpu| {
         vcpu.way = way;
@@ -486,3 +500,6 @@ impl Vcpu for KvmVcpu {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,12 @@ use crate::{
     abi::{Answer, Side, Transport, signature},
     dispatch::{Serve, Table},
     error::{CallError, Why},
-    memory::Epoch,
     owned::{MemoryRef, Owned},
     wire::FfiType,
 };
+
+#[cfg(feature = "std")]
+use crate::memory::Epoch;
 
 use super::{Incoming, Lane, MAX_DEPTH, Passage, Peer};
 
