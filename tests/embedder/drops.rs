@@ -1,0 +1,3 @@
+use super::cases::Case;
+
+pub const CASES: &[Case] = &[];
