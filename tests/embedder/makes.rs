@@ -59,7 +59,10 @@ impl Begins {
 pub fn spinner(machine: &Machine, backend: Backend) -> (Built, Begins) {
     let (begun, begins) = mpsc::channel();
     let begun = Mutex::new(begun);
-    let server = Host::on_spin(move || drop(begun.lock().unwrap().send(())));
+    let server = Host::on_spin(move || {
+        // Nobody waits for it in some cases.
+        let _ = begun.lock().unwrap().send(());
+    });
     (start(machine, backend, server), Begins(Mutex::new(begins)))
 }
 

@@ -18,6 +18,7 @@ use vmffi::{
 
 use super::{
     cases::{Case, any, kvm},
+    limits::limit,
     makes::{
         done, is_stopped, machine, meets_a_deadline, spinner, start, started, works,
         works_in_every_way,
@@ -364,20 +365,27 @@ fn storm(backend: Backend) {
     });
 }
 
-/// Real-time signals are queued, and RLIMIT_SIGPENDING says how many may be.
+/// Real-time signals are queued, and RLIMIT_SIGPENDING says how many may be: a stop comes when there is room.
 fn queue(backend: Backend) {
     let machine = machine().signal(libc::SIGRTMIN()).unwrap();
     let (host, begins) = spinner(&machine, backend);
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it reads the limit.
-    done(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &none) });
-    // SAFETY: takes integers.
-    let refused = unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGRTMAX()) };
-    assert_eq!(refused, libc::EAGAIN);
-    is_stopped(&host, &begins);
-    host.reset().unwrap();
-    block(&[libc::SIGRTMIN()]);
-    works_in_every_way(&host);
+    for blocks in [false, true] {
+        if blocks {
+            block(&[libc::SIGRTMIN()]);
+        }
+        limit(libc::RLIMIT_SIGPENDING, 0);
+        // SAFETY: takes integers.
+        let refused = unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGRTMAX()) };
+        assert_eq!(refused, libc::EAGAIN);
+        let room = thread::spawn(|| {
+            thread::sleep(Duration::from_millis(300));
+            limit(libc::RLIMIT_SIGPENDING, 100);
+        });
+        is_stopped(&host, &begins);
+        room.join().unwrap();
+        host.reset().unwrap();
+        works_in_every_way(&host);
+    }
 }
 
 /// Threads with little stack have their signals handled on another one.
