@@ -60,8 +60,8 @@ const STOP: Signal = Signal::SIGUSR1;
 const NT_X86_XSTATE: usize = 0x202;
 const VECTORS_MOST: usize = 16 << 10;
 /// Why a guest is not run that could not be stopped.
-const OTHER_USER: &str = "its process is another user's than this program is now, so no signal could stop it: make the \
-    machine after the change of user";
+const NO_SIGNALS: &str = "this program may not send its process signals, so nothing could stop it (EPERM): make the \
+    machine after a change of user, and let filters pass pidfd_send_signal";
 /// ptrace(2): sets the tracee's mask of blocked signals.
 const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
 /// The page that the doorbell is in.
@@ -463,7 +463,7 @@ impl Vcpu for Process {
         }
         // Else nobody could stop it.
         self.traced.shared.send(0).map_err(|error| match error {
-            Errno::EPERM => End::Lost(OTHER_USER.into()),
+            Errno::EPERM => End::Lost(NO_SIGNALS.into()),
             error => gone(error),
         })?;
         if let Some(Registers { kind, word, transport }) = answer {

@@ -92,7 +92,7 @@ fn other_user_calls(backend: Backend) {
     let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
     assert_eq!(error.why(), Why::PeerDied);
     let end = host.end().unwrap();
-    assert!(matches!(&end, End::Lost(why) if why.contains("another user")), "{end}");
+    assert!(matches!(&end, End::Lost(why) if why.contains("change of user")), "{end}");
     soon(host);
     nothing_left();
     works_in_every_way(&started(&machine(), backend));

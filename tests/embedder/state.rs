@@ -146,7 +146,8 @@ fn no_new_privileges(backend: Backend) {
     nothing_left();
 }
 
-/// Root without what makes it more than a user.
+/// Root without what makes it more than a user. A program that root executes has all of it again, and then only its like
+/// may trace it; unless the program has said that what it executes is to gain nothing.
 fn no_capabilities(backend: Backend) {
     image();
     #[repr(C)]
@@ -158,6 +159,16 @@ fn no_capabilities(backend: Backend) {
     let none = [0_u32; 6];
     // SAFETY: the kernel reads a header and two times three words.
     done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) } as i32);
+    if process(backend) {
+        let (built, checked) = (machine().build(backend, Host::default()), backend.check());
+        assert_eq!(built.as_ref().is_ok(), checked.is_ok(), "{checked:?}");
+        if let Some(error) = built.err() {
+            assert!(error.to_string().contains("tracing"), "{error}");
+            nothing_left();
+        }
+        // SAFETY: takes integers.
+        done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) });
+    }
     works_in_every_way(&started(&machine(), backend));
     nothing_left();
 }
