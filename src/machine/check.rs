@@ -42,6 +42,10 @@ pub(super) fn runs(backend: Backend) -> Result<(), MachineError> {
     let image = Image::parse(&program(0x40_0000, &[0x0f, 0x0b]));
     let image = image.map_err(|error| other(std::format!("{error}")))?;
     let machine = Machine::new(&image).arenas(PAGE, PAGE).stack(PAGE);
+    #[cfg(feature = "kvm")]
+    if backend == Backend::Kvm {
+        machine.signal.check().map_err(MachineError::system("the signal that stops vCPUs"))?;
+    }
     let loaded = Arc::new(machine.load()?);
     for mut vcpu in machine.start(&loaded, backend)? {
         match vcpu.run(None) {

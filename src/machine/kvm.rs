@@ -48,7 +48,8 @@ fn system(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError 
 fn open() -> Result<Kvm, MachineError> {
     let kvm = Kvm::new().map_err(system("/dev/kvm"))?;
     let synced = kvm.check_extension_int(Cap::SyncRegs);
-    if synced & SyncReg::Register as i32 == 0 {
+    // It is negative where the question is refused.
+    if synced < 0 || synced & SyncReg::Register as i32 == 0 {
         return Err(MachineError::System {
             what: "/dev/kvm without KVM_CAP_SYNC_REGS",
             error: io::ErrorKind::Unsupported.into(),

@@ -82,9 +82,12 @@ pub(super) fn change_file<T>(len: u64, change: impl FnOnce() -> io::Result<T>) -
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             // SAFETY: the kernel writes the limit there.
             answer(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) }.into())?;
+            let libc::rlimit { rlim_cur: limit, .. } = limit;
+            if limit >= len {
+                return Err(error);
+            }
             Err(io::Error::other(std::format!(
-                "RLIMIT_FSIZE is {} bytes, and a file of {len} bytes is needed: raise the limit",
-                limit.rlim_cur
+                "RLIMIT_FSIZE is {limit} bytes, and a file of {len} bytes is needed: raise the limit"
             )))
         }
         done => done,

@@ -84,10 +84,28 @@ pub fn main() -> ExitCode {
         let case = name.clone();
         Trial::test(name, move || apart(&case, &guest)).with_ignored_flag(missing)
     });
+    let documented = Trial::test("the_guide_names_each_case", || {
+        documented();
+        Ok(())
+    });
     let mut arguments = Arguments::from_args();
     // Deadlines are measured.
     arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    libtest_mimic::run(&arguments, trials.chain([documented]).collect()).exit_code()
+}
+
+/// The guide's table has each case, and no other: they stand in its rows' last column.
+fn documented() {
+    let guide = include_str!("../../docs/guide/process.md");
+    let rows = guide.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| tests |"));
+    let mut named: Vec<&str> = rows
+        .filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
+        .flat_map(|tests| tests.split(", ").map(|test| test.trim_matches('`')))
+        .collect();
+    named.sort_unstable();
+    let mut cases: Vec<&str> = all().map(|case| case.0).collect();
+    cases.sort_unstable();
+    assert_eq!(named, cases);
 }
 
 fn title(backend: Backend, name: &str) -> String {

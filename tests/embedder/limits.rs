@@ -155,6 +155,7 @@ fn address_space(backend: Backend) {
 
 /// Whichever descriptor it is that the program has no room for.
 fn few_descriptors(backend: Backend) {
+    image();
     // SAFETY: takes an integer, and gives the lowest number that is free.
     let open = done(unsafe { libc::dup(0) });
     // SAFETY: it is this case's own.

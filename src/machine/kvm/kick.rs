@@ -59,17 +59,26 @@ impl StopSignal {
         }))
     }
 
-    /// Installs a handler that does nothing, where the program has none. One of the program's own interrupts a vCPU
-    /// as well. Says whether it has installed one.
-    pub(in super::super) fn handle(self) -> io::Result<bool> {
-        extern "C" fn nothing(_: libc::c_int) {}
+    /// What the program does about it.
+    fn disposition(self) -> io::Result<libc::sigaction> {
         // SAFETY: integers and pointers, for which zeros are values.
         let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
         // SAFETY: it writes what there is, and changes nothing.
         let asked = unsafe { libc::sigaction(self.0, core::ptr::null(), &mut action) };
-        if asked != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        if asked == 0 { Ok(action) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Whether it can be sent and handled here, as far as that can be said without doing it.
+    pub(in super::super) fn check(self) -> io::Result<()> {
+        self.disposition()?;
+        Self(0).send(this_thread())
+    }
+
+    /// Installs a handler that does nothing, where the program has none. One of the program's own interrupts a vCPU
+    /// as well. Says whether it has installed one.
+    pub(in super::super) fn handle(self) -> io::Result<bool> {
+        extern "C" fn nothing(_: libc::c_int) {}
+        let mut action = self.disposition()?;
         if !matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
             return Ok(false);
         }
@@ -78,10 +87,7 @@ impl StopSignal {
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         // SAFETY: the handler does nothing, at any time.
         let installed = unsafe { libc::sigaction(self.0, &action, core::ptr::null_mut()) };
-        if installed != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(true)
+        if installed == 0 { Ok(true) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Sends it to a thread of this process.
