@@ -19,6 +19,7 @@ chapters! {
     guest "guest.md"
     host "host.md"
     machines "machines.md"
+    process "process.md"
     untrusted "untrusted.md"
     versioning "versioning.md"
     safety "safety.md"

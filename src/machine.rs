@@ -21,9 +21,6 @@ use std::{
     vec::Vec,
 };
 
-#[cfg(feature = "kvm")]
-use nix::sys::signal::Signal;
-
 use crate::{
     abi::{Boot, Side, Way},
     dispatch::Serve,
@@ -33,12 +30,15 @@ use crate::{
     peer::Observer,
 };
 
+mod check;
 mod image;
 #[cfg(feature = "kvm")]
 mod kvm;
+mod mapping;
 #[cfg(feature = "process")]
 mod process;
 mod ram;
+mod signals;
 
 pub use image::{Image, ImageError};
 use ram::{Kept, Ram};
@@ -95,18 +95,14 @@ impl Backend {
         Self::ALL.iter().copied().find(|backend| backend.name() == name)
     }
 
-    /// Whether it can be used here.
+    /// Whether it can be used here, now: it makes a small machine and runs a guest of one instruction, as
+    /// [`Machine::build`] and [`Host::run`] do, and drops it. It changes nothing of the process.
     ///
     /// # Errors
     ///
     /// What is missing.
     pub fn check(self) -> Result<(), MachineError> {
-        match self {
-            #[cfg(feature = "kvm")]
-            Self::Kvm => kvm::check(),
-            #[cfg(feature = "process")]
-            Self::Process => process::check(),
-        }
+        check::runs(self)
     }
 
     /// The best that can be used here.
@@ -185,7 +181,7 @@ pub struct Machine {
     #[cfg(feature = "process")]
     pin: bool,
     #[cfg(feature = "kvm")]
-    signal: Signal,
+    signal: kvm::StopSignal,
     observer: Option<Arc<Observer>>,
     watch: Arc<Watch>,
 }
@@ -206,7 +202,7 @@ impl Machine {
             #[cfg(feature = "process")]
             pin: false,
             #[cfg(feature = "kvm")]
-            signal: Signal::SIGUSR2,
+            signal: kvm::StopSignal::DEFAULT,
             observer: None,
             watch: Arc::default(),
         }
@@ -273,17 +269,20 @@ impl Machine {
         self
     }
 
-    /// The signal that interrupts a vCPU of a virtual machine, when it is stopped: SIGUSR2, if nothing is said.
-    /// Where the program has no handler for it, though it ignores it, one is installed that does nothing.
-    /// Threads that run the guest must not block it.
+    /// The signal that interrupts a vCPU of a virtual machine, when it is stopped: SIGUSR2, if nothing is said. It may be
+    /// a real-time signal, SIGRTMIN to SIGRTMAX.
+    ///
+    /// Where the program has no handler for it, though it ignores it, one is installed that does nothing, when the machine
+    /// is made, and again when a stop finds none. A stop also reaches a thread that blocks the signal. One that is
+    /// pending for such a thread while it runs the guest is taken, so the signal is good for nothing else there.
     ///
     /// # Errors
     ///
-    /// [`MachineError::Config`] where there is no such signal.
+    /// [`MachineError::Config`] where there is no such signal, the C library keeps it, it cannot be handled, or the
+    /// kernel sends it for faults of the program itself.
     #[cfg(feature = "kvm")]
     pub fn signal(mut self, number: i32) -> Result<Self, MachineError> {
-        let signal = Signal::try_from(number);
-        self.signal = signal.map_err(|_| MachineError::Config("there is no such signal"))?;
+        self.signal = kvm::StopSignal::new(number)?;
         Ok(self)
     }
 
@@ -304,13 +303,14 @@ impl Machine {
         backend: Backend,
         server: impl Serve,
     ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
+        #[cfg(feature = "kvm")]
+        if backend == Backend::Kvm {
+            self.signal
+                .handle()
+                .map_err(MachineError::system("a handler for the signal of stops"))?;
+        }
         let loaded = Arc::new(self.load()?);
-        let vcpus: Vec<Box<dyn Vcpu>> = match backend {
-            #[cfg(feature = "kvm")]
-            Backend::Kvm => kvm::start(&loaded, self.log, self.signal)?,
-            #[cfg(feature = "process")]
-            Backend::Process => std::vec![Box::new(process::start(&loaded, self.log, self.pin)?)],
-        };
+        let vcpus = self.start(&loaded, backend)?;
         self.connect(loaded, vcpus, server)
     }
 
@@ -335,6 +335,22 @@ impl Machine {
             host.watched_by(&self.watch);
         }
         Ok(host)
+    }
+
+    /// Makes the vCPUs of a guest that is loaded, about to begin.
+    fn start(
+        &self,
+        loaded: &Arc<Loaded>,
+        backend: Backend,
+    ) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
+        match backend {
+            #[cfg(feature = "kvm")]
+            Backend::Kvm => kvm::start(loaded, self.log, self.signal),
+            #[cfg(feature = "process")]
+            Backend::Process => {
+                Ok(std::vec![Box::new(process::start(loaded, self.log, self.pin)?)])
+            }
+        }
     }
 
     /// Lays the machine's memory out, and puts the image there.
@@ -483,6 +499,9 @@ impl Loaded {
         Fault { cause, address, instruction, symbol: self.image.symbol(instruction) }
     }
 }
+
+/// Why a process that was forked does nothing with a machine of its parent's.
+const FORKED: &str = "this process was forked, and the machine is its parent's: make another one";
 
 /// A message of the system's, for [`End::Lost`](crate::host::End::Lost).
 fn lost(what: &str, error: impl fmt::Display) -> String {

@@ -10,7 +10,7 @@
 use std::{
     boxed::Box,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     vec::Vec,
 };
 
@@ -20,24 +20,20 @@ use kvm_bindings::{
     kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
-use nix::{
-    errno::Errno,
-    libc,
-    sys::{
-        pthread::{Pthread, pthread_kill, pthread_self},
-        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
-    },
-};
+use nix::libc;
 
-use super::{DOORBELL_AT, Loaded, MachineError, lost};
+use super::{DOORBELL_AT, FORKED, Loaded, MachineError, lost};
 use crate::{
-    abi::{Registers, Transport, Way},
+    abi::{Registers, Transport, Way, answer, trap},
     host::{Broken, Cause, End, Stopper, Vcpu},
     memory::PAGE,
 };
 
+mod kick;
 mod tables;
 
+pub(super) use kick::StopSignal;
+use kick::{Kick, Mask};
 use tables::{CODE, DATA, GDT_LIMIT, IDT_LIMIT, PORT, PROBE, REPORT, Supervisor, TASK, TASK_LIMIT};
 
 /// CR0: protection, paging, write protection for all, native x87 errors, alignment checks.
@@ -55,7 +51,8 @@ fn system(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError 
 fn open() -> Result<Kvm, MachineError> {
     let kvm = Kvm::new().map_err(system("/dev/kvm"))?;
     let synced = kvm.check_extension_int(Cap::SyncRegs);
-    if synced & SyncReg::Register as i32 == 0 {
+    // It is negative where the question is refused.
+    if synced < 0 || synced & SyncReg::Register as i32 == 0 {
         return Err(MachineError::System {
             what: "/dev/kvm without KVM_CAP_SYNC_REGS",
             error: io::ErrorKind::Unsupported.into(),
@@ -64,15 +61,11 @@ fn open() -> Result<Kvm, MachineError> {
     Ok(kvm)
 }
 
-pub(super) fn check() -> Result<(), MachineError> {
-    open()?.create_vm().map(drop).map_err(system("a virtual machine"))
-}
-
 /// Makes the machine, with all vCPUs about to begin.
 pub(super) fn start(
     loaded: &Arc<Loaded>,
     log: u32,
-    signal: Signal,
+    signal: StopSignal,
 ) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
     start_by(loaded, log, signal, None)
 }
@@ -81,10 +74,9 @@ pub(super) fn start(
 fn start_by(
     loaded: &Arc<Loaded>,
     log: u32,
-    signal: Signal,
+    signal: StopSignal,
     way: Option<Way>,
 ) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
-    kickable(signal)?;
     let kvm = open()?;
     let fd = kvm.create_vm().map_err(system("a virtual machine"))?;
     let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(system("CPUID"))?;
@@ -132,24 +124,6 @@ fn leaf(cpuid: &CpuId, function: u32) -> Option<[u32; 4]> {
     Some([entry.eax, entry.ebx, entry.ecx, entry.edx])
 }
 
-/// Sees to it that a signal interrupts a vCPU and does nothing else.
-fn kickable(signal: Signal) -> Result<(), MachineError> {
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: integers and pointers, for which zeros are values.
-    let mut old: libc::sigaction = unsafe { core::mem::zeroed() };
-    // SAFETY: it asks what there is, and changes nothing.
-    let asked = unsafe { libc::sigaction(signal as i32, core::ptr::null(), &mut old) };
-    Errno::result(asked).map_err(MachineError::system("a signal"))?;
-    // A handler of the program's own interrupts a vCPU as well.
-    if matches!(old.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
-        let handler = SigHandler::Handler(nothing);
-        let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-        // SAFETY: the handler does nothing, at any time.
-        unsafe { sigaction(signal, &action) }.map_err(MachineError::system("a signal"))?;
-    }
-    Ok(())
-}
-
 /// What all vCPUs of a machine have in common.
 struct Shared {
     fd: VmFd,
@@ -157,7 +131,7 @@ struct Shared {
     /// The guest-physical address of the doorbell.
     bell: u64,
     loaded: Arc<Loaded>,
-    signal: Signal,
+    signal: StopSignal,
 }
 
 impl Shared {
@@ -188,25 +162,7 @@ impl Shared {
             add(first.offset, len, self.loaded.ram.at(first.offset), flags)?;
         }
         let memory = self.supervisor.memory();
-        add(self.loaded.ram.len(), memory.size() as u64, memory.as_ptr(), 0)
-    }
-}
-
-/// Where a vCPU runs, and whether it shall.
-struct Kick(Mutex<Running>);
-
-struct Running {
-    /// The thread that is about to run it or does, and where it is told to come back.
-    thread: Option<(Pthread, *mut u8)>,
-    stopped: bool,
-}
-
-// SAFETY: the pointer leads to a page that is there while `thread` is set, and is used under the lock.
-unsafe impl Send for Running {}
-
-impl Kick {
-    fn state(&self) -> MutexGuard<'_, Running> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        add(self.loaded.ram.len(), memory.len() as u64, memory.at(), 0)
     }
 }
 
@@ -224,6 +180,7 @@ struct KvmVcpu {
     number: u64,
     way: Way,
     kick: Arc<Kick>,
+    mask: Mask,
     kept: Option<Kept>,
 }
 
@@ -231,8 +188,9 @@ impl KvmVcpu {
     fn new(machine: &Arc<Shared>, number: u64, cpuid: &CpuId) -> Result<Self, MachineError> {
         let fd = machine.fd.create_vcpu(number).map_err(system("a vCPU"))?;
         fd.set_cpuid2(cpuid).map_err(system("a vCPU's CPUID"))?;
-        let kick = Arc::new(Kick(Mutex::new(Running { thread: None, stopped: false })));
-        Ok(Self { fd, machine: machine.clone(), number, way: Way::Out(PORT), kick, kept: None })
+        let (kick, mask) = (Arc::new(Kick::new(machine.signal)), Mask::new(machine.signal));
+        let (machine, way) = (machine.clone(), Way::Out(PORT));
+        Ok(Self { fd, machine, number, way, kick, mask, kept: None })
     }
 
     /// Sets the registers of a vCPU that begins at an instruction, at the least privilege.
@@ -275,7 +233,16 @@ impl KvmVcpu {
     fn probe(&mut self) -> Result<Way, MachineError> {
         let regs = kvm_regs { rip: PROBE, rdx: u64::from(PORT), rflags: 2, ..Default::default() };
         self.enter(self.machine.supervisor.probe_root, 0x620, regs)?;
-        let works = matches!(self.fd.run(), Ok(VcpuExit::IoOut(PORT, data)) if data.len() == 4);
+        let works = loop {
+            match self.fd.run() {
+                Ok(VcpuExit::IoOut(PORT, data)) => break data.len() == 4,
+                // A signal of the program's says nothing about the processor.
+                Ok(VcpuExit::Intr) => {}
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+                Err(error) => return Err(system("KVM_RUN")(error)),
+                Ok(_) => break false,
+            }
+        };
         self.complete().map_err(MachineError::system("KVM_RUN"))?;
         Ok(if works { Way::Out(PORT) } else { Way::Doorbell(DOORBELL_AT) })
     }
@@ -413,21 +380,17 @@ impl KvmVcpu {
     /// Runs to the next trap, unless it is stopped.
     fn run_on(&mut self) -> Result<(), End> {
         let back = &raw mut self.fd.get_kvm_run().immediate_exit;
-        let kick = self.kick.clone();
+        let refused = |error: io::Error| End::Lost(lost("the signals of a vCPU's thread", error));
         loop {
-            {
-                let mut state = kick.state();
-                if state.stopped {
-                    return Err(End::Stopped);
-                }
-                state.thread = Some((pthread_self(), back));
+            self.mask.set(&self.fd).map_err(refused)?;
+            if !self.kick.begin(back) {
+                return Err(End::Stopped);
             }
             let trapped = self.resume();
-            {
-                let mut state = kick.state();
-                state.thread = None;
-                // A stop that comes too late for this run is found by the next one.
-                self.fd.set_kvm_immediate_exit(0);
+            let (kick, fd) = (&self.kick, &mut self.fd);
+            let stopped = kick.end(|| fd.set_kvm_immediate_exit(0));
+            if stopped || matches!(trapped, Ok(false)) {
+                self.mask.interrupted().map_err(refused)?;
             }
             if trapped? {
                 return Ok(());
@@ -438,7 +401,14 @@ impl KvmVcpu {
 
 impl Vcpu for KvmVcpu {
     fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+        if !self.kick.is_ours() {
+            return Err(End::Lost(FORKED.into()));
+        }
         if let Some(Registers { kind, word, transport }) = answer {
+            // Of another call of the program's, or of a handler's.
+            if kind == answer::UPCALL {
+                self.mask.expire();
+            }
             let regs = &mut self.fd.sync_regs_mut().regs;
             (regs.rax, regs.rbx) = (kind, word);
             (regs.r8, regs.r9) = (transport.primary, transport.secondary);
@@ -447,6 +417,9 @@ impl Vcpu for KvmVcpu {
         self.run_on()?;
         let regs = &self.fd.sync_regs_mut().regs;
         let transport = Transport { primary: regs.r8, secondary: regs.r9 };
+        if regs.rax != trap::CALL {
+            self.mask.expire();
+        }
         Ok(Registers { kind: regs.rax, word: regs.rbx, transport })
     }
 
@@ -455,6 +428,9 @@ impl Vcpu for KvmVcpu {
     }
 
     fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
+        if !self.kick.is_ours() {
+            return Err(io::Error::other(FORKED));
+        }
         // Behind the trap, which the answer to it finds done.
         let kept = Kept {
             regs: self.fd.get_regs()?,
@@ -471,6 +447,9 @@ impl Vcpu for KvmVcpu {
     }
 
     fn restore(&mut self) -> io::Result<()> {
+        if !self.kick.is_ours() {
+            return Err(io::Error::other(FORKED));
+        }
         let kept = self.kept.as_ref().ok_or(io::ErrorKind::NotFound)?;
         self.fd.set_sregs(&kept.sregs)?;
         // SAFETY: it is whole, from this vCPU itself; the features that XCR0 lets it have (see `begin`) fit into the
@@ -483,21 +462,13 @@ impl Vcpu for KvmVcpu {
         if self.number == 0 {
             self.machine.loaded.restore()?;
         }
-        self.kick.state().stopped = false;
+        self.kick.reset();
         Ok(())
     }
 
     fn stopper(&self) -> Stopper {
-        let (kick, signal) = (self.kick.clone(), self.machine.signal);
-        Stopper::new(move || {
-            let mut state = kick.state();
-            state.stopped = true;
-            if let Some((thread, back)) = state.thread {
-                // SAFETY: the page is there while `thread` is set.
-                unsafe { back.write_volatile(1) };
-                let _: Result<(), Errno> = pthread_kill(thread, signal);
-            }
-        })
+        let kick = self.kick.clone();
+        Stopper::new(move || kick.stop())
     }
 }
 

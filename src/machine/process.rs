@@ -14,7 +14,7 @@ use std::{
     io::{self, Write},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,11 +36,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{DOORBELL_AT, Loaded, MachineError, Part, lost};
+use super::{DOORBELL_AT, FORKED, Loaded, MachineError, Part, check, lost, signals};
 use crate::{
     abi::{Registers, Transport, Way},
     arch::x86_64::code,
-    host::{Broken, Cause, End, Stopper, Vcpu},
+    host::{Broken, Cause, End, Stopper, Vcpu, fork::ProcessId},
     memory::PAGE,
 };
 
@@ -59,38 +59,18 @@ const STOP: Signal = Signal::SIGUSR1;
 /// The registers that XSAVE stores (ptrace(2), `PTRACE_GETREGSET`), and more bytes than they take.
 const NT_X86_XSTATE: usize = 0x202;
 const VECTORS_MOST: usize = 16 << 10;
+/// Why a guest is not run that could not be stopped.
+const NO_SIGNALS: &str = "this program may not send its process signals, so nothing could stop it (EPERM): make the \
+    machine after a change of user, and let filters pass pidfd_send_signal";
+/// ptrace(2): sets the tracee's mask of blocked signals.
+const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
 /// The page that the doorbell is in.
 const DOORBELL_END: u64 = DOORBELL_AT + PAGE;
 
-/// An ELF file with one segment, of which the last bytes are code: wait for a signal, for ever.
-fn stub() -> Vec<u8> {
-    const CODE: [u8; 9] = [0xb8, 34, 0, 0, 0, SYSCALL[0], SYSCALL[1], 0xeb, 0xf7]; // pause(2)
-    const HEAD: u64 = 64 + 56;
-    let mut file = Vec::new();
-    let mut put = |bytes: &[u8]| file.extend_from_slice(bytes);
-    // The header: ELF64, little-endian; ET_EXEC, EM_X86_64, entry, one program header, none of sections.
-    put(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    put(&[2, 0, 62, 0, 1, 0, 0, 0]);
-    for word in [STUB_AT + HEAD, 64, 0] {
-        put(&word.to_le_bytes());
-    }
-    put(&[0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    // The segment: PT_LOAD, to be read and executed.
-    put(&[1, 0, 0, 0, 5, 0, 0, 0]);
-    let len = HEAD + CODE.len() as u64;
-    for word in [0, STUB_AT, STUB_AT, len, len, 4096] {
-        put(&word.to_le_bytes());
-    }
-    put(&CODE);
-    file
-}
-
+/// The stub's code: wait for a signal, for ever (pause(2)).
+const STUB: [u8; 9] = [0xb8, 34, 0, 0, 0, SYSCALL[0], SYSCALL[1], 0xeb, 0xf7];
 /// Where the stub's `syscall` is.
-const STUB_SYSCALL: u64 = STUB_AT + 64 + 56 + 5;
-
-pub(super) fn check() -> Result<(), MachineError> {
-    Traced::start(Stdio::null()).map(drop)
-}
+const STUB_SYSCALL: u64 = STUB_AT + check::CODE_AT + 5;
 
 /// Makes the process, with the guest in it and about to begin.
 pub(super) fn start(loaded: &Arc<Loaded>, log: u32, pin: bool) -> Result<Process, MachineError> {
@@ -98,8 +78,7 @@ pub(super) fn start(loaded: &Arc<Loaded>, log: u32, pin: bool) -> Result<Process
         return Err(MachineError::Config("a process guest has one vCPU"));
     };
     loaded.write_boot(Way::Doorbell(DOORBELL_AT), log);
-    let memory = loaded.ram.file().and_then(|file| file.try_clone().ok());
-    let memory = memory.ok_or(MachineError::Config("the machine's memory has no file"))?;
+    let memory = loaded.ram.file().try_clone().map_err(refused)?;
     let traced = Traced::start(memory.into())?;
     traced.map(&loaded.parts)?;
     traced.confine(loaded, stack)?;
@@ -119,8 +98,7 @@ pub(super) fn start(loaded: &Arc<Loaded>, log: u32, pin: bool) -> Result<Process
     if pin {
         together(traced.pid).map_err(refused)?;
     }
-    let thread = thread::current().id();
-    Ok(Process { traced, loaded: loaded.clone(), thread, registers, kept: None })
+    Ok(Process { traced, loaded: loaded.clone(), registers, kept: None })
 }
 
 fn refused(error: impl Into<io::Error>) -> MachineError {
@@ -137,11 +115,12 @@ fn together(pid: Pid) -> nix::Result<()> {
 
 /// A process that this thread traces.
 struct Traced {
-    child: Child,
     pid: Pid,
     /// It has ended, and was waited for: its number may be another one's.
     gone: Cell<bool>,
     shared: Arc<Shared>,
+    /// The thread that traces it: nobody else can.
+    thread: ThreadId,
 }
 
 /// What a stopper has of a process: a descriptor, which means this process and never another one, also
@@ -149,6 +128,8 @@ struct Traced {
 struct Shared {
     process: OwnedFd,
     stopped: AtomicBool,
+    /// Who has started it: a child of that process has inherited the descriptor, and leaves it alone.
+    parent: ProcessId,
 }
 
 impl Shared {
@@ -158,36 +139,60 @@ impl Shared {
         let process = Errno::result(process)? as RawFd;
         // SAFETY: it is new, so nobody else has it.
         let process = unsafe { OwnedFd::from_raw_fd(process) };
-        Ok(Self { process, stopped: AtomicBool::new(false) })
+        Ok(Self { process, stopped: AtomicBool::new(false), parent: ProcessId::current() })
     }
 
-    /// A process that is gone takes no notice.
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+    fn is_ours(&self) -> bool {
+        self.parent == ProcessId::current()
+    }
+
+    /// Sends the process a signal, or with 0 asks whether that is permitted.
+    fn send(&self, signal: libc::c_int) -> nix::Result<()> {
         let none = core::ptr::null::<libc::siginfo_t>();
         // SAFETY: takes a descriptor, two integers and no description of the signal.
-        unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.process.as_raw_fd(),
-                STOP as i32,
-                none,
-                0,
-            )
+        let sent = unsafe {
+            let process = self.process.as_raw_fd();
+            libc::syscall(libc::SYS_pidfd_send_signal, process, signal, none, 0)
         };
+        Errno::result(sent).map(drop)
+    }
+
+    fn stop(&self) {
+        if self.is_ours() {
+            self.stopped.store(true, Ordering::Release);
+            // One that is gone takes no notice. Whether this program may send it signals is looked at before it is run.
+            let _ = self.send(STOP as i32);
+        }
+    }
+
+    /// Waits until the process has ended, which it is about to. Somebody else in this program may have waited for it,
+    /// or nobody needs to: then there is no such child.
+    fn wait(&self) {
+        let (of, process) = (libc::P_PIDFD, self.process.as_raw_fd() as libc::id_t);
+        let none = core::ptr::null_mut();
+        // SAFETY: takes integers, and is given no place for a description.
+        while unsafe { libc::waitid(of, process, none, libc::WEXITED) } != 0
+            && Errno::last() == Errno::EINTR
+        {}
     }
 }
 
 impl Traced {
     /// Starts the stub, with `input` as its descriptor 0, and stops it.
     fn start(input: Stdio) -> Result<Self, MachineError> {
-        let file = || -> io::Result<File> {
+        let stub = check::program(STUB_AT, &STUB);
+        let writable = || -> io::Result<File> {
             let mut file = File::from(memfd_create(c"vmffi-stub", MFdFlags::MFD_CLOEXEC)?);
-            file.write_all(&stub())?;
-            // A file that is open for writing is not executed.
-            File::open(std::format!("/proc/self/fd/{}", file.as_raw_fd()))
+            signals::change_file(stub.len() as u64, || file.write_all(&stub))?;
+            Ok(file)
         };
-        let file = file().map_err(refused)?;
+        let writable = writable().map_err(refused)?;
+        // A file that is open for writing is not executed. The first three numbers are others' in the process, and a copy
+        // has none of them.
+        let file = File::open(std::format!("/proc/self/fd/{}", writable.as_raw_fd()))
+            .and_then(|file| file.try_clone())
+            .map_err(MachineError::system("a process for the guest, by way of /proc"))?;
+        drop(writable);
         let mut child = Command::new(std::format!("/proc/self/fd/{}", file.as_raw_fd()))
             .env_clear()
             .current_dir("/")
@@ -198,13 +203,22 @@ impl Traced {
             .spawn()
             .map_err(refused)?;
         let pid = Pid::from_raw(child.id() as i32);
-        let shared = Shared::of(pid).inspect_err(|_| end(&mut child)).map_err(refused)?;
-        let traced = Self { child, pid, gone: Cell::new(false), shared: Arc::new(shared) };
+        let shared = Shared::of(pid).inspect_err(|_| {
+            // Nobody else knows of it yet, so this number is its.
+            if child.kill().is_ok() {
+                let _ = child.wait();
+            }
+        });
+        let shared = Arc::new(shared.map_err(refused)?);
+        let traced = Self { pid, gone: Cell::new(false), shared, thread: thread::current().id() };
         ptrace::seize(pid, ptrace::Options::PTRACE_O_EXITKILL)
             .map_err(MachineError::system("tracing the guest's process"))?;
         ptrace::interrupt(pid).map_err(refused)?;
         match traced.wait().map_err(refused)? {
-            WaitStatus::PtraceEvent(..) => Ok(traced),
+            WaitStatus::PtraceEvent(..) => {
+                traced.unblock().map_err(refused)?;
+                Ok(traced)
+            }
             status => Err(refused(io::Error::other(std::format!("{status:?}")))),
         }
     }
@@ -228,6 +242,16 @@ impl Traced {
 
     fn set(&self, registers: user_regs_struct) -> nix::Result<()> {
         ptrace::setregs(self.pid, registers)
+    }
+
+    /// Has it block no signals, whatever it has inherited: what is blocked does not stop it.
+    fn unblock(&self) -> nix::Result<()> {
+        let none = 0_u64;
+        // SAFETY: the kernel reads as many bytes as it is told.
+        let done = unsafe {
+            libc::ptrace(PTRACE_SETSIGMASK, self.pid.as_raw(), size_of::<u64>(), &raw const none)
+        };
+        Errno::result(done).map(drop)
     }
 
     /// Moves the vector registers between the process and a buffer; says how many bytes that were.
@@ -319,26 +343,45 @@ impl Traced {
 }
 
 impl Drop for Traced {
+    /// Ends the process. It waits for nothing that may not come.
     fn drop(&mut self) {
-        if !self.gone.get() {
-            end(&mut self.child);
+        if self.gone.get() || !self.shared.is_ours() {
+            return;
+        }
+        match self.shared.send(Signal::SIGKILL as i32) {
+            Ok(()) => self.shared.wait(),
+            Err(Errno::ESRCH) => {}
+            // This program is another user's by now. A tracer needs no permission; on another thread, the process is left
+            // to its tracer's end, which the kernel lets none outlive.
+            Err(_) if self.is_traced_here() => self.let_end(),
+            Err(_) => {}
         }
     }
 }
 
-/// Ends a child that was not waited for.
-fn end(child: &mut Child) {
-    // It is ours, and there: neither can fail.
-    let _ = child.kill();
-    let _ = child.wait();
+impl Traced {
+    fn is_traced_here(&self) -> bool {
+        thread::current().id() == self.thread && self.shared.is_ours()
+    }
+
+    /// Has the process end by a signal of its tracer's, which takes its place for one that the process stands at: there
+    /// is code nowhere near 0, so it comes to stand at a SIGSEGV.
+    fn let_end(&self) {
+        let step = || {
+            let nowhere = user_regs_struct { rip: 0, orig_rax: u64::MAX, ..self.registers()? };
+            self.set(nowhere)?;
+            ptrace::cont(self.pid, Signal::SIGKILL)?;
+            self.wait()
+        };
+        // Where it does not even stand, it has ended by now, or its tracing has not begun.
+        while !self.gone.get() && step().is_ok() {}
+    }
 }
 
 /// A guest's process as its one vCPU.
 pub(super) struct Process {
     traced: Traced,
     loaded: Arc<Loaded>,
-    /// The thread that traces it: nobody else can.
-    thread: ThreadId,
     /// As they were when it stopped.
     registers: user_regs_struct,
     /// As they were when the guest had started up, with the vector registers as the processor stores them.
@@ -415,6 +458,14 @@ impl Process {
 impl Vcpu for Process {
     fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
         let gone = |error: Errno| End::Lost(lost("its process", error));
+        if !self.traced.shared.is_ours() {
+            return Err(End::Lost(FORKED.into()));
+        }
+        // Else nobody could stop it.
+        self.traced.shared.send(0).map_err(|error| match error {
+            Errno::EPERM => End::Lost(NO_SIGNALS.into()),
+            error => gone(error),
+        })?;
         if let Some(Registers { kind, word, transport }) = answer {
             let registers = &mut self.registers;
             (registers.rax, registers.rbx) = (kind, word);
@@ -440,6 +491,9 @@ impl Vcpu for Process {
     }
 
     fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
+        if !self.traced.shared.is_ours() {
+            return Err(io::Error::other(FORKED));
+        }
         let mut vectors = std::vec![0; VECTORS_MOST];
         let len = self.traced.vectors(libc::PTRACE_GETREGSET, &mut vectors)?;
         vectors.truncate(len);
@@ -450,6 +504,9 @@ impl Vcpu for Process {
     }
 
     fn restore(&mut self) -> io::Result<()> {
+        if !self.traced.shared.is_ours() {
+            return Err(io::Error::other(FORKED));
+        }
         let Some((registers, vectors)) = &mut self.kept else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -469,7 +526,7 @@ impl Vcpu for Process {
     }
 
     fn runs_here(&self) -> bool {
-        thread::current().id() == self.thread
+        self.traced.is_traced_here()
     }
 }
 

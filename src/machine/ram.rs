@@ -15,41 +15,35 @@ use nix::{
     sys::memfd::{MFdFlags, memfd_create},
     unistd::{Whence, lseek},
 };
-use vm_memory::{FileOffset, mmap::MmapRegion};
 
-use super::MachineError;
+use super::{MachineError, mapping::Mapping, signals};
 use crate::memory::PAGE;
 
 /// Zeroed memory, taken as it is touched.
 pub(super) struct Ram {
-    map: MmapRegion,
+    map: Mapping,
+    file: File,
 }
 
 impl Ram {
     pub(super) fn new(len: u64) -> Result<Self, MachineError> {
-        let file = || -> io::Result<File> {
+        let new = || -> io::Result<Self> {
             let file = File::from(memfd_create(c"vmffi", MFdFlags::MFD_CLOEXEC)?);
-            file.set_len(len)?;
-            Ok(file)
+            signals::change_file(len, || file.set_len(len))?;
+            Ok(Self { map: Mapping::new(len, Some(&file))?, file })
         };
-        let file = file().map_err(MachineError::system("memory for the machine"))?;
-        let map = MmapRegion::from_file(FileOffset::new(file, 0), len as usize);
-        let map = map.map_err(|error| MachineError::System {
-            what: "memory for the machine",
-            error: io::Error::other(error),
-        })?;
-        Ok(Self { map })
+        new().map_err(MachineError::system("memory for the machine"))
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.map.size() as u64
+        self.map.len() as u64
     }
 
     /// The address of an offset that is in the memory.
     pub(super) fn at(&self, offset: u64) -> *mut u8 {
         debug_assert!(offset < self.len(), "a part of the machine's memory is in it");
         // SAFETY: the offsets of this machine's parts are in its memory.
-        unsafe { self.map.as_ptr().add(offset as usize) }
+        unsafe { self.map.at().add(offset as usize) }
     }
 
     /// Writes bytes, as far as there is room.
@@ -71,8 +65,8 @@ impl Ram {
     }
 
     /// The file.
-    pub(super) fn file(&self) -> Option<&File> {
-        self.map.file_offset().map(FileOffset::file)
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Copies what there is in parts of the memory, up to `most` bytes, unless it is cancelled.
@@ -133,13 +127,16 @@ impl Ram {
     /// Makes those parts what they were. The kernel writes, as the guest does, and not this program: other threads may
     /// be reading there, by handles that are stale.
     pub(super) fn restore(&self, kept: &Kept) -> io::Result<()> {
-        let file = self.file().ok_or(io::ErrorKind::Unsupported)?;
+        signals::change_file(self.len(), || self.write_back(kept))
+    }
+
+    fn write_back(&self, kept: &Kept) -> io::Result<()> {
         let mut runs = kept.runs.iter().peekable();
         for part in &kept.parts {
             let mut from = part.start;
             while let Some(run) = runs.next_if(|run| run.at < part.end) {
                 self.clear(from..run.at)?;
-                file.write_all_at(&run.bytes, run.at)?;
+                self.file.write_all_at(&run.bytes, run.at)?;
                 from = run.end();
             }
             self.clear(from..part.end)?;
@@ -150,17 +147,16 @@ impl Ram {
     /// Makes a range of whole pages zeros, likewise.
     fn clear(&self, range: Range<u64>) -> io::Result<()> {
         static ZEROS: [u8; 16 * PAGE as usize] = [0; 16 * PAGE as usize];
-        let file = self.file().ok_or(io::ErrorKind::Unsupported)?;
         self.each_run(range, |run| {
             let len = run.end - run.start;
             if len > IN_PLACE {
                 let how =
                     FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-                return Ok(fallocate(file.as_fd(), how, run.start as i64, len as i64)?);
+                return Ok(fallocate(self.file.as_fd(), how, run.start as i64, len as i64)?);
             }
             for at in run.clone().step_by(ZEROS.len()) {
                 let len = (run.end - at).min(ZEROS.len() as u64) as usize;
-                file.write_all_at(&ZEROS[..len], at)?;
+                self.file.write_all_at(&ZEROS[..len], at)?;
             }
             Ok(())
         })
@@ -172,7 +168,7 @@ impl Ram {
         range: Range<u64>,
         mut each: impl FnMut(Range<u64>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let file = self.file().ok_or(io::ErrorKind::Unsupported)?.as_fd();
+        let file = self.file.as_fd();
         let mut at = range.start;
         while at < range.end {
             let start = match lseek(file, at as i64, Whence::SeekData) {

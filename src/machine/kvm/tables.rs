@@ -6,9 +6,7 @@
 
 use std::{boxed::Box, vec::Vec};
 
-use vm_memory::mmap::MmapRegion;
-
-use super::super::{Loaded, MachineError};
+use super::super::{Loaded, MachineError, mapping::Mapping};
 use crate::memory::PAGE;
 
 /// Where a page table says that its entry is there, may be written, is for the guest, was accessed and
@@ -48,7 +46,7 @@ const STUB: u64 = 16;
 
 /// The supervisor's memory of one machine.
 pub(super) struct Supervisor {
-    memory: MmapRegion,
+    memory: Mapping,
     /// Its guest-physical address.
     physical: u64,
     /// The page tables' root, and that of those for the probe.
@@ -93,11 +91,8 @@ impl Supervisor {
         if tables.frames.len() as u64 * PAGE > fixed {
             return Err(MachineError::Config("the machine has too many page tables"));
         }
-        let memory = MmapRegion::new((fixed + fixed_len) as usize);
-        let memory = memory.map_err(|error| MachineError::System {
-            what: "memory for page tables",
-            error: std::io::Error::other(error),
-        })?;
+        let memory = Mapping::new(fixed + fixed_len, None);
+        let memory = memory.map_err(MachineError::system("memory for page tables"))?;
         let this = Self { memory, physical, root, probe_root, fixed, bell };
         for (frame, words) in (0..).zip(&tables.frames) {
             this.put(frame * PAGE, &**words);
@@ -112,7 +107,7 @@ impl Supervisor {
         Ok(this)
     }
 
-    pub(super) fn memory(&self) -> &MmapRegion {
+    pub(super) fn memory(&self) -> &Mapping {
         &self.memory
     }
 
@@ -123,21 +118,21 @@ impl Supervisor {
 
     /// Writes words at an offset.
     fn put(&self, offset: u64, words: &[u64]) {
-        let room = (self.memory.size() as u64).saturating_sub(offset) / 8;
+        let room = (self.memory.len() as u64).saturating_sub(offset) / 8;
         for (i, word) in words.iter().take(room as usize).enumerate() {
             // SAFETY: there is room for so many words behind the offset.
-            let at = unsafe { self.memory.as_ptr().add(offset as usize + 8 * i) };
+            let at = unsafe { self.memory.at().add(offset as usize + 8 * i) };
             // SAFETY: as above, and no reference leads there.
             unsafe { at.cast::<u64>().write_volatile(*word) };
         }
     }
 
     fn get(&self, offset: u64) -> Option<u64> {
-        if offset.checked_add(8)? > self.memory.size() as u64 {
+        if offset.checked_add(8)? > self.memory.len() as u64 {
             return None;
         }
         // SAFETY: it is in the memory.
-        let at = unsafe { self.memory.as_ptr().add(offset as usize) };
+        let at = unsafe { self.memory.at().add(offset as usize) };
         // SAFETY: as above, and no reference leads there.
         Some(unsafe { at.cast::<u64>().read_unaligned() })
     }
@@ -220,7 +215,7 @@ impl Supervisor {
 
     /// The first guest-physical address behind it.
     pub(super) fn end(&self) -> u64 {
-        self.physical + self.memory.size() as u64
+        self.physical + self.memory.len() as u64
     }
 }
 

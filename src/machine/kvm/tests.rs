@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     CallError, ForeignBuf,
     host::{Host, Ran},
-    machine::{Image, Machine},
+    machine::{Backend, Image, Machine},
 };
 
 #[path = "../../../examples/guests/mod.rs"]
@@ -27,7 +27,7 @@ crate::ffi_interface! {
 
 /// Says why, where there is no `/dev/kvm`.
 fn missing() -> bool {
-    super::check().inspect_err(|error| std::println!("skipped: {error}")).is_err()
+    Backend::Kvm.check().inspect_err(|error| std::println!("skipped: {error}")).is_err()
 }
 
 fn machine() -> Machine {
@@ -37,7 +37,7 @@ fn machine() -> Machine {
 
 fn started(machine: &Machine, way: Option<Way>) -> Host<Box<dyn Vcpu>> {
     let loaded = Arc::new(machine.load().unwrap());
-    let vcpus = start_by(&loaded, 0, Signal::SIGUSR2, way).unwrap();
+    let vcpus = start_by(&loaded, 0, StopSignal::DEFAULT, way).unwrap();
     let host = machine.connect(loaded, vcpus, ()).unwrap();
     assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
     host

@@ -1,0 +1,363 @@
+//! A program that has machines, and forks.
+
+use std::{
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use vmffi::{
+    ForeignBuf, Peer, SharedBuf, Why,
+    host::End,
+    machine::{Backend, Machine},
+};
+
+use super::{
+    cases::{Case, any, kvm},
+    makes::{
+        Built, descriptors, done, fork, forked, image, join, machine, mapped, meets_a_deadline,
+        nothing_left, started, works, works_in_every_way,
+    },
+};
+use crate::{
+    host::Host,
+    shared::{control::ControlClient, state::StateClient},
+};
+
+pub const CASES: &[Case] = &[
+    ("fork_after_a_machine", any, after_a_machine),
+    ("fork_after_a_deadline", any, after_a_deadline),
+    ("fork_of_a_builder", any, of_a_builder),
+    ("fork_while_threads_call", any, while_threads_call),
+    ("fork_during_a_deadline", any, during_a_deadline),
+    ("a_child_has_no_region", any, no_region),
+    ("a_child_keeps_what_it_has_mapped", any, keeps_its_own),
+    ("a_child_cannot_call", any, cannot_call),
+    ("a_child_cannot_run", any, cannot_run),
+    ("a_child_cannot_stop", any, cannot_stop),
+    ("a_child_cannot_reset", any, cannot_reset),
+    ("a_child_has_stale_handles", any, stale_handles),
+    ("a_child_of_a_child", any, of_a_child),
+    ("a_child_outlives_the_machine", any, outlives),
+    ("a_child_in_a_handler", any, in_a_handler),
+    ("a_child_of_another_thread", kvm, of_another_thread),
+    ("exec_leaks_nothing", any, exec),
+];
+
+/// A machine that is new in this process does all that machines do.
+fn makes_another(machine: &Machine, backend: Backend) {
+    let another = started(machine, backend);
+    works_in_every_way(&another);
+}
+
+fn after_a_machine(backend: Backend) {
+    let machine = machine();
+    let host = started(&machine, backend);
+    let moved = AtomicBool::new(false);
+    let mut slot = Some(host);
+    forked(|| {
+        drop(slot.take());
+        moved.store(true, Ordering::Relaxed);
+        assert_eq!(mapped(), Vec::<String>::new());
+        assert_eq!(descriptors(), Vec::<String>::new());
+        makes_another(&machine, backend);
+    });
+    let host = slot.expect("the child has dropped its own");
+    works_in_every_way(&host);
+    drop(host);
+    nothing_left();
+}
+
+fn after_a_deadline(backend: Backend) {
+    let machine = machine();
+    let host = started(&machine, backend);
+    meets_a_deadline(&host);
+    for _ in 0..3 {
+        forked(|| makes_another(&machine, backend));
+        meets_a_deadline(&host);
+    }
+    // Dropped before it makes another.
+    let mut slot = Some((host, machine));
+    forked(|| {
+        let (host, machine) = slot.take().unwrap();
+        drop(host);
+        makes_another(&machine, backend);
+        drop(machine);
+    });
+    let (host, _machine) = slot.unwrap();
+    works_in_every_way(&host);
+}
+
+/// The builder alone is inherited, and the image.
+fn of_a_builder(backend: Backend) {
+    let machine = machine();
+    forked(|| makes_another(&machine, backend));
+    forked(|| makes_another(&Machine::new(image()).arenas(1 << 20, 1 << 20), backend));
+    drop(started(&machine, backend));
+    forked(|| makes_another(&machine, backend));
+    makes_another(&machine, backend);
+}
+
+/// Threads are inside of calls, and of deadlines, at any point, when the program forks.
+fn while_threads_call(backend: Backend) {
+    let machine = machine();
+    let done = Arc::new(AtomicBool::new(false));
+    let calls = Arc::new(AtomicU64::new(0));
+    let callers: Vec<_> = (0..2)
+        .map(|_| {
+            let (machine, done, calls) = (machine.clone(), done.clone(), calls.clone());
+            thread::spawn(move || {
+                let host = started(&machine, backend);
+                while !done.load(Ordering::Relaxed) {
+                    let within: &Peer = &host.within(Duration::from_secs(20));
+                    assert_eq!(ControlClient::from(within).sum(3), Ok(6), "{:?}", host.end());
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+                works_in_every_way(&host);
+            })
+        })
+        .collect();
+    while calls.load(Ordering::Relaxed) < 4 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let here = started(&machine, backend);
+    let mut slot = Some((here, machine));
+    for _ in 0..10 {
+        forked(|| {
+            let (here, machine) = slot.take().unwrap();
+            drop(here);
+            let another = started(&machine, backend);
+            meets_a_deadline(&another);
+            drop((another, machine));
+        });
+        let (here, _) = slot.as_ref().unwrap();
+        works(here);
+    }
+    done.store(true, Ordering::Relaxed);
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    drop(slot);
+    nothing_left();
+}
+
+/// The parent's deadline is armed when it forks, in a handler on the same thread.
+fn during_a_deadline(backend: Backend) {
+    let machine = machine();
+    let inner = machine.clone();
+    let server = Host::on_spin(move || forked(|| makes_another(&inner, backend)));
+    let host = super::makes::start(&machine, backend, server);
+    let within: &Peer = &host.within(Duration::from_secs(2));
+    let error = ControlClient::from(within).spin().unwrap_err();
+    assert_eq!((error.why(), host.end()), (Why::Cancelled, Some(End::Deadline)));
+    host.reset().unwrap();
+    works(&host);
+}
+
+fn no_region(backend: Backend) {
+    let host = started(&machine(), backend);
+    assert_eq!(mapped().len(), 1, "{:?}", mapped());
+    forked(|| assert_eq!(mapped(), Vec::<String>::new()));
+    works(&host);
+}
+
+/// What lies where the parent has its machine is the child's own, and stays when the child drops what it inherited.
+fn keeps_its_own(backend: Backend) {
+    let host = started(&machine(), backend);
+    let map = mapped().remove(0);
+    let (from, to) = map.split(' ').next().unwrap().split_once('-').unwrap();
+    let number = |text| usize::from_str_radix(text, 16).unwrap();
+    let (from, len) = (number(from), number(to) - number(from));
+    let mut slot = Some(host);
+    forked(|| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let at = ptr::without_provenance_mut(from);
+        // SAFETY: the flag keeps it from replacing anything.
+        let at = unsafe { libc::mmap(at, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        assert_eq!(at.addr(), from, "{}", std::io::Error::last_os_error());
+        let at = at.cast::<u8>();
+        // SAFETY: as much was mapped.
+        unsafe { at.write_bytes(0x5a, len) };
+        drop(slot.take());
+        let all = (0..len).step_by(4096);
+        // SAFETY: it is there still, or this is the end of the child, which is what is tested.
+        all.for_each(|offset| assert_eq!(unsafe { at.add(offset).read_volatile() }, 0x5a));
+    });
+    works(&slot.unwrap());
+}
+
+fn cannot_call(backend: Backend) {
+    let host = started(&machine(), backend);
+    forked(|| {
+        let error = ControlClient::from(host.guest()).sum(4).unwrap_err();
+        assert!(!error.reached(), "{error}");
+        let error = ControlClient::from(host.guest()).says("a text").unwrap_err();
+        assert!(!error.reached(), "{error}");
+        let within: &Peer = &host.within(Duration::from_millis(50));
+        let error = ControlClient::from(within).spin().unwrap_err();
+        assert!(!error.reached(), "{error}");
+        assert!(SharedBuf::zeroed(host.guest(), 64).is_err());
+        assert!(SharedBuf::copied(host.guest(), b"some").is_err());
+    });
+    works_in_every_way(&host);
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+}
+
+/// A guest that the parent has not started yet.
+fn cannot_run(backend: Backend) {
+    let host = machine().build(backend, Host::default()).unwrap();
+    forked(|| assert!(host.run().is_err()));
+    assert_eq!(host.run(), Ok(vmffi::host::Ran::Ready), "{:?}", host.end());
+    forked(|| assert!(host.run().is_err()));
+    works_in_every_way(&host);
+}
+
+/// Neither while the guest waits, nor while it runs.
+fn cannot_stop(backend: Backend) {
+    let (host, begins) = super::makes::spinner(&machine(), backend);
+    let stopper = host.stopper();
+    forked(|| stopper.stop());
+    works(&host);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            begins.wait();
+            thread::sleep(Duration::from_millis(20));
+            forked(|| stopper.stop());
+            thread::sleep(Duration::from_millis(100));
+            assert_eq!(host.end(), None, "a child has stopped its parent's guest");
+            stopper.stop();
+        });
+        let error = ControlClient::from(host.guest()).spin().unwrap_err();
+        assert_eq!(error.why(), Why::Cancelled);
+    });
+    assert_eq!(host.end(), Some(End::Stopped));
+}
+
+fn cannot_reset(backend: Backend) {
+    let host = started(&machine(), backend);
+    forked(|| assert!(host.reset().is_err()));
+    works_in_every_way(&host);
+}
+
+/// Handles that the parent has kept.
+fn stale_handles(backend: Backend) {
+    let gift: &[u8] = &[0x6b; 1000];
+    let host = super::makes::start(&machine(), backend, Host::with_gift(gift));
+    let taken: Vec<ForeignBuf> = vec![StateClient::from(host.guest()).gift().unwrap()];
+    let shared = SharedBuf::copied(host.guest(), &[7; 100]).unwrap();
+    let mut slot = Some((taken, shared));
+    forked(|| {
+        let (taken, shared) = slot.take().unwrap();
+        let error = taken[0].to_vec().unwrap_err();
+        assert_eq!(error.why(), Why::Stale, "{error}");
+        drop((taken, shared));
+    });
+    let (taken, shared) = slot.unwrap();
+    assert_eq!(taken[0].to_vec().unwrap(), gift);
+    assert_eq!(shared.as_slice(), &[7; 100]);
+    drop((taken, shared));
+    works_in_every_way(&host);
+}
+
+fn of_a_child(backend: Backend) {
+    let machine = machine();
+    let host = started(&machine, backend);
+    meets_a_deadline(&host);
+    forked(|| {
+        let inner = started(&machine, backend);
+        meets_a_deadline(&inner);
+        let mut slot = Some(inner);
+        forked(|| {
+            assert!(ControlClient::from(host.guest()).sum(4).is_err());
+            assert!(ControlClient::from(slot.as_ref().unwrap().guest()).sum(4).is_err());
+            drop(slot.take());
+            makes_another(&machine, backend);
+        });
+        works_in_every_way(&slot.unwrap());
+    });
+    works_in_every_way(&host);
+}
+
+/// The child drops what it inherited long after its parent has dropped it.
+fn outlives(backend: Backend) {
+    let machine = machine();
+    let mut pipe = [0; 2];
+    // SAFETY: there is room for two.
+    done(unsafe { libc::pipe(pipe.as_mut_ptr()) });
+    let mut slot = Some(started(&machine, backend));
+    let child = fork(|| {
+        let mut byte = 0_u8;
+        // SAFETY: there is room for one.
+        unsafe { libc::close(pipe[1]) };
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::read(pipe[0], (&raw mut byte).cast(), 1) }, 0);
+        drop(slot.take());
+        makes_another(&machine, backend);
+    });
+    drop(slot.take());
+    let left: Vec<_> = super::makes::children();
+    assert_eq!((mapped(), descriptors(), left), (vec![], vec![], vec![child]));
+    // SAFETY: the descriptors are this case's own.
+    unsafe { libc::close(pipe[1]) };
+    join(child);
+    makes_another(&machine, backend);
+}
+
+/// A handler forks: its child calls back, fails, and drops all.
+fn in_a_handler(backend: Backend) {
+    let server = Host::on_call(|guest| {
+        forked(|| {
+            assert!(ControlClient::from(guest).sum(3).is_err());
+            assert!(SharedBuf::zeroed(guest, 64).is_err());
+        });
+        assert_eq!(ControlClient::from(guest).sum(3), Ok(6));
+    });
+    let host: Built = super::makes::start(&machine(), backend, server);
+    assert!(ControlClient::from(host.guest()).calls_back().is_ok(), "{:?}", host.end());
+    works_in_every_way(&host);
+}
+
+/// The thread that forks is not the one that runs the guest, which is in its loop meanwhile.
+fn of_another_thread(backend: Backend) {
+    let machine = machine();
+    let (host, begins) = super::makes::spinner(&machine, backend);
+    let host = Arc::new(host);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            begins.wait();
+            let mut slot = Some(host.clone());
+            for _ in 0..3 {
+                forked(|| {
+                    let host = slot.take().unwrap();
+                    assert!(ControlClient::from(host.guest()).sum(3).is_err());
+                    host.stopper().stop();
+                    makes_another(&machine, backend);
+                });
+            }
+            assert_eq!(host.end(), None);
+            host.stopper().stop();
+        });
+        assert_eq!(
+            ControlClient::from(host.guest()).spin().map_err(|error| error.why()),
+            Err(Why::Cancelled)
+        );
+    });
+    host.reset().unwrap();
+    works(&host);
+}
+
+/// A program that is executed has no descriptor of a machine's.
+fn exec(backend: Backend) {
+    let host = started(&machine(), backend);
+    assert!(!descriptors().is_empty());
+    let listing = std::process::Command::new("/bin/ls").args(["-l", "/proc/self/fd"]).output();
+    let listing = listing.unwrap();
+    let text = String::from_utf8_lossy(&listing.stdout);
+    assert!(listing.status.success() && text.contains("/fd"), "{text}");
+    for of in ["vmffi", "kvm", "pidfd", "memfd"] {
+        assert!(!text.contains(of), "{text}");
+    }
+    works(&host);
+}

@@ -1,0 +1,288 @@
+//! Resource limits (getrlimit(2)) that are too low for a machine: an error, and nothing left of it.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use vmffi::{
+    Peer, Why,
+    host::{End, ResetError},
+    machine::{Backend, Machine, MachineError},
+};
+
+use super::{
+    cases::{Case, any, kvm, process, skip},
+    makes::{
+        done, fork, forked, image, join, machine, nothing_left, started, works, works_in_every_way,
+    },
+};
+use crate::{
+    host::Host,
+    shared::{control::ControlClient, state::StateClient},
+};
+
+pub const CASES: &[Case] = &[
+    ("file_size_below_the_machine", any, file_size),
+    ("file_size_lowered_later", any, file_size_later),
+    ("file_size_and_its_signal", any, file_size_signal),
+    ("address_space", any, address_space),
+    ("descriptors", any, few_descriptors),
+    ("processes", process, few_processes),
+    ("locked_memory", any, no_locked_memory),
+    ("data", any, little_data),
+    ("processor_time", process, processor_time),
+    ("processor_time_of_a_virtual_machine", kvm, processor_time_here),
+];
+
+type Resource = libc::__rlimit_resource_t;
+
+fn get(resource: Resource) -> libc::rlimit {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it writes the limit there.
+    done(unsafe { libc::getrlimit(resource, &mut limit) });
+    limit
+}
+
+/// Sets the soft limit, which can be raised again.
+pub fn limit(resource: Resource, to: u64) {
+    let limit = libc::rlimit { rlim_cur: to, ..get(resource) };
+    // SAFETY: it reads the limit.
+    done(unsafe { libc::setrlimit(resource, &limit) });
+}
+
+fn unlimited(resource: Resource) {
+    limit(resource, get(resource).rlim_max);
+}
+
+#[track_caller]
+fn refused(machine: &Machine, backend: Backend) -> String {
+    match machine.build(backend, Host::default()) {
+        Err(error @ MachineError::System { .. }) => error.to_string(),
+        Err(error) => panic!("{error:?}"),
+        Ok(_) => panic!("it was made"),
+    }
+}
+
+fn file_size(backend: Backend) {
+    for size in [0, 1, 64, 4096, 64 << 10, 1 << 20] {
+        limit(libc::RLIMIT_FSIZE, size);
+        let why = refused(&machine(), backend);
+        assert!(why.contains("RLIMIT_FSIZE") && why.contains(&format!(" {size} bytes")), "{why}");
+        nothing_left();
+        if size < 4096 {
+            let why = backend.check().unwrap_err().to_string();
+            assert!(why.contains("RLIMIT_FSIZE"), "{why}");
+        }
+        unlimited(libc::RLIMIT_FSIZE);
+        drop(started(&machine(), backend));
+        nothing_left();
+    }
+}
+
+/// A guest goes on, and cannot be reset; with the limit raised it can.
+fn file_size_later(backend: Backend) {
+    let host = started(&machine(), backend);
+    let state = StateClient::from(host.guest());
+    for size in [0, 4096, 100 << 10] {
+        state.fill(2 << 20).unwrap();
+        limit(libc::RLIMIT_FSIZE, size);
+        works(&host);
+        match host.reset() {
+            Err(ResetError::Failed(why)) => assert!(why.contains("RLIMIT_FSIZE"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(host.end(), Some(End::Lost(_))), "{:?}", host.end());
+        let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
+        assert_eq!(error.why(), Why::PeerDied);
+        unlimited(libc::RLIMIT_FSIZE);
+        host.reset().unwrap();
+        works_in_every_way(&host);
+        assert_eq!(state.count(0), Ok(3), "as it was when it had started up");
+    }
+}
+
+/// The signal of that limit is the program's as before: neither blocked nor handled, nor taken where the program has one
+/// pending.
+fn file_size_signal(backend: Backend) {
+    let signal = libc::SIGXFSZ;
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: it is made a set there.
+    done(unsafe { libc::sigemptyset(set.as_mut_ptr()) });
+    // SAFETY: as above.
+    let mut set = unsafe { set.assume_init() };
+    // SAFETY: it is a set.
+    done(unsafe { libc::sigaddset(&mut set, signal) });
+    let pends = || {
+        let mut pending = set;
+        // SAFETY: it is a set.
+        done(unsafe { libc::sigpending(&mut pending) });
+        // SAFETY: as above.
+        unsafe { libc::sigismember(&pending, signal) == 1 }
+    };
+    limit(libc::RLIMIT_FSIZE, 4096);
+    refused(&machine(), backend);
+    let mut before = set;
+    // SAFETY: both are sets.
+    assert_eq!(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before) }, 0);
+    // SAFETY: it is a set.
+    assert_eq!(unsafe { libc::sigismember(&before, signal) }, 0);
+    refused(&machine(), backend);
+    assert!(!pends());
+    // SAFETY: takes an integer; the signal is blocked.
+    done(unsafe { libc::raise(signal) });
+    refused(&machine(), backend);
+    assert!(pends());
+    nothing_left();
+}
+
+fn address_space(backend: Backend) {
+    image();
+    let pages = || -> u64 {
+        let statm = fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').next().unwrap().parse().unwrap()
+    };
+    let large = machine().arenas(32 << 20, 32 << 20);
+    for more in [1, 16, 60] {
+        limit(libc::RLIMIT_AS, pages() * 4096 + (more << 20));
+        refused(&large, backend);
+        nothing_left();
+    }
+    unlimited(libc::RLIMIT_AS);
+    works_in_every_way(&started(&large, backend));
+}
+
+/// Whichever descriptor it is that the program has no room for.
+fn few_descriptors(backend: Backend) {
+    image();
+    // SAFETY: takes an integer, and gives the lowest number that is free.
+    let open = done(unsafe { libc::dup(0) });
+    // SAFETY: it is this case's own.
+    done(unsafe { libc::close(open) });
+    let mut failed = 0;
+    for room in 0..40 {
+        limit(libc::RLIMIT_NOFILE, open as u64 + room);
+        let checked = backend.check();
+        let built = machine().build(backend, Host::default());
+        unlimited(libc::RLIMIT_NOFILE);
+        assert_eq!(built.is_ok(), checked.is_ok(), "{room}: {checked:?}");
+        match built {
+            Ok(host) => {
+                assert_eq!(host.run(), Ok(vmffi::host::Ran::Ready));
+                works_in_every_way(&host);
+                assert!(failed >= 3, "{failed}");
+                return;
+            }
+            Err(error) => assert!(error.to_string().contains("os error 24"), "{error}"),
+        }
+        nothing_left();
+        failed += 1;
+    }
+    panic!("40 descriptors are not enough");
+}
+
+/// Becomes somebody whom limits hold for.
+pub fn become_nobody() {
+    // SAFETY: takes no argument.
+    if unsafe { libc::geteuid() } != 0 {
+        skip("only root can become another user");
+    }
+    const NOBODY: libc::uid_t = 65534;
+    // SAFETY: takes integers.
+    done(unsafe { libc::setresgid(NOBODY, NOBODY, NOBODY) });
+    // SAFETY: takes integers.
+    done(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) });
+}
+
+fn few_processes(backend: Backend) {
+    image();
+    become_nobody();
+    limit(libc::RLIMIT_NPROC, 0);
+    let why = refused(&machine(), backend);
+    assert!(why.contains("os error 11"), "{why}");
+    assert!(backend.check().is_err());
+    nothing_left();
+    unlimited(libc::RLIMIT_NPROC);
+    let host = started(&machine(), backend);
+    // The thread that watches deadlines cannot be started, so a call with one is stopped at once.
+    limit(libc::RLIMIT_NPROC, 0);
+    let within: &Peer = &host.within(Duration::from_secs(30));
+    let began = std::time::Instant::now();
+    assert!(ControlClient::from(within).spin().is_err());
+    assert!(began.elapsed() < Duration::from_secs(5));
+    unlimited(libc::RLIMIT_NPROC);
+    host.reset().unwrap();
+    works_in_every_way(&host);
+}
+
+/// Machines lock none.
+fn no_locked_memory(backend: Backend) {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it reads the limit.
+    done(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &none) });
+    works_in_every_way(&started(&machine(), backend));
+}
+
+/// What a machine takes of private memory is little, and where there is none, it is refused.
+fn little_data(backend: Backend) {
+    image();
+    let host = started(&machine(), backend);
+    for more in [0, 4, 64, 256, 4096] {
+        // A child, since the heap's own growth counts as well, and may find no room.
+        let child = fork(|| {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+            let data: u64 = data.trim().trim_end_matches(" kB").trim().parse().unwrap();
+            limit(libc::RLIMIT_DATA, (data + more) << 10);
+            match machine().build(backend, Host::default()) {
+                Ok(host) => drop(host),
+                Err(error) => println!("with {more} KiB more: {error}"),
+            }
+            unlimited(libc::RLIMIT_DATA);
+            nothing_left_but_the_parents();
+            works_in_every_way(&started(&machine(), backend));
+        });
+        join(child);
+    }
+    works_in_every_way(&host);
+}
+
+/// In a child: nothing is mapped, and no process was left.
+fn nothing_left_but_the_parents() {
+    assert_eq!((super::makes::mapped(), super::makes::children()), (vec![], vec![]));
+}
+
+/// A process inherits the limit of its host's, and is its host's loss when it has used it up.
+fn processor_time(backend: Backend) {
+    let second = libc::rlimit { rlim_cur: 1, rlim_max: 2 };
+    // SAFETY: it reads the limit.
+    done(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &second) });
+    let host = started(&machine(), backend);
+    let error = ControlClient::from(host.guest()).spin().unwrap_err();
+    assert_eq!(error.why(), Why::PeerDied);
+    let end = host.end().unwrap();
+    assert!(matches!(&end, End::Lost(why) if why.contains("SIGKILL")), "{end}");
+    assert!(host.reset().is_err());
+    drop(host);
+    nothing_left();
+}
+
+/// Time in a virtual machine is this program's. A signal for it that is handled does not end the guest.
+fn processor_time_here(backend: Backend) {
+    static HANDLED: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn count(_: libc::c_int) {
+        HANDLED.fetch_add(1, Ordering::Relaxed);
+    }
+    forked(|| {
+        let handler = count as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: the handler adds to a number.
+        unsafe { libc::signal(libc::SIGXCPU, handler) };
+        let host = started(&machine(), backend);
+        limit(libc::RLIMIT_CPU, 1);
+        let within: &Peer = &host.within(Duration::from_millis(2500));
+        let error = ControlClient::from(within).spin().unwrap_err();
+        assert_eq!((error.why(), host.end()), (Why::Cancelled, Some(End::Deadline)));
+        assert!(HANDLED.load(Ordering::Relaxed) > 0);
+    });
+}

@@ -1,0 +1,43 @@
+//! The process that machines are made in: what it may change of itself, and what comes of that. The guide's chapter on
+//! the embedder's process has a table of it.
+//!
+//! Each case runs in a process of its own, made for it, since it changes what the whole process has: limits, identity,
+//! signals. A case that does not end is killed, and has failed. Where a backend cannot be used, its cases are ignored
+//! by name.
+
+extern crate alloc;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "."]
+mod linux {
+    pub mod cases;
+    pub mod checks;
+    pub mod drops;
+    pub mod forks;
+    pub mod limits;
+    pub mod makes;
+    pub mod signals;
+    pub mod state;
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "../../examples/guests/mod.rs"]
+mod guests;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "../machines/suite/host.rs"]
+#[allow(dead_code)]
+mod host;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "../machines/guest/src/shared/mod.rs"]
+#[allow(dead_code)]
+pub mod shared;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn main() -> std::process::ExitCode {
+    linux::cases::main()
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn main() {
+    println!("What embeds machines is skipped: they are for Linux on x86_64.");
+}

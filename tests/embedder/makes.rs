@@ -1,0 +1,190 @@
+//! What the cases have in common: machines, guests that run for ever, children.
+
+use std::{
+    env, fs,
+    io::Error,
+    panic::{self, AssertUnwindSafe},
+    sync::{Mutex, OnceLock, mpsc},
+    time::{Duration, Instant},
+};
+
+use vmffi::{
+    Peer, Why,
+    host::{End, Ran, Vcpu},
+    machine::{Backend, Image, Machine},
+};
+
+use super::cases::{Case, GUEST};
+use crate::{host::Host, shared::control::ControlClient};
+
+pub const CASES: &[Case] = &[];
+
+/// A guest in a machine.
+pub type Built = vmffi::host::Host<Box<dyn Vcpu>>;
+
+/// How long a deadline of 50 ms may take to be met on a busy machine.
+pub const SOON: Duration = Duration::from_secs(2);
+
+pub fn image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    let open = || Image::open(env::var_os(GUEST).expect("the guest's program"));
+    IMAGE.get_or_init(|| open().expect("the guest's program is one"))
+}
+
+pub fn machine() -> Machine {
+    Machine::new(image()).arenas(1 << 20, 1 << 20)
+}
+
+/// A guest that waits for calls.
+pub fn started(machine: &Machine, backend: Backend) -> Built {
+    start(machine, backend, Host::default())
+}
+
+pub fn start(machine: &Machine, backend: Backend, server: Host) -> Built {
+    let host = machine.build(backend, server).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    host
+}
+
+/// Is told when a guest is about to run for ever.
+pub struct Begins(Mutex<mpsc::Receiver<()>>);
+
+impl Begins {
+    pub fn wait(&self) {
+        self.0.lock().unwrap().recv_timeout(Duration::from_secs(20)).expect("the guest begins");
+    }
+}
+
+/// A guest that tells, when it is about to run for ever.
+pub fn spinner(machine: &Machine, backend: Backend) -> (Built, Begins) {
+    let (begun, begins) = mpsc::channel();
+    let begun = Mutex::new(begun);
+    let server = Host::on_spin(move || {
+        // Nobody waits for it in some cases.
+        let _ = begun.lock().unwrap().send(());
+    });
+    (start(machine, backend, server), Begins(Mutex::new(begins)))
+}
+
+/// The guest computes.
+#[track_caller]
+pub fn works(host: &Built) {
+    assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10), "{:?}", host.end());
+}
+
+/// A deadline of 50 ms ends an endless guest, which works again after a reset.
+#[track_caller]
+pub fn meets_a_deadline(host: &Built) {
+    let began = Instant::now();
+    let within: &Peer = &host.within(Duration::from_millis(50));
+    let ended = ControlClient::from(within).spin();
+    let took = began.elapsed();
+    assert_eq!(ended.map_err(|error| error.why()), Err(Why::Cancelled), "after {took:?}");
+    assert_eq!(host.end(), Some(End::Deadline), "after {took:?}");
+    assert!(took >= Duration::from_millis(50) && took < SOON, "{took:?}");
+    host.reset().unwrap();
+    works(host);
+}
+
+/// All that a guest does for its host.
+#[track_caller]
+pub fn works_in_every_way(host: &Built) {
+    works(host);
+    meets_a_deadline(host);
+    host.reset().unwrap();
+    works(host);
+}
+
+/// Has a guest run for ever on this thread, and another thread stop it, 20 ms after it has begun.
+#[track_caller]
+pub fn is_stopped(host: &Built, begins: &Begins) {
+    let stopper = host.stopper();
+    // What earlier calls have told.
+    while begins.0.lock().unwrap().try_recv().is_ok() {}
+    std::thread::scope(|scope| {
+        let stops = scope.spawn(move || {
+            begins.wait();
+            std::thread::sleep(Duration::from_millis(20));
+            let began = Instant::now();
+            stopper.stop();
+            began
+        });
+        let error = ControlClient::from(host.guest()).spin().unwrap_err();
+        let ended = Instant::now();
+        assert_eq!((error.why(), error.reached()), (Why::Cancelled, true), "{:?}", host.end());
+        let took = ended - stops.join().unwrap();
+        assert!(took < SOON, "{took:?}");
+    });
+    assert_eq!(host.end(), Some(End::Stopped));
+}
+
+/// A system call that must work.
+#[track_caller]
+pub fn done(result: i32) -> i32 {
+    assert_ne!(result, -1, "{}", Error::last_os_error());
+    result
+}
+
+/// Forks; the child does something, and ends. A child that panics, crashes or takes 20 s has failed.
+#[track_caller]
+pub fn forked(child: impl FnOnce()) {
+    join(fork(child));
+}
+
+/// Forks, and does not wait: gives the child's number.
+#[track_caller]
+pub fn fork(child: impl FnOnce()) -> i32 {
+    // SAFETY: the child does what a program may do after fork(2) with the C library of this one, which lets it use the
+    // heap, and ends without returning.
+    let pid = done(unsafe { libc::fork() });
+    if pid != 0 {
+        return pid;
+    }
+    // SAFETY: takes an integer; the child does not handle the signal, so it is its end.
+    unsafe { libc::alarm(20) };
+    let failed = panic::catch_unwind(AssertUnwindSafe(child)).is_err();
+    // SAFETY: it ends this process.
+    unsafe { libc::_exit(i32::from(failed)) }
+}
+
+#[track_caller]
+pub fn join(pid: i32) {
+    let mut status = 0;
+    // SAFETY: the status is written there.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } == -1 {
+        assert_eq!(Error::last_os_error().raw_os_error(), Some(libc::EINTR));
+    }
+    assert!(!libc::WIFSIGNALED(status), "the child died of signal {}", libc::WTERMSIG(status));
+    assert_eq!(libc::WEXITSTATUS(status), 0, "the child has failed");
+}
+
+/// The lines of /proc/self/maps that are a machine's memory.
+pub fn mapped() -> Vec<String> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains("memfd:vmffi")).map(str::to_owned).collect()
+}
+
+/// What this process has open of machines'.
+pub fn descriptors() -> Vec<String> {
+    let listed = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let targets = listed.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let targets = targets.map(|target| target.display().to_string());
+    let ours = |target: &String| ["vmffi", "kvm", "pidfd"].iter().any(|of| target.contains(of));
+    targets.filter(ours).collect()
+}
+
+/// The processes that this one has started and not waited for, of any state.
+pub fn children() -> Vec<i32> {
+    let mut found = Vec::new();
+    for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        found.extend(list.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    found
+}
+
+/// Nothing of a machine is left in this process.
+#[track_caller]
+pub fn nothing_left() {
+    assert_eq!((mapped(), descriptors(), children()), (vec![], vec![], vec![]));
+}
