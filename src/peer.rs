@@ -144,10 +144,9 @@ impl Peer {
         }
     }
 
-    /// For [`FfiType::from_transport`], after a raw call.
-    #[must_use]
+    /// Where the words come from that a call has brought along. Raw calls use [`Outgoing::incoming`].
     #[inline]
-    pub fn incoming(&self) -> Incoming<'_> {
+    pub(crate) fn incoming(&self) -> Incoming<'_> {
         Incoming { memory: self.memory(), side: self.side() }
     }
 
@@ -161,17 +160,23 @@ impl Peer {
 
     /// The raw call, by signature and transport: for proxies, fuzzers and peers whose declaration is
     /// not at hand. Memory goes along through [`outgoing`](Self::outgoing) and [`Outgoing::call`].
-    /// [`CallError::from_status`] judges the answer's status, and
-    /// [`FfiType::from_transport`] its transport.
+    /// [`CallError::from_status`] judges the answer's status, and [`FfiType::from_transport`], with
+    /// [`Outgoing::incoming`], its transport.
     ///
-    /// The peer judges every word. What a forged one can reach is what this side has lent to the peer:
-    /// it may end such a loan early, so that its holder reads something else. In a loopback, forge
-    /// words only in tests of that.
+    /// # Safety
+    ///
+    /// Between two programs, a guest and its host, any words are safe to send: the peer judges all of them. What a forged
+    /// one can reach is what this side has lent to the peer: it may end such a loan early, so that its holder reads
+    /// something else.
+    ///
+    /// Where both sides are one program, in a [`loopback`](crate::loopback), a forged word makes one side read what the
+    /// other is writing. There, `transport` holds no pointer words, or the function is not served, or nothing uses the
+    /// memory that the words lead to, nor its release marks, while the peer has handles to it.
     ///
     /// # Errors
     ///
     /// None of its own: what fails, fails with a status word (ABI, "Statuses").
-    pub fn call(&self, signature: u64, transport: Transport) -> Answer {
+    pub unsafe fn call(&self, signature: u64, transport: Transport) -> Answer {
         let mut status = 0;
         let transport = self.exchange(signature, transport, &mut status);
         Answer { status, transport }
@@ -257,8 +262,10 @@ impl Peer {
     ///
     /// Those of any call.
     pub fn has(&self, function: &'static Function) -> Result<bool, CallError> {
-        let answer = self.call(signature::HAS, Transport::word(function.signature));
-        self.returned(answer).map_err(|error| error.in_function(function))
+        let mut status = 0;
+        let asked = Transport::word(function.signature);
+        let transport = self.exchange(signature::HAS, asked, &mut status);
+        self.returned(Answer { status, transport }).map_err(|error| error.in_function(function))
     }
 
     /// What one of the ABI's own functions has returned.
