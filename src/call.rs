@@ -14,7 +14,11 @@ use crate::{
     message = "`{Self}` cannot be returned between guest and host",
     note = "return a type that can be a parameter, or a `Result` of two of them"
 )]
-pub trait FfiReturn: Sized {
+///
+/// # Safety
+///
+/// [`answer`](Self::answer) keeps what [`SendAs`] asks for, and [`receive`](Self::receive) what [`FfiType`] asks for.
+pub unsafe trait FfiReturn: Sized {
     /// What the handler returns: what the sender of a value gives, or a failure.
     type Handled;
     /// What the client returns: the value, or the same failure.
@@ -40,7 +44,8 @@ pub trait FfiReturn: Sized {
     fn received(result: Result<Self, CallError>) -> Self::Received;
 }
 
-impl<T: FfiType> FfiReturn for T {
+// SAFETY: the transport is what `T::Shared` has lent, and `T` judges it once.
+unsafe impl<T: FfiType> FfiReturn for T {
     type Handled = Result<T::Shared, CallError>;
     type Received = Result<T, CallError>;
     const SHAPE: &'static Shape = T::SHAPE;
@@ -66,7 +71,8 @@ impl<T: FfiType> FfiReturn for T {
     }
 }
 
-impl<T: FfiType, E: FfiType> FfiReturn for Result<T, E> {
+// SAFETY: as for a type by itself, with the one of the two types that the status names.
+unsafe impl<T: FfiType, E: FfiType> FfiReturn for Result<T, E> {
     type Handled = Result<T::Shared, Failure<E::Shared>>;
     type Received = Result<T, Failure<E>>;
     const SHAPE: &'static Shape = &Shape::result(T::SHAPE, E::SHAPE);
@@ -108,6 +114,19 @@ pub fn nothing() -> Result<Transport, CallError> {
     Ok(Transport::EMPTY)
 }
 
+/// Where the words come from that a handler's call has brought along.
+///
+/// # Safety
+///
+/// `peer` is what an [`Entry`](crate::dispatch::Entry) is called with. The words that are judged with the result are those
+/// of that call, each once.
+#[doc(hidden)]
+#[must_use]
+#[inline]
+pub unsafe fn incoming(peer: &Peer) -> Incoming<'_> {
+    peer.incoming()
+}
+
 /// Judges the only parameter of a call.
 #[doc(hidden)]
 #[inline]
@@ -135,9 +154,14 @@ pub fn receive<P: Unpackable>(
 
 /// The client's half of a call. What is not for a call that succeeds is kept out of it, so that the
 /// rest is small enough for every caller: no result passes through memory.
+///
+/// # Safety
+///
+/// `transport` was made through `out` by what [`SendAs`] is implemented for, as `function` declares its parameters, and
+/// `function` returns `R`.
 #[doc(hidden)]
 #[inline(always)]
-pub fn finish<R: FfiReturn>(
+pub unsafe fn finish<R: FfiReturn>(
     out: &mut Outgoing<'_>,
     function: &'static Function,
     transport: Result<Transport, CallError>,

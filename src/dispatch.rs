@@ -73,9 +73,13 @@ impl<S> Entry<S> {
         },
     };
 
+    /// # Safety
+    ///
+    /// In a loopback both sides are one program. Therefore `call` judges the words of its call as `function` declares its
+    /// parameters, each once, and answers with words that it has lent for that, as `function` declares its result.
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(function: &'static Function, call: Call<S>) -> Self {
+    pub const unsafe fn new(function: &'static Function, call: Call<S>) -> Self {
         Self { signature: function.signature, call }
     }
 }

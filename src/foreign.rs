@@ -144,7 +144,8 @@ impl<T: Plain> fmt::Debug for Foreign<T> {
     }
 }
 
-impl<T: Plain> FfiType for Foreign<T> {
+// SAFETY: one handle is made, of the one word, which `Held::new` checks.
+unsafe impl<T: Plain> FfiType for Foreign<T> {
     type Wire = W64;
     type OptionWire = W64;
     type Shared = Shared<T>;
@@ -486,7 +487,8 @@ impl<T: Plain> fmt::Debug for ForeignSlice<T> {
 /// count must be a multiple of, and how one is made from bytes that have passed.
 macro_rules! buffer {
     ([$($generics:tt)*] $t:ty, $shared:ty, $shape:expr, $align:expr, $size:expr, $make:expr) => {
-        impl<$($generics)*> FfiType for $t {
+        // SAFETY: one handle is made, of the one word, which `Held::new` checks.
+        unsafe impl<$($generics)*> FfiType for $t {
             type Wire = WBuf;
             type OptionWire = WBuf;
             type Shared = $shared;

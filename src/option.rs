@@ -16,7 +16,8 @@ const fn tagged<W>() -> (usize, usize) {
     (start, start + size_of::<W>())
 }
 
-impl<T: FfiType> FfiType for Option<T> {
+// SAFETY: `T` judges what lies behind the tag, or the words themselves, once; `None` holds no handle.
+unsafe impl<T: FfiType> FfiType for Option<T> {
     type Wire = T::OptionWire;
     type OptionWire = Tagged<T::OptionWire>;
     type Shared = Option<T::Shared>;
@@ -66,9 +67,11 @@ fn none_is_empty<T>(wire: &[u8]) -> Result<Option<T>, CallError> {
     if wire.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(CallError::new(Why::BadValue)) }
 }
 
-impl<T: Plain> Plain for Option<T> {}
+// SAFETY: a tag is no pointer word, and `T` has none.
+unsafe impl<T: Plain> Plain for Option<T> {}
 
-impl<T: FfiType, S: SendAs<T>> SendAs<Option<T>> for Option<S> {
+// SAFETY: `T` judges what lies behind the tag, or the words themselves, once; `None` holds no handle.
+unsafe impl<T: FfiType, S: SendAs<T>> SendAs<Option<T>> for Option<S> {
     fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
         let Some(value) = self else { return Ok(()) };
         if T::NULLABLE {

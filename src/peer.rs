@@ -143,10 +143,9 @@ impl Peer {
         }
     }
 
-    /// For [`FfiType::from_transport`](crate::FfiType::from_transport), after a raw call.
-    #[must_use]
+    /// Where the words come from that a call has brought along. Raw calls use [`Outgoing::incoming`].
     #[inline]
-    pub fn incoming(&self) -> Incoming<'_> {
+    pub(crate) fn incoming(&self) -> Incoming<'_> {
         Incoming { memory: self.memory(), side: self.side(), epoch: self.memory().epoch() }
     }
 
@@ -161,20 +160,27 @@ impl Peer {
     /// The raw call, by signature and transport: for proxies, fuzzers and peers whose declaration is
     /// not at hand. Memory goes along through [`outgoing`](Self::outgoing) and [`Outgoing::call`].
     /// [`CallError::from_status`] judges the answer's status, and
-    /// [`FfiType::from_transport`](crate::FfiType::from_transport) its transport.
+    /// [`FfiType::from_transport`](crate::FfiType::from_transport), with [`Outgoing::incoming`], its transport.
     ///
-    /// The peer judges every word. What a forged one can reach is what this side has lent to the peer:
-    /// it may end such a loan early, so that its holder reads something else. In a loopback, forge
-    /// words only in tests of that.
+    /// # Safety
+    ///
+    /// Between two programs, a guest and its host, any words are safe to send: the peer judges all of them. What a forged
+    /// one can reach is what this side has lent to the peer: it may end such a loan early, so that its holder reads
+    /// something else.
+    ///
+    /// Where both sides are one program, in a [`loopback`](crate::loopback), a forged word makes one side read what the
+    /// other is writing. There, `transport` holds no pointer words, or the function is not served, or nothing uses the
+    /// memory that the words lead to, nor its release marks, while the peer has handles to it.
     ///
     /// # Errors
     ///
     /// None of its own: what fails, fails with a status word (ABI, "Statuses").
-    pub fn call(&self, signature: u64, transport: Transport) -> Answer {
-        self.outgoing().call(signature, transport)
+    pub unsafe fn call(&self, signature: u64, transport: Transport) -> Answer {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.outgoing().call(signature, transport) }
     }
 
-    /// The same, for what was lent through an [`Outgoing`].
+    /// Sends words that were lent through an [`Outgoing`], or that the ABI's own functions take.
     pub(crate) fn send(
         &self,
         signature: u64,

@@ -13,7 +13,8 @@ use crate::{
 /// What every type of the table has that is neither a handle nor declared by a user.
 macro_rules! plain {
     ($($t:ty),*) => { $(
-        impl SendAs<$t> for $t {
+        // SAFETY: the wire form is a number and has no pointer words.
+        unsafe impl SendAs<$t> for $t {
             #[inline]
             fn encode(self, wire: &mut [u8], _: &mut Outgoing<'_>) -> Result<(), CallError> {
                 self.write(wire);
@@ -40,7 +41,8 @@ trait InTransport: Sized {
 /// Integers and floats: `$bits` is the integer with the same bits, `$wide` what fills a register.
 macro_rules! numbers {
     ($($t:ident $w:ident $bits:ident $wide:ident)*) => { $(
-        impl FfiType for $t {
+        // SAFETY: the wire form is a number and has no pointer words.
+        unsafe impl FfiType for $t {
             type Wire = $w;
             type OptionWire = Tagged<$w>;
             type Shared = Self;
@@ -65,7 +67,8 @@ macro_rules! numbers {
                 wire.copy_from_slice(bytemuck::bytes_of(self));
             }
         }
-        impl Plain for $t {
+        // SAFETY: the wire form is a number and has no pointer words.
+        unsafe impl Plain for $t {
             fn write_all(values: &[Self], wire: &mut [u8]) {
                 wire.copy_from_slice(bytemuck::cast_slice(values));
             }
@@ -100,7 +103,8 @@ numbers! {
 /// Types that cross as another one: `$to` always works, `$from` judges.
 macro_rules! through {
     ($($t:ident as $as:ident: $to:expr, $from:expr;)*) => { $(
-        impl FfiType for $t {
+        // SAFETY: the wire form is a number and has no pointer words.
+        unsafe impl FfiType for $t {
             type Wire = <$as as FfiType>::Wire;
             type OptionWire = Tagged<Self::Wire>;
             type Shared = Self;
@@ -119,7 +123,8 @@ macro_rules! through {
                 $as::write(&$to(*self), wire);
             }
         }
-        impl Plain for $t {}
+        // SAFETY: the wire form is a number and has no pointer words.
+        unsafe impl Plain for $t {}
         impl InTransport for $t {
             #[inline]
             fn put(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
@@ -140,7 +145,8 @@ through! {
 /// 16 bytes fit no register: alone, they cross as a wire form.
 macro_rules! wide {
     ($($t:ident)*) => { $(
-        impl FfiType for $t {
+        // SAFETY: the wire form is a number and has no pointer words.
+        unsafe impl FfiType for $t {
             type Wire = W128;
             type OptionWire = Tagged<W128>;
             type Shared = Self;
@@ -155,7 +161,8 @@ macro_rules! wide {
                 wire.copy_from_slice(bytemuck::bytes_of(self));
             }
         }
-        impl Plain for $t {}
+        // SAFETY: the wire form is a number and has no pointer words.
+        unsafe impl Plain for $t {}
         impl InTransport for $t {
             fn put(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
                 out.lend_wire::<Self>(|wire, _| {
@@ -170,7 +177,8 @@ macro_rules! wide {
 
 wide!(u128 i128);
 
-impl FfiType for () {
+// SAFETY: the wire form has no bytes.
+unsafe impl FfiType for () {
     type Wire = ();
     type OptionWire = Tagged<()>;
     type Shared = Self;
@@ -187,7 +195,8 @@ impl FfiType for () {
     fn write(&self, _: &mut [u8]) {}
 }
 
-impl Plain for () {}
+// SAFETY: the wire form has no bytes.
+unsafe impl Plain for () {}
 
 impl InTransport for () {
     #[inline]

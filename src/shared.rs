@@ -372,7 +372,8 @@ impl<T: Plain> fmt::Debug for Shared<T> {
     }
 }
 
-impl<T: Plain> SendAs<Foreign<T>> for Shared<T> {
+// SAFETY: `Block::lend` makes the word, through `out`, and consumes the block.
+unsafe impl<T: Plain> SendAs<Foreign<T>> for Shared<T> {
     #[inline]
     fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
         self.into_transport(out)?.primary.write(wire);
@@ -388,7 +389,8 @@ impl<T: Plain> SendAs<Foreign<T>> for Shared<T> {
 /// What is sent as a buffer: `$sent` lends it.
 macro_rules! as_buffer {
     ($([$($generics:tt)*] $from:ty => $t:ty: $sent:expr;)*) => { $(
-        impl<$($generics)*> SendAs<$t> for $from {
+        // SAFETY: `$sent` lends through `out`, and its transport is handed over as it is.
+        unsafe impl<$($generics)*> SendAs<$t> for $from {
             #[inline]
             fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
                 encode_buffer($sent(self, out)?, wire);

@@ -67,7 +67,16 @@ pub struct Tagged<W> {
     note = "what crosses is a scalar, a `struct` or `enum` that is declared in `ffi_interface!`, `Foreign<T>`, `ForeignBuf`, `ForeignStr`, `ForeignSlice<T>`, or an `Option` of one",
     note = "for `&str` and `String` write `ForeignStr`, for `&[u8]` and `Vec<u8>` `ForeignBuf`, for other slices and vectors `ForeignSlice<T>`, for `&T` and `Box<T>` `Foreign<T>`; a `Result` can only be returned, and a sender's `Shared..` is declared as `Foreign..`"
 )]
-pub trait FfiType: Sized + 'static {
+///
+/// # Safety
+///
+/// In a loopback both sides are one program, so a forged pointer word is a second reference to memory that is written.
+/// Therefore:
+///
+/// - [`decode`](Self::decode) and [`from_transport`](Self::from_transport) make handles out of the pointer words of
+///   the `wire` or the `transport` that they are given, of each word at most once, and use `from` for nothing else.
+/// - Two types with equal `SHAPE`s have the same wire form, with pointer words at the same places.
+pub unsafe trait FfiType: Sized + 'static {
     /// The wire twin.
     type Wire: Wire;
     /// The wire twin of `Option<Self>`.
@@ -115,7 +124,11 @@ pub trait FfiType: Sized + 'static {
     label = "not a plain type",
     note = "`Foreign<T>` and `ForeignSlice<T>` take scalars, and structs and enums of scalars; pass a struct with handle fields by itself"
 )]
-pub trait Plain: FfiType {
+///
+/// # Safety
+///
+/// The wire form holds no pointer words: [`FfiType::decode`] and `read_all` do not use their `from`.
+pub unsafe trait Plain: FfiType {
     /// Writes wire forms one behind the other, over zeros.
     #[doc(hidden)]
     fn write_all(values: &[Self], wire: &mut [u8]) {
@@ -142,7 +155,12 @@ pub trait Plain: FfiType {
     message = "`{Self}` cannot be sent where the declaration says `{T}`",
     label = "not what the declaration says"
 )]
-pub trait SendAs<T: FfiType>: Sized {
+///
+/// # Safety
+///
+/// Each pointer word that [`encode`](Self::encode) writes, or that [`into_transport`](Self::into_transport) returns, was
+/// lent through the `out` of that call, is handed over once, and stands where the wire form of `T` has one.
+pub unsafe trait SendAs<T: FfiType>: Sized {
     /// Writes the wire form over zeros, and lends what it owns.
     ///
     /// # Errors
@@ -165,7 +183,8 @@ pub trait SendAs<T: FfiType>: Sized {
 ///
 /// # Safety
 ///
-/// The type is `#[repr(C)]`, and any bytes are a value of it.
+/// The type is `#[repr(C)]`, and any bytes are a value of it. [`unpack`](Self::unpack) keeps what [`FfiType`] asks of
+/// `decode`.
 pub unsafe trait Unpackable: Copy + 'static {
     /// The owned values.
     type Output;

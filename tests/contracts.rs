@@ -511,7 +511,8 @@ fn contracts_are_handed_over_by_a_call() {
     let meet = |contract: &[u8]| {
         let mut out = host.outgoing();
         let sent = vmffi::SendAs::<ForeignBuf>::into_transport(contract, &mut out).unwrap();
-        let answer = out.call(signature::MEET, sent);
+        // SAFETY: `MEET` takes bytes, and they were lent through `out`.
+        let answer = unsafe { out.call(signature::MEET, sent) };
         assert_eq!(answer.transport, Transport::EMPTY);
         assert_eq!(host.arena_stats().blocks, 0, "the buffer is given back");
         answer.status
@@ -524,7 +525,10 @@ fn contracts_are_handed_over_by_a_call() {
     assert_eq!(meet(&vec![0; MAX_LEN + 1]), 9);
     assert_eq!(meet(&vec![0; 1 << 20]), 9);
     // Not in the guest's arena, or not all of it.
-    let call = |primary, secondary| host.call(signature::MEET, Transport { primary, secondary });
+    let call = |primary, secondary| {
+        // SAFETY: the words lead nowhere, and are refused.
+        unsafe { host.call(signature::MEET, Transport { primary, secondary }) }
+    };
     let (start, len) = pair.layout().arena(Side::Guest);
     for (primary, secondary) in [
         (0, 4),
@@ -538,7 +542,9 @@ fn contracts_are_handed_over_by_a_call() {
         assert_eq!(call(primary, secondary).status, 3, "{primary:#x} {secondary:#x}");
     }
     // A guest is not asked.
-    assert_eq!(pair.to_guest().call(signature::MEET, Transport::EMPTY).status, 2);
+    // SAFETY: there is no word.
+    let asked = unsafe { pair.to_guest().call(signature::MEET, Transport::EMPTY) };
+    assert_eq!(asked.status, 2);
     let whys = observed.lock().unwrap();
     assert_eq!(whys.iter().filter(|why| **why == Why::VersionMismatch).count(), 5);
     assert_eq!(whys.iter().filter(|why| **why == Why::BadPointer).count(), 7);

@@ -12,8 +12,10 @@ use std::{
 };
 
 use vmffi::{
-    CallError, Failure, ForeignBuf, ForeignSlice, ForeignStr, Peer, SendAs, SharedBuf, SharedSlice,
-    SharedStr, Why, loopback::Loopback,
+    CallError, Failure, ForeignBuf, ForeignSlice, ForeignStr, Outgoing, Peer, SendAs, SharedBuf,
+    SharedSlice, SharedStr, Why,
+    abi::{Answer, Function, Transport},
+    loopback::Loopback,
 };
 
 vmffi::ffi_interface! {
@@ -197,7 +199,7 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
         5 => {
             let mut out = peer.outgoing();
             let t = SendAs::<ForeignBuf>::into_transport(b"caf\xe9 ", &mut out);
-            let answer = out.call(ParamsDepotText::FUNCTION.signature, t.expect("room"));
+            let answer = raw(out, ParamsDepotText::FUNCTION, t.expect("room"));
             assert_eq!(CallError::from_status(answer.status).why(), Why::BadValue);
         }
         6 => {
@@ -209,7 +211,7 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
                 flag: 2 + (nr % 200) as u8,
             };
             let t = odd.into_transport(&mut out);
-            let answer = out.call(ParamsDepotOdd::FUNCTION.signature, t.expect("room"));
+            let answer = raw(out, ParamsDepotOdd::FUNCTION, t.expect("room"));
             assert_eq!(CallError::from_status(answer.status).why(), Why::BadValue);
         }
         7 => expect(depot.refuse(bytes, "text"), Why::Refused),
@@ -297,4 +299,10 @@ fn a_million_calls() {
         drop(whole);
         assert_eq!(peer.arena_stats().blocks, 0);
     }
+}
+
+/// The raw call, with words that were lent for it.
+fn raw(out: Outgoing<'_>, function: &Function, transport: Transport) -> Answer {
+    // SAFETY: each word was lent through `out`, and stands where the function takes one.
+    unsafe { out.call(function.signature, transport) }
 }

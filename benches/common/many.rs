@@ -71,7 +71,8 @@ fn order(among: usize) -> Vec<u16> {
 
 #[inline(never)]
 fn call(peer: &Peer, signature: u64, x: u64) -> u64 {
-    peer.call(signature, Transport::word(x)).transport.primary
+    // SAFETY: these functions take a number.
+    unsafe { peer.call(signature, Transport::word(x)) }.transport.primary
 }
 
 pub fn dispatch(c: &mut Criterion, rows: &mut Vec<Row>) {

@@ -187,7 +187,9 @@ impl<'p> Model<'p> {
         lending.loans.push((block.at, loan));
         block.loan = Some(loan);
         if !self.s.feed.rarely(4) {
-            let handle = ForeignBuf::from_transport(t, self.other.incoming()).expect("a loan");
+            // SAFETY: the word was lent on a line above, and this is its only handle.
+            let from = unsafe { self.other.outgoing().incoming() };
+            let handle = ForeignBuf::from_transport(t, from).expect("a loan");
             let bytes = handle.to_vec().expect("a loan");
             assert!(bytes.iter().all(|byte| *byte == fill), "not what was sent");
             self.s.handles.push(Handle { buf: handle, at: block.at, loan, stale: false });
@@ -208,12 +210,12 @@ impl<'p> Model<'p> {
         }
         let arrives = match self.s.feed.below(4) {
             0 | 1 => {
-                let answer = out.call(ParamsDepotTakes::FUNCTION.signature, Transport::EMPTY);
+                let answer = empty(out, ParamsDepotTakes::FUNCTION.signature, Transport::EMPTY);
                 assert_eq!(answer, Answer::status(0));
                 true
             }
             2 => {
-                let answer = out.call(ParamsDepotRefuses::FUNCTION.signature, Transport::EMPTY);
+                let answer = empty(out, ParamsDepotRefuses::FUNCTION.signature, Transport::EMPTY);
                 assert_eq!(answer, Answer::status(64 | Why::Refused as u64));
                 true
             }
@@ -222,7 +224,7 @@ impl<'p> Model<'p> {
                 false
             }
             _ => {
-                let answer = out.call(99, Transport::EMPTY);
+                let answer = empty(out, 99, Transport::EMPTY);
                 assert_eq!(answer, Answer::status(Why::UnknownFunction as u64));
                 false
             }
@@ -366,4 +368,10 @@ pub fn run(data: &[u8]) {
         pair.reset();
         state.reset();
     }
+}
+
+/// The raw call of a function without parameters.
+fn empty(out: Outgoing<'_>, signature: u64, transport: Transport) -> Answer {
+    // SAFETY: the transport is empty.
+    unsafe { out.call(signature, transport) }
 }

@@ -86,9 +86,11 @@ macro_rules! __function {
 macro_rules! __entry {
     ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $S:ident $name:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
         $($cfg)* {
-            $all[$n] = __dispatch::Entry::new($params::FUNCTION, |server: &$S, peer, transport, status| {
+            let call: __dispatch::Call<$S> = |server, peer, transport, status| {
                 let span = $crate::trace::Span::serve(peer, $params::FUNCTION);
-                let transport = match $crate::__receive! { $params transport peer.incoming(), ($($a : $t),*) } {
+                // SAFETY: `__receive` judges the words of this call, once.
+                let from = unsafe { $crate::call::incoming(peer) };
+                let transport = match $crate::__receive! { $params transport from, ($($a : $t),*) } {
                     $crate::__private::core::result::Result::Ok(($($a,)*)) => {
                         $crate::call::answer::<$crate::__ret!($($r)?)>(peer, $params::FUNCTION, <$S as $name>::$f(server, peer, $($a),*), status)
                     }
@@ -96,7 +98,9 @@ macro_rules! __entry {
                 };
                 span.end(*status);
                 transport
-            });
+            };
+            // SAFETY: parameters are judged and results are lent as the declaration says that `FUNCTION` is made from.
+            $all[$n] = unsafe { __dispatch::Entry::new($params::FUNCTION, call) };
             $n += 1;
         }
     };
@@ -138,7 +142,9 @@ macro_rules! __call {
                 pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
                     let mut out = self.peer.outgoing();
                     let transport = $crate::__send! { out $params ($($a : $t),*) };
-                    $crate::call::finish::<$crate::__ret!($($r)?)>(&mut out, $params::FUNCTION, transport)
+                    // SAFETY: `__send` has made the transport, through `out`, as the declaration says that `FUNCTION` is
+                    // made from.
+                    unsafe { $crate::call::finish::<$crate::__ret!($($r)?)>(&mut out, $params::FUNCTION, transport) }
                 }
                 $crate::__has! { $optional $params $f $has }
             }
@@ -186,7 +192,7 @@ macro_rules! __unpack {
     ($params:ident ()) => {};
     ($params:ident ($a:ident : $t:ty)) => {};
     ($params:ident ($($a:ident : $t:ty),+)) => {
-        // SAFETY: `repr(C)`, and every field is a wire twin, of which any bytes are a value.
+        // SAFETY: `repr(C)`, and every field is a wire twin, of which any bytes are a value. Each is judged once.
         unsafe impl $crate::Unpackable for $params {
             type Output = ($($t,)+);
             #[inline]
@@ -216,13 +222,13 @@ macro_rules! __send {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __receive {
-    ($params:ident $transport:ident $from:expr, ()) => {
+    ($params:ident $transport:ident $from:ident, ()) => {
         <() as $crate::FfiType>::from_transport($transport, $from)
     };
-    ($params:ident $transport:ident $from:expr, ($a:ident : $t:ty)) => {
+    ($params:ident $transport:ident $from:ident, ($a:ident : $t:ty)) => {
         $crate::call::alone::<$t>($transport, $from, $crate::__private::core::stringify!($a))
     };
-    ($params:ident $transport:ident $from:expr, ($($a:ident : $t:ty),+)) => {
+    ($params:ident $transport:ident $from:ident, ($($a:ident : $t:ty),+)) => {
         $crate::call::receive::<$params>($transport, $from)
     };
 }

@@ -69,7 +69,7 @@ macro_rules! __struct {
                 #[derive(__core::clone::Clone, __core::marker::Copy)]
                 #[repr(C)]
                 $vis struct __Fields(__Wire);
-                // SAFETY: `repr(C)`, and `FromBytes` says that any bytes are a value.
+                // SAFETY: `repr(C)`, and `FromBytes` says that any bytes are a value. Each field is judged once.
                 unsafe impl $crate::Unpackable for __Fields {
                     type Output = $name;
                     #[inline]
@@ -79,7 +79,8 @@ macro_rules! __struct {
                         __core::result::Result::Ok($name { $( $($fm)* $f: $f?, )* })
                     }
                 }
-                impl $crate::FfiType for $name {
+                // SAFETY: each field is judged once, by its own type; the shape names all of them with their offsets.
+                unsafe impl $crate::FfiType for $name {
                     type Wire = __Wire;
                     type OptionWire = $crate::wire::Tagged<__Wire>;
                     type Shared = <$crate::wire::Bool<__HANDLES> as $crate::wire::Pick<$name, [<Shared $name>]>>::Out;
@@ -95,7 +96,8 @@ macro_rules! __struct {
                         $( $($fm)* { $crate::wire::write::<$ft>(&self.$f, wire, $crate::__offset!(__Wire, $f)); } )*
                     }
                 }
-                impl $crate::SendAs<$name> for [<Shared $name>] {
+                // SAFETY: each field writes what it lends, at its own offset.
+                unsafe impl $crate::SendAs<$name> for [<Shared $name>] {
                     #[inline]
                     fn encode(self, wire: &mut [u8], out: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                         $( $($fm)* { $crate::wire::put::<$ft, _>(self.$f, wire, $crate::__offset!(__Wire, $f), out)?; } )*
@@ -116,15 +118,18 @@ macro_rules! __struct {
 #[macro_export]
 macro_rules! __plain {
     ([$($when:tt)*] $name:ident) => {
-        impl $crate::Plain for $name where $($when)* {}
-        impl $crate::SendAs<$name> for $name where $($when)* {
+        // SAFETY: the caller of this macro gives `$when`, which holds for types without handles.
+        unsafe impl $crate::Plain for $name where $($when)* {}
+        // SAFETY: a plain value has no pointer words.
+        unsafe impl $crate::SendAs<$name> for $name where $($when)* {
             #[inline]
             fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                 <Self as $crate::FfiType>::write(&self, wire);
                 __core::result::Result::Ok(())
             }
         }
-        impl $crate::SendAs<$name> for &$name where $($when)* {
+        // SAFETY: a plain value has no pointer words.
+        unsafe impl $crate::SendAs<$name> for &$name where $($when)* {
             #[inline]
             fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                 <$name as $crate::FfiType>::write(self, wire);
@@ -151,7 +156,8 @@ macro_rules! __enum {
             const __VARIANTS: &[$crate::shape::Variant] = &[ $(
                 $($vm)* $crate::shape::Variant { name: __core::stringify!($v), number: __Tag::$v as $repr as u64, fields: &[] },
             )* ];
-            impl $crate::FfiType for $name {
+            // SAFETY: the wire form is a number and has no pointer words.
+            unsafe impl $crate::FfiType for $name {
                 type Wire = <$repr as $crate::FfiType>::Wire;
                 type OptionWire = $crate::wire::Tagged<Self::Wire>;
                 type Shared = $name;
@@ -174,8 +180,10 @@ macro_rules! __enum {
                     <$repr as $crate::FfiType>::write(&tag, wire);
                 }
             }
-            impl $crate::Plain for $name {}
-            impl $crate::SendAs<$name> for $name {
+            // SAFETY: the wire form is a number and has no pointer words.
+            unsafe impl $crate::Plain for $name {}
+            // SAFETY: the wire form is a number and has no pointer words.
+            unsafe impl $crate::SendAs<$name> for $name {
                 #[inline]
             fn encode(self, wire: &mut [u8], _: &mut $crate::peer::Outgoing<'_>) -> __core::result::Result<(), $crate::CallError> {
                     <Self as $crate::FfiType>::write(&self, wire);
@@ -251,7 +259,8 @@ macro_rules! __data_enum {
                         $( $crate::__shape_of! { [<__In $v>] __value [""] $t }, )?
                     ],
                 }, )* ];
-                impl $crate::FfiType for $name {
+                // SAFETY: no field of a variant has handles, as is asserted above, so there are no pointer words.
+                unsafe impl $crate::FfiType for $name {
                     type Wire = __Wire;
                     type OptionWire = $crate::wire::Tagged<__Wire>;
                     type Shared = $name;

@@ -15,7 +15,7 @@ use super::{Core, Peer};
 
 /// Where bytes and pointer words come from: the memory of one connection, as one side sees it.
 ///
-/// Only raw calls need it: [`Peer::incoming`] makes one for what came back.
+/// Only raw calls need it: [`Outgoing::incoming`] makes one for what comes back.
 #[derive(Clone, Copy)]
 pub struct Incoming<'p> {
     pub(crate) memory: &'p MemoryRef,
@@ -188,10 +188,35 @@ impl<'p> Outgoing<'p> {
         filled.map(|primary| Transport { primary, secondary: bytes.len() as u64 })
     }
 
+    /// For [`FfiType::from_transport`](crate::FfiType::from_transport), after the raw [`call`](Self::call), which
+    /// consumes this.
+    ///
+    /// # Safety
+    ///
+    /// Between two programs, a guest and its host, any words are safe to judge: the worst is a handle that ends a loan of
+    /// the peer's early. Then nobody may rely on that loan, as who calls
+    /// [`ForeignBuf::as_slice`](crate::ForeignBuf::as_slice) does.
+    ///
+    /// Where both sides are one program, in a [`loopback`](crate::loopback), the words that are judged with the result
+    /// are those of the answer to this call, each is judged once, and the type is the one that the function returns.
+    #[must_use]
+    #[inline]
+    pub unsafe fn incoming(&self) -> Incoming<'p> {
+        self.received()
+    }
+
     /// The raw call ([`Peer::call`]) for a transport that was made through this: where the peer's
     /// function was not reached, everything lent comes back.
+    ///
+    /// # Safety
+    ///
+    /// Between two programs, a guest and its host, any words are safe to send: the peer judges all of them.
+    ///
+    /// Where both sides are one program, in a [`loopback`](crate::loopback), every pointer word of `transport`, and of the
+    /// wire forms behind it, was lent through this and is used once, and the function with this `signature` is declared
+    /// with what was lent. Other words are held to what [`Peer::call`] asks for.
     #[must_use]
-    pub fn call(mut self, signature: u64, transport: Transport) -> Answer {
+    pub unsafe fn call(mut self, signature: u64, transport: Transport) -> Answer {
         let answer = self.peer.send(signature, transport, &mut self.passage());
         if answer.status <= 1 || CallError::from_status(answer.status).reached() {
             self.arrived();

@@ -49,7 +49,7 @@ fn bad_calls_are_refused() {
     let status = |function, primary, secondary| region.call(function, primary, secondary).status;
 
     // C-1
-    let unknown = |signature| region.pair.to_host().call(signature, EMPTY).status;
+    let unknown = |signature| raw(region.pair.to_host(), signature, EMPTY).status;
     let known = [signature::HAS, signature::MEET, signature::LOG];
     for signature in (0..16).filter(|signature| !known.contains(signature)).chain([0xdead_beef]) {
         assert_eq!(unknown(signature), 2, "signature {signature:#x}");
@@ -169,7 +169,7 @@ fn a_kept_handle_stays_lent() {
 #[test]
 fn has_is_signature_1() {
     let region = Region::new();
-    let has = |signature| region.pair.to_host().call(1, Transport::word(signature));
+    let has = |signature| raw(region.pair.to_host(), 1, Transport::word(signature));
     for function in FUNCTIONS {
         assert_eq!(has(function.signature), Answer { status: 0, transport: Transport::word(1) });
     }
@@ -178,12 +178,12 @@ fn has_is_signature_1() {
     }
     // T-3: a byte count has no place there.
     for primary in [0, FUNCTIONS[0].signature] {
-        let answer = region.pair.to_host().call(1, Transport { primary, secondary: 1 });
+        let answer = raw(region.pair.to_host(), 1, Transport { primary, secondary: 1 });
         assert_eq!(answer, Answer::status(4));
     }
     // The guest answers it too.
     let has =
-        region.pair.to_guest().call(1, Transport::word(ParamsLadderClimb::FUNCTION.signature));
+        raw(region.pair.to_guest(), 1, Transport::word(ParamsLadderClimb::FUNCTION.signature));
     assert_eq!(has.transport.primary, 1);
     let (_, text) = DOCUMENT.split_once("**SG-6** Signatures 0 to ").unwrap();
     assert!(text.starts_with(&format!("{} are reserved", signature::FIRST_FREE - 1)));
@@ -223,7 +223,7 @@ fn each_vcpu_has_a_chain_of_its_own() {
 fn reads_are_judged_each_time() {
     fn received<T: FfiType>(region: &Region, value: impl SendAs<T>) -> (T, u64) {
         let sent = region.sent::<T>(value);
-        let held = T::from_transport(sent, region.pair.to_guest().incoming()).unwrap();
+        let held = T::from_transport(sent, incoming(region.pair.to_guest())).unwrap();
         (held, pointer::offset(sent.primary))
     }
     let why = |error: CallError| error.why();
@@ -353,7 +353,7 @@ fn lines_of_a_log() {
     let send = |line: &[u8]| {
         region.poke(arena, line);
         let transport = Transport { primary: arena | 1 << 56, secondary: line.len() as u64 };
-        region.pair.to_host().call(signature::LOG, transport)
+        raw(region.pair.to_host(), signature::LOG, transport)
     };
     for (line, status) in [
         (&b"\x03\x05guestall is well"[..], 0),
@@ -371,6 +371,6 @@ fn lines_of_a_log() {
         assert_eq!(mark, u8::from(!line.is_empty()), "{line:?}");
     }
     let outside = Transport { primary: arena - 64, secondary: 8 };
-    assert_eq!(region.pair.to_host().call(signature::LOG, outside).status, 3);
-    assert_eq!(region.pair.to_guest().call(signature::LOG, EMPTY).status, 2, "it is for hosts");
+    assert_eq!(raw(region.pair.to_host(), signature::LOG, outside).status, 3);
+    assert_eq!(raw(region.pair.to_guest(), signature::LOG, EMPTY).status, 2, "it is for hosts");
 }

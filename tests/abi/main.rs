@@ -350,7 +350,7 @@ impl Region {
 
     /// A hypercall, by the numbers.
     fn call(&self, function: &vmffi::abi::Function, primary: u64, secondary: u64) -> Answer {
-        self.pair.to_host().call(function.signature, Transport { primary, secondary })
+        raw(self.pair.to_host(), function.signature, Transport { primary, secondary })
     }
 }
 
@@ -363,4 +363,16 @@ fn scalar(value: impl SendAs<u64>) -> Transport {
 /// Joins bytes that are easier to read in parts.
 fn join(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
+}
+
+/// The raw call, by the numbers.
+fn raw(peer: &vmffi::Peer, signature: u64, transport: Transport) -> Answer {
+    // SAFETY: no test looks through a reference at memory that its words lead to, while the peer has handles to it.
+    unsafe { peer.call(signature, transport) }
+}
+
+/// What has come out of `peer`'s arena, as its other side judges it.
+fn incoming(peer: &vmffi::Peer) -> vmffi::Incoming<'_> {
+    // SAFETY: each test judges a word that it has lent once, as what it has lent.
+    unsafe { peer.outgoing().incoming() }
 }

@@ -182,7 +182,7 @@ fn a_reset_ends_every_loan() {
     let own = SharedBuf::copied(region.pair.to_host(), b"own").unwrap();
     let sent = region.sent::<ForeignBuf>(b"lent");
     assert_eq!(sent.primary, (arena + 64) | (1 << 56));
-    let held = ForeignBuf::from_transport(sent, region.pair.to_guest().incoming()).unwrap();
+    let held = ForeignBuf::from_transport(sent, incoming(region.pair.to_guest())).unwrap();
     let read = VectorsClient::from(region.pair.to_host()).read(7, 3).unwrap();
     let blocks =
         |pair: &Loopback| [pair.to_host(), pair.to_guest()].map(|peer| peer.arena_stats().blocks);

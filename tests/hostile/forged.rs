@@ -13,7 +13,7 @@ use vmffi::{
 use super::{
     attack::{assert_no_panics, count_panics},
     interface::*,
-    liar::Liar,
+    liar::{Liar, raw},
     region::{self, Attacker},
 };
 
@@ -113,7 +113,7 @@ impl<'b> Case<'b> {
 
     fn call(&self, signature: u64, transport: Transport) -> Answer {
         match self.behind {
-            None => self.to_victim().call(signature, transport),
+            None => raw(self.to_victim(), signature, transport),
             Some(behind) => behind.call(&self.attacker, signature, transport),
         }
     }
@@ -503,7 +503,7 @@ fn one_block_lent_twice() {
         let both = case.lend_bytes(b"both");
         let parcel = FalseParcel { id: 1, body: both, label: both, at: POINT };
         let t = case.lend::<FalseParcel>(parcel);
-        let answer = case.to_victim().call(ParamsEverythingParcel::FUNCTION.signature, t);
+        let answer = raw(case.to_victim(), ParamsEverythingParcel::FUNCTION.signature, t);
         assert_eq!(answer.status, 0);
         case.attacker.give_all_back(&case.pair, case.attacker.victim.other());
         assert_eq!(own.as_slice(), b"mine");

@@ -268,9 +268,9 @@ impl World {
         let depth = self.begin(Flight::new(strict, from, &forge.plan, going));
         let answer = if forge.forget {
             std::mem::forget(out);
-            peer.call(function.signature, transport)
+            raw(peer, function.signature, transport)
         } else {
-            out.call(function.signature, transport)
+            raw_of(out, function.signature, transport)
         };
         let flight = self.end(depth);
 
@@ -390,7 +390,7 @@ impl World {
         let (ty, value) = (KINDS[0], Value::Unknown);
         let going = Going { ty, value, blocks: Vec::new(), made: None, forged: false };
         let depth = self.begin(Flight::new(interface::entry(function), from, &plan, vec![going]));
-        let answer = peer.call(function.signature, Transport { primary: word, secondary: len });
+        let answer = raw(peer, function.signature, Transport { primary: word, secondary: len });
         let flight = self.end(depth);
         match flight.end {
             Some(end) => self.raw_end(answer, end, from.other(), function),
@@ -418,12 +418,24 @@ impl World {
         let answer = if forget {
             std::mem::forget(out);
             self.lose(from, bytes.len());
-            peer.call(signature, transport)
+            raw(peer, signature, transport)
         } else {
-            out.call(signature, transport)
+            raw_of(out, signature, transport)
         };
         let why = if too_deep { Why::TooDeep } else { Why::UnknownFunction };
         self.status(answer, why, false);
         self.told(from.other(), (!too_deep).then(|| Error::new(why, from.other())));
     }
+}
+
+/// The raw call with words that were lent for it, some of them forged.
+fn raw_of(out: Outgoing<'_>, signature: u64, transport: Transport) -> Answer {
+    // SAFETY: a forged word is refused, or leads to a block that this side has lent and does not touch again.
+    unsafe { out.call(signature, transport) }
+}
+
+/// The same for a caller that takes nothing back.
+fn raw(peer: &Peer, signature: u64, transport: Transport) -> Answer {
+    // SAFETY: as above.
+    unsafe { peer.call(signature, transport) }
 }

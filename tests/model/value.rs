@@ -184,7 +184,8 @@ pub fn unpack<T: Cross>(made: Made) -> T::Shared {
     *made.downcast().unwrap_or_else(|_| panic!("made for another type"))
 }
 
-impl<T: Cross> SendAs<T> for Arg<T> {
+// SAFETY: what is lent is what the model lends for `T`, through `out`, by the implementations of the crate.
+unsafe impl<T: Cross> SendAs<T> for Arg<T> {
     fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
         match self.0 {
             Sent::Made(made) => unpack::<T>(made).encode(wire, out),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, atomic::AtomicU32, atomic::Ordering};
 
 use vmffi::{
     CallError, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer, SharedBuf, SharedStr, Why,
-    abi::{Side, Transport},
+    abi::{Answer, Side, Transport},
     loopback::Loopback,
 };
 
@@ -91,6 +91,12 @@ fn a_handler_refuses() {
     );
 }
 
+/// The raw call, with words that were lent for it.
+fn raw(peer: &Peer, signature: u64, transport: Transport) -> Answer {
+    // SAFETY: the words were lent for this call, and nothing else uses them.
+    unsafe { peer.call(signature, transport) }
+}
+
 #[test]
 fn a_bad_string_fails_its_reader() {
     both_ways(
@@ -100,7 +106,7 @@ fn a_bad_string_fails_its_reader() {
             let mut out = peer.outgoing();
             let bytes = SharedBuf::copied(peer, &[0xff, 0xfe]).unwrap();
             let transport = vmffi::SendAs::<ForeignBuf>::into_transport(bytes, &mut out).unwrap();
-            let answer = peer.call(ParamsFailsReads::FUNCTION.signature, transport);
+            let answer = raw(peer, ParamsFailsReads::FUNCTION.signature, transport);
             assert_eq!(answer.status, Why::BadValue as u64 | 64, "the handler's `?` was reached");
             assert_eq!(answer.transport, Transport::EMPTY);
             assert_eq!(FailsClient::from(peer).reads("märz"), Ok(5));
@@ -170,7 +176,9 @@ fn the_server_knows_which_field_was_bad() {
             let mut wire = good(&text);
             change(&mut wire);
             let wire = vmffi::SendAs::<ForeignBuf>::into_transport(&wire, &mut out).unwrap();
-            out.call(ParamsFailsTakes::FUNCTION.signature, Transport::word(wire.primary)).status
+            let (function, transport) = (ParamsFailsTakes::FUNCTION, Transport::word(wire.primary));
+            // SAFETY: the words were lent through `out`, or lead nowhere.
+            unsafe { out.call(function.signature, transport) }.status
         };
         assert_eq!(call(&|_| {}), 0);
         assert!(seen.lock().unwrap().is_empty());
@@ -217,7 +225,7 @@ fn every_field_is_judged_before_the_call_fails() {
     // Nothing is taken back on this side, so that what comes back is what the callee gives back.
     std::mem::forget(out);
     let transport = Transport::word(wire.primary);
-    let answer = peer.call(ParamsFailsNotes::FUNCTION.signature, transport);
+    let answer = raw(peer, ParamsFailsNotes::FUNCTION.signature, transport);
     assert_eq!(answer.status, Why::BadValue as u64);
     assert_eq!(seen.lock().unwrap()[0].field(), Some("urgent"), "the innermost field is named");
     assert_clean(&pair);
@@ -229,7 +237,7 @@ fn an_observer_sees_every_refusal() {
     let call = FailsClient::from(pair.to_guest());
     call.refuses("", b"").unwrap_err();
     call.panics("", b"").unwrap_err();
-    assert_eq!(pair.to_guest().call(0x1234_5678, Transport::EMPTY).status, 2);
+    assert_eq!(raw(pair.to_guest(), 0x1234_5678, Transport::EMPTY).status, 2);
     call.works().unwrap();
     let seen: Vec<_> = seen.lock().unwrap().iter().map(CallError::why).collect();
     assert_eq!(seen, [Why::Refused, Why::PeerPanicked, Why::UnknownFunction]);
@@ -245,7 +253,7 @@ fn an_observer_that_panics_changes_nothing() {
     let call = FailsClient::from(pair.to_host());
     assert_eq!(call.refuses("", b"").unwrap_err().why(), Why::Refused);
     assert_eq!(call.panics("", b"").unwrap_err().why(), Why::PeerPanicked);
-    assert_eq!(pair.to_host().call(0x1234_5678, Transport::EMPTY).status, 2);
+    assert_eq!(raw(pair.to_host(), 0x1234_5678, Transport::EMPTY).status, 2);
     assert_eq!(call.works(), Ok(7));
     assert_clean(&pair);
 }

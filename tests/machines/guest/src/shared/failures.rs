@@ -74,7 +74,8 @@ fn no_text(peer: &Peer) {
     let mut out = peer.outgoing();
     let bytes = SharedBuf::copied(peer, &[0xff, 0xfe]).unwrap();
     let bytes = vmffi::SendAs::<ForeignBuf>::into_transport(bytes, &mut out).unwrap();
-    let answer = out.call(ParamsFailingReads::FUNCTION.signature, bytes);
+    // SAFETY: the bytes were lent through `out`.
+    let answer = unsafe { out.call(ParamsFailingReads::FUNCTION.signature, bytes) };
     let error = CallError::from_status(answer.status);
     assert_eq!((error.why(), error.reached()), (Why::BadValue, true));
     assert_eq!(FailingClient::from(peer).reads("märz"), Ok(5));
@@ -86,7 +87,9 @@ fn unknown(peer: &Peer) {
     assert_eq!(error.side(), Some(peer.side().other()));
     assert_eq!(peer.has(ParamsMissingMissing::FUNCTION), Ok(false));
     assert_eq!(peer.has(ParamsFailingTakes::FUNCTION), Ok(true));
-    let answer = peer.call(0x1234_5678_9abc_def1, Transport { primary: 1, secondary: u64::MAX });
+    let nothing = Transport { primary: 1, secondary: u64::MAX };
+    // SAFETY: no function has this signature.
+    let answer = unsafe { peer.call(0x1234_5678_9abc_def1, nothing) };
     assert_eq!(CallError::from_status(answer.status).why(), Why::UnknownFunction);
 }
 
