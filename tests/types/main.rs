@@ -11,6 +11,7 @@ mod handles;
 mod lives;
 mod memory;
 mod options;
+mod panics;
 mod results;
 mod scalars;
 mod shared;
