@@ -34,7 +34,7 @@ pub use program::{exit, panicked, run};
 pub use program::Heap;
 
 /// Where a guest's end lies: a `static`, with the books for an arena of `GRANULES` granules of 64
-/// bytes (16,384 for 1 MiB; 24 bytes each). Of an arena that is larger, the rest is not used.
+/// bytes (16,384 for 1 MiB; 28 bytes each). Of an arena that is larger, the rest is not used.
 ///
 /// ```
 /// use vmffi::{arch::x86_64::Out, guest::Place};

@@ -96,9 +96,9 @@ fn many_free_blocks_that_are_too_small() {
         });
         times.min().unwrap()
     };
-    let (small, large) = (time(1 << 14), time(1 << 20));
+    let (small, large) = (time(1 << 18), time(1 << 21));
     println!(
-        "a refusal among free blocks that are too small: {small:?}, {large:?} with 64 times as many"
+        "a refusal among free blocks that are too small: {small:?}, {large:?} with 8 times as many"
     );
     assert!(large < small * 16, "{small:?} {large:?}");
 }

@@ -27,7 +27,7 @@ use crate::{
 
 mod pool;
 
-use pool::Pool;
+use pool::{Kept, Pool};
 
 /// A vCPU, and how far it has come.
 struct Cpu<V> {
@@ -47,6 +47,8 @@ pub(super) struct Vm<V> {
     freed: Condvar,
     /// No vCPU is run any more.
     ended: AtomicBool,
+    /// The guest's contract was compared in this life, and fits.
+    met: AtomicBool,
     stoppers: Vec<Stopper>,
     limits: Limits,
     watch: OnceLock<Arc<Watch>>,
@@ -76,6 +78,7 @@ impl<V: Vcpu + 'static> Vm<V> {
             pool: Mutex::new(Pool::new(free, life)),
             freed: Condvar::new(),
             ended: AtomicBool::new(false),
+            met: AtomicBool::new(false),
             stoppers,
             limits,
             watch: OnceLock::new(),
@@ -240,7 +243,11 @@ impl<V: Vcpu + 'static> Vm<V> {
         others.finish(|pool| match (kept, &pool.end) {
             // It was stopped, or took too long, before it had started up.
             (Err(_), Some(end)) => ended = Some(end.why()),
-            (kept, _) => pool.kept = Some(kept.map_err(|error| std::format!("{error}"))),
+            (kept, _) => {
+                let met = self.met.load(Ordering::Relaxed);
+                let kept = kept.map(|()| Kept { met });
+                pool.kept = Some(kept.map_err(|error| std::format!("{error}")));
+            }
         });
         ended.map_or(Ok(()), Err)
     }
@@ -257,11 +264,11 @@ impl<V: Vcpu + 'static> Vm<V> {
         if !pool.free.iter().all(|cpu| cpu.vcpu.runs_here()) {
             return Err(ResetError::WrongThread);
         }
-        match &pool.kept {
+        let Kept { met } = match &pool.kept {
             None => return Err(ResetError::NotStarted),
             Some(Err(why)) => return Err(ResetError::Failed(why.clone())),
-            Some(Ok(())) => {}
-        }
+            Some(Ok(kept)) => *kept,
+        };
         let mut all = self.take_all(&mut pool);
         // From here on the old life has no calls: those that lent something to it are stale, its deadlines are nobody's.
         pool.life = core.memory.begin_reset();
@@ -272,6 +279,7 @@ impl<V: Vcpu + 'static> Vm<V> {
         let done = bring_back(core, &mut all.cpus);
         all.finish(|pool| {
             pool.life = core.memory.end_reset();
+            self.met.store(met, Ordering::Relaxed);
             if let Err(why) = &done {
                 pool.end = end;
                 pool.ends(End::Lost(why.clone()));
@@ -377,12 +385,19 @@ impl<V: Vcpu> Cpu<V> {
             return Ok(core.refuse(CallError::new(Why::TooDeep)));
         }
         match word {
+            // Once is enough: what it costs, a guest could ask for with each trap.
+            signature::MEET if vm.met.load(Ordering::Relaxed) => {
+                return Ok(core.refuse(CallError::refused()));
+            }
             signature::MEET => match core.meet(transport) {
                 Err(ConnectError::Contract(mismatch)) => {
                     return Err(vm.end(core, End::Unfit(mismatch)));
                 }
                 Err(error) => return Ok(core.refuse(meet::refusal(error))),
-                Ok(()) => return Ok(Answer::status(0)),
+                Ok(()) => {
+                    vm.met.store(true, Ordering::Relaxed);
+                    return Ok(Answer::status(0));
+                }
             },
             signature::LOG => {
                 self.logged = self.logged.saturating_add(transport.secondary);

@@ -32,7 +32,14 @@ pub(super) struct Pool<V> {
     /// The latest end, and the life that it was of: for calls that come back after a reset.
     pub(super) latest: Option<(Epoch, Arc<End>)>,
     /// Whether the guest was kept as it was after start-up, or why not.
-    pub(super) kept: Option<Result<(), String>>,
+    pub(super) kept: Option<Result<Kept, String>>,
+}
+
+/// What a host remembers of its guest as it was kept.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    /// Its contract had been compared.
+    pub(super) met: bool,
 }
 
 impl<V> Pool<V> {

@@ -161,19 +161,15 @@ pub fn outside(target: &Target) -> Vec<Transport> {
     outside.map(|(primary, secondary)| Transport { primary, secondary }).into()
 }
 
-/// A contract that cannot be read where the pointer is bad is a failed call, and no end.
+/// A guest has met its host before it was ready: what comes later is not looked at.
 fn meets_again(target: &Target) -> Came {
     for transport in outside(target) {
-        refused(target, &List::new(), signature::MEET, transport, Why::BadPointer);
+        refused(target, &List::new(), signature::MEET, transport, Why::Refused);
     }
-    // A good one, again and again.
     let contract = Transport { primary: target.own(0), secondary: 2 };
     let before = List::new().write(region(target.own(0)), &[0, 0]);
-    for _ in 0..3 {
-        let answer = target.call(&before, signature::MEET, contract);
-        assert_eq!(answer, Answer::status(0));
-    }
-    Came::Lives("`BadPointer`; a good one is met again".into())
+    refused(target, &before, signature::MEET, contract, Why::Refused);
+    Came::Lives("`Refused`".into())
 }
 
 fn logs(target: &Target) -> Came {
