@@ -10,66 +10,14 @@ use core::ops::Deref;
 use crate::sync::{AtomicU8, AtomicU32, Ordering};
 
 mod lock;
+mod slot;
 
-use lock::Lock;
+pub(crate) use lock::Lock;
+pub use slot::Slot;
+use slot::{DELIVERED, DONE, FREE, KEPT, KIND, LENT, NIL, OWNED};
 
 /// The unit of allocation, in bytes: one cache line. Every block begins at a multiple of it.
 pub const GRANULE: usize = 64;
-
-/// "No slot".
-const NIL: u32 = u32::MAX;
-
-/// Kinds of block, in the bits of [`Slot::state`] above the count of its loans.
-const FREE: u32 = 0;
-const OWNED: u32 = 1 << 30;
-const LENT: u32 = 2 << 30;
-const DONE: u32 = 3 << 30;
-const KIND: u32 = 3 << 30;
-
-/// What the owner remembers of a block, at the place of the block's first granule.
-///
-/// While a block is owned, its `state` and its link are its owner's to write. All else is written
-/// under the arena's lock.
-#[derive(Debug, Default)]
-pub struct Slot {
-    /// Granules in this block. The slot of its last granule has the same number, for the next block.
-    len: AtomicU32,
-    /// Neighbours in the list that the block is on: a free list, or that of the blocks in use.
-    next: AtomicU32,
-    prev: AtomicU32,
-    /// A kind, and the serial number of the block's latest loan.
-    state: AtomicU32,
-    /// The next loan of the same call: its place and its serial number.
-    link: AtomicU32,
-    link_serial: AtomicU32,
-}
-
-impl Slot {
-    /// A slot of books that are not in use yet.
-    #[cfg(not(all(test, loom)))]
-    pub(crate) const fn new() -> Self {
-        const fn zero() -> AtomicU32 {
-            AtomicU32::new(0)
-        }
-        Self {
-            len: zero(),
-            next: zero(),
-            prev: zero(),
-            state: zero(),
-            link: zero(),
-            link_serial: zero(),
-        }
-    }
-}
-
-impl Slot {
-    /// The owner is done with the block that begins here, and which it has not lent. It becomes free at a
-    /// later allocation.
-    #[inline]
-    pub(crate) fn drop_owned(&self) {
-        self.state.store(get(&self.state) | DONE, Ordering::Release);
-    }
-}
 
 #[inline]
 fn get(field: &AtomicU32) -> u32 {
@@ -97,6 +45,16 @@ pub(crate) const fn granules(len: usize) -> u32 {
 /// Sizes up to this many granules have a list each; above, 16 lists for each power of two.
 const LINEAR: u32 = 16;
 const LEVELS: usize = 29;
+
+/// What one allocation does at most when memory is short, so that its cost does not depend on how large the arena is,
+/// nor on how many blocks the peer holds: so many blocks that are in use are looked at in vain, and so many are freed.
+/// The next allocation goes on behind them.
+const IN_VAIN: u32 = 4096;
+/// See [`IN_VAIN`].
+const FREED: u32 = 16 * 1024;
+/// The most free blocks of a request's own class that are compared with it. They differ from it by a sixteenth at
+/// most.
+const IN_CLASS: u32 = 256;
 
 /// The list for free blocks of `len` granules.
 fn class(len: u32) -> (usize, usize) {
@@ -151,6 +109,9 @@ pub(crate) struct Arena<B> {
     books: B,
     lists: Lock<Lists>,
     marks: *const AtomicU8,
+    /// The current life of the peer, an even number. What was lent in an earlier one is finished, whatever its mark says,
+    /// so that all loans end at once, without a look at any of them.
+    life: AtomicU32,
     /// The most blocks and granules that may be in use.
     most: (u32, u32),
 }
@@ -202,7 +163,8 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
             used_end: 0,
         };
         let most = (u32::MAX, u32::MAX);
-        let arena = Self { books, lists: Lock::new(lists), marks, most };
+        let (lists, life) = (Lock::new(lists), AtomicU32::new(2));
+        let arena = Self { books, lists, marks, life, most };
         if len > 0 {
             arena.measure(0, len);
             arena.put(&mut arena.lists.lock(), 0);
@@ -229,13 +191,19 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         unsafe { &*self.marks.add(index as usize) }
     }
 
-    /// Whether a block in use is so no more: dropped by its owner, or given back by the peer.
+    /// Whether a block in use is so no more: dropped by its owner, given back by the peer, or lent in a life that is
+    /// over.
     #[inline]
     fn finished(&self, index: u32) -> bool {
-        let state = self.slot(index).state.load(Ordering::Acquire);
+        let slot = self.slot(index);
+        let state = slot.state.load(Ordering::Acquire);
         match state & KIND {
             DONE => true,
-            LENT => self.mark(index).load(Ordering::Acquire) == state as u8,
+            LENT => match get(&slot.life) {
+                KEPT => false,
+                life if life & !DELIVERED != get(&self.life) => true,
+                _ => self.mark(index).load(Ordering::Acquire) == state as u8,
+            },
             _ => false,
         }
     }
@@ -302,7 +270,10 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     /// Takes a free block of `len` granules.
     #[inline(never)]
     fn alloc_new(&self, lists: &mut Lists, len: u32) -> Option<u32> {
-        self.reap(lists, 4);
+        if len as usize > self.books.len() {
+            return None;
+        }
+        self.reap(lists, 4, 4);
         let fits = |lists: &Lists| {
             let (blocks, granules) = self.most;
             lists.blocks < blocks && len <= granules.saturating_sub(lists.granules)
@@ -311,7 +282,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         let index = match taken {
             Some(index) => index,
             None => {
-                self.reap(lists, u32::MAX);
+                self.reap(lists, IN_VAIN, FREED);
                 if !fits(lists) {
                     return None;
                 }
@@ -327,25 +298,39 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         Some(index)
     }
 
-    /// Looks at up to `most` blocks in use and frees those that are finished.
-    fn reap(&self, lists: &mut Lists, most: u32) {
-        let most = most.min(lists.blocks);
-        for _ in 0..most {
+    /// Looks at blocks in use, from where the last look ended, and frees those that are finished: until it has seen all
+    /// of them, has freed `freed`, or has looked at `vain` that are not finished.
+    fn reap(&self, lists: &mut Lists, mut vain: u32, mut freed: u32) {
+        for _ in 0..lists.blocks {
             if lists.rover == NIL {
                 lists.rover = lists.used;
             }
             let at = lists.rover;
-            if at == NIL {
+            if at == NIL || vain == 0 || freed == 0 {
                 return;
             }
             lists.rover = get(&self.slot(at).next);
             if self.finished(at) {
-                self.unlink(&mut lists.used, at);
-                lists.blocks -= 1;
-                lists.granules -= get(&self.slot(at).len);
-                self.free(lists, at);
+                self.retire(lists, at);
+                freed -= 1;
+            } else {
+                vain -= 1;
             }
         }
+    }
+
+    /// Frees all that is finished.
+    fn reap_all(&self, lists: &mut Lists) {
+        lists.rover = lists.used;
+        self.reap(lists, u32::MAX, u32::MAX);
+    }
+
+    /// Makes a block in use free.
+    fn retire(&self, lists: &mut Lists, index: u32) {
+        self.unlink(&mut lists.used, index);
+        lists.blocks -= 1;
+        lists.granules -= get(&self.slot(index).len);
+        self.free(lists, index);
     }
 
     /// Puts a block at the front of a list.
@@ -415,10 +400,16 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         }
         let (level, sub) = class(len);
         let mut at = lists.heads[level][sub];
-        while at != NIL && get(&self.slot(at).len) < len {
+        for _ in 0..IN_CLASS {
+            if at == NIL {
+                break;
+            }
+            if get(&self.slot(at).len) >= len {
+                return Some(at);
+            }
             at = get(&self.slot(at).next);
         }
-        (at != NIL).then_some(at)
+        None
     }
 
     /// Takes a free block and cuts off what it has too much.
@@ -463,13 +454,25 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         self.put(lists, first);
     }
 
-    /// Hands a block over to the peer, as the first of the list of loans that goes on at `link`.
+    /// Lends a block to the peer, as the first of the list of loans that goes on at `link`. `delivered` says that the
+    /// peer gets it with the call that is under way; else [`deliver`](Self::deliver) says so later.
     #[inline]
-    pub(crate) fn lend(&self, block: Allocated, link: Allocated) {
+    pub(crate) fn lend(&self, block: Allocated, link: Allocated, delivered: bool) {
         let slot = self.slot(block.index);
         set(&slot.link, link.index);
         set(&slot.link_serial, link.serial);
+        set(&slot.life, get(&self.life) | u32::from(delivered));
         slot.state.store(LENT | block.serial, Ordering::Release);
+    }
+
+    /// Notes that the peer gets the `count` loans of a call, the last of which is `latest`.
+    #[cfg(feature = "std")]
+    pub(crate) fn deliver(&self, mut latest: Allocated, count: u32) {
+        for _ in 0..count {
+            let Some(slot) = self.books.get(latest.index as usize) else { return };
+            set(&slot.life, get(&slot.life) | DELIVERED);
+            latest = Allocated { index: get(&slot.link), serial: get(&slot.link_serial) };
+        }
     }
 
     /// The owner is done with a block that it has not lent. It becomes free at a later allocation.
@@ -485,7 +488,8 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         for _ in 0..count {
             let Some(slot) = self.books.get(latest.index as usize) else { return };
             // A peer that took its loans before it failed the call has marked them, and another call
-            // may have them by now: then the list ends here, and what is behind is marked as well.
+            // may have them by now: then the list ends here, and what is behind is marked as well. The same
+            // goes for loans of a life that is over: those behind are not younger.
             if get(&slot.state) != LENT | latest.serial {
                 return;
             }
@@ -494,21 +498,13 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         }
     }
 
-    /// Ends every loan: the peer is gone, or its handles are stale, and it will give nothing back.
+    /// Ends every loan but those that are kept: the peer is gone, or begins a new life, and will give nothing back.
     /// Blocks that were never lent stay their owner's.
     #[cfg(feature = "alloc")]
-    pub(crate) fn take_back_all(&self) {
-        let lists = self.lists.lock();
-        let mut at = lists.used;
-        while at != NIL {
-            let slot = self.slot(at);
-            // What its owner wrote into the block comes before what the next one writes.
-            let state = slot.state.load(Ordering::Acquire);
-            if state & KIND == LENT {
-                slot.state.store(DONE | (state & !KIND), Ordering::Release);
-            }
-            at = get(&slot.next);
-        }
+    pub(crate) fn end_loans(&self) {
+        let next = |life: u32| Some(life.wrapping_add(2).max(2));
+        // What owners wrote into the blocks comes before what the next ones write: `finished` acquires each state.
+        let _ = self.life.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// Frees all that is finished, and calls with each range of granules, as first and number, that is free and was
@@ -516,8 +512,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     #[cfg(feature = "std")]
     pub(crate) fn wipe(&self, mut clear: impl FnMut(u32, u32)) {
         let mut lists = self.lists.lock();
-        lists.rover = lists.used;
-        self.reap(&mut lists, u32::MAX);
+        self.reap_all(&mut lists);
         let (mut at, mut used_end) = (0, 0);
         while at < lists.used_end {
             let slot = self.slot(at);
@@ -532,16 +527,17 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         lists.used_end = used_end;
     }
 
-    /// Makes every loan its owner's for good: the peer has it, gives it back in vain, and will have it again.
+    /// Keeps every loan that the peer has now through all lives to come: it has them again in each.
     #[cfg(feature = "std")]
     pub(crate) fn keep_loans(&self) {
         let lists = self.lists.lock();
+        let delivered = get(&self.life) | DELIVERED;
         let mut at = lists.used;
         while at != NIL {
             let slot = self.slot(at);
-            let state = get(&slot.state);
-            if state & KIND == LENT && !self.finished(at) {
-                slot.state.store(OWNED | (state & !KIND), Ordering::Relaxed);
+            let lent = get(&slot.state) & KIND == LENT && get(&slot.life) == delivered;
+            if lent && !self.finished(at) {
+                set(&slot.life, KEPT);
             }
             at = get(&slot.next);
         }
@@ -550,8 +546,7 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     /// Frees all that is finished, and counts the rest.
     pub(crate) fn stats(&self) -> ArenaStats {
         let mut lists = self.lists.lock();
-        lists.rover = lists.used;
-        self.reap(&mut lists, u32::MAX);
+        self.reap_all(&mut lists);
         ArenaStats {
             capacity: self.books.len() * GRANULE,
             used: lists.granules as usize * GRANULE,
@@ -568,5 +563,7 @@ pub(crate) fn give_back(mark: &AtomicU8, loan: u8) {
 
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, feature = "std", not(loom)))]
+mod short;
 #[cfg(all(test, feature = "std", not(loom)))]
 mod tests;

@@ -3,7 +3,7 @@
 use crate::{
     abi::{Answer, Function, Transport},
     error::{CallError, Failure, Why},
-    peer::{Incoming, Outgoing, Peer},
+    peer::{Incoming, Outgoing, Passage, Peer},
     shape::Shape,
     trace::Span,
     wire::{FfiType, SendAs, Unpackable, copied},
@@ -152,13 +152,15 @@ pub fn finish<R: FfiReturn>(
     let peer = out.peer();
     let mut status = 0;
     let span = Span::call(peer, function);
-    let transport = peer.exchange(function.signature, transport, &mut status);
+    let mut passage = out.passage();
+    let transport = peer.exchange(function.signature, transport, &mut passage, &mut status);
+    out.ran_in(passage.epoch);
     span.end(status);
     if status > 1 {
-        return R::received(Err(failed(out, function, status)));
+        return R::received(Err(failed(out, function, status, &passage)));
     }
     out.arrived();
-    match R::receive(Answer { status, transport }, peer.incoming()) {
+    match R::receive(Answer { status, transport }, out.received()) {
         Ok(received) => R::received(Ok(received)),
         Err(error) => {
             // The answer is none of this function's.
@@ -171,13 +173,29 @@ pub fn finish<R: FfiReturn>(
 /// The peer, or the way to it, says that the call failed. Where its function was not reached,
 /// everything lent comes back when `out` is dropped.
 #[inline]
-fn failed(out: &mut Outgoing<'_>, function: &'static Function, status: u64) -> CallError {
+fn failed(
+    out: &mut Outgoing<'_>,
+    function: &'static Function,
+    status: u64,
+    passage: &Passage,
+) -> CallError {
     let (why, reached) = read_status(status);
     if reached {
         out.arrived();
     }
-    let error = CallError::new(why).on(out.peer().side().other()).in_function(function);
-    if reached { error.reached_handler() } else { error }
+    let error = CallError::new(why).in_function(function);
+    let error = if reached { error.reached_handler() } else { error };
+    found(out.peer(), error, passage)
+}
+
+/// Says which side has found an error, and what this side knows of the peer's end.
+pub(crate) fn found(peer: &Peer, error: CallError, passage: &Passage) -> CallError {
+    if !passage.failed_here {
+        return error.on(peer.side().other());
+    }
+    #[cfg(feature = "std")]
+    let error = peer.core().explain(error, passage.epoch);
+    error.on(peer.side())
 }
 
 /// Two small values, in registers: an error that came through memory would drag the result of a call

@@ -22,7 +22,7 @@ pub enum Why {
     OutOfMemory = 5,
     /// Calls were nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     TooDeep = 6,
-    /// No vCPU was free to run the upcall.
+    /// No vCPU could run the upcall: others have all of them, or they belong to another thread.
     Busy = 7,
     /// The call was stopped from outside: its host's vCPU says so.
     Cancelled = 8,
@@ -76,7 +76,7 @@ impl Why {
                 "the arena has no block of this size left; give handles back or enlarge it"
             }
             Self::TooDeep => "calls are nested too deep",
-            Self::Busy => "no vCPU is free to run the call",
+            Self::Busy => "no vCPU can run the call: all are in calls, or belong to another thread",
             Self::Cancelled => "the call was stopped",
             Self::VersionMismatch => "the two sides speak different versions",
             Self::Unsupported => "the other side does not know this kind of trap",
@@ -100,7 +100,7 @@ impl fmt::Display for Why {
 ///
 /// A handler returns one to fail the call that it serves ([`CallError::refused`] where no other
 /// reason fits); the caller then gets the same [`Why`].
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CallError {
     why: Why,
     reached: bool,
@@ -109,6 +109,9 @@ pub struct CallError {
     field: &'static str,
     offset: u64,
     len: u64,
+    /// How the guest has come to its end, where that is why.
+    #[cfg(feature = "std")]
+    end: Option<std::sync::Arc<crate::host::End>>,
 }
 
 impl CallError {
@@ -116,7 +119,17 @@ impl CallError {
     #[must_use]
     #[inline]
     pub const fn new(why: Why) -> Self {
-        Self { why, reached: false, side: None, function: None, field: "", offset: 0, len: 0 }
+        Self {
+            why,
+            reached: false,
+            side: None,
+            function: None,
+            field: "",
+            offset: 0,
+            len: 0,
+            #[cfg(feature = "std")]
+            end: None,
+        }
     }
 
     /// The called function refuses, and its interface declares no error that says why: the caller gets
@@ -153,6 +166,13 @@ impl CallError {
         self
     }
 
+    /// The guest has come to this end, and the call could not be made or finished for that.
+    #[cfg(feature = "std")]
+    pub(crate) fn by_end(mut self, end: Option<std::sync::Arc<crate::host::End>>) -> Self {
+        self.end = end;
+        self
+    }
+
     #[doc(hidden)]
     #[must_use]
     pub const fn in_field(mut self, field: &'static str) -> Self {
@@ -180,6 +200,14 @@ impl CallError {
     #[must_use]
     pub const fn why(&self) -> Why {
         self.why
+    }
+
+    /// How the guest has come to its end, where that is why the call failed: in a host, for calls to its guest. It is also
+    /// in the text of the error and its [`source`](core::error::Error::source).
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub fn end(&self) -> Option<&crate::host::End> {
+        self.end.as_deref()
     }
 
     /// The side that found the error, where it is known. For [`Why::OutOfMemory`] it is the one whose
@@ -243,6 +271,10 @@ impl fmt::Display for CallError {
             Why::OutOfMemory if self.len != 0 => write!(f, " ({} bytes)", self.len)?,
             _ => {}
         }
+        #[cfg(feature = "std")]
+        if let Some(end) = &self.end {
+            write!(f, ": {end}")?;
+        }
         match self.side {
             Some(side) => write!(f, " [found by the {side}]"),
             None => Ok(()),
@@ -256,14 +288,19 @@ impl fmt::Debug for CallError {
     }
 }
 
-impl core::error::Error for CallError {}
+impl core::error::Error for CallError {
+    #[cfg(feature = "std")]
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.end.as_deref().map(|end| end as _)
+    }
+}
 
 /// How a function that declares `Result<T, E>` fails, for its caller and for its handler alike: with
 /// the declared error, or as a call.
 ///
 /// `?` and `into` make one from a [`CallError`] and from any scalar, struct or enum that a
 /// declaration may name as `E`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure<E> {
     /// The application error that the interface declares.
     App(E),
@@ -296,7 +333,15 @@ impl<E: fmt::Debug> fmt::Display for Failure<E> {
     }
 }
 
-impl<E: fmt::Debug> core::error::Error for Failure<E> {}
+impl<E: fmt::Debug> core::error::Error for Failure<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::App(_) => None,
+            // Its text is the failure's own.
+            Self::Call(error) => error.source(),
+        }
+    }
+}
 
 /// Memory that cannot serve as a region (ABI, "Region header").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use alloc::{string::String, vec::Vec};
 use crate::{
     abi::{Side, Transport, pointer},
     error::{CallError, Why},
+    memory::{Epoch, stale},
     owned::MemoryRef,
     peer::Incoming,
     shape::Shape,
@@ -26,14 +27,14 @@ struct Held {
     word: u64,
     /// In bytes; checked, with the word, when this was made.
     len: usize,
-    epoch: u32,
+    epoch: Epoch,
     side: Side,
 }
 
 impl Held {
     #[inline]
     fn new(from: Incoming<'_>, word: u64, len: u64, align: usize) -> Result<Self, CallError> {
-        let Incoming { memory, side } = from;
+        let Incoming { memory, side, epoch } = from;
         // The pointer of an empty buffer is never looked at.
         let word = if len == 0 { 0 } else { word };
         if len != 0 {
@@ -46,10 +47,10 @@ impl Held {
         let len = len as usize; // no longer than the arena, so it fits
         let Some(counted) = memory.for_handle() else {
             // It was received, and nobody is to have it.
-            memory.give_back(side, word);
+            memory.give_back(side, word, epoch);
             return Err(CallError::new(Why::OutOfMemory).at(pointer::offset(word), len as u64));
         };
-        Ok(Self { memory: counted, word, len, epoch: memory.epoch(), side })
+        Ok(Self { memory: counted, word, len, epoch, side })
     }
 
     /// Copies bytes out, if there are so many.
@@ -74,22 +75,15 @@ impl Held {
         if len == 0 {
             return Ok(());
         }
-        self.fresh()?;
         let at = pointer::offset(self.word) + from as u64;
         // SAFETY: the block was checked when the handle was made, and the range is within it.
-        unsafe { self.memory.copy_out(at, out, len) };
-        if self.memory.is_still(self.epoch) { Ok(()) } else { Err(stale()) }
+        unsafe { self.memory.copy_lent(self.epoch, at, out, len) }
     }
 
     #[cold]
     fn outside(&self, from: usize, len: usize) -> CallError {
         let at = pointer::offset(self.word).saturating_add(from as u64);
         CallError::new(Why::BadPointer).at(at, len as u64)
-    }
-
-    #[inline]
-    fn fresh(&self) -> Result<(), CallError> {
-        if self.len == 0 || self.epoch == self.memory.epoch() { Ok(()) } else { Err(stale()) }
     }
 
     /// # Safety
@@ -99,7 +93,9 @@ impl Held {
         if self.len == 0 {
             return Ok(&[]);
         }
-        self.fresh()?;
+        if self.epoch != self.memory.epoch() || !self.memory.is_here() {
+            return Err(stale());
+        }
         // SAFETY: the offset was checked when the handle was made.
         let at = unsafe { self.memory.peer_address(pointer::offset(self.word)) };
         // SAFETY: so was the length; that nobody writes is the caller's promise.
@@ -107,21 +103,14 @@ impl Held {
     }
 
     fn incoming(&self) -> Incoming<'_> {
-        Incoming { memory: &self.memory, side: self.side }
+        Incoming { memory: &self.memory, side: self.side, epoch: self.epoch }
     }
-}
-
-#[cold]
-fn stale() -> CallError {
-    CallError::new(Why::Stale)
 }
 
 impl Drop for Held {
     #[inline]
     fn drop(&mut self) {
-        if self.word != 0 && self.epoch == self.memory.epoch() {
-            self.memory.give_back(self.side, self.word);
-        }
+        self.memory.give_back(self.side, self.word, self.epoch);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     error::{CallError, ConnectError, RegionError, Why},
     memory::{Layout, Memory},
     owned::{MemoryRef, Owned},
-    peer::{Core, Far, Lane, Link, Peer, Server},
+    peer::{Core, Far, Lane, Link, Passage, Peer, Server},
 };
 
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
@@ -205,8 +205,7 @@ fn exit_by(trap: &impl Trap, status: u64, text: Transport) -> ! {
 fn introduce(host: &Peer) -> Result<(), ConnectError> {
     let mut out = host.outgoing();
     let contract = out.lend_bytes(host.core().server.contract)?;
-    let answer = out.call(signature::MEET, contract);
-    Ok(host.returned(answer)?)
+    Ok(out.ask(signature::MEET, contract)?)
 }
 
 /// Fills a cell of a place for good.
@@ -224,7 +223,7 @@ unsafe fn put<V>(cell: &'static UnsafeCell<MaybeUninit<V>>, value: V) -> &'stati
 struct TrapLink<T>(T);
 
 impl<T: Trap + Send + Sync> Far for TrapLink<T> {
-    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
+    fn call(&self, peer: &Peer, signature: u64, transport: Transport, _: &mut Passage) -> Answer {
         let call = Registers { kind: trap::CALL, word: signature, transport };
         converse(&self.0, peer.core(), peer.depth() + 1, call)
     }

@@ -4,14 +4,7 @@
 //! What a virtual machine monitor has to bring is a [`Vcpu`] and the memory of the region. The
 //! [guide](crate::guide::host) shows both.
 
-use std::{
-    boxed::Box,
-    fmt, io,
-    ops::Deref,
-    string::String,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{boxed::Box, fmt, io, ops::Deref, string::String, sync::Arc, time::Duration};
 
 mod end;
 pub(crate) mod fork;
@@ -30,6 +23,7 @@ use crate::{
     memory::{Layout, Memory},
     owned::{Fixed, MemoryRef, Owned},
     peer::{Core, Lane, Link, Peer, Server},
+    sync::threads::AtomicBool,
 };
 use vm::Vm;
 pub(crate) use watch::Watch;
@@ -156,12 +150,17 @@ pub enum Ran {
     Exited(u64),
 }
 
+/// Why a process that is forked from a guest's cannot use it.
+const ELSEWHERE: &str = "the guest belongs to the process that this one was forked from";
+
 /// A guest that could not be reset. It is what it was before, but for a failure, which is its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResetError {
-    /// One of its vCPUs is in the hands of a call, this thread's or another one's, or belongs to another thread.
+    /// One of its vCPUs is in the hands of a call, this thread's or another one's, or of another reset.
     Busy,
+    /// One of its vCPUs can be run by another thread only: the one that made it.
+    WrongThread,
     /// It has never come to wait for upcalls, so there is nothing to go back to.
     NotStarted,
     /// What runs it could not keep it or bring it back, with this message.
@@ -173,6 +172,9 @@ impl fmt::Display for ResetError {
         match self {
             Self::Busy => {
                 f.write_str("the guest cannot be reset from within a call, nor during one")
+            }
+            Self::WrongThread => {
+                f.write_str("the guest can only be reset by the thread that made its vCPU")
             }
             Self::NotStarted => f.write_str("the guest has not started up, so it cannot be reset"),
             Self::Failed(why) => write!(f, "the guest cannot be reset: {why}"),
@@ -223,10 +225,11 @@ impl<V: Vcpu + 'static> Host<V> {
         // SAFETY: the caller's promise; the books are new.
         let mut memory = unsafe { Memory::new(base, len, layout, books, keep.into()) }?;
         memory.limit(Side::Host, limits.lent_blocks, limits.lent_bytes, limits.handles);
+        memory.belongs_here();
         // SAFETY: the memory has a page and more.
         unsafe { layout.write_header(base) };
         let text = limits.text;
-        let vm = Vm::new(vcpus, limits);
+        let vm = Vm::new(vcpus, limits, memory.epoch());
         let core = Fixed::new(|_| Core {
             memory: MemoryRef::Counted(Arc::new(memory)),
             side: Side::Host,
@@ -268,7 +271,7 @@ impl<V: Vcpu + 'static> Host<V> {
                 Some(End::Exited { status, .. }) => Ok(Ran::Exited(status)),
                 Some(End::Unfit(mismatch)) => Err(mismatch.into()),
                 Some(end) => Err(ConnectError::Ended(end)),
-                None => Err(CallError::new(why).on(Side::Guest).into()),
+                None => Err(CallError::new(why).on(Side::Host).into()),
             },
         }
     }

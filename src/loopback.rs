@@ -196,10 +196,8 @@ impl Loopback {
     /// What was made and not yet handed over, a [`SharedBuf`](crate::SharedBuf) and its like, is no
     /// loan: it stays what it is, and can be sent. The servers stay too, with what they have kept.
     ///
-    /// No call is under way, or the loopback could not be borrowed for it. Handles may be read and
-    /// dropped on other threads at the same time. One that is dropped in the very moment may leave its
-    /// mark late: that ends no new loan, but if it comes after the mark of a loan that began since and
-    /// at the same place, that block stays in use until the next reset.
+    /// No call is under way, or the loopback could not be borrowed for it. Handles may be read and dropped on other
+    /// threads at the same time; the reset waits until a copy that has begun is done.
     ///
     /// ```
     /// # use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, Why, loopback::Loopback};
@@ -223,7 +221,9 @@ impl Loopback {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reset(&mut self) {
-        self.pair.cores[0].memory.reset();
+        let memory = &self.pair.cores[0].memory;
+        memory.begin_reset();
+        memory.end_reset();
     }
 
     /// The layout of the region.

@@ -231,7 +231,9 @@ impl Machine {
         self
     }
 
-    /// The most memory that the machine may have, in bytes: image, stacks and region together.
+    /// The most memory that the machine may have, in bytes: image, stacks and region together, and the copy for
+    /// [`reset`](Host::reset) of what the guest has written when it has started up. A guest that has written more than there
+    /// is room for runs, but cannot be reset.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
@@ -303,12 +305,20 @@ impl Machine {
     ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
         #[cfg(feature = "kvm")]
         if backend == Backend::Kvm {
-            self.signal
-                .handle()
-                .map_err(MachineError::system("a handler for the signal of stops"))?;
+            let handled = self.signal.handle().and_then(|_| self.signal.check());
+            handled.map_err(MachineError::system("the signal that stops vCPUs"))?;
         }
         let loaded = Arc::new(self.load()?);
         let vcpus = self.start(&loaded, backend)?;
+        self.connect(loaded, vcpus, server)
+    }
+
+    fn connect(
+        &self,
+        loaded: Arc<Loaded>,
+        vcpus: Vec<Box<dyn Vcpu>>,
+        server: impl Serve,
+    ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
         let observer = self
             .observer
             .clone()
@@ -320,7 +330,9 @@ impl Machine {
         // SAFETY: the region lies in the machine's memory, which `loaded` keeps, and which is only ever
         // reached through raw pointers. Both backends map the host's arena read only for the guest.
         let host = unsafe { Host::new(layout, base, len, keep, server, vcpus, options) }?;
-        host.watched_by(&self.watch);
+        if self.watch.is_here() {
+            host.watched_by(&self.watch);
+        }
         Ok(host)
     }
 
@@ -381,7 +393,8 @@ impl Machine {
         }
         let image = self.image.clone();
         let kept = OnceLock::new();
-        Ok(Loaded { ram, layout, region, parts, stacks, stack, image, kept })
+        let spare = self.memory - offset;
+        Ok(Loaded { ram, layout, region, parts, stacks, stack, image, kept, spare })
     }
 }
 
@@ -422,14 +435,19 @@ struct Loaded {
     image: Image,
     /// What the guest can write, as it was when it had started up.
     kept: OnceLock<Kept>,
+    /// How many bytes that may be: what the machine may have beside its own memory.
+    spare: u64,
 }
 
 impl Loaded {
     /// Keeps what the guest can write of its memory.
     fn keep(&self, cancelled: &AtomicBool) -> io::Result<()> {
         let writable = self.parts.iter().filter(|part| part.write);
-        let kept =
-            self.ram.keep(writable.map(|part| part.offset..part.offset + part.len), cancelled)?;
+        let kept = self.ram.keep(
+            writable.map(|part| part.offset..part.offset + part.len),
+            self.spare,
+            cancelled,
+        )?;
         self.kept.set(kept).map_err(|_| io::ErrorKind::AlreadyExists.into())
     }
 

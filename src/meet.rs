@@ -24,7 +24,7 @@ impl Core {
             bytes.resize(len, 0);
             // SAFETY: the range is within the one that was checked.
             unsafe { self.memory.copy_out(at, bytes.as_mut_ptr(), len) };
-            self.memory.give_back(self.side, primary);
+            self.memory.give_back(self.side, primary, self.memory.epoch());
         }
         Ok(contract::compare(&bytes, self.server.contract)?)
     }

@@ -5,12 +5,16 @@
 
 use core::{ptr, sync::atomic::compiler_fence};
 
+#[cfg(feature = "alloc")]
+use crate::arena::Lock;
+#[cfg(feature = "std")]
+use crate::host::fork::ProcessId;
 use crate::{
     abi::{ABI_VERSION, Side, pointer},
     arena::{self, Allocated, Arena, GRANULE, Slot},
     error::{CallError, RegionError, Why},
     owned::Owned,
-    sync::{AtomicU8, AtomicU32, Ordering, fence},
+    sync::{AtomicU8, AtomicUsize, Ordering, fence},
 };
 
 /// The unit of protection: a region, and each of its parts, begins and ends at a multiple of it.
@@ -172,15 +176,41 @@ fn check_place(base: *const u8, len: u64, needed: u64) -> Result<(), RegionError
     Ok(())
 }
 
+/// A life of the peer: from one reset to the next. A call, what it lends and what it brings back belong to one. While a
+/// reset is under way, the number is one that no call has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epoch(usize);
+
+#[cfg(all(test, loom))]
+impl Epoch {
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+
+    /// It is not the time between two.
+    pub(crate) fn is_a_life(self) -> bool {
+        self.0 % 2 == 0
+    }
+}
+
 /// A region that one process (or guest) can reach, with the books of the arenas that it owns there.
 pub(crate) struct Memory {
     base: *mut u8,
     layout: Layout,
     arenas: [Option<Arena<Owned<[Slot]>>>; 2],
-    epoch: AtomicU32,
+    epoch: AtomicUsize,
+    /// Held while a mark is left, and while the epoch moves on: a mark is of its own life or is not left.
+    #[cfg(feature = "alloc")]
+    marking: Lock<()>,
+    /// How many handles are being read, where both sides are one program.
+    #[cfg(feature = "alloc")]
+    readers: AtomicUsize,
     /// How many handles may live at once.
     #[cfg(feature = "alloc")]
     handles: usize,
+    /// The process that the region belongs to. One that is forked from it does not have it.
+    #[cfg(feature = "std")]
+    home: Option<ProcessId>,
     /// Keeps the region mapped.
     _keep: Owned<dyn Send + Sync>,
 }
@@ -226,9 +256,15 @@ impl Memory {
             base,
             layout,
             arenas,
-            epoch: AtomicU32::new(1),
+            epoch: AtomicUsize::new(0),
+            #[cfg(feature = "alloc")]
+            marking: Lock::new(()),
+            #[cfg(feature = "alloc")]
+            readers: AtomicUsize::new(0),
             #[cfg(feature = "alloc")]
             handles: usize::MAX,
+            #[cfg(feature = "std")]
+            home: None,
             _keep: keep,
         })
     }
@@ -242,6 +278,22 @@ impl Memory {
         self.handles = handles;
     }
 
+    /// The region is shared with another program, and so no copy of it is in a process that is forked from this one:
+    /// there, handles are stale and arenas are not to be had.
+    #[cfg(feature = "std")]
+    pub(crate) fn belongs_here(&mut self) {
+        self.home = Some(ProcessId::current());
+    }
+
+    /// Whether this process has the region, and is not forked from the one that has it.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        #[cfg(feature = "std")]
+        return self.home.is_none_or(|home| home == ProcessId::current());
+        #[cfg(not(feature = "std"))]
+        true
+    }
+
     /// How many handles may live at once.
     #[cfg(feature = "alloc")]
     #[inline]
@@ -252,12 +304,7 @@ impl Memory {
     /// Books for a side's arena.
     #[cfg(feature = "alloc")]
     pub(crate) fn new_books(layout: &Layout, side: Side) -> Result<Owned<[Slot]>, RegionError> {
-        let count = layout.granules(side);
-        let mut books = alloc::vec::Vec::new();
-        let bytes = (count * size_of::<Slot>()) as u64;
-        books.try_reserve_exact(count).map_err(|_| RegionError::OutOfMemory { len: bytes })?;
-        books.resize_with(count, Slot::default);
-        Ok(books.into_boxed_slice().into())
+        Slot::zeroed(layout.granules(side)).map_err(|len| RegionError::OutOfMemory { len })
     }
 
     #[cfg(feature = "alloc")]
@@ -266,35 +313,55 @@ impl Memory {
     }
 
     #[inline]
-    pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Acquire)
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
     }
 
     /// Whether `epoch` is still the current one, behind a copy of bytes that were lent in it: if not,
     /// the bytes may be another loan's by now.
     #[inline]
-    pub(crate) fn is_still(&self, epoch: u32) -> bool {
+    pub(crate) fn is_still(&self, epoch: Epoch) -> bool {
         // If the copy has met a byte that was written after a reset, the next load meets that reset.
         fence(Ordering::Acquire);
-        self.epoch.load(Ordering::Relaxed) == epoch
+        self.epoch.load(Ordering::Relaxed) == epoch.0
     }
 
-    /// Begins a new epoch: handles from before are stale, and the loans of the arenas that live here
-    /// have ended. No call is under way, and no borrow of lent bytes lives.
+    /// Begins a reset: handles are stale, marks for the peer's loans are no longer left, and the loans of the arenas that
+    /// live here have ended. Returns the number of the time until [`end_reset`](Self::end_reset).
     ///
-    /// On other threads handles may be read and dropped meanwhile. Who reads asks
-    /// [`is_still`](Self::is_still) afterwards. A mark that comes late ends no new loan, since numbers
-    /// of loans go on.
+    /// No call is under way, and no borrow of lent bytes lives. On other threads handles may be read and dropped
+    /// meanwhile: who reads asks [`is_still`](Self::is_still) afterwards.
     #[cfg(feature = "alloc")]
-    pub(crate) fn reset(&self) {
-        // Begins again after 2^32 resets: for a handle that was kept through all of them, as for a mark
-        // that is 255 loans late, one number is not enough to tell.
-        self.epoch.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn begin_reset(&self) -> Epoch {
+        let epoch = {
+            let _marking = self.marking.lock();
+            Epoch(self.epoch.fetch_add(1, Ordering::SeqCst).wrapping_add(1))
+        };
         // Before any byte of a new loan is written.
-        fence(Ordering::Release);
-        for arena in self.arenas.iter().flatten() {
-            arena.take_back_all();
+        fence(Ordering::SeqCst);
+        // In one program, a handle must not be read while the bytes are written: who reads now has met the old epoch.
+        while self.readers.load(Ordering::Acquire) != 0 {
+            #[cfg(feature = "std")]
+            crate::sync::nap();
+            #[cfg(not(feature = "std"))]
+            crate::sync::spin_loop();
         }
+        self.end_loans();
+        epoch
+    }
+
+    /// Begins the next life, once the region is as it should be then.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn end_reset(&self) -> Epoch {
+        // What was lent meanwhile was not lent to it.
+        self.end_loans();
+        Epoch(self.epoch.fetch_add(1, Ordering::Release).wrapping_add(1))
+    }
+
+    /// Ends the loans of the arenas that live here: the peer gives nothing back any more.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn end_loans(&self) {
+        self.arenas.iter().flatten().for_each(Arena::end_loans);
     }
 
     /// Zeroes what is free of a side's arena that lives here: what one life was lent is not for the next one to
@@ -315,6 +382,9 @@ impl Memory {
     /// The arena of a side that lives here.
     #[inline]
     pub(crate) fn arena(&self, side: Side) -> Result<&Arena<Owned<[Slot]>>, CallError> {
+        if !self.is_here() {
+            return Err(CallError::new(Why::PeerDied));
+        }
         self.arenas[side as usize].as_ref().ok_or_else(|| CallError::new(Why::Protocol))
     }
 
@@ -372,6 +442,45 @@ impl Memory {
         compiler_fence(Ordering::SeqCst);
     }
 
+    /// The same for a handle that was made in `epoch`.
+    ///
+    /// # Errors
+    ///
+    /// [`Why::Stale`] where there was a reset since, also during the copy: then nobody may use what was copied.
+    ///
+    /// # Safety
+    ///
+    /// As for [`copy_out`](Self::copy_out).
+    #[inline]
+    pub(crate) unsafe fn copy_lent(
+        &self,
+        epoch: Epoch,
+        offset: u64,
+        out: *mut u8,
+        len: usize,
+    ) -> Result<(), CallError> {
+        let _reading = self.reading();
+        if epoch != self.epoch() || !self.is_here() {
+            return Err(stale());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.copy_out(offset, out, len) };
+        if self.is_still(epoch) { Ok(()) } else { Err(stale()) }
+    }
+
+    /// Keeps a reset waiting, where the peer's arena is written by this program.
+    #[inline]
+    fn reading(&self) -> Reading<'_> {
+        #[cfg(feature = "alloc")]
+        if self.arenas.iter().all(Option::is_some) {
+            // Before the look at the epoch, which a reset moves before it looks here.
+            self.readers.fetch_add(1, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            return Reading(Some(&self.readers));
+        }
+        Reading(None)
+    }
+
     /// The address of bytes that were checked.
     ///
     /// # Safety
@@ -383,21 +492,45 @@ impl Memory {
         unsafe { self.base.add(offset as usize) }
     }
 
-    /// Leaves a mark: the peer's block is given back. `word` must have passed [`check`](Self::check).
+    /// Leaves a mark: the peer's block, which was lent in `epoch`, is given back, unless that is over. `word` must have
+    /// passed [`check`](Self::check).
     #[inline]
-    pub(crate) fn give_back(&self, side: Side, word: u64) {
+    pub(crate) fn give_back(&self, side: Side, word: u64, epoch: Epoch) {
         let loan = pointer::loan(word);
         let (start, size) = self.layout.arenas[side.other() as usize];
         let within = pointer::offset(word).wrapping_sub(start);
-        if loan == 0 || within >= size {
+        if loan == 0 || within >= size || !self.is_here() {
             return;
         }
         let at = self.layout.maps[side.other() as usize] + within / GRANULE as u64;
         // SAFETY: the map has a byte for every granule of the arena, and `within` is in the arena.
         let mark = unsafe { self.base.add(at as usize) };
         // SAFETY: a byte of a release map is only ever used as an atomic.
-        arena::give_back(unsafe { &*mark.cast::<AtomicU8>() }, loan);
+        let mark = unsafe { &*mark.cast::<AtomicU8>() };
+        // A guest does not reset its host.
+        #[cfg(feature = "alloc")]
+        let _marking = self.arenas[Side::Host as usize].as_ref().map(|_| self.marking.lock());
+        if epoch == self.epoch() {
+            arena::give_back(mark, loan);
+        }
     }
+}
+
+/// A handle that is being read.
+struct Reading<'m>(Option<&'m AtomicUsize>);
+
+impl Drop for Reading<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(readers) = self.0 {
+            readers.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn stale() -> CallError {
+    CallError::new(Why::Stale)
 }
 
 #[cfg(all(test, loom))]

@@ -9,7 +9,6 @@ use crate::{
     arena::ArenaStats,
     error::{CallError, Why},
     owned::MemoryRef,
-    wire::FfiType,
 };
 
 mod side;
@@ -18,8 +17,8 @@ mod transfer;
 #[cfg(feature = "alloc")]
 pub(crate) use side::Observer;
 pub(crate) use side::{Core, Far, Link, Server};
-pub(crate) use transfer::alloc;
 pub use transfer::{Incoming, Outgoing};
+pub(crate) use transfer::{Passage, alloc};
 
 /// How deep calls may be nested, counted over both sides: a hypercall, an upcall in its handler, a
 /// hypercall in that one's handler, and so on (ABI, "Nesting").
@@ -144,11 +143,11 @@ impl Peer {
         }
     }
 
-    /// For [`FfiType::from_transport`], after a raw call.
+    /// For [`FfiType::from_transport`](crate::FfiType::from_transport), after a raw call.
     #[must_use]
     #[inline]
     pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { memory: self.memory(), side: self.side() }
+        Incoming { memory: self.memory(), side: self.side(), epoch: self.memory().epoch() }
     }
 
     /// For [`SendAs::into_transport`](crate::SendAs::into_transport), before a raw call with
@@ -162,7 +161,7 @@ impl Peer {
     /// The raw call, by signature and transport: for proxies, fuzzers and peers whose declaration is
     /// not at hand. Memory goes along through [`outgoing`](Self::outgoing) and [`Outgoing::call`].
     /// [`CallError::from_status`] judges the answer's status, and
-    /// [`FfiType::from_transport`] its transport.
+    /// [`FfiType::from_transport`](crate::FfiType::from_transport) its transport.
     ///
     /// The peer judges every word. What a forged one can reach is what this side has lent to the peer:
     /// it may end such a loan early, so that its holder reads something else. In a loopback, forge
@@ -172,17 +171,29 @@ impl Peer {
     ///
     /// None of its own: what fails, fails with a status word (ABI, "Statuses").
     pub fn call(&self, signature: u64, transport: Transport) -> Answer {
+        self.outgoing().call(signature, transport)
+    }
+
+    /// The same, for what was lent through an [`Outgoing`].
+    pub(crate) fn send(
+        &self,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+    ) -> Answer {
         let mut status = 0;
-        let transport = self.exchange(signature, transport, &mut status);
+        let transport = self.exchange(signature, transport, passage, &mut status);
         Answer { status, transport }
     }
 
-    /// One call. Writes a status that is not 0; a transport then comes back in registers.
+    /// One call. Writes a status that is not 0, and the life that the call ran in; a transport then comes back in
+    /// registers.
     #[inline(always)]
     pub(crate) fn exchange(
         &self,
         signature: u64,
         transport: Transport,
+        passage: &mut Passage,
         status: &mut u64,
     ) -> Transport {
         #[cfg(all(feature = "guest", target_arch = "x86_64"))]
@@ -204,7 +215,7 @@ impl Peer {
             *status = answer.status;
             return answer.transport;
         }
-        self.exchange_by_link(signature, transport, status)
+        self.exchange_by_link(signature, transport, passage, status)
     }
 
     /// What else may come back from a trap: an upcall first, or a failure.
@@ -227,10 +238,12 @@ impl Peer {
         &self,
         signature: u64,
         transport: Transport,
+        passage: &mut Passage,
         status: &mut u64,
     ) -> Transport {
         if self.depth >= MAX_DEPTH {
-            *status = const { CallError::new(Why::TooDeep).status() };
+            *status = Why::TooDeep as u64;
+            passage.failed_here = true;
             return Transport::EMPTY;
         }
         match &self.core().link {
@@ -244,7 +257,9 @@ impl Peer {
                 transport
             }
             Link::Far(link) => {
-                let answer = link.call(self, signature, transport);
+                let mut far = *passage;
+                let answer = link.call(self, signature, transport, &mut far);
+                (passage.epoch, passage.failed_here) = (far.epoch, far.failed_here);
                 *status = answer.status;
                 answer.transport
             }
@@ -257,17 +272,8 @@ impl Peer {
     ///
     /// Those of any call.
     pub fn has(&self, function: &'static Function) -> Result<bool, CallError> {
-        let answer = self.call(signature::HAS, Transport::word(function.signature));
-        self.returned(answer).map_err(|error| error.in_function(function))
-    }
-
-    /// What one of the ABI's own functions has returned.
-    pub(crate) fn returned<T: FfiType>(&self, answer: Answer) -> Result<T, CallError> {
-        match answer.status {
-            0 => T::from_transport(answer.transport, self.incoming())
-                .map_err(|error| error.reached_handler().on(self.side())),
-            status => Err(CallError::from_status(status).on(self.side().other())),
-        }
+        let asked = Transport::word(function.signature);
+        self.outgoing().ask(signature::HAS, asked).map_err(|error| error.in_function(function))
     }
 }
 

@@ -8,14 +8,14 @@
 pub(crate) use ::loom::{
     cell::UnsafeCell,
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence},
     thread::yield_now as nap,
 };
 #[cfg(not(all(test, loom)))]
 pub(crate) use {
     core::{
         hint::spin_loop,
-        sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
+        sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence},
     },
     machine::UnsafeCell,
 };
@@ -24,6 +24,65 @@ pub(crate) use {
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub(crate) fn nap() {
     std::thread::sleep(core::time::Duration::from_micros(50));
+}
+
+/// What a host's vCPUs are shared with, by threads that sleep.
+#[cfg(all(feature = "std", not(all(test, loom))))]
+pub(crate) mod threads {
+    pub(crate) use std::sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    };
+    use std::time::Duration;
+
+    /// A number that no other thread has at the same time.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct ThreadId(usize);
+
+    impl ThreadId {
+        pub(crate) fn here() -> Self {
+            std::thread_local!(static HERE: u8 = const { 0 });
+            Self(HERE.with(|here| (&raw const *here).addr()))
+        }
+    }
+
+    /// Waits for a notification, but no longer than `left`.
+    pub(crate) fn wait_timeout<'p, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'p, T>,
+        left: Duration,
+    ) -> MutexGuard<'p, T> {
+        condvar.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// The same in a model, in which no time passes.
+#[cfg(all(feature = "std", test, loom))]
+pub(crate) mod threads {
+    pub(crate) use std::sync::{Arc, OnceLock, PoisonError};
+    use std::time::Duration;
+
+    pub(crate) use ::loom::sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct ThreadId(::loom::thread::ThreadId);
+
+    impl ThreadId {
+        pub(crate) fn here() -> Self {
+            Self(::loom::thread::current().id())
+        }
+    }
+
+    pub(crate) fn wait_timeout<'p, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'p, T>,
+        _: Duration,
+    ) -> MutexGuard<'p, T> {
+        condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(not(all(test, loom)))]

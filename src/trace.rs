@@ -44,6 +44,13 @@ struct Entered {
     start: std::time::Instant,
 }
 
+/// Does what a subscriber has a say in. A panic of its is no matter of the call, whose loans and results would be lost with
+/// it.
+#[cfg(feature = "tracing")]
+fn subscriber<R>(does: impl FnOnce() -> R) -> Option<R> {
+    std::panic::catch_unwind(core::panic::AssertUnwindSafe(does)).ok()
+}
+
 /// Makes the span, and enters it.
 #[cfg(feature = "tracing")]
 macro_rules! enter {
@@ -79,7 +86,7 @@ impl Span {
         #[cold]
         #[inline(never)]
         fn enter(peer: &Peer, function: &'static Function) -> Span {
-            enter!("call", function, peer.side())
+            subscriber(|| enter!("call", function, peer.side())).unwrap_or(Span(None))
         }
         if listens() { enter(peer, function) } else { Self(None) }
     }
@@ -90,7 +97,7 @@ impl Span {
         #[cold]
         #[inline(never)]
         fn enter(peer: &Peer, function: &'static Function) -> Span {
-            enter!("serve", function, peer.side().other())
+            subscriber(|| enter!("serve", function, peer.side().other())).unwrap_or(Span(None))
         }
         if listens() { enter(peer, function) } else { Self(None) }
     }
@@ -100,12 +107,15 @@ impl Span {
     pub fn end(self, status: u64) {
         #[cold]
         #[inline(never)]
-        fn end(entered: &Entered, status: u64) {
-            entered.span.record("status", status);
-            entered.span.record("nanos", entered.start.elapsed().as_nanos() as u64);
+        fn end(entered: alloc::boxed::Box<Entered>, status: u64) {
+            let _ = subscriber(|| {
+                entered.span.record("status", status);
+                entered.span.record("nanos", entered.start.elapsed().as_nanos() as u64);
+                drop(entered);
+            });
         }
         if let Some(entered) = self.0 {
-            end(&entered, status);
+            end(entered, status);
         }
     }
 }
@@ -136,6 +146,8 @@ mod tests {
         pub interface Clock {
             fn now(nr: u32) -> u64;
             fn never() -> u64;
+            fn echo(text: crate::ForeignStr) -> u64;
+            fn text() -> crate::ForeignStr;
         }
     }
 
@@ -148,6 +160,14 @@ mod tests {
 
         fn never(&self, _: &Peer) -> Result<u64, CallError> {
             Err(CallError::refused())
+        }
+
+        fn echo(&self, _: &Peer, text: crate::ForeignStr) -> Result<u64, CallError> {
+            Ok(text.len() as u64)
+        }
+
+        fn text(&self, peer: &Peer) -> Result<crate::SharedStr, CallError> {
+            crate::SharedStr::copied(peer, "a text")
         }
     }
 
@@ -211,5 +231,54 @@ mod tests {
                 hypercall("serve", "never", 78),
             ]
         );
+    }
+
+    /// Panics when it is told of a span for the nth time.
+    struct Panics(core::sync::atomic::AtomicU32);
+
+    impl Panics {
+        fn counts(&self) {
+            use core::sync::atomic::Ordering;
+            if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+                std::panic::resume_unwind(std::boxed::Box::new("quietly"));
+            }
+        }
+    }
+
+    impl Subscriber for Panics {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "vmffi"
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            self.counts();
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {
+            self.counts();
+        }
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, _: &Event<'_>) {}
+        fn enter(&self, _: &span::Id) {
+            self.counts();
+        }
+        fn exit(&self, _: &span::Id) {
+            self.counts();
+        }
+    }
+
+    #[test]
+    fn a_subscriber_that_panics_loses_nothing() {
+        let pair = Loopback::new((), Machine).unwrap();
+        for nth in 1..12 {
+            let panics = Panics(core::sync::atomic::AtomicU32::new(nth));
+            tracing::subscriber::with_default(panics, || {
+                let clock = ClockClient::from(pair.to_host());
+                assert_eq!(clock.echo("a text"), Ok(6), "{nth}");
+                let text = clock.text().unwrap();
+                assert_eq!(text.to_string().as_deref(), Ok("a text"), "{nth}");
+            });
+            assert_eq!(pair.to_host().arena_stats().blocks, 0, "{nth}");
+            assert_eq!(pair.to_guest().arena_stats().blocks, 0, "{nth}");
+        }
     }
 }

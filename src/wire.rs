@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     abi::Transport,
     error::{CallError, Why},
-    memory::Memory,
+    memory::{Memory, stale},
     peer::{Incoming, Outgoing},
     shape::Shape,
 };
@@ -198,7 +198,10 @@ pub(crate) fn copied<W: Copy, R>(
         let offset = memory.check(from.side, word, size as u64, align_of::<W>() as u64)?;
         // SAFETY: checked on the line above.
         unsafe { memory.copy_out(offset, local.bytes_mut().as_mut_ptr(), size) };
-        memory.give_back(from.side, word);
+        memory.give_back(from.side, word, from.epoch);
+        if !memory.is_still(from.epoch) {
+            return Err(stale());
+        }
     }
     judge(local.bytes())
 }

@@ -2,7 +2,14 @@
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use vmffi::{
     CallError, ConnectError, ForeignBuf, Layout, MAX_DEPTH, PAGE, Peer, Serve, SharedBuf, Why,
@@ -175,7 +182,7 @@ impl Vcpu for Keeper {
         self.steps.run(answer)
     }
 
-    fn keep(&mut self, _: &std::sync::atomic::AtomicBool) -> std::io::Result<()> {
+    fn keep(&mut self, _: &AtomicBool) -> std::io::Result<()> {
         if self.fails[0] {
             return Err(std::io::Error::other("no room"));
         }
@@ -234,4 +241,121 @@ fn resets_of_vcpus_of_ones_own() {
     assert_eq!(plain.run(), Ok(Ran::Ready));
     assert_eq!(plain.reset(), failed("this kind of vCPU keeps nothing"));
     assert_eq!(plain.end(), None);
+}
+
+/// Keeps for as long as it is not told to stop, as one would that copies much.
+struct SlowKeeper;
+
+impl Vcpu for SlowKeeper {
+    fn run(&mut self, _: Option<Registers>) -> Result<Registers, End> {
+        Ok(word(trap::READY, 0, 0))
+    }
+
+    fn keep(&mut self, cancelled: &AtomicBool) -> std::io::Result<()> {
+        let begin = Instant::now();
+        while !cancelled.load(Ordering::Relaxed) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "nobody has stopped it");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(std::io::ErrorKind::Interrupted.into())
+    }
+}
+
+/// How long a guest takes to keep is in its deadline, and ends with a stop. Meanwhile no lock is held.
+#[test]
+fn keeping_ends_with_a_deadline_or_a_stop() {
+    let host = host(Server, SlowKeeper);
+    let Err(ConnectError::Ended(end)) = host.within(Duration::from_millis(50)).run() else {
+        panic!("it was in time")
+    };
+    assert_eq!(end, End::Deadline);
+    assert_eq!(host.reset(), Err(ResetError::NotStarted));
+
+    let host = self::host(Server, SlowKeeper);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(20));
+            assert_eq!(host.end(), None, "another thread learns of the guest");
+            let error = DownClient::from(&*host.within(Duration::from_millis(1))).down();
+            assert_eq!(error.unwrap_err().why(), Why::Busy, "a call is refused in time");
+            host.stopper().stop();
+        });
+        let Err(ConnectError::Ended(end)) = host.run() else { panic!("it was not stopped") };
+        assert_eq!(end, End::Stopped);
+    });
+}
+
+/// Panics at one of its steps.
+#[derive(Clone, Copy, PartialEq)]
+enum Step {
+    Run,
+    Settle,
+    Keep,
+    Restore,
+}
+
+struct Panics(Step, u32);
+
+impl Panics {
+    fn at(&self, step: Step) {
+        if self.0 == step {
+            std::panic::resume_unwind(Box::new("quietly"));
+        }
+    }
+}
+
+impl Vcpu for Panics {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+        self.1 += 1;
+        match answer {
+            None => Ok(word(trap::READY, 0, 0)),
+            Some(_) if self.1 == 2 => Ok(word(trap::RETURN, 0, 5)),
+            Some(_) => {
+                self.at(Step::Run);
+                Ok(word(trap::RETURN, 0, 5))
+            }
+        }
+    }
+
+    fn settle(&mut self) -> std::io::Result<()> {
+        if self.1 > 1 {
+            self.at(Step::Settle);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, _: &AtomicBool) -> std::io::Result<()> {
+        self.at(Step::Keep);
+        Ok(())
+    }
+
+    fn restore(&mut self) -> std::io::Result<()> {
+        self.at(Step::Restore);
+        Ok(())
+    }
+}
+
+/// A vCPU of the embedder's own that panics is not lost, and its guest has ended: nobody knows how far it has come.
+#[test]
+fn a_vcpu_that_panics_ends_its_guest() {
+    for step in [Step::Run, Step::Settle, Step::Keep, Step::Restore] {
+        let host = host(Server, Panics(step, 0));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            assert_eq!(host.run(), Ok(Ran::Ready));
+            assert_eq!(DownClient::from(host.guest()).down(), Ok(5));
+            let lent = DownClient::from(host.guest()).down();
+            assert_eq!(lent, Ok(5));
+            assert_eq!(host.reset(), Ok(()));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(host.end(), Some(End::Lost("a vCPU panicked".to_owned())));
+        // It is not in anybody's hands.
+        let error = DownClient::from(host.guest()).down().unwrap_err();
+        assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+        assert_eq!(host.guest().arena_stats().blocks, 0);
+        if step == Step::Run {
+            assert_eq!(host.reset(), Ok(()));
+            assert_eq!(host.end(), None);
+        }
+    }
 }

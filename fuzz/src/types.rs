@@ -302,7 +302,7 @@ impl Look for ForeignStr {
         let text = unsafe { self.as_str() };
         assert_eq!(self.to_string().as_deref(), text.as_deref());
         let mut local = [0; 60];
-        match (self.read_into(&mut local), text) {
+        match (self.read_into(&mut local), text.clone()) {
             (read, text) if self.len() <= 60 => assert_eq!(read, text),
             (read, _) => assert_eq!(read.map_err(|error| error.why()), Err(Why::OutOfMemory)),
         }

@@ -7,7 +7,7 @@ use crate::sync::{self, AtomicBool, Ordering, UnsafeCell};
 /// A spin lock: it is held for some tens of instructions, and the core has no operating system to
 /// sleep with.
 #[derive(Debug)]
-pub(super) struct Lock<T> {
+pub(crate) struct Lock<T> {
     taken: AtomicBool,
     value: UnsafeCell<T>,
 }
@@ -19,12 +19,12 @@ impl<T> Lock<T> {
     /// How often a waiting thread looks before it lets others run. A model needs one look.
     const LOOKS: u32 = if cfg!(all(test, loom)) { 1 } else { 128 };
 
-    pub(super) fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> Guard<'_, T> {
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
         if !self.take() {
             self.wait();
         }
@@ -57,7 +57,7 @@ impl<T> Lock<T> {
     }
 }
 
-pub(super) struct Guard<'a, T>(&'a Lock<T>);
+pub(crate) struct Guard<'a, T>(&'a Lock<T>);
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;

@@ -62,7 +62,7 @@ impl World {
     }
 
     fn lend(&self, block: Allocated) {
-        self.arena.lend(block, Allocated::NONE);
+        self.arena.lend(block, Allocated::NONE, true);
     }
 
     fn give_back(&self, block: Allocated) {
@@ -228,7 +228,7 @@ fn a_failed_call_takes_back_its_own_loans() {
             for value in values {
                 let Some(block) = world.alloc() else { break };
                 world.fill(block, value);
-                world.arena.lend(block, latest);
+                world.arena.lend(block, latest, true);
                 latest = block;
                 loans.push((block, value));
             }
@@ -283,7 +283,7 @@ fn a_peer_is_given_up() {
                 kept
             })
         };
-        world.arena.take_back_all();
+        world.arena.end_loans();
         let ours = world.alloc();
         if let Some(ours) = ours {
             world.fill(ours, 4);
@@ -291,7 +291,7 @@ fn a_peer_is_given_up() {
         peer.join().unwrap();
         let owned = [ours, owner.join().unwrap()];
         // Now that all is quiet, once more: each loan ends.
-        world.arena.take_back_all();
+        world.arena.end_loans();
         assert_eq!(world.blocks(), owned.iter().flatten().count());
         for (block, value) in owned.into_iter().zip([4, 3]) {
             if let Some(block) = block {

@@ -61,7 +61,7 @@ impl World {
 /// Lends blocks as one call does, and returns the latest loan.
 fn lend_all(world: &World, blocks: &[Allocated]) -> Allocated {
     blocks.iter().fold(Allocated::NONE, |latest, block| {
-        world.arena.lend(*block, latest);
+        world.arena.lend(*block, latest, true);
         *block
     })
 }
@@ -193,7 +193,7 @@ fn run(world: &World, granules: usize, ops: &[Op]) {
                 world.arena.take_back(latest, call.len() as u32);
             }
             Op::TakeBackAll => {
-                world.arena.take_back_all();
+                world.arena.end_loans();
                 model.lent.clear();
             }
             _ => {}
@@ -241,7 +241,7 @@ fn a_mark_names_the_loan() {
         world.mark(block);
         assert!(world.alloc(8).is_none());
         world.mark_as(0, 0);
-        world.arena.lend(block, Allocated::NONE);
+        world.arena.lend(block, Allocated::NONE, true);
         for wrong in (0..=u8::MAX).filter(|loan| *loan != block.loan()) {
             world.mark_as(0, wrong);
             assert_eq!(world.in_use(), (8, 1), "loan {} by mark {wrong}", block.loan());
@@ -259,7 +259,7 @@ fn a_mark_names_the_loan() {
 fn a_mark_does_not_outlive_its_loan() {
     let world = World::new(1);
     let first = world.alloc(1).expect("room");
-    world.arena.lend(first, Allocated::NONE);
+    world.arena.lend(first, Allocated::NONE, true);
     world.mark(first);
     // None of these is lent, so no other mark takes the place of the first.
     for _ in 1..255 {
@@ -267,7 +267,7 @@ fn a_mark_does_not_outlive_its_loan() {
     }
     let again = world.alloc(1).expect("room");
     assert_eq!(again.loan(), first.loan());
-    world.arena.lend(again, Allocated::NONE);
+    world.arena.lend(again, Allocated::NONE, true);
     assert_eq!(world.in_use(), (1, 1));
     world.mark(again);
     world.assert_whole();
@@ -307,7 +307,7 @@ fn take_back_after_255_other_loans() {
         world.mark(latest);
         for _ in 1..255 {
             for block in [(); 2].map(|()| world.alloc(1).expect("room")) {
-                world.arena.lend(block, Allocated::NONE);
+                world.arena.lend(block, Allocated::NONE, true);
                 world.mark(block);
             }
         }
@@ -335,9 +335,9 @@ fn take_back_with_a_broken_list() {
     }
     let again: Vec<_> = (0..16).map(|_| world.alloc(1).expect("room")).collect();
     for pair in again.windows(2) {
-        world.arena.lend(pair[0], pair[1]);
+        world.arena.lend(pair[0], pair[1], true);
     }
-    world.arena.lend(again[15], again[0]);
+    world.arena.lend(again[15], again[0], true);
     world.arena.take_back(latest, u32::MAX);
     world.arena.take_back(Allocated::NONE, u32::MAX);
     assert_eq!(world.in_use(), (16, 16));
@@ -359,7 +359,7 @@ fn a_wipe_reaches_what_is_free() {
     let blocks = [3, 1, 5, 2].map(|granules| world.alloc(granules).unwrap());
     assert_eq!(wiped(), []);
     world.arena.drop_owned(blocks[0]);
-    world.arena.lend(blocks[1], Allocated::NONE);
+    world.arena.lend(blocks[1], Allocated::NONE, true);
     world.arena.drop_owned(blocks[2]);
     assert_eq!(wiped(), [(0, 3), (4, 5)], "the last one is its owner's");
     world.mark(blocks[1]);
@@ -380,7 +380,7 @@ fn limits_of_what_is_in_use() {
     world.arena.drop_owned(three);
     assert!(world.alloc(3).is_none(), "too much");
     let three = world.alloc(1).unwrap();
-    world.arena.lend(one, Allocated::NONE);
+    world.arena.lend(one, Allocated::NONE, true);
     assert!(world.alloc(5).is_none());
     world.mark(one);
     let four = world.alloc(5).unwrap();
@@ -399,13 +399,13 @@ fn limits_of_what_is_in_use() {
 fn loans_that_are_kept() {
     let world = World::new(100);
     let [kept, back] = [(); 2].map(|()| world.alloc(2).unwrap());
-    world.arena.lend(kept, Allocated::NONE);
-    world.arena.lend(back, Allocated::NONE);
+    world.arena.lend(kept, Allocated::NONE, true);
+    world.arena.lend(back, Allocated::NONE, true);
     world.mark(back);
     world.arena.keep_loans();
     assert_eq!(world.in_use(), (2, 1), "what was given back before is not kept");
     world.mark(kept);
-    world.arena.take_back_all();
+    world.arena.end_loans();
     assert_eq!(world.in_use(), (2, 1));
 }
 
@@ -471,7 +471,7 @@ fn fragmentation_at_70_percent() {
         } else {
             let (block, size) = live.swap_remove(random.below(live.len()));
             used -= size;
-            world.arena.lend(block, Allocated::NONE);
+            world.arena.lend(block, Allocated::NONE, true);
             world.mark(block);
         }
     }
@@ -544,7 +544,7 @@ fn threads_never_share_a_block() {
                             if random.below(2) == 0 {
                                 world.arena.drop_owned(block);
                             } else {
-                                world.arena.lend(block, Allocated::NONE);
+                                world.arena.lend(block, Allocated::NONE, true);
                                 // Not a mark: the forger above might wipe it out.
                                 world.arena.take_back(block, 1);
                             }
@@ -574,7 +574,7 @@ fn cost_does_not_grow_with_the_blocks_in_use() {
         let held: Vec<_> = (0..live).map(|_| world.alloc(random.size() % 8 + 1)).collect();
         assert!(held.iter().all(Option::is_some));
         for block in held.iter().flatten() {
-            world.arena.lend(*block, Allocated::NONE);
+            world.arena.lend(*block, Allocated::NONE, true);
         }
         let round = || {
             let start = Instant::now();
@@ -587,7 +587,7 @@ fn cost_does_not_grow_with_the_blocks_in_use() {
             start.elapsed()
         };
         let best = (0..15).map(|_| round()).min().expect("some rounds");
-        // A refusal does look at all of them: memory is short.
+        // A refusal looks at more of them: memory is short.
         let start = Instant::now();
         assert!(world.alloc(1 << 17).is_none());
         println!("a refusal with {live} blocks in use: {:?}", start.elapsed());

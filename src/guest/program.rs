@@ -397,6 +397,5 @@ fn send(host: &Peer, record: &log::Record<'_>) -> Result<(), CallError> {
     let len = 2 + target_len + text.len;
     let mut out = host.outgoing();
     let line = out.lend_bytes(&bytes[..len])?;
-    let answer = out.call(signature::LOG, line);
-    host.returned(answer)
+    out.ask(signature::LOG, line)
 }

@@ -15,7 +15,7 @@ impl Core {
         }
         self.memory.check(self.side, primary, secondary, 1)?;
         let bytes = self.bytes_of(line);
-        self.memory.give_back(self.side, primary);
+        self.memory.give_back(self.side, primary, self.memory.epoch());
         let bad = || CallError::new(Why::BadValue);
         let [level @ 1..=5, target_len, rest @ ..] = bytes.as_slice() else { return Err(bad()) };
         let (target, text) = rest.split_at_checked(usize::from(*target_len)).ok_or_else(bad)?;

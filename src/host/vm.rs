@@ -1,22 +1,33 @@
-//! The vCPUs of one guest: who has which, and what happens from one trap to the next.
+//! The vCPUs of one guest: which thread has which, and what happens from one trap to the next.
+//!
+//! A guest has *lives*: a reset ends one and begins the next. A call takes a vCPU and learns in which life it runs under
+//! one lock, [`Pool`], which a reset, a stop and a deadline take as well; nothing else is done under it. What is long, copying a
+//! guest's memory or bringing it back, is done with all vCPUs taken, and without the lock.
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     string::String,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
     vec::Vec,
 };
 
-use super::{Broken, End, Limits, ResetError, Stopper, Vcpu, watch::Watch};
+use super::{
+    Broken, End, Limits, ResetError, Stopper, Vcpu,
+    fork::ProcessId,
+    watch::{Expire, Watch},
+};
 use crate::{
     abi::{Answer, Registers, Side, Transport, answer, signature, trap},
     error::{CallError, ConnectError, Why},
     meet,
-    peer::{Core, Far, Lane, MAX_DEPTH, Peer},
+    memory::Epoch,
+    peer::{Core, Far, Lane, MAX_DEPTH, Passage, Peer},
+    sync::threads::{Arc, AtomicBool, Condvar, Mutex, MutexGuard, OnceLock, Ordering, PoisonError},
 };
+
+mod pool;
+
+use pool::Pool;
 
 /// A vCPU, and how far it has come.
 struct Cpu<V> {
@@ -39,54 +50,9 @@ pub(super) struct Vm<V> {
     stoppers: Vec<Stopper>,
     limits: Limits,
     watch: OnceLock<Arc<Watch>>,
-    /// Ends the guest when a deadline is over.
-    late: Stopper,
-}
-
-struct Pool<V> {
-    /// The vCPUs that nobody has, the one that was used last at the end.
-    free: Vec<Cpu<V>>,
-    /// The threads that have the others.
-    held: Vec<ThreadId>,
-    /// How many threads wait for one.
-    waiting: usize,
-    end: Option<End>,
-    /// Whether the guest was kept as it was after start-up, or why not.
-    kept: Option<Result<(), String>>,
-}
-
-/// A number that no other thread has at the same time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct ThreadId(usize);
-
-impl ThreadId {
-    fn here() -> Self {
-        std::thread_local!(static HERE: u8 = const { 0 });
-        Self(HERE.with(|here| (&raw const *here).addr()))
-    }
-}
-
-/// A vCPU in the hands of one thread.
-struct Held<'m, V> {
-    vm: &'m Vm<V>,
-    cpu: Option<Cpu<V>>,
-}
-
-impl<V> Drop for Held<'_, V> {
-    fn drop(&mut self) {
-        let mut pool = self.vm.pool();
-        let here = ThreadId::here();
-        if let Some(at) = pool.held.iter().rposition(|thread| *thread == here) {
-            pool.held.swap_remove(at);
-        }
-        pool.free.extend(self.cpu.take());
-        let waiting = pool.waiting;
-        drop(pool);
-        // Several may wait for different ones.
-        if waiting != 0 {
-            self.vm.freed.notify_all();
-        }
-    }
+    /// The process that runs the guest. One that is forked from it takes no lock of this: a thread that is not there may
+    /// hold it.
+    process: ProcessId,
 }
 
 /// How a guest is to trap when it runs no call: what its host waits for.
@@ -97,45 +63,52 @@ enum Awaited {
 }
 
 impl<V: Vcpu + 'static> Vm<V> {
-    pub(super) fn new(vcpus: impl IntoIterator<Item = V>, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(
+        vcpus: impl IntoIterator<Item = V>,
+        limits: Limits,
+        life: Epoch,
+    ) -> Arc<Self> {
         let limits = Limits { depth: limits.depth.min(MAX_DEPTH), ..limits };
         let cpu = |(number, vcpu)| Cpu { vcpu, number, parked: false, calls: 0, logged: 0 };
         let free: Vec<Cpu<V>> = vcpus.into_iter().enumerate().map(cpu).collect();
         let stoppers = free.iter().map(|cpu| cpu.vcpu.stopper()).collect();
-        let held = Vec::with_capacity(free.len());
-        Arc::new_cyclic(|vm| Self {
-            pool: Mutex::new(Pool { free, held, waiting: 0, end: None, kept: None }),
+        Arc::new(Self {
+            pool: Mutex::new(Pool::new(free, life)),
             freed: Condvar::new(),
             ended: AtomicBool::new(false),
             stoppers,
             limits,
             watch: OnceLock::new(),
-            late: Self::stops(vm.clone(), End::Deadline),
+            process: ProcessId::current(),
         })
     }
 
     /// What stops all vCPUs from any thread.
     pub(super) fn stopper(self: &Arc<Self>) -> Stopper {
-        Self::stops(Arc::downgrade(self), End::Stopped)
-    }
-
-    fn stops(vm: std::sync::Weak<Self>, end: End) -> Stopper {
+        let vm = Arc::downgrade(self);
         Stopper::new(move || {
-            let Some(vm) = vm.upgrade() else { return };
-            // All of it under the lock: a reset comes before it or after it.
-            let mut pool = vm.pool();
-            pool.end.get_or_insert_with(|| end.clone());
-            vm.ended.store(true, Ordering::Release);
-            vm.stoppers.iter().for_each(Stopper::stop);
-            drop(pool);
+            if let Some(vm) = vm.upgrade() {
+                vm.stop(End::Stopped, None);
+            }
         })
+    }
+}
+
+impl<V: Vcpu> Expire for Vm<V> {
+    fn expire(&self, life: Epoch) {
+        self.stop(End::Deadline, Some(life));
     }
 }
 
 impl<V> Vm<V> {
     fn pool(&self) -> MutexGuard<'_, Pool<V>> {
-        // Nothing that can panic is done under this lock.
+        // What may panic under this lock, a stopper of the embedder's own, is caught.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this process runs the guest, and is not forked from the one that does.
+    fn is_here(&self) -> bool {
+        self.process == ProcessId::current()
     }
 
     /// Shares the thread that watches deadlines, if there was no deadline yet.
@@ -145,26 +118,51 @@ impl<V> Vm<V> {
 
     /// How the guest has come to its end.
     pub(super) fn ended(&self) -> Option<End> {
-        self.pool().end.clone()
+        if !self.is_here() {
+            return Some(End::Lost(super::ELSEWHERE.into()));
+        }
+        self.pool().end.as_deref().cloned()
     }
 
-    /// The guest runs no more, and gives nothing back. The first end is the one that counts.
+    /// Stops the guest: the life that runs, or only this one. A stop that comes during a reset ends the next life.
+    fn stop(&self, end: End, life: Option<Epoch>) {
+        if !self.is_here() {
+            return;
+        }
+        // All of it under the lock: a reset comes before it or after it.
+        let mut pool = self.pool();
+        if life.is_none_or(|life| life == pool.life) {
+            pool.ends(end);
+            self.ended.store(true, Ordering::Release);
+            self.stop_all();
+        }
+    }
+
+    fn stop_all(&self) {
+        for stopper in &self.stoppers {
+            // One that an embedder has made may panic; the others are no less to be stopped.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| stopper.stop()));
+        }
+    }
+
+    /// The guest runs no more, and gives nothing back. The first end is the one that counts. The caller has a vCPU, so
+    /// that this is the life that it has seen end.
     #[cold]
     fn end(&self, core: &Core, end: End) -> Why {
         let mut pool = self.pool();
-        let why = pool.end.get_or_insert(end).why();
+        let why = pool.ends(end).why();
         drop(pool);
         self.ended.store(true, Ordering::Release);
         if self.stoppers.len() > 1 {
-            self.stoppers.iter().for_each(Stopper::stop);
+            self.stop_all();
         }
-        take_back(core);
+        core.memory.end_loans();
         why
     }
 
     /// Why the guest, which has ended, has ended.
     fn why(&self) -> Why {
-        self.pool().end.as_ref().map_or(Why::Cancelled, End::why)
+        self.pool().end.as_ref().map_or(Why::Cancelled, |end| end.why())
     }
 
     /// When a call that begins now is to be over.
@@ -173,92 +171,50 @@ impl<V> Vm<V> {
     }
 }
 
-/// Takes back all that was lent to the guest.
-fn take_back(core: &Core) {
-    if let Ok(arena) = core.memory.arena(Side::Host) {
-        arena.take_back_all();
-    }
-}
-
-impl<V: Vcpu> Vm<V> {
-    /// Takes a vCPU of those that `fits`, and waits for other threads' calls to end.
-    fn take(
-        &self,
-        until: Option<Instant>,
-        fits: impl Fn(&Cpu<V>) -> bool,
-    ) -> Result<Held<'_, V>, Why> {
-        let here = ThreadId::here();
-        let mut pool = self.pool();
-        loop {
-            if let Some(end) = &pool.end {
-                return Err(end.why());
-            }
-            if let Some(at) = pool.free.iter().rposition(|cpu| fits(cpu) && cpu.vcpu.runs_here()) {
-                let mut cpu = pool.free.remove(at);
-                (cpu.calls, cpu.logged) = (0, 0);
-                pool.held.push(here);
-                return Ok(Held { vm: self, cpu: Some(cpu) });
-            }
-            // It must not wait for itself, nor for what does not come.
-            if pool.held.is_empty() || pool.held.contains(&here) {
-                return Err(Why::Busy);
-            }
-            pool = self.wait(pool, until).ok_or(Why::Busy)?;
-        }
-    }
-
-    /// Waits until a vCPU has come back, but no longer than until then.
-    fn wait<'p>(
-        &'p self,
-        mut pool: MutexGuard<'p, Pool<V>>,
-        until: Option<Instant>,
-    ) -> Option<MutexGuard<'p, Pool<V>>> {
-        pool.waiting += 1;
-        let left = until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-        let woken = self.freed.wait_timeout(pool, left);
-        pool = woken.unwrap_or_else(PoisonError::into_inner).0;
-        pool.waiting -= 1;
-        (!left.is_zero()).then_some(pool)
-    }
-
-    /// Has a call from outside end in time, or the guest end with it.
+impl<V: Vcpu + 'static> Vm<V> {
+    /// Has what a held vCPU does end in time, or the guest end with it. That is decided before the vCPU is let go: a life
+    /// is ended by its own deadlines.
     fn timed<R>(
-        &self,
+        self: &Arc<Self>,
         core: &Core,
         until: Option<Instant>,
+        life: Epoch,
         call: impl FnOnce() -> Result<R, Why>,
     ) -> Result<R, Why> {
         let Some(at) = until else { return call() };
-        let armed = self.watch.get_or_init(Arc::default).arm(at, self.late.clone());
+        let armed = self.watch.get_or_init(Arc::default).arm(at, self.clone(), life);
         let done = call();
         if armed.in_time() {
             return done;
         }
-        take_back(core);
+        core.memory.end_loans();
         done.and(Err(self.why()))
     }
 
     /// Starts the guest, or lets it go on, one vCPU after the other.
-    pub(super) fn run(&self, core: &Core, limit: Option<Duration>) -> Result<(), Why> {
+    pub(super) fn run(self: &Arc<Self>, core: &Core, limit: Option<Duration>) -> Result<(), Why> {
         let until = self.due(limit);
-        self.timed(core, until, || {
-            (0..self.stoppers.len()).try_for_each(|number| self.start(core, number, until))
-        })
+        (0..self.stoppers.len()).try_for_each(|number| self.start(core, number, until))
     }
 
     /// Starts a vCPU, or lets it go on, and serves its calls until it waits for upcalls. When the last of them does
     /// so for the first time, the guest has started up, and is kept as it is then.
-    fn start(&self, core: &Core, number: usize, until: Option<Instant>) -> Result<(), Why> {
-        let mut held = self.take(until, |cpu| cpu.number == number)?;
+    fn start(
+        self: &Arc<Self>,
+        core: &Core,
+        number: usize,
+        until: Option<Instant>,
+    ) -> Result<(), Why> {
+        let held = self.take(core, until, None, |cpu| cpu.number == number);
+        let mut held = held.map_err(|(why, _)| why)?;
         let Some(cpu) = &mut held.cpu else { return Err(Why::Busy) };
         let go_on = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
         let answer = cpu.parked.then_some(go_on);
-        cpu.go_on(Awaited::Ready, self, core, 0, answer)?;
-        cpu.parked = true;
-        if number + 1 == self.stoppers.len() {
-            self.keep(core, cpu, until)?;
-        }
-        Ok(())
+        self.timed(core, until, held.life, || {
+            cpu.go_on(Awaited::Ready, self, core, 0, answer)?;
+            cpu.parked = true;
+            if number + 1 == self.stoppers.len() { self.keep(core, cpu, until) } else { Ok(()) }
+        })
     }
 
     /// Keeps the guest as it is, once. The caller has this vCPU; all others wait, or will.
@@ -267,43 +223,91 @@ impl<V: Vcpu> Vm<V> {
         while pool.kept.is_none() && pool.end.is_none() && pool.held.len() > 1 {
             pool = self.wait(pool, until).ok_or(Why::Busy)?;
         }
-        if pool.kept.is_none() && pool.end.is_none() {
-            let others = pool.free.iter_mut();
-            let kept = others.chain([last]).try_for_each(|cpu| cpu.vcpu.keep(&self.ended));
-            if let (Ok(()), Ok(arena)) = (&kept, core.memory.arena(Side::Host)) {
-                // It has them after each reset.
-                arena.keep_loans();
-            }
-            pool.kept = Some(kept.map_err(|error| std::format!("{error}")));
+        if pool.kept.is_some() || pool.end.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let mut others = self.take_all(&mut pool);
+        drop(pool);
+        let mut all: Vec<_> = others.cpus.iter_mut().chain([last]).collect();
+        let settled = all.iter_mut().try_for_each(|cpu| cpu.vcpu.settle());
+        let kept =
+            settled.and_then(|()| all.iter_mut().try_for_each(|cpu| cpu.vcpu.keep(&self.ended)));
+        if let (Ok(()), Ok(arena)) = (&kept, core.memory.arena(Side::Host)) {
+            // It has them after each reset.
+            arena.keep_loans();
+        }
+        let mut ended = None;
+        others.finish(|pool| match (kept, &pool.end) {
+            // It was stopped, or took too long, before it had started up.
+            (Err(_), Some(end)) => ended = Some(end.why()),
+            (kept, _) => pool.kept = Some(kept.map_err(|error| std::format!("{error}"))),
+        });
+        ended.map_or(Ok(()), Err)
     }
 
     /// Brings the guest back to where it was kept.
     pub(super) fn reset(&self, core: &Core) -> Result<(), ResetError> {
+        if !self.is_here() {
+            return Err(ResetError::Failed(super::ELSEWHERE.into()));
+        }
         let mut pool = self.pool();
-        let idle = pool.held.is_empty() && pool.free.iter().all(|cpu| cpu.vcpu.runs_here());
+        if !pool.held.is_empty() {
+            return Err(ResetError::Busy);
+        }
+        if !pool.free.iter().all(|cpu| cpu.vcpu.runs_here()) {
+            return Err(ResetError::WrongThread);
+        }
         match &pool.kept {
-            _ if !idle => return Err(ResetError::Busy),
             None => return Err(ResetError::NotStarted),
             Some(Err(why)) => return Err(ResetError::Failed(why.clone())),
             Some(Ok(())) => {}
         }
-        // Handles are stale before there is anything else in their place.
-        core.memory.reset();
-        core.memory.wipe(Side::Host);
-        for cpu in &mut pool.free {
-            if let Err(error) = cpu.vcpu.restore() {
-                let why = std::format!("{error}");
-                pool.end.get_or_insert_with(|| End::Lost(why.clone()));
-                self.ended.store(true, Ordering::Release);
-                return Err(ResetError::Failed(why));
+        let mut all = self.take_all(&mut pool);
+        // From here on the old life has no calls: those that lent something to it are stale, its deadlines are nobody's.
+        pool.life = core.memory.begin_reset();
+        // A stop that comes from here on is one of the next life.
+        let end = pool.end.take();
+        self.ended.store(true, Ordering::Release);
+        drop(pool);
+        let done = bring_back(core, &mut all.cpus);
+        all.finish(|pool| {
+            pool.life = core.memory.end_reset();
+            if let Err(why) = &done {
+                pool.end = end;
+                pool.ends(End::Lost(why.clone()));
+            } else if let Some(end) = &pool.end {
+                pool.latest = Some((pool.life, end.clone()));
+                self.stop_all();
+            } else {
+                self.ended.store(false, Ordering::Release);
             }
-            cpu.parked = true;
-        }
-        pool.end = None;
-        self.ended.store(false, Ordering::Release);
-        Ok(())
+        });
+        done.map_err(ResetError::Failed)
+    }
+}
+
+/// What a reset does with all vCPUs in its hands. Nothing that the guest has begun is left when memory is brought back.
+fn bring_back<V: Vcpu>(core: &Core, cpus: &mut [Cpu<V>]) -> Result<(), String> {
+    let text = |error| std::format!("{error}");
+    cpus.iter_mut().try_for_each(|cpu| cpu.vcpu.settle()).map_err(text)?;
+    core.memory.wipe(Side::Host);
+    cpus.iter_mut().try_for_each(|cpu| {
+        cpu.parked = true;
+        cpu.vcpu.restore().map_err(text)
+    })
+}
+
+const PANICKED: &str = "a vCPU panicked";
+
+/// Ends the guest when a vCPU of the embedder's own panics: how far its guest has come is not known.
+struct EndOnPanic<'r, V> {
+    vm: &'r Vm<V>,
+    core: &'r Core,
+}
+
+impl<V> Drop for EndOnPanic<'_, V> {
+    fn drop(&mut self) {
+        self.vm.end(self.core, End::Lost(PANICKED.into()));
     }
 }
 
@@ -314,13 +318,19 @@ impl<V: Vcpu> Cpu<V> {
         core: &Core,
         answer: Option<Registers>,
     ) -> Result<Registers, Why> {
+        if !vm.is_here() {
+            return Err(Why::PeerDied);
+        }
         if vm.ended.load(Ordering::Acquire) {
             // Where the guest has ended in an upcall, the handler that made it may have lent its
             // result since.
-            take_back(core);
+            core.memory.end_loans();
             return Err(vm.why());
         }
-        self.vcpu.run(answer).map_err(|end| vm.end(core, end))
+        let unless_panic = EndOnPanic { vm, core };
+        let ran = self.vcpu.run(answer);
+        core::mem::forget(unless_panic);
+        ran.map_err(|end| vm.end(core, end))
     }
 
     /// Completes a trap, and serves hypercalls until the guest traps as it is to. `depth` counts the calls under
@@ -406,8 +416,14 @@ struct Nested<'c, V> {
     cpu: Mutex<&'c mut Cpu<V>>,
 }
 
-impl<V: Vcpu> Vm<V> {
-    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Result<Answer, CallError> {
+impl<V: Vcpu + 'static> Vm<V> {
+    fn call(
+        self: &Arc<Self>,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+    ) -> Result<Answer, CallError> {
         let not_reached = |why| CallError::new(why);
         // A guest that fails while it runs the call may have done some of it, and its loans have ended with it;
         // one that could not be run at all has done nothing.
@@ -435,25 +451,48 @@ impl<V: Vcpu> Vm<V> {
         // SAFETY: outside of handlers it is nothing, or the limit of a `Within`, which has the peer.
         let limit = unsafe { peer.lane.0.cast::<Duration>().as_ref() };
         let until = self.due(limit.copied());
-        let mut held = self.take(until, |cpu| cpu.parked).map_err(|why| {
-            // A guest that was stopped while it was parked gives nothing back.
-            if self.ended.load(Ordering::Acquire) {
-                take_back(core);
-            }
+        let lent = (passage.count != 0).then_some(passage.epoch);
+        let mut held = self.take(core, until, lent, |cpu| cpu.parked).map_err(|(why, life)| {
+            passage.epoch = life;
             not_reached(why)
         })?;
+        // What comes back is of this life.
+        passage.epoch = held.life;
+        if let (true, Ok(arena)) = (held.early, core.memory.arena(Side::Host)) {
+            arena.deliver(passage.latest, passage.count);
+        }
         let Some(cpu) = &mut held.cpu else {
             return Err(not_reached(Why::Busy)); // it is there until `held` is dropped
         };
         let runs = !self.ended.load(Ordering::Acquire);
-        let done = self.timed(core, until, || cpu.upcall(self, core, depth, signature, transport));
+        let upcall = || cpu.upcall(self, core, depth, signature, transport);
+        let done = self.timed(core, until, held.life, upcall);
         done.map_err(|why| run(runs, why))
     }
 }
 
-impl<V: Vcpu> Far for Arc<Vm<V>> {
-    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer {
-        Vm::call(self, peer, signature, transport)
-            .unwrap_or_else(|error| Answer::status(error.status()))
+impl<V: Vcpu + 'static> Far for Arc<Vm<V>> {
+    fn end(&self, life: Epoch) -> Option<Arc<End>> {
+        if !self.is_here() {
+            return Some(Arc::new(End::Lost(super::ELSEWHERE.into())));
+        }
+        let pool = self.pool();
+        pool.latest.as_ref().filter(|latest| latest.0 == life).map(|latest| latest.1.clone())
+    }
+
+    fn call(
+        &self,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+    ) -> Answer {
+        Vm::call(self, peer, signature, transport, passage).unwrap_or_else(|error| {
+            passage.failed_here = true;
+            Answer::status(error.status())
+        })
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -38,6 +38,9 @@ use tables::{CODE, DATA, GDT_LIMIT, IDT_LIMIT, PORT, PROBE, REPORT, Supervisor, 
 
 /// CR0: protection, paging, write protection for all, native x87 errors, alignment checks.
 const CR0: u64 = 0x8005_0033;
+/// More exits than one access can want, once its instruction is not repeated: KVM hands over 8 bytes at a time, and no
+/// instruction stores more than the 2,696 bytes of an XSAVE area with all of AVX-512, of which user space sees a few.
+const MOST_PIECES: u32 = 512;
 /// EFER: 64 bits, pages without code. `syscall` is no instruction.
 const EFER: u64 = 0xd00;
 
@@ -64,6 +67,16 @@ pub(super) fn start(
     log: u32,
     signal: StopSignal,
 ) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
+    start_by(loaded, log, signal, None)
+}
+
+/// The same, for guests that are to trap in this way, or else as a probe finds best.
+fn start_by(
+    loaded: &Arc<Loaded>,
+    log: u32,
+    signal: StopSignal,
+    way: Option<Way>,
+) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
     let kvm = open()?;
     let fd = kvm.create_vm().map_err(system("a virtual machine"))?;
     let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(system("CPUID"))?;
@@ -83,10 +96,14 @@ pub(super) fn start(
     for cpu in 0..loaded.stacks.len() as u64 {
         vcpus.push(KvmVcpu::new(&machine, cpu, &cpuid)?);
     }
-    let way = match vcpus.first_mut() {
-        Some(first) => first.probe()?,
-        None => Way::Out(PORT),
+    let way = match (way, vcpus.first_mut()) {
+        (Some(way), _) => way,
+        (None, Some(first)) => first.probe()?,
+        (None, None) => Way::Out(PORT),
     };
+    if way != Way::Out(PORT) {
+        machine.supervisor.map_doorbell();
+    }
     loaded.write_boot(way, log);
     let start = |mut vcpu: KvmVcpu| {
         vcpu.way = way;
@@ -226,19 +243,41 @@ impl KvmVcpu {
                 Ok(_) => break false,
             }
         };
-        self.complete();
+        self.complete().map_err(MachineError::system("KVM_RUN"))?;
         Ok(if works { Way::Out(PORT) } else { Way::Doorbell(DOORBELL_AT) })
     }
 
-    /// Completes whatever the last exit wants to be completed, and runs nothing: an access may come in pieces.
-    fn complete(&mut self) {
+    /// Completes what is pending from the last exit, and runs nothing, until KVM says that nothing is (its API document,
+    /// "The kvm_run structure": `immediate_exit` completes pending operations without further instructions).
+    ///
+    /// An access may come in pieces, and a repeated instruction wants one exit an element, of which the guest says how
+    /// many: behind the first piece its count is set to 0, with which it ends. So who goes on with the guest, and has
+    /// registers to lose, has had it trap by one access.
+    fn complete(&mut self) -> io::Result<()> {
         self.fd.set_kvm_immediate_exit(1);
-        for _ in 0..16 {
-            if self.fd.run().is_err() {
-                break;
+        let done = self.complete_pieces();
+        self.fd.set_kvm_immediate_exit(0);
+        done
+    }
+
+    fn complete_pieces(&mut self) -> io::Result<()> {
+        for piece in 0..MOST_PIECES {
+            if piece != 0 {
+                let mut regs = self.fd.get_regs()?;
+                regs.rcx = 0;
+                self.fd.set_regs(&regs)?;
+            }
+            match self.fd.run() {
+                // There is one more.
+                Ok(_) => {}
+                Err(error) if error.errno() == libc::EINTR => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
         }
-        self.fd.set_kvm_immediate_exit(0);
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "KVM does not complete the guest's last access",
+        ))
     }
 
     /// Has the vCPU begin with the guest.
@@ -384,12 +423,18 @@ impl Vcpu for KvmVcpu {
         Ok(Registers { kind: regs.rax, word: regs.rbx, transport })
     }
 
+    fn settle(&mut self) -> io::Result<()> {
+        if !self.kick.is_ours() {
+            return Err(io::Error::other(FORKED));
+        }
+        self.complete()
+    }
+
     fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
         if !self.kick.is_ours() {
             return Err(io::Error::other(FORKED));
         }
         // Behind the trap, which the answer to it finds done.
-        self.complete();
         let kept = Kept {
             regs: self.fd.get_regs()?,
             sregs: self.fd.get_sregs()?,
@@ -408,7 +453,6 @@ impl Vcpu for KvmVcpu {
         if !self.kick.is_ours() {
             return Err(io::Error::other(FORKED));
         }
-        self.complete();
         let kept = self.kept.as_ref().ok_or(io::ErrorKind::NotFound)?;
         self.fd.set_sregs(&kept.sregs)?;
         // SAFETY: it is whole, from this vCPU itself; the features that XCR0 lets it have (see `begin`) fit into the
@@ -430,3 +474,6 @@ impl Vcpu for KvmVcpu {
         Stopper::new(move || kick.stop())
     }
 }
+
+#[cfg(test)]
+mod tests;

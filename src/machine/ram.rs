@@ -69,34 +69,58 @@ impl Ram {
         &self.file
     }
 
-    /// Copies what there is in parts of the memory.
+    /// Copies what there is in parts of the memory, up to `most` bytes, unless it is cancelled.
     pub(super) fn keep(
         &self,
         parts: impl Iterator<Item = Range<u64>>,
+        most: u64,
         cancelled: &AtomicBool,
     ) -> io::Result<Kept> {
-        let mut runs: Vec<Run> = Vec::new();
+        let go_on = || match cancelled.load(Ordering::Relaxed) {
+            true => Err(io::Error::from(io::ErrorKind::Interrupted)),
+            false => Ok(()),
+        };
         let mut page = [0; PAGE as usize];
+        let mut is_zero = |at| {
+            self.read(at, &mut page);
+            page == [0; PAGE as usize]
+        };
+        let mut runs: Vec<Run> = Vec::new();
+        let mut kept = 0;
         let parts: Vec<_> = parts.collect();
         for part in &parts {
             // A run is of one part, also where the next one follows.
-            let first = runs.len();
-            self.each_run(part.clone(), |run| {
-                for at in run.step_by(PAGE as usize) {
-                    if cancelled.load(Ordering::Relaxed) {
-                        return Err(io::ErrorKind::Interrupted.into());
+            self.each_run(part.clone(), |data| {
+                let mut at = data.start;
+                while at < data.end {
+                    go_on()?;
+                    let start = at;
+                    while at < data.end && !is_zero(at) {
+                        go_on()?;
+                        at += PAGE;
                     }
-                    self.read(at, &mut page);
-                    match runs[first..].last_mut().filter(|last| last.end() == at) {
-                        _ if page == [0; PAGE as usize] => {}
-                        Some(last) => last.bytes.extend_from_slice(&page),
-                        None => runs.push(Run { at, bytes: page.to_vec() }),
+                    if at == start {
+                        at += PAGE;
+                        continue;
                     }
+                    kept += at - start;
+                    if kept > most {
+                        return Err(too_much(kept, most));
+                    }
+                    let full = |_| too_much(kept, most);
+                    let mut bytes = Vec::new();
+                    bytes.try_reserve_exact((at - start) as usize).map_err(full)?;
+                    bytes.resize((at - start) as usize, 0);
+                    for (nr, bytes) in (0..).zip(bytes.chunks_mut(AT_ONCE)) {
+                        go_on()?;
+                        self.read(start + nr * AT_ONCE as u64, bytes);
+                    }
+                    runs.try_reserve(1).map_err(full)?;
+                    runs.push(Run { at: start, bytes });
                 }
                 Ok(())
             })?;
         }
-        runs.iter_mut().for_each(|run| run.bytes.shrink_to_fit());
         Ok(Kept { parts, runs })
     }
 
@@ -162,6 +186,19 @@ impl Ram {
         }
         Ok(())
     }
+}
+
+/// As many bytes are copied between two looks at whether to go on.
+const AT_ONCE: usize = 1 << 20;
+
+fn too_much(kept: u64, most: u64) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        std::format!(
+            "the guest had written {kept} bytes or more when it had started up, and there is room for a copy of {most}; \
+             allow the machine more memory"
+        ),
+    )
 }
 
 /// As many bytes of pages are zeroed in place when they are to be none; more are given back to the system.

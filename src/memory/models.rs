@@ -28,7 +28,8 @@ fn a_copy_from_after_a_reset_is_refused() {
                 }
             })
         };
-        memory.reset();
+        memory.begin_reset();
+        memory.end_reset();
         byte.store(2, Ordering::Relaxed);
         reader.join().unwrap();
         assert!(!memory.is_still(epoch));

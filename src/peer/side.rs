@@ -10,7 +10,10 @@ use crate::{
     wire::FfiType,
 };
 
-use super::{Incoming, Lane, MAX_DEPTH, Peer};
+#[cfg(feature = "std")]
+use crate::memory::Epoch;
+
+use super::{Incoming, Lane, MAX_DEPTH, Passage, Peer};
 
 /// How calls leave for the other side.
 pub(crate) enum Link {
@@ -29,8 +32,21 @@ unsafe impl Sync for Link {}
 /// A way to the other side of a real boundary.
 pub(crate) trait Far: Send + Sync {
     /// Carries one call over and brings its answer back. Errors of the connection itself are status
-    /// words, as the peer's are.
-    fn call(&self, peer: &Peer, signature: u64, transport: Transport) -> Answer;
+    /// words, as the peer's are. `loans` are those of the call; a host's link has them know in which life of its
+    /// guest the call ran.
+    fn call(
+        &self,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+    ) -> Answer;
+
+    /// How the peer has come to its end in this life of its, if that is known here.
+    #[cfg(feature = "std")]
+    fn end(&self, _: Epoch) -> Option<std::sync::Arc<crate::host::End>> {
+        None
+    }
 }
 
 /// Is told of each call that this side refused or failed, with the function and the bad field.
@@ -106,6 +122,16 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Adds to an error that this side has found for a call what it knows of the peer's end.
+    #[cfg(feature = "std")]
+    #[cold]
+    pub(crate) fn explain(&self, error: CallError, epoch: Epoch) -> CallError {
+        match (&self.link, error.why()) {
+            (_, Why::Stale | Why::Busy | Why::TooDeep) | (Link::Near(_), _) => error,
+            (Link::Far(link), _) => error.by_end(link.end(epoch)),
+        }
+    }
+
     /// Serves one call of the peer's: the host-side code behind a `CALL`, the guest-side code behind
     /// an `UPCALL`. `depth` counts this call, `lane` is where nested calls go.
     pub(crate) fn serve(
@@ -147,9 +173,13 @@ impl Core {
     ) -> Transport {
         let peer = Peer::new(self, depth, lane);
         let server = &self.server;
-        match catch(|| server.table.call(server.get(), &peer, signature, transport, status)) {
-            Ok(Some(transport)) => transport,
-            Ok(None) => self.unserved(signature, transport, status),
+        let served =
+            catch(|| match server.table.call(server.get(), &peer, signature, transport, status) {
+                Some(transport) => transport,
+                None => self.unserved(signature, transport, status),
+            });
+        match served {
+            Ok(transport) => transport,
             Err(Panicked) => self.panicked(status),
         }
     }
@@ -160,7 +190,8 @@ impl Core {
     fn unserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
         let error = match signature {
             signature::HAS => {
-                let from = Incoming { memory: &self.memory, side: self.side };
+                let from =
+                    Incoming { memory: &self.memory, side: self.side, epoch: self.memory.epoch() };
                 match u64::from_transport(transport, from) {
                     Ok(asked) => return Transport::word(u64::from(self.server.table.has(asked))),
                     Err(error) => error,

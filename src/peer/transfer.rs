@@ -1,13 +1,14 @@
 //! What goes to the peer, and what comes from it: memory that is lent, and where words belong.
 
-use core::fmt;
+use core::{fmt, mem::ManuallyDrop};
 
 use crate::{
     abi::{Answer, Side, Transport, pointer},
-    arena::{self, Allocated, Slot},
+    arena::{self, Allocated, Arena, Slot},
     error::{CallError, Why},
-    memory::Memory,
-    owned::MemoryRef,
+    memory::{Epoch, Memory},
+    owned::{MemoryRef, Owned},
+    wire::FfiType,
 };
 
 use super::{Core, Peer};
@@ -19,6 +20,8 @@ use super::{Core, Peer};
 pub struct Incoming<'p> {
     pub(crate) memory: &'p MemoryRef,
     pub(crate) side: Side,
+    /// The life of the peer in which the words were sent.
+    pub(crate) epoch: Epoch,
 }
 
 impl fmt::Debug for Incoming<'_> {
@@ -39,6 +42,21 @@ pub struct Outgoing<'p> {
     count: u32,
     /// The block with the parameters, which stays this side's.
     params: Option<&'p Slot>,
+    /// The life of the peer in which the first of them was lent, or the call was made.
+    epoch: Epoch,
+}
+
+/// What the way to the peer must know of a call, and says of it.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads all of it"))]
+pub(crate) struct Passage {
+    /// The latest loan, and how many there are.
+    pub(crate) latest: Allocated,
+    pub(crate) count: u32,
+    /// The life of the peer in which they were lent; behind the call, the life that it ran in.
+    pub(crate) epoch: Epoch,
+    /// The status of the answer is one that this side has found: the call did not get to the peer, or not back.
+    pub(crate) failed_here: bool,
 }
 
 impl fmt::Debug for Outgoing<'_> {
@@ -50,7 +68,35 @@ impl fmt::Debug for Outgoing<'_> {
 impl<'p> Outgoing<'p> {
     #[inline]
     pub(super) fn new(peer: &'p Peer) -> Self {
-        Self { peer, latest: Allocated::NONE, count: 0, params: None }
+        let epoch = peer.memory().epoch();
+        Self { peer, latest: Allocated::NONE, count: 0, params: None, epoch }
+    }
+
+    #[inline(always)]
+    pub(crate) fn passage(&self) -> Passage {
+        let Self { latest, count, epoch, .. } = *self;
+        Passage { latest, count, epoch, failed_here: false }
+    }
+
+    /// The call has come back, and ran in this life of the peer.
+    #[inline(always)]
+    pub(crate) fn ran_in(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// What the peer has sent for this call.
+    #[inline(always)]
+    pub(crate) fn received(&self) -> Incoming<'p> {
+        Incoming { memory: self.peer.memory(), side: self.peer.side(), epoch: self.epoch }
+    }
+
+    /// Lends a block that is filled.
+    #[inline(always)]
+    fn add(&mut self, arena: &Arena<Owned<[Slot]>>, block: Allocated) {
+        // What a handler lends is delivered with its answer or its call, or comes back before it returns.
+        arena.lend(block, self.latest, self.peer.depth() > 0);
+        self.latest = block;
+        self.count += 1;
     }
 
     /// The peer that all this goes to.
@@ -65,9 +111,7 @@ impl<'p> Outgoing<'p> {
     pub(crate) fn lend(&mut self, block: Allocated) -> Result<u64, CallError> {
         let memory: &Memory = self.peer.memory();
         let side = self.peer.side();
-        memory.arena(side)?.lend(block, self.latest);
-        self.latest = block;
-        self.count += 1;
+        self.add(memory.arena(side)?, block);
         Ok(pointer::join(memory.offset(side, block), block.loan()))
     }
 
@@ -81,19 +125,11 @@ impl<'p> Outgoing<'p> {
         let core = self.peer.core();
         let memory: &Memory = &core.memory;
         let arena = memory.arena(core.side)?;
-        let block = alloc(self.peer, len)?;
-        match fill(memory.address(core.side, block), self) {
-            Ok(()) => {
-                arena.lend(block, self.latest);
-                self.latest = block;
-                self.count += 1;
-                Ok(pointer::join(memory.offset(core.side, block), block.loan()))
-            }
-            Err(error) => {
-                arena.drop_owned(block);
-                Err(error)
-            }
-        }
+        let block = Owner { arena, block: alloc(self.peer, len)? };
+        fill(memory.address(core.side, block.block), self)?;
+        let block = block.release();
+        self.add(arena, block);
+        Ok(pointer::join(memory.offset(core.side, block), block.loan()))
     }
 
     /// Lends a new block with a wire form, which `fill` writes over zeros where it lies.
@@ -156,17 +192,57 @@ impl<'p> Outgoing<'p> {
     /// function was not reached, everything lent comes back.
     #[must_use]
     pub fn call(mut self, signature: u64, transport: Transport) -> Answer {
-        let answer = self.peer.call(signature, transport);
+        let answer = self.peer.send(signature, transport, &mut self.passage());
         if answer.status <= 1 || CallError::from_status(answer.status).reached() {
             self.arrived();
         }
         answer
     }
 
+    /// Calls one of the ABI's own functions, with what was lent through this.
+    pub(crate) fn ask<T: FfiType>(
+        mut self,
+        signature: u64,
+        transport: Transport,
+    ) -> Result<T, CallError> {
+        let mut passage = self.passage();
+        let answer = self.peer.send(signature, transport, &mut passage);
+        self.ran_in(passage.epoch);
+        let side = self.peer.side();
+        if answer.status == 0 {
+            self.arrived();
+            let value = T::from_transport(answer.transport, self.received());
+            return value.map_err(|error| error.reached_handler().on(side));
+        }
+        let error = CallError::from_status(answer.status);
+        if error.reached() {
+            self.arrived();
+        }
+        Err(crate::call::found(self.peer, error, &passage))
+    }
+
     /// The peer has what was lent.
     #[inline]
     pub(crate) fn arrived(&mut self) {
         self.count = 0;
+    }
+}
+
+/// A new block until it is lent: what fills it may fail, or panic.
+struct Owner<'a> {
+    arena: &'a Arena<Owned<[Slot]>>,
+    block: Allocated,
+}
+
+impl Owner<'_> {
+    fn release(self) -> Allocated {
+        ManuallyDrop::new(self).block
+    }
+}
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        self.arena.drop_owned(self.block);
     }
 }
 

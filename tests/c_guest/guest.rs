@@ -64,7 +64,7 @@ impl Machine {
         let (process, output) = Process::start(program, &region, arguments, runs.clone()).unwrap();
         let refused: Arc<Mutex<Vec<CallError>>> = Arc::default();
         let seen = refused.clone();
-        let observer = move |error: &CallError| seen.lock().unwrap().push(*error);
+        let observer = move |error: &CallError| seen.lock().unwrap().push(error.clone());
         let (base, len) = (region.base, region.len as u64);
         // SAFETY: mapped until `region` is dropped, and no reference covers it. The guest maps the
         // header and the host's arena for reading only.

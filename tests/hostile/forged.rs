@@ -89,7 +89,7 @@ impl<'b> Case<'b> {
         let script = liar.script.clone();
         let refused: Arc<Mutex<Vec<CallError>>> = Arc::default();
         let seen = refused.clone();
-        let observe = move |error: &CallError| seen.lock().expect("no panics").push(*error);
+        let observe = move |error: &CallError| seen.lock().expect("no panics").push(error.clone());
         let (pair, attacker) = match victim {
             Side::Host => region::pair(victim, arenas, observe, liar, Server::default()),
             Side::Guest => region::pair(victim, arenas, observe, Server::default(), liar),
@@ -139,7 +139,7 @@ impl<'b> Case<'b> {
         let answer = self.call(f.signature, t);
         assert_eq!(answer, Answer::status(why as u64), "{name}");
         let refused = self.refused();
-        let [error] = refused[..] else { panic!("{name}: reported {refused:?}") };
+        let [error] = &refused[..] else { panic!("{name}: reported {refused:?}") };
         assert_eq!((error.why(), error.field().unwrap_or("")), (why, field), "{name}");
         assert_eq!(error.function().map(|f| f.name), Some(f.name), "{name}");
         assert_eq!(error.side(), Some(self.attacker.victim), "{name}");
@@ -469,7 +469,7 @@ pub fn texts(case: &Case<'_>) {
         let answer = case.call(f.signature, words(buf.word, buf.len));
         assert_eq!(answer, Answer::status(Why::BadValue as u64 | 64));
         let refused = case.refused();
-        assert!(matches!(refused[..], [error] if error.reached() && error.why() == Why::BadValue));
+        assert!(matches!(&refused[..], [error] if error.reached() && error.why() == Why::BadValue));
         assert_eq!(case.blocks(), (0, 0));
     }
 }

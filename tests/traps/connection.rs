@@ -76,7 +76,9 @@ impl Files for Server {
         let machine = self.machine.get().unwrap().upgrade().unwrap();
         let busy = |error: CallError| error.why() == Why::Busy;
         Ok(PluginClient::from(machine.guest()).down(0).is_err_and(busy)
-            && machine.run().is_err_and(|error| matches!(error, ConnectError::Call(e) if busy(e))))
+            && machine
+                .run()
+                .is_err_and(|error| matches!(&error, ConnectError::Call(e) if busy(e.clone()))))
     }
     fn threads(&self, guest: &Peer) -> Result<bool, CallError> {
         let calls = std::thread::scope(|scope| {

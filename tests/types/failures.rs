@@ -143,7 +143,8 @@ fn a_handler_runs_out_of_memory() {
 fn observed(side: Side) -> (Loopback, Arc<Mutex<Vec<CallError>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
-    let builder = Loopback::builder().observe(side, move |error| sink.lock().unwrap().push(*error));
+    let builder =
+        Loopback::builder().observe(side, move |error| sink.lock().unwrap().push(error.clone()));
     (builder.build(Server, Server).unwrap(), seen)
 }
 

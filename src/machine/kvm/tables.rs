@@ -54,6 +54,8 @@ pub(super) struct Supervisor {
     pub(super) probe_root: u64,
     /// The first page behind the tables.
     fixed: u64,
+    /// Where the doorbell's page would be mapped, and how.
+    bell: (u64, u64),
 }
 
 impl Supervisor {
@@ -71,7 +73,8 @@ impl Supervisor {
             }
             tables.map(root, part.address, part.offset, part.len, flags);
         }
-        tables.map(root, super::DOORBELL_AT, bell, PAGE, USER | WRITE | NO_CODE);
+        // Until a guest is to ring it, the page is not there.
+        let bell = tables.map_later(root, super::DOORBELL_AT, bell, USER | WRITE | NO_CODE);
         // Descriptors, stubs, a probe's code, and for each vCPU a task segment and a stack: as many pages.
         let fixed_len = (3 + 1 + 2 * cpus) * PAGE;
         // These take up to 9 more frames.
@@ -90,7 +93,7 @@ impl Supervisor {
         }
         let memory = Mapping::new(fixed + fixed_len, None);
         let memory = memory.map_err(MachineError::system("memory for page tables"))?;
-        let this = Self { memory, physical, root, probe_root, fixed };
+        let this = Self { memory, physical, root, probe_root, fixed, bell };
         for (frame, words) in (0..).zip(&tables.frames) {
             this.put(frame * PAGE, &**words);
         }
@@ -106,6 +109,11 @@ impl Supervisor {
 
     pub(super) fn memory(&self) -> &Mapping {
         &self.memory
+    }
+
+    /// Maps the doorbell's page, for a guest that is to trap by it. No vCPU has run with these tables.
+    pub(super) fn map_doorbell(&self) {
+        self.put(self.bell.0, &[self.bell.1]);
     }
 
     /// Writes words at an offset.
@@ -227,6 +235,17 @@ impl Tables {
 
     fn entry(&mut self, table: u64, index: u64) -> &mut u64 {
         &mut self.frames[((table - self.first) / PAGE) as usize][(index & 511) as usize]
+    }
+
+    /// Has a page ready to be mapped: the offset of its entry from the first frame on, and what belongs there.
+    fn map_later(&mut self, root: u64, linear: u64, physical: u64, flags: u64) -> (u64, u64) {
+        self.map(root, linear, physical, PAGE, flags);
+        let mut table = root;
+        for level in [39, 30, 21] {
+            table = *self.entry(table, linear >> level) & ADDRESS;
+        }
+        let entry = core::mem::take(self.entry(table, linear >> 12));
+        (table - self.first + (linear >> 12 & 511) * 8, entry)
     }
 
     /// Maps whole pages.

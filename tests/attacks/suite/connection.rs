@@ -107,6 +107,7 @@ pub type Built = host::Host<Box<dyn Vcpu>>;
 #[derive(Clone)]
 pub struct Setup {
     pub arenas: (u64, u64),
+    /// In a process there is one, whatever this says.
     pub vcpus: u32,
     pub limits: Limits,
     /// What it does before it is ready, then not by the host's setting-up but by the attack.
@@ -147,9 +148,9 @@ impl Target {
         let seen = refused.clone();
         let machine = Machine::new(scripted.as_ref().unwrap_or(image()))
             .arenas(setup.arenas.0, setup.arenas.1)
-            .vcpus(setup.vcpus)
+            .vcpus(if on.is_kvm() { setup.vcpus } else { 1 })
             .limits(setup.limits.clone())
-            .observe(move |error| seen.lock().unwrap().push(*error));
+            .observe(move |error| seen.lock().unwrap().push(error.clone()));
         let server = Server::default();
         let kept = server.kept.clone();
         let host = machine.build(on.0, server).unwrap();

@@ -18,6 +18,9 @@ use super::{
 pub enum Dies {
     /// An exception of this vector, and for page faults the address.
     Exception(u8, Option<u64>),
+    /// A page fault by which the instruction itself is reached: a kernel below, or the hypervisor of this machine, has sent
+    /// the guest somewhere else, or has tried to write another instruction into its place.
+    AtItself,
     StackOverflow,
     SystemCall(u64),
     /// An access that is no trap.
@@ -39,6 +42,9 @@ impl Dies {
         match (self, end) {
             (Self::Exception(vector, address), End::Fault(fault)) => {
                 (fault.cause, fault.address) == (Cause::Exception(vector), address)
+            }
+            (Self::AtItself, End::Fault(fault)) => {
+                (fault.cause, fault.address) == (Cause::Exception(14), Some(fault.instruction))
             }
             (Self::StackOverflow, End::Fault(fault)) => {
                 fault.cause == Cause::StackOverflow && fault.address.is_some()
@@ -186,7 +192,12 @@ fn rows() -> Vec<Row> {
             &[GP],
             &[Dies::SystemCall(20)],
         ),
-        either("sysenter", value(Deed::Sysenter, 20), &[GP, UD], &[Dies::SystemCall(20), UD]),
+        either(
+            "sysenter",
+            value(Deed::Sysenter, 20),
+            &[GP, UD],
+            &[Dies::SystemCall(20), UD, Dies::AtItself],
+        ),
         // An address at which the kernel serves a call.
         either(
             "a_virtual_system_call",
@@ -299,7 +310,7 @@ fn hypercalls(on: On) -> String {
     let mut came = Vec::new();
     for what in [Deed::Vmcall, Deed::Vmmcall] {
         let target = Target::new(on, &Setup::PLAIN);
-        let text = lives_or_dies(&target, &deed(what, at(0), 1), &[UD, GP]);
+        let text = lives_or_dies(&target, &deed(what, at(0), 1), &[UD, GP, Dies::AtItself]);
         target.assert_treasure();
         came.push(format!("{what:?}: {}", text.text()));
     }

@@ -30,6 +30,7 @@ mod left;
 mod liar;
 mod list;
 mod loans;
+mod neighbours;
 #[path = "../guest/src/ops.rs"]
 #[allow(dead_code, reason = "it is the guest that reads lists")]
 mod ops;
@@ -40,6 +41,7 @@ mod region;
 mod resets;
 mod returns;
 mod rounds;
+mod strings;
 mod traps;
 
 use std::{
@@ -185,6 +187,8 @@ fn cases() -> Vec<Case> {
         exits::cases(),
         boot::cases(),
         resets::cases(),
+        neighbours::cases(),
+        strings::cases(),
         images::cases(),
     ]
     .into_iter()

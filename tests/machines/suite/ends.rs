@@ -46,6 +46,12 @@ fn dead(connection: &Connection) {
     assert!(matches!(host.run(), Ok(Ran::Exited(_)) | Err(ConnectError::Ended(_))));
     let error = connection.control().says("a text").unwrap_err();
     assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    // Who makes a call need not ask the host as well.
+    assert_eq!((error.end().cloned(), error.side()), (host.end(), Some(Which::Host)));
+    let end = host.end().unwrap().to_string();
+    assert!(error.to_string().contains(&end), "{error} / {end}");
+    let source = std::error::Error::source(&error).expect("it has one");
+    assert_eq!(source.to_string(), end);
     assert_eq!(connection.guest().arena_stats().blocks, 0);
 }
 

@@ -21,6 +21,7 @@ pub struct Host {
     spins: Option<Box<Spins>>,
     calls: Option<Box<Calls>>,
     gift: &'static [u8],
+    makes: Option<Box<Spins>>,
 }
 
 impl Host {
@@ -31,6 +32,11 @@ impl Host {
     /// One that gives its guest something when that starts up.
     pub fn with_gift(gift: &'static [u8]) -> Self {
         Self { gift, ..Self::default() }
+    }
+
+    /// The same, and what it does before it gives it.
+    pub fn while_it_is_made(self, makes: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { makes: Some(Box::new(makes)), ..self }
     }
 
     pub fn on_call(calls: impl Fn(&Peer) + Send + Sync + 'static) -> Self {
@@ -67,7 +73,9 @@ impl Errands for Host {
 impl Gifts for Host {
     fn gift(&self, guest: &Peer) -> Result<Option<SharedBuf>, CallError> {
         let given = !self.gift.is_empty();
-        given.then(|| SharedBuf::copied(guest, self.gift)).transpose()
+        let gift = given.then(|| SharedBuf::copied(guest, self.gift)).transpose();
+        self.makes.iter().for_each(|makes| makes());
+        gift
     }
 }
 

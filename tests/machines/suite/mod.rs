@@ -15,6 +15,7 @@ mod guide;
 mod host;
 mod left;
 mod limits;
+mod lives;
 mod loads;
 mod many;
 mod races;
@@ -76,6 +77,7 @@ pub fn main() -> ExitCode {
         resets::cases(),
         races::cases(),
         limits::cases(),
+        lives::cases(),
         threads::cases(),
         many::cases(),
         loads::cases(),

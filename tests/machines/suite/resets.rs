@@ -251,7 +251,7 @@ fn during_a_call(on: On) {
     fresh(&host);
     if on.is_process() {
         let reset = thread::scope(|scope| scope.spawn(|| host.reset()).join().unwrap());
-        assert_eq!(reset, Err(ResetError::Busy), "it belongs to this thread");
+        assert_eq!(reset, Err(ResetError::WrongThread), "it belongs to this thread");
         fresh(&host);
     }
 }

@@ -7,6 +7,7 @@
 
 mod deeds;
 mod ops;
+mod strings;
 
 use core::{
     arch::{asm, global_asm},
@@ -204,6 +205,10 @@ impl Cpu {
                 Op::Return { status, primary, secondary } => {
                     let transport = Transport { primary, secondary };
                     return Some(Done { status, transport });
+                }
+                Op::Strings { which, from, to, count, port, down } => {
+                    let (from, to) = (self.address(from), self.address(to));
+                    strings::does(which, from, to, count, port, down != 0);
                 }
                 Op::Hold {} => self.hold = true,
                 Op::Repeat { count, list } => {

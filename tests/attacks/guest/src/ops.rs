@@ -247,6 +247,9 @@ ops! {
     /// Waits until the word is not 0.
     Wait { until: At },
     Do { deed: Deed, at: At, value: u64 },
+    /// Executes a string instruction: number `which` of the table in `strings.rs`, with this count in RCX, the port in RDX,
+    /// and the direction flag set if `down` is not 0.
+    Strings { which: u64, from: At, to: At, count: u64, port: u64, down: u64 },
     /// Writes one word and then the other one, again and again, while the word at `until` is 0.
     Flip { at: At, one: u64, two: u64, until: At },
 }

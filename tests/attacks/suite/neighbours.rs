@@ -1,0 +1,104 @@
+//! What one guest can do to the deadlines of others that the same thread watches.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use vmffi::{
+    ConnectError,
+    host::{End, Ran, ResetError},
+    machine::Machine,
+};
+
+use super::{
+    Case,
+    connection::{On, ToldClient, scripted},
+    interface::Server,
+    list::{List, at, region},
+    ops::Deed,
+};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::other("a_neighbour_that_fills_its_memory_before_it_is_ready", neighbour),
+        Case::other("more_than_may_be_kept", kept),
+    ]
+}
+
+/// What the guests write before they are ready, and their hosts have to keep.
+const FILLED: u64 = 128 << 20;
+const DEADLINE: Duration = Duration::from_millis(20);
+
+/// How long the endless call took of a guest that may take 20 ms, while its neighbour's time is up at some moment, in
+/// particular while it is kept.
+fn neighbour(on: On) -> String {
+    let arenas = (FILLED + (1 << 20), 256 << 10);
+    let layout = vmffi::Layout::new(arenas.0, arenas.1).unwrap();
+    let (own, _) = layout.arena(vmffi::abi::Side::Guest);
+    let script = List::new().fill(region(own), FILLED, 1);
+    let machine = Machine::new(&scripted(&script)).arenas(arenas.0, arenas.1);
+    let victim = machine.build(on.0, Server::default()).unwrap();
+    let begin = Instant::now();
+    assert_eq!(victim.run(), Ok(Ran::Ready));
+    let whole = begin.elapsed();
+    let mut worst = Duration::ZERO;
+    for part in [6, 8, 9, 10] {
+        // The neighbour's deadline is over at some moment between its beginning and its end.
+        let limit = whole * part / 10;
+        thread::scope(|scope| {
+            let neighbour = scope.spawn(|| {
+                let host = machine.build(on.0, Server::default()).unwrap();
+                match host.within(limit).run() {
+                    Ok(ran) => assert_eq!(ran, Ran::Ready),
+                    Err(error) => assert_eq!(error, ConnectError::Ended(End::Deadline)),
+                }
+            });
+            // The victim's call begins a little before.
+            thread::sleep((limit).saturating_sub(DEADLINE / 2));
+            let begin = Instant::now();
+            let spin = List::new().deed(Deed::Spin, at(0), 0);
+            let late = ToldClient::from(&*victim.within(DEADLINE)).does(spin.bytes());
+            worst = worst.max(begin.elapsed());
+            assert!(late.is_err());
+            assert_eq!(victim.end(), Some(End::Deadline));
+            neighbour.join().unwrap();
+        });
+        assert_eq!(victim.reset(), Ok(()));
+    }
+    println!("{on}: started in {whole:?}; a call of at most {DEADLINE:?} took {worst:?} at worst");
+    assert!(worst < DEADLINE + Duration::from_millis(150), "{worst:?}");
+    "no deadline of others is late".into()
+}
+
+/// A machine that may have so much memory has no more of its host's, for the copy that a reset needs either.
+fn kept(on: On) -> String {
+    let arenas = (9 << 20, 256 << 10);
+    let layout = vmffi::Layout::new(arenas.0, arenas.1).unwrap();
+    let (own, _) = layout.arena(vmffi::abi::Side::Guest);
+    let mut texts = Vec::new();
+    // Of one piece, and every second page.
+    let script = List::new().fill(region(own), 8 << 20, 1);
+    let pages = (0..1024).fold(List::new(), |list, nr| list.fill(region(own + nr * 8192), 1, 1));
+    for (script, written) in [(script, 8 << 20), (pages, 4 << 20)] {
+        let image = scripted(&script);
+        for (memory, resets) in [(11 << 20, false), (32 << 20, true)] {
+            let machine = Machine::new(&image).arenas(arenas.0, arenas.1).memory(memory);
+            let host = machine.build(on.0, Server::default()).unwrap();
+            assert_eq!(host.run(), Ok(Ran::Ready));
+            match host.reset() {
+                Ok(()) => assert!(resets),
+                Err(ResetError::Failed(text)) => {
+                    assert!(!resets && memory < layout.len() + written, "{text}");
+                    texts.push(text);
+                }
+                Err(error) => panic!("{error}"),
+            }
+            let honest = List::new().returns(0, vmffi::abi::Transport::word(7));
+            assert_eq!(ToldClient::from(host.guest()).does(honest.bytes()), Ok(7));
+            assert_eq!(host.end(), None);
+        }
+    }
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    format!("it cannot be reset: {}", texts[0])
+}

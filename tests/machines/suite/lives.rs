@@ -1,0 +1,439 @@
+//! Calls, resets, stops and deadlines that overlap: each call belongs to one life of its guest.
+//!
+//! Storms go on for a second, or for as many as `VMFFI_STORM` says.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use vmffi::{
+    CallError, ForeignBuf, Why,
+    host::{End, Ran, ResetError},
+};
+
+use super::{
+    Case,
+    connection::{Built, On, machine},
+    host::Host,
+    shared::{
+        control::ControlClient, failures::FailingClient, handles::HandlesClient, state::StateClient,
+    },
+};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("arguments_belong_to_one_life", On::is_kvm, arguments),
+        Case::new("results_belong_to_one_life", On::is_kvm, results),
+        Case::new("handles_of_one_life_end_no_loans_of_the_next", On::is_kvm, late_drops),
+        Case::new("calls_resets_stops_and_deadlines_at_once", On::is_kvm, storm),
+        Case::new("resets_among_stops_and_deadlines", On::is_machine, storm_on_one_thread),
+        Case::new("loans_of_calls_that_wait_are_not_kept", On::is_kvm, waiting),
+        Case::new("what_the_guest_got_before_it_was_kept_is_kept", On::is_kvm, delivered),
+        Case::new("a_stop_during_a_reset_is_not_lost", On::is_kvm, stopped_meanwhile),
+        Case::new("a_call_that_lends_nothing_waits_for_a_reset", On::is_kvm, scalars),
+    ]
+}
+
+fn built(on: On, vcpus: u32, host: Host) -> Built {
+    let host = machine().vcpus(vcpus).build(on.backend(), host).unwrap();
+    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    host
+}
+
+fn length() -> Duration {
+    let seconds = std::env::var("VMFFI_STORM").map_or(1, |seconds| seconds.parse().unwrap());
+    Duration::from_secs(seconds)
+}
+
+/// What has come of calls: how often each.
+#[derive(Default)]
+struct Score(Mutex<BTreeMap<String, u64>>);
+
+impl Score {
+    fn count(&self, what: impl Into<String>) {
+        *self.0.lock().unwrap().entry(what.into()).or_default() += 1;
+    }
+
+    fn of(&self, what: &str) -> u64 {
+        self.0.lock().unwrap().get(what).copied().unwrap_or_default()
+    }
+
+    /// A call that failed, by one of these reasons.
+    #[track_caller]
+    fn failed(&self, error: &CallError, reasons: &[Why]) {
+        assert!(reasons.contains(&error.why()), "{error:?}");
+        if error.why() == Why::Stale {
+            self.count(if error.reached() { "stale results" } else { "stale arguments" });
+        } else {
+            self.count(format!("{:?}", error.why()));
+        }
+    }
+}
+
+impl Drop for Score {
+    fn drop(&mut self) {
+        println!("{:?}", self.0.get_mut().unwrap());
+    }
+}
+
+/// Some bytes that no other call sends.
+fn pattern() -> Vec<u8> {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let word = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    word.repeat(20 + number as usize % 500)
+}
+
+/// Ends a storm, also where a thread panics.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Has some threads do things again and again while this one resets the guest as often as it can.
+fn among_resets(host: &Built, score: &Score, threads: usize, does: impl Fn() + Sync) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ended = Over(&over);
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let _over = Over(&over);
+                while !over.load(Ordering::Acquire) {
+                    does();
+                }
+            });
+        }
+        let begin = Instant::now();
+        while !over.load(Ordering::Acquire) && begin.elapsed() < length() {
+            match host.reset() {
+                Ok(()) => score.count("resets"),
+                Err(error) => assert_eq!(error, ResetError::Busy),
+            }
+            thread::yield_now();
+        }
+        drop(ended);
+    });
+    assert_eq!(host.end(), None);
+    assert_eq!(host.reset(), Ok(()));
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
+    // Of the guest's arena, the answer itself.
+    assert_eq!(ControlClient::from(host.guest()).used().unwrap().blocks, 1);
+    assert!(score.of("resets") > 0);
+}
+
+fn arguments(on: On) {
+    let (host, score) = (built(on, 1, Host::default()), Score::default());
+    let ones = vec![1_u64; 4000];
+    among_resets(&host, &score, 3, || match HandlesClient::from(host.guest()).words(&ones) {
+        Ok(sum) => {
+            assert_eq!(sum, 4000);
+            score.count("sums");
+        }
+        Err(error) => {
+            score.failed(&error, &[Why::Stale]);
+            assert!(!error.reached(), "what was lent in another life is not delivered");
+        }
+    });
+    assert!(score.of("sums") > 0);
+}
+
+/// Reads a buffer twice, with some time in between.
+fn reads(score: &Score, buf: &ForeignBuf, sent: &[u8]) {
+    for _ in 0..2 {
+        match buf.to_vec() {
+            Ok(bytes) => {
+                assert!(bytes == sent, "a result that is another one's");
+                score.count("results");
+            }
+            Err(error) => {
+                assert_eq!(error.why(), Why::Stale);
+                return score.count("stale handles");
+            }
+        }
+        thread::yield_now();
+    }
+}
+
+fn results(on: On) {
+    let (host, score) = (built(on, 1, Host::default()), Score::default());
+    among_resets(&host, &score, 3, || {
+        let sent = pattern();
+        match HandlesClient::from(host.guest()).buf(&sent) {
+            Ok(buf) => reads(&score, &buf, &sent),
+            Err(error) => score.failed(&error, &[Why::Stale]),
+        }
+    });
+    assert!(score.of("results") > 0);
+}
+
+/// Handles are kept for some time, and dropped on other threads: a mark of theirs ends no loan of a later life.
+fn late_drops(on: On) {
+    let (host, score) = (built(on, 2, Host::default()), Score::default());
+    let (send, receive) = mpsc::sync_channel::<ForeignBuf>(4);
+    thread::scope(|scope| {
+        scope.spawn(move || receive.into_iter().for_each(drop));
+        let send = Mutex::new(Some(send));
+        among_resets(&host, &score, 2, || {
+            let sent = pattern();
+            match HandlesClient::from(host.guest()).buf(&sent) {
+                Ok(buf) => {
+                    reads(&score, &buf, &sent);
+                    let sender = send.lock().unwrap().clone();
+                    sender.unwrap().send(buf).unwrap();
+                }
+                Err(error) => score.failed(&error, &[Why::Stale]),
+            }
+        });
+        drop(send.lock().unwrap().take());
+    });
+    assert!(score.of("results") > 0);
+}
+
+/// The reasons that calls of a storm may fail for.
+const STORM: &[Why] = &[Why::Stale, Why::Cancelled, Why::Busy];
+
+/// One call with a value that is checked.
+fn checked(host: &Built, score: &Score, nr: u64) {
+    let deadline = Duration::from_micros(200 + nr * 7919 % 20_000);
+    let guest = host.within(deadline);
+    match nr % 4 {
+        0 => match HandlesClient::from(&*guest).words(&vec![nr; 300]) {
+            Ok(sum) => {
+                assert_eq!(sum, 300 * nr);
+                score.count("sums");
+            }
+            Err(error) => score.failed(&error, STORM),
+        },
+        1 => {
+            let sent = pattern();
+            match HandlesClient::from(&*guest).buf(&sent) {
+                Ok(buf) => reads(score, &buf, &sent),
+                Err(error) => score.failed(&error, STORM),
+            }
+        }
+        // It calls back, so that a handler lends its result to the guest.
+        2 => match ControlClient::from(&*guest).calls_back() {
+            Ok(len) => {
+                assert_eq!(len, 1000);
+                score.count("calls back");
+            }
+            Err(error) => score.failed(&error, STORM),
+        },
+        // It takes longer than it may, mostly.
+        _ => match ControlClient::from(&*guest).sum(3_000_000) {
+            Ok(sum) => {
+                assert_eq!(sum, 3_000_000 * 3_000_001 / 2);
+                score.count("long sums");
+            }
+            Err(error) => score.failed(&error, STORM),
+        },
+    }
+}
+
+/// A life that has ended has ended by a stop or a deadline.
+fn ended(host: &Built, score: &Score) -> bool {
+    match host.end() {
+        None => return false,
+        Some(End::Stopped) => score.count("stops"),
+        Some(End::Deadline) => score.count("deadlines"),
+        Some(end) => panic!("{end}"),
+    }
+    true
+}
+
+/// Behind a storm, nothing is lost on either side, and nothing is felt of it.
+fn calm(host: &Built) {
+    // A stop that was on its way when the others ended has arrived.
+    assert_eq!(host.reset(), Ok(()));
+    assert_eq!(host.end(), None);
+    assert_eq!(host.guest().arena_stats().blocks, 0);
+    let used = ControlClient::from(host.guest()).used().unwrap();
+    assert_eq!(used.blocks, 1, "the answer itself");
+    assert_eq!(ControlClient::from(host.guest()).sum(200), Ok(20_100));
+    assert_eq!(host.end(), None);
+}
+
+fn storm(on: On) {
+    let (host, score) = (built(on, 2, Host::default()), Score::default());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for first in 0..3_u64 {
+            let (host, score, over) = (&host, &score, &over);
+            scope.spawn(move || {
+                let _over = Over(over);
+                let mut nr = first;
+                while !over.load(Ordering::Acquire) {
+                    checked(host, score, nr);
+                    nr += 1;
+                }
+            });
+        }
+        let stopper = host.stopper();
+        let over = &over;
+        scope.spawn(move || {
+            let mut wait = 1;
+            while !over.load(Ordering::Acquire) {
+                wait = (wait * 5 + 3) % 7919;
+                thread::sleep(Duration::from_micros(wait));
+                stopper.stop();
+            }
+        });
+        let _over = Over(over);
+        let begin = Instant::now();
+        while !over.load(Ordering::Acquire) && begin.elapsed() < length() {
+            let was = ended(&host, &score);
+            match host.reset() {
+                Ok(()) => score.count("resets"),
+                Err(error) => assert_eq!(error, ResetError::Busy),
+            }
+            if !was {
+                thread::sleep(Duration::from_micros(300));
+            }
+        }
+    });
+    calm(&host);
+    for what in ["sums", "results", "calls back", "resets", "Cancelled", "stops"] {
+        assert!(score.of(what) > 0, "no {what}");
+    }
+}
+
+/// The same where one thread has the only vCPU, and others stop it.
+fn storm_on_one_thread(on: On) {
+    let (host, score) = (built(on, 1, Host::default()), Score::default());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (stopper, over) = (host.stopper(), &over);
+        scope.spawn(move || {
+            let mut wait = 1;
+            while !over.load(Ordering::Acquire) {
+                wait = (wait * 5 + 3) % 7919;
+                thread::sleep(Duration::from_micros(wait));
+                stopper.stop();
+            }
+        });
+        let _over = Over(over);
+        let begin = Instant::now();
+        for nr in 0.. {
+            if begin.elapsed() > length() {
+                break;
+            }
+            checked(&host, &score, nr);
+            if ended(&host, &score) {
+                assert_eq!(host.reset(), Ok(()));
+                score.count("resets");
+            }
+        }
+    });
+    calm(&host);
+    for what in ["sums", "results", "calls back", "resets", "Cancelled", "stops", "deadlines"] {
+        assert!(score.of(what) > 0, "no {what}");
+    }
+}
+
+/// A call waits, with something that it has lent, while the guest starts up: that is not the guest's in all lives.
+fn waiting(on: On) {
+    let (entered, enters) = mpsc::channel();
+    let (leaves, left) = mpsc::channel::<()>();
+    let left = Mutex::new(left);
+    let host = Host::with_gift(b"a gift").while_it_is_made(move || {
+        entered.send(()).unwrap();
+        left.lock().unwrap().recv().unwrap();
+    });
+    let host = machine().build(on.backend(), host).unwrap();
+    let host = &host;
+    thread::scope(|scope| {
+        let run = scope.spawn(|| host.run());
+        enters.recv().unwrap();
+        let call = scope.spawn(|| HandlesClient::from(host.guest()).words(&vec![1; 10_000]));
+        // Until the call waits: it has lent what it sends.
+        while host.guest().arena_stats().blocks < 2 {
+            thread::yield_now();
+        }
+        leaves.send(()).unwrap();
+        assert_eq!(run.join().unwrap(), Ok(Ran::Ready));
+        assert_eq!(call.join().unwrap(), Ok(10_000));
+    });
+    assert_eq!(host.guest().arena_stats().blocks, 1, "the gift");
+    for _ in 0..2 {
+        assert_eq!(host.reset(), Ok(()));
+        assert_eq!(host.guest().arena_stats().blocks, 1, "the gift");
+        let gift = StateClient::from(host.guest()).gift().unwrap();
+        assert_eq!(gift.to_vec().unwrap(), b"a gift");
+    }
+}
+
+/// A call to a vCPU that waits already, while the other one starts up: what its guest keeps of that, it has in each life.
+fn delivered(on: On) {
+    let host = machine().vcpus(2).build(on.backend(), Host::default()).unwrap();
+    let failures = FailingClient::from(host.guest());
+    thread::scope(|scope| {
+        // It waits for the first vCPU, and is served before or after the guest is kept.
+        let call = scope.spawn(|| {
+            loop {
+                match failures.keep(b"kept by the guest") {
+                    Err(error) if error.why() == Why::Busy => thread::yield_now(),
+                    kept => return kept,
+                }
+            }
+        });
+        assert_eq!(host.run(), Ok(Ran::Ready));
+        call.join().unwrap().unwrap();
+    });
+    let before = failures.kept().unwrap();
+    assert!(before > 0);
+    let blocks = host.guest().arena_stats().blocks;
+    assert_eq!(blocks, 1);
+    assert_eq!(host.reset(), Ok(()));
+    // Either it was kept with the guest, and both sides know it, or neither of them does.
+    let (guests, hosts) = (failures.kept().unwrap(), host.guest().arena_stats().blocks);
+    assert_eq!(guests > 0, hosts == 1, "{guests} {hosts}");
+}
+
+/// Whichever comes first: a stop ends the life before or the one behind the reset, and nothing is half stopped.
+fn stopped_meanwhile(on: On) {
+    let (host, score) = (built(on, 2, Host::default()), Score::default());
+    let stopper = host.stopper();
+    for nr in 0..300_u64 {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_micros(nr % 60));
+                stopper.stop();
+            });
+            assert_eq!(host.reset(), Ok(()));
+        });
+        let sum = ControlClient::from(host.guest()).sum(3);
+        match host.end() {
+            None => {
+                assert_eq!(sum, Ok(6));
+                score.count("before");
+            }
+            Some(end) => {
+                assert_eq!(end, End::Stopped);
+                assert_eq!(sum.unwrap_err().why(), Why::Cancelled);
+                score.count("behind");
+                assert_eq!(host.reset(), Ok(()));
+            }
+        }
+        assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
+    }
+}
+
+/// It runs in the life that it finds, and needs no other try.
+fn scalars(on: On) {
+    let (host, score) = (built(on, 2, Host::default()), Score::default());
+    among_resets(&host, &score, 2, || {
+        assert_eq!(ControlClient::from(host.guest()).sum(5), Ok(15));
+        score.count("sums");
+    });
+}
