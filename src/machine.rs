@@ -305,9 +305,8 @@ impl Machine {
     ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
         #[cfg(feature = "kvm")]
         if backend == Backend::Kvm {
-            self.signal
-                .handle()
-                .map_err(MachineError::system("a handler for the signal of stops"))?;
+            let handled = self.signal.handle().and_then(|_| self.signal.check());
+            handled.map_err(MachineError::system("the signal that stops vCPUs"))?;
         }
         let loaded = Arc::new(self.load()?);
         let vcpus = self.start(&loaded, backend)?;

@@ -424,6 +424,9 @@ impl Vcpu for KvmVcpu {
     }
 
     fn settle(&mut self) -> io::Result<()> {
+        if !self.kick.is_ours() {
+            return Err(io::Error::other(FORKED));
+        }
         self.complete()
     }
 

@@ -65,6 +65,7 @@ impl Ram {
     }
 
     /// The file.
+    #[cfg(feature = "process")]
     pub(super) fn file(&self) -> &File {
         &self.file
     }

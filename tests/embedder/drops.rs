@@ -1,7 +1,9 @@
 //! A machine is dropped, whatever the program has become since: it takes no time, and leaves nothing that could be ended.
 
 use std::{
-    fs, ptr,
+    fs,
+    process::Command,
+    ptr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -10,7 +12,7 @@ use std::{
 use vmffi::{Why, host::End, machine::Backend};
 
 use super::{
-    cases::{Case, any, process},
+    cases::{Case, any, process, skip},
     limits::become_nobody,
     makes::{
         Built, children, descriptors, done, machine, mapped, nothing_left, spinner, started, works,
@@ -29,6 +31,7 @@ pub const CASES: &[Case] = &[
     ("dropped_after_its_thread", any, after_its_thread),
     ("dropped_after_its_process", process, after_its_process),
     ("dropped_after_its_process_was_waited_for", process, after_a_wait),
+    ("dropped_after_its_number_was_given_again", process, number_again),
     ("dropped_with_all_signals_blocked", any, all_blocked),
 ];
 
@@ -202,6 +205,38 @@ fn after_a_wait(backend: Backend) {
     assert_eq!(error.why(), Why::PeerDied);
     assert!(host.reset().is_err());
     soon(host);
+    nothing_left();
+}
+
+/// And its number is another child's, which stays.
+fn number_again(backend: Backend) {
+    const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+    if fs::OpenOptions::new().write(true).open(LAST).is_err() {
+        skip("only root can choose the number of a process");
+    }
+    let host = started(&machine(), backend);
+    let [pid] = children()[..] else { panic!("one child") };
+    // SAFETY: takes two integers.
+    done(unsafe { libc::kill(pid, libc::SIGKILL) });
+    // SAFETY: it is given no place for the status.
+    assert_eq!(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) }, pid);
+    // Others may take it, too.
+    let other = (0..50).find_map(|_| {
+        fs::write(LAST, (pid - 1).to_string()).unwrap();
+        let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        if child.id() as i32 == pid {
+            return Some(child);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        None
+    });
+    let Some(mut other) = other else { skip("the number was not given again") };
+    soon(host);
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(other.try_wait().unwrap(), None, "another process was ended");
+    other.kill().unwrap();
+    other.wait().unwrap();
     nothing_left();
 }
 
