@@ -176,12 +176,12 @@ pub unsafe fn finish<R: FfiReturn>(
     let peer = out.peer();
     let mut status = 0;
     let span = Span::call(peer, function);
+    let loans = out.depart();
     let transport = peer.exchange(function.signature, transport, &mut status);
     span.end(status);
     if status > 1 {
-        return R::received(Err(failed(out, function, status)));
+        return R::received(Err(failed(out, loans, function, status)));
     }
-    out.arrived();
     match R::receive(Answer { status, transport }, peer.incoming()) {
         Ok(received) => R::received(Ok(received)),
         Err(error) => {
@@ -195,10 +195,15 @@ pub unsafe fn finish<R: FfiReturn>(
 /// The peer, or the way to it, says that the call failed. Where its function was not reached,
 /// everything lent comes back when `out` is dropped.
 #[inline]
-fn failed(out: &mut Outgoing<'_>, function: &'static Function, status: u64) -> CallError {
+fn failed(
+    out: &mut Outgoing<'_>,
+    loans: u32,
+    function: &'static Function,
+    status: u64,
+) -> CallError {
     let (why, reached) = read_status(status);
-    if reached {
-        out.arrived();
+    if !reached {
+        out.come_back(loans);
     }
     let error = CallError::new(why).on(out.peer().side().other()).in_function(function);
     if reached { error.reached_handler() } else { error }
@@ -228,7 +233,7 @@ pub fn answer<R: FfiReturn>(
             if answer.status != 0 {
                 *status = answer.status;
             }
-            out.arrived();
+            out.depart();
             answer.transport
         }
         Err(error) => refuse(error.reached_handler(), peer, function, status),

@@ -181,18 +181,26 @@ impl<'p> Outgoing<'p> {
     /// with what was lent. Other words are held to what [`Peer::call`] asks for.
     #[must_use]
     pub unsafe fn call(mut self, signature: u64, transport: Transport) -> Answer {
+        let loans = self.depart();
         // SAFETY: the caller's promise is the same.
         let answer = unsafe { self.peer.call(signature, transport) };
-        if answer.status <= 1 || CallError::from_status(answer.status).reached() {
-            self.arrived();
+        if answer.status > 1 && !CallError::from_status(answer.status).reached() {
+            self.come_back(loans);
         }
         answer
     }
 
-    /// The peer has what was lent.
+    /// From now on the peer may have what was lent, so that it is not taken back, also where a panic ends the call.
+    /// Returns the number of loans, for [`come_back`](Self::come_back).
     #[inline]
-    pub(crate) fn arrived(&mut self) {
-        self.count = 0;
+    pub(crate) fn depart(&mut self) -> u32 {
+        core::mem::take(&mut self.count)
+    }
+
+    /// The peer does not have what was lent: its function was not reached.
+    #[inline]
+    pub(crate) fn come_back(&mut self, loans: u32) {
+        self.count = loans;
     }
 }
 
