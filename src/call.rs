@@ -177,13 +177,13 @@ pub unsafe fn finish<R: FfiReturn>(
     let mut status = 0;
     let span = Span::call(peer, function);
     let mut passage = out.passage();
+    let loans = out.depart();
     let transport = peer.exchange(function.signature, transport, &mut passage, &mut status);
     out.ran_in(passage.epoch);
     span.end(status);
     if status > 1 {
-        return R::received(Err(failed(out, function, status, &passage)));
+        return R::received(Err(failed(out, loans, function, status, &passage)));
     }
-    out.arrived();
     match R::receive(Answer { status, transport }, out.received()) {
         Ok(received) => R::received(Ok(received)),
         Err(error) => {
@@ -199,13 +199,14 @@ pub unsafe fn finish<R: FfiReturn>(
 #[inline]
 fn failed(
     out: &mut Outgoing<'_>,
+    loans: u32,
     function: &'static Function,
     status: u64,
     passage: &Passage,
 ) -> CallError {
     let (why, reached) = read_status(status);
-    if reached {
-        out.arrived();
+    if !reached {
+        out.come_back(loans);
     }
     let error = CallError::new(why).in_function(function);
     let error = if reached { error.reached_handler() } else { error };
@@ -246,7 +247,7 @@ pub fn answer<R: FfiReturn>(
             if answer.status != 0 {
                 *status = answer.status;
             }
-            out.arrived();
+            out.depart();
             answer.transport
         }
         Err(error) => refuse(error.reached_handler(), peer, function, status),

@@ -132,9 +132,10 @@ impl<T: Plain> Foreign<T> {
     ///
     /// [`Why::BadValue`] where the bytes are no value of `T`, [`Why::Stale`] after a reset.
     pub fn read(&self) -> Result<T, CallError> {
-        let mut local = Local::<T::Wire>::zeroed();
-        self.held.copy(0, local.bytes_mut())?;
-        T::decode(local.bytes(), self.held.incoming())
+        let mut local = Local::<T::Wire>::uninit();
+        let wire = local.zeroed();
+        self.held.copy(0, wire)?;
+        T::decode(wire, self.held.incoming())
     }
 }
 
@@ -414,9 +415,10 @@ impl<T: Plain> ForeignSlice<T> {
         if index >= self.len() {
             return Ok(None);
         }
-        let mut local = Local::<T::Wire>::zeroed();
-        self.bytes.read_at(index * Self::SIZE, local.bytes_mut())?;
-        T::decode(local.bytes(), self.bytes.held.incoming()).map(Some)
+        let mut local = Local::<T::Wire>::uninit();
+        let wire = local.zeroed();
+        self.bytes.read_at(index * Self::SIZE, wire)?;
+        T::decode(wire, self.bytes.held.incoming()).map(Some)
     }
 
     /// Copies the values out one after the other, in their order. A bad one is an error, as in

@@ -356,12 +356,12 @@ impl<T: Plain> Shared<T> {
     #[inline]
     pub fn new(peer: &Peer, value: T) -> Result<Self, CallError> {
         const { assert!(align_of::<T::Wire>() <= GRANULE) };
-        let mut wire = Local::<T::Wire>::zeroed();
-        value.write(wire.bytes_mut());
-        let block = Block::new(peer, size_of::<T::Wire>())?;
-        let bytes = wire.bytes();
+        let mut local = Local::<T::Wire>::uninit();
+        let wire = local.zeroed();
+        value.write(wire);
+        let block = Block::new(peer, wire.len())?;
         // SAFETY: the block has room for a wire form, and nobody else has it.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), block.address(), bytes.len()) };
+        unsafe { core::ptr::copy_nonoverlapping(wire.as_ptr(), block.address(), wire.len()) };
         Ok(Self { block, value: PhantomData })
     }
 }

@@ -134,13 +134,16 @@ mod tests {
     use std::{
         fmt::{self, Write},
         string::String,
-        sync::Mutex,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicU32, Ordering},
+        },
         vec::Vec,
     };
 
     use tracing::{Event, Metadata, Subscriber, field, span};
 
-    use crate::{CallError, Peer, loopback::Loopback};
+    use crate::{CallError, ForeignBuf, Peer, SharedBuf, loopback::Loopback};
 
     crate::ffi_interface! {
         pub interface Clock {
@@ -206,6 +209,59 @@ mod tests {
         fn event(&self, _: &Event<'_>) {}
         fn enter(&self, _: &span::Id) {}
         fn exit(&self, _: &span::Id) {}
+    }
+
+    crate::ffi_interface! {
+        pub interface Shelf { fn keep(bytes: ForeignBuf); }
+    }
+
+    /// Keeps what it gets.
+    struct Keeper(Arc<Mutex<Vec<ForeignBuf>>>);
+
+    impl Shelf for Keeper {
+        fn keep(&self, _: &Peer, bytes: ForeignBuf) -> Result<(), CallError> {
+            self.0.lock().unwrap().push(bytes);
+            Ok(())
+        }
+    }
+
+    crate::serve!(Keeper: Shelf);
+
+    /// PanicsAtTheEnd when it is told how the call that was made has ended.
+    struct PanicsAtTheEnd(AtomicU32);
+
+    impl Subscriber for PanicsAtTheEnd {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "vmffi"
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(u64::from(self.0.fetch_add(1, Ordering::Relaxed)) + 1)
+        }
+        fn record(&self, span: &span::Id, _: &span::Record<'_>) {
+            if span.into_u64() == 1 {
+                std::panic::resume_unwind(std::boxed::Box::new("a subscriber's"));
+            }
+        }
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, _: &Event<'_>) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    /// The peer has what was lent, so it must not be taken back: in a loopback that would be memory with two owners.
+    #[test]
+    fn a_subscriber_that_panics_takes_no_loan_back() {
+        let kept = Arc::default();
+        let pair = Loopback::new((), Keeper(Arc::clone(&kept))).unwrap();
+        tracing::subscriber::with_default(PanicsAtTheEnd(AtomicU32::new(0)), || {
+            ShelfClient::from(pair.to_host()).keep(&[1; 64]).unwrap();
+        });
+        let other = SharedBuf::copied(pair.to_host(), &[2; 64]).unwrap();
+        let handle = kept.lock().unwrap().pop().unwrap();
+        assert_eq!(handle.to_vec().unwrap(), [1; 64]);
+        assert_eq!(pair.to_host().arena_stats().blocks, 2);
+        drop((handle, other));
+        assert_eq!(pair.to_host().arena_stats().blocks, 0);
     }
 
     #[test]

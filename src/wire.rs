@@ -207,8 +207,9 @@ pub(crate) fn copied<W: Copy, R>(
     judge: impl FnOnce(&[u8]) -> Result<R, CallError>,
 ) -> Result<R, CallError> {
     no_secondary(transport)?;
-    let mut local = Local::<W>::zeroed();
-    let size = size_of::<W>();
+    let mut local = Local::<W>::uninit();
+    let local = local.zeroed();
+    let size = local.len();
     if size == 0 {
         <()>::from_transport(transport, from)?;
     } else {
@@ -216,34 +217,33 @@ pub(crate) fn copied<W: Copy, R>(
         let word = transport.primary;
         let offset = memory.check(from.side, word, size as u64, align_of::<W>() as u64)?;
         // SAFETY: checked on the line above.
-        unsafe { memory.copy_out(offset, local.bytes_mut().as_mut_ptr(), size) };
+        unsafe { memory.copy_out(offset, local.as_mut_ptr(), size) };
         memory.give_back(from.side, word, from.epoch);
         if !memory.is_still(from.epoch) {
             return Err(stale());
         }
     }
-    judge(local.bytes())
+    judge(local)
 }
 
-/// Local memory for a wire form.
+/// Local memory for a wire form, with its size and alignment.
 pub(crate) struct Local<W>(core::mem::MaybeUninit<W>);
 
 impl<W: Copy> Local<W> {
     #[inline]
-    pub(crate) fn zeroed() -> Self {
-        Self(core::mem::MaybeUninit::zeroed())
+    pub(crate) const fn uninit() -> Self {
+        Self(core::mem::MaybeUninit::uninit())
     }
 
+    /// Zeroes the memory where it is, and gives its bytes. A move of the `MaybeUninit` would copy a `W`, whose padding
+    /// is not copied with it and so would hold no bytes: therefore the bytes are borrowed for as long as they are used.
     #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: every byte was zeroed, and only bytes were written since: all are initialised.
-        unsafe { core::slice::from_raw_parts(self.0.as_ptr().cast(), size_of::<W>()) }
-    }
-
-    #[inline]
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above; the value is only ever seen as bytes.
-        unsafe { core::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), size_of::<W>()) }
+    pub(crate) const fn zeroed(&mut self) -> &mut [u8] {
+        let (at, len) = (self.0.as_mut_ptr().cast::<u8>(), size_of::<W>());
+        // SAFETY: the memory is this value's, and has `len` bytes.
+        unsafe { at.write_bytes(0, len) };
+        // SAFETY: as above, and the line above has initialised all of them. While they are borrowed, nobody moves them.
+        unsafe { core::slice::from_raw_parts_mut(at, len) }
     }
 }
 
@@ -331,3 +331,46 @@ pub struct Flag<'x, const B: bool>(core::marker::PhantomData<&'x ()>);
 pub trait NoHandles {}
 
 impl NoHandles for Flag<'_, false> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Padding behind the first field and behind the last.
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct Padded {
+        _first: u8,
+        _second: u64,
+        _third: u16,
+    }
+
+    /// Looks at each byte, which const evaluation refuses where one is not initialised.
+    const fn check<W: Copy>() {
+        let mut local = Local::<W>::uninit();
+        let bytes = local.zeroed();
+        assert!(bytes.len() == size_of::<W>());
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(bytes[at] == 0);
+            bytes[at] = 0xff;
+            at += 1;
+        }
+        let again = local.zeroed();
+        while at > 0 {
+            at -= 1;
+            assert!(again[at] == 0);
+        }
+    }
+
+    // `-Zextra-const-ub-checks` has padding lose its bytes in a move, as the language allows (`.ci/sanitize constants`).
+    const _: () = {
+        check::<()>();
+        check::<W128>();
+        check::<WBuf>();
+        check::<Padded>();
+        check::<[Padded; 3]>();
+        check::<Tagged<W64>>();
+        check::<Tagged<Tagged<W8>>>();
+    };
+}

@@ -47,7 +47,9 @@ macro_rules! entry {
     (@start) => { $crate::__private::core::option::Option::None };
     (@start $start:expr) => { $crate::__private::core::option::Option::Some($start) };
     (server: $type:ty = $server:expr, arena: $arena:expr $(, start: $start:expr)? $(,)?) => {
-        extern "C" fn __vmffi_entry(boot: *const $crate::__private::core::primitive::u64) -> ! {
+        unsafe extern "C" fn __vmffi_entry(
+            boot: *const $crate::__private::core::primitive::u64,
+        ) -> ! {
             use $crate::__private::core as __core;
             const __PAGE: __core::primitive::usize = $crate::PAGE as __core::primitive::usize;
             const __ARENA: __core::primitive::usize = $arena;
@@ -56,9 +58,15 @@ macro_rules! entry {
                 $crate::arch::x86_64::Agreed,
                 { __ARENA.div_ceil(__PAGE) * (__PAGE / $crate::GRANULE) },
             > = $crate::guest::Place::new();
-            let start: __core::option::Option<fn(&$crate::Peer)> = $crate::entry!(@start $($start)?);
+            // Functions of their own, which are safe: before edition 2024 the body of an unsafe one is as a whole.
+            fn __server() -> $type {
+                $server
+            }
+            fn __start() -> __core::option::Option<fn(&$crate::Peer)> {
+                $crate::entry!(@start $($start)?)
+            }
             // SAFETY: called once a vCPU, by the entry point, with what the host has given.
-            unsafe { $crate::guest::run(&__PLACE, || $server, start, boot) }
+            unsafe { $crate::guest::run(&__PLACE, __server, __start(), boot) }
         }
         $crate::__private::core::arch::global_asm! {
             ".globl _start",

@@ -217,9 +217,11 @@ impl<'p> Outgoing<'p> {
     /// with what was lent. Other words are held to what [`Peer::call`] asks for.
     #[must_use]
     pub unsafe fn call(mut self, signature: u64, transport: Transport) -> Answer {
-        let answer = self.peer.send(signature, transport, &mut self.passage());
-        if answer.status <= 1 || CallError::from_status(answer.status).reached() {
-            self.arrived();
+        let mut passage = self.passage();
+        let loans = self.depart();
+        let answer = self.peer.send(signature, transport, &mut passage);
+        if answer.status > 1 && !CallError::from_status(answer.status).reached() {
+            self.come_back(loans);
         }
         answer
     }
@@ -231,25 +233,31 @@ impl<'p> Outgoing<'p> {
         transport: Transport,
     ) -> Result<T, CallError> {
         let mut passage = self.passage();
+        let loans = self.depart();
         let answer = self.peer.send(signature, transport, &mut passage);
         self.ran_in(passage.epoch);
-        let side = self.peer.side();
         if answer.status == 0 {
-            self.arrived();
             let value = T::from_transport(answer.transport, self.received());
-            return value.map_err(|error| error.reached_handler().on(side));
+            return value.map_err(|error| error.reached_handler().on(self.peer.side()));
         }
         let error = CallError::from_status(answer.status);
-        if error.reached() {
-            self.arrived();
+        if !error.reached() {
+            self.come_back(loans);
         }
         Err(crate::call::found(self.peer, error, &passage))
     }
 
-    /// The peer has what was lent.
+    /// From now on the peer may have what was lent, so that it is not taken back, also where a panic ends the call.
+    /// Returns the number of loans, for [`come_back`](Self::come_back).
     #[inline]
-    pub(crate) fn arrived(&mut self) {
-        self.count = 0;
+    pub(crate) fn depart(&mut self) -> u32 {
+        core::mem::take(&mut self.count)
+    }
+
+    /// The peer does not have what was lent: its function was not reached.
+    #[inline]
+    pub(crate) fn come_back(&mut self, loans: u32) {
+        self.count = loans;
     }
 }
 
