@@ -169,8 +169,9 @@ impl Peer {
     /// something else.
     ///
     /// Where both sides are one program, in a [`loopback`](crate::loopback), a forged word makes one side read what the
-    /// other is writing. There, `transport` holds no pointer words, or the function is not served, or nothing uses the
-    /// memory that the words lead to, nor its release marks, while the peer has handles to it.
+    /// other is writing. There, each pointer word of `transport`, and of the wire forms behind it, is one that the peer
+    /// refuses, or leads to a block that this side has lent, to which the peer has no other handle, and which this side
+    /// does not use again before the peer has released it; and the function is declared with what the words lead to.
     ///
     /// # Errors
     ///
