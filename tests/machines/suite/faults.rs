@@ -1,9 +1,6 @@
 //! What a guest may not do (ABI, Boot block B-4), and how its host sees it.
 
-use vmffi::{
-    Why,
-    host::{Broken, Cause, End, Fault},
-};
+use vmffi::host::{Broken, Cause, End, Fault};
 
 use super::{
     Case,
@@ -100,8 +97,16 @@ fn exception(on: On, crime: Crime, place: u64, vector: u8, function: &str) {
 
 fn access(on: On, crime: Crime, place: u64) {
     let (end, _) = commits(on, crime, |_| place);
-    assert_eq!(end, End::Protocol(Broken::Access { at: place }));
-    assert_eq!(end.why(), Why::Protocol);
+    assert!(
+        end == End::Protocol(Broken::Access { at: place }) || not_mapped(on, &end, place),
+        "{end:?}"
+    );
+}
+
+/// A virtual machine whose guest traps by a port has no doorbell.
+fn not_mapped(on: On, end: &End, place: u64) -> bool {
+    matches!(end, End::Fault(fault) if on.is_kvm()
+        && (fault.cause, fault.address) == (Cause::Exception(14), Some(place)))
 }
 
 /// An address in the host's arena.
@@ -155,9 +160,7 @@ fn calls_the_system(on: On) {
 fn nonsense(on: On) {
     let (end, _) = commits(on, Crime::Chatter, |_| DOORBELL);
     let unknown = End::Protocol(Broken::Order(0x1234));
-    // A virtual machine whose guest traps by a port does not take a store for a trap.
-    let no_trap = End::Protocol(Broken::Access { at: DOORBELL });
-    assert!(end == unknown || on.is_kvm() && end == no_trap, "{end:?}");
+    assert!(end == unknown || not_mapped(on, &end, DOORBELL), "{end:?}");
 }
 
 fn may_read(on: On) {
