@@ -13,6 +13,8 @@ mod log;
 mod vm;
 mod watch;
 
+#[cfg(all(feature = "machine", target_os = "linux", target_arch = "x86_64"))]
+pub(crate) use end::Escaped;
 pub use end::{Broken, Cause, End, Fault};
 pub use limits::{Limits, Options};
 

@@ -389,12 +389,18 @@ impl Machine {
         }
         let ram = Ram::new(offset)?;
         for (segment, part) in self.image.segments().iter().zip(&parts) {
-            ram.write(part.offset + segment.skip as u64, &segment.bytes);
+            ram.write(part.offset + segment.skip as u64, self.image.bytes(segment));
         }
         let image = self.image.clone();
         let kept = OnceLock::new();
         let spare = self.memory - offset;
-        Ok(Loaded { ram, layout, region, parts, stacks, stack, image, kept, spare })
+        let loaded = Loaded { ram, layout, region, parts, stacks, stack, image, kept, spare };
+        loaded.image.relocate(|address, value| {
+            if let Some((offset, _)) = loaded.find(address) {
+                loaded.ram.write(offset, &value.to_le_bytes());
+            }
+        });
+        Ok(loaded)
     }
 }
 

@@ -1,8 +1,13 @@
 //! Reading guests' programs: good ones, and what becomes of them when a word in their headers is another.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[path = "../examples/guests/mod.rs"]
+#[path = "../../examples/guests/mod.rs"]
 mod guests;
+
+mod elf;
+mod heap;
+mod hostile;
+mod packed;
 
 use std::{fs, sync::OnceLock};
 
@@ -157,7 +162,7 @@ fn headers_that_are_wrong() {
             ("a core file", |file| file.set(TYPE, 4), "no program"),
             ("headers of another size", |file| file.set(PHENTSIZE, 32), "no sound ELF file"),
             ("sections of another size", |file| file.set(SHENTSIZE, 65), "no sound ELF file"),
-            ("no headers", |file| file.set(PHNUM, 0), "entry point is no code"),
+            ("no headers", |file| file.set(PHNUM, 0), "is not in a segment of code"),
             ("headers behind the file", |file| file.set(PHOFF, 1 << 40), "no sound ELF file"),
             (
                 "headers that wrap around",
@@ -185,9 +190,9 @@ fn headers_that_are_wrong() {
                 |file| {
                     file.set(ENTRY, file.get(of(file.data(), ADDRESS)));
                 },
-                "entry point is no code",
+                "is not in a segment of code",
             ),
-            ("an entry nowhere", |file| file.set(ENTRY, u64::MAX), "entry point is no code"),
+            ("an entry nowhere", |file| file.set(ENTRY, u64::MAX), "is not in a segment of code"),
         ],
     );
 }
@@ -212,7 +217,7 @@ fn segments_that_are_wrong() {
             (
                 "code that is none",
                 |file| file.set(of(file.code(), FLAGS), 4),
-                "entry point is no code",
+                "is not in a segment of code",
             ),
             (
                 "two in one place",
@@ -317,7 +322,7 @@ fn segments_that_are_wrong() {
                     file.set(PHOFF, at as u64);
                     file.set(PHNUM, 65);
                 },
-                "too many segments",
+                "more than 64 segments",
             ),
         ],
     );
@@ -329,7 +334,11 @@ fn relocations_that_are_wrong() {
     refused(
         anywhere(),
         &[
-            ("libraries", |file| file.set((file.dynamic(0x15), 8), NEEDED), "libraries"),
+            (
+                "libraries",
+                |file| file.set((file.dynamic(0x15), 8), NEEDED),
+                "a library without a name",
+            ),
             (
                 "changes to code",
                 |file| file.set((file.dynamic(0x15), 8), 22),
@@ -340,9 +349,13 @@ fn relocations_that_are_wrong() {
                 |file| {
                     file.set((file.dynamic(0x15), 8), 17);
                 },
-                "relocations of another kind",
+                "relocations without addends",
             ),
-            ("packed", |file| file.set((file.dynamic(0x15), 8), 36), "relocations of another kind"),
+            (
+                "packed",
+                |file| file.set((file.dynamic(0x15), 8), 36),
+                "its table of RELR relocations is not in it",
+            ),
             (
                 "for calls",
                 |file| {
@@ -352,19 +365,27 @@ fn relocations_that_are_wrong() {
                 },
                 "a procedure linkage table",
             ),
-            ("of a symbol", |file| file.set((file.relocation() + 8, 4), 1), "of another kind"),
-            ("of a thread's", |file| file.set((file.relocation() + 8, 4), 16), "of another kind"),
+            (
+                "of a symbol",
+                |file| file.set((file.relocation() + 8, 4), 1),
+                "relocations of type 1",
+            ),
+            (
+                "of a thread's",
+                |file| file.set((file.relocation() + 8, 4), 16),
+                "relocations of type 16",
+            ),
             (
                 "of a kind to come",
                 |file| file.set((file.relocation() + 8, 4), 0xffff),
-                "another kind",
+                "relocations of type 65535",
             ),
             (
                 "of what is not there",
                 |file| {
                     file.set((file.relocation(), 8), 0x7000_0000);
                 },
-                "relocations are not in it",
+                "which is not in it",
             ),
             (
                 "of the zeros behind the data",
@@ -374,42 +395,42 @@ fn relocations_that_are_wrong() {
                     let end = file.get(of(data, ADDRESS)) + file.get(of(data, FILESZ));
                     file.set((file.relocation(), 8), end - 7);
                 },
-                "relocations are not in it",
+                "which is not in it",
             ),
             (
                 "of the end of memory",
                 |file| {
                     file.set((file.relocation(), 8), u64::MAX - 3);
                 },
-                "relocations are not in it",
+                "which is not in it",
             ),
             (
                 "a table that is not there",
                 |file| {
                     file.set((file.dynamic(7) + 8, 8), 1 << 40);
                 },
-                "relocations are not in it",
+                "its table of RELA relocations is not in it",
             ),
             (
                 "a table that wraps around",
                 |file| {
                     file.set((file.dynamic(8) + 8, 8), u64::MAX - 23);
                 },
-                "relocations are not in it",
+                "its table of RELA relocations is not in it",
             ),
             (
                 "a table that is too long",
                 |file| {
                     file.set((file.dynamic(8) + 8, 8), 1 << 30);
                 },
-                "relocations are not in it",
+                "its table of RELA relocations is not in it",
             ),
             (
                 "a table without a length",
                 |file| {
                     file.set((file.dynamic(8), 8), 0x6fff_0000);
                 },
-                "relocations are not in it",
+                "its table of RELA relocations is not in it",
             ),
             (
                 "a table that ends in an entry",
@@ -417,14 +438,14 @@ fn relocations_that_are_wrong() {
                     let len = (file.dynamic(8) + 8, 8);
                     file.set(len, file.get(len) - 1);
                 },
-                "relocations are not in it",
+                "its table of RELA relocations is not in it",
             ),
             (
                 "entries of another size",
                 |file| {
                     file.set((file.dynamic(9) + 8, 8), 32);
                 },
-                "relocations are not in it",
+                "its table of RELA relocations is not in it",
             ),
             (
                 "high enough to be too high",
@@ -515,4 +536,35 @@ fn bytes_that_are_others() {
         assert!(whole.is_ok(), "it is as it was");
     }
     assert!(read > 100 && refused > 1000, "{read} were read, {refused} refused");
+}
+
+/// What a file needs that a guest has not got is named, with advice that fits, and nothing in the name is obeyed.
+#[test]
+fn what_is_needed_is_named() {
+    use elf::{DATA, DYN, Elf, INTERP, READ, TLS};
+    let needs = |elf: Elf| match Image::parse(&elf.finish()) {
+        Err(error @ ImageError::Needs { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let library = |name: &[u8]| {
+        let mut elf = Elf::program(DYN);
+        elf.segment(READ, DATA, name);
+        elf.dynamic(&[(1, 0), (5, DATA), (10, name.len() as u64)]);
+        needs(elf)
+    };
+    let text = library(b"libpthread.so.0\0");
+    assert!(text.contains("the library `libpthread.so.0`: link it with"), "{text}");
+    let text = library(b"a\x1b[2Jb\nc\xff\0");
+    assert!(text.contains("`a\\u{1b}[2Jb\\nc\u{fffd}`"), "{text}");
+    assert!(library(&[b'n'; 5000]).len() < 400);
+    let mut elf = Elf::program(DYN);
+    elf.header(TLS, READ, 0, DATA, 0, 24);
+    let text = needs(elf);
+    assert!(
+        text.contains("24 bytes of thread-local storage: ") && !text.contains("-static"),
+        "{text}"
+    );
+    let mut elf = Elf::program(DYN);
+    elf.header(INTERP, READ, 0, DATA, 0, 24);
+    assert!(needs(elf).contains("a dynamic linker: link it with `-static`"));
 }

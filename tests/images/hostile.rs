@@ -1,0 +1,293 @@
+//! Files that are made to cost their reader time or memory.
+
+use std::time::Duration;
+
+use vmffi::machine::Image;
+
+use super::{
+    elf::{self, DATA, DYN, Elf, READ, READ_WRITE, function},
+    heap,
+};
+
+const MIB: usize = 1 << 20;
+
+/// How long this thread has run, which a busy machine does not change.
+fn thread_time() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a `timespec`, which is written.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
+    assert_eq!(done, 0);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// A hostile file of about so many bytes.
+type Make = fn(usize) -> Vec<u8>;
+
+const KINDS: &[(&str, Make)] = &[
+    ("data", data),
+    ("symbols of one long name", long_name),
+    ("symbols whose names never end", endless_names),
+    ("symbols of nested back-references", back_references),
+    ("symbols that are all as large as can be", large_symbols),
+    ("relocations of one word", one_word),
+    ("relocations of their own table", own_table),
+    ("packed relocations, all bits", packed),
+    ("packed relocations that begin anew", packed_again),
+    ("packed relocations across two segments", packed_across),
+    ("program headers", program_headers),
+    ("dynamic sections", dynamic_sections),
+    ("a dynamic section of libraries", libraries),
+    ("a dynamic section of tables", tables),
+    ("a library with a long name", long_library),
+    ("an interpreter with a long name", long_interpreter),
+    ("section headers", section_headers),
+    ("segments of the same bytes", same_bytes),
+];
+
+fn data(len: usize) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    elf.segment(READ_WRITE, DATA, &vec![1; len]);
+    elf.finish()
+}
+
+/// Names in v0 mangling that unfold: each pair of back-references doubles what the one before stands for.
+fn nested(len: usize) -> Vec<u8> {
+    let mut name = b"_RINvC1a1b".to_vec();
+    let mut last = name.len() - 2;
+    name.extend(b"TuuE");
+    while name.len() + 40 < len {
+        let at = name.len() - 2;
+        // A tuple of twice the last one.
+        let mut digits = Vec::new();
+        let mut number = last;
+        if number > 0 {
+            number -= 1;
+            loop {
+                let digits_62 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+                digits.insert(0, digits_62[number % 62]);
+                number /= 62;
+                if number == 0 {
+                    break;
+                }
+            }
+        }
+        name.push(b'T');
+        for _ in 0..2 {
+            name.push(b'B');
+            name.extend(&digits);
+            name.push(b'_');
+        }
+        name.push(b'E');
+        last = at;
+    }
+    name.push(b'E');
+    name
+}
+
+fn with_symbols(len: usize, names: &[u8], name: impl Fn(usize) -> u32, size: u64) -> Vec<u8> {
+    let count = len.saturating_sub(names.len()) / 24;
+    let symbols: Vec<_> =
+        (0..count).map(|nr| function(name(nr), elf::CODE + nr as u64, size)).collect();
+    let mut elf = Elf::program(DYN);
+    elf.symbols(&symbols.concat(), names);
+    elf.finish()
+}
+
+fn long_name(len: usize) -> Vec<u8> {
+    let mut names = vec![b'n'; 64 << 10];
+    (names[0], names[(64 << 10) - 1]) = (0, 0);
+    with_symbols(len, &names, |_| 1, 1)
+}
+
+/// Half of the file is names, without an end, and each symbol's begins at another byte.
+fn endless_names(len: usize) -> Vec<u8> {
+    with_symbols(len, &vec![b'n'; len / 2], |nr| nr as u32, 1)
+}
+
+fn back_references(len: usize) -> Vec<u8> {
+    let mut names = vec![0];
+    names.extend(nested(250));
+    names.push(0);
+    with_symbols(len, &names, |_| 1, 1)
+}
+
+fn large_symbols(len: usize) -> Vec<u8> {
+    with_symbols(len, b"\0a\0", |_| 1, u64::MAX)
+}
+
+/// A table of relocations of these entries, in a segment of its own, and one of 4 KiB that can be written.
+fn with_relocations(entries: impl IntoIterator<Item = [u64; 3]>) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    let words: Vec<u8> =
+        entries.into_iter().flatten().flat_map(|word: u64| word.to_le_bytes()).collect();
+    elf.segment(READ_WRITE, DATA, &[0; 4096]);
+    elf.segment(READ, 2 * DATA, &words);
+    elf.dynamic(&[(7, 2 * DATA), (8, words.len() as u64), (9, 24)]);
+    elf.finish()
+}
+
+fn one_word(len: usize) -> Vec<u8> {
+    with_relocations((0..len / 24).map(|nr| [DATA, 8, nr as u64]))
+}
+
+/// Each relocation is of the type of the one after the next.
+fn own_table(len: usize) -> Vec<u8> {
+    let count = len as u64 / 24;
+    with_relocations((0..count).map(|nr| [2 * DATA + 24 * ((nr + 2) % count) + 8, 8, 0x0800]))
+}
+
+fn with_packed(len: usize, word: impl Fn(usize) -> u64) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    let words: Vec<u8> = (0..len / 8).flat_map(|nr| word(nr).to_le_bytes()).collect();
+    let at = elf.segment(READ, 0x1000_0000, &words);
+    // Much memory, which is all of the same bytes.
+    for nr in 0..61 {
+        elf.header(
+            elf::LOAD,
+            READ_WRITE,
+            at,
+            0x8000_0000 + nr * 0x1000_0000,
+            len as u64,
+            len as u64,
+        );
+    }
+    elf.dynamic(&[(36, 0x1000_0000), (35, words.len() as u64), (37, 8)]);
+    elf.finish()
+}
+
+fn packed(len: usize) -> Vec<u8> {
+    with_packed(len, |nr| if nr == 0 { 0x8000_0000 } else { u64::MAX })
+}
+
+fn packed_again(len: usize) -> Vec<u8> {
+    with_packed(len, |nr| {
+        if nr % 2 == 0 { 0x8000_0000 + 0x1000_0000 * (nr as u64 / 2 % 61) } else { u64::MAX }
+    })
+}
+
+/// Two segments that touch, and bitmaps that have bits on both sides.
+fn packed_across(len: usize) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    let words: Vec<u8> = (0..len / 16)
+        .flat_map(|_| [DATA + 4096 - 256, u64::MAX])
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    elf.segment(READ_WRITE, DATA, &[0; 4096]);
+    elf.segment(READ_WRITE, DATA + 4096, &[0; 4096]);
+    let at = elf.segment(READ, 0x1000_0000, &words);
+    for nr in 0..59 {
+        elf.header(
+            elf::LOAD,
+            READ_WRITE,
+            at,
+            0x8000_0000 + nr * 0x1000_0000,
+            len as u64,
+            len as u64,
+        );
+    }
+    elf.dynamic(&[(36, 0x1000_0000), (35, words.len() as u64), (37, 8)]);
+    elf.finish()
+}
+
+fn program_headers(len: usize) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    for nr in 0..len / 56 {
+        elf.header([elf::NOTE, elf::TLS, elf::LOAD][nr % 3], READ, 0, 0, 0, 0);
+    }
+    elf.finish()
+}
+
+fn dynamic_sections(len: usize) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    let at = elf.put_words(&[0x15, 0].repeat(len / 32));
+    for _ in 0..len / 112 {
+        elf.header(elf::DYNAMIC, READ_WRITE, at, 0, len as u64 / 2, 0);
+    }
+    elf.finish()
+}
+
+fn with_dynamic(len: usize, entry: (u64, u64)) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    elf.dynamic(&vec![entry; len / 16]);
+    elf.finish()
+}
+
+fn libraries(len: usize) -> Vec<u8> {
+    with_dynamic(len, (1, 1))
+}
+
+fn tables(len: usize) -> Vec<u8> {
+    with_dynamic(len, (7, 0))
+}
+
+fn long_library(len: usize) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    elf.segment(READ, DATA, &vec![b'n'; len]);
+    elf.dynamic(&[(1, 1), (5, DATA), (10, len as u64)]);
+    elf.finish()
+}
+
+fn long_interpreter(len: usize) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    let at = elf.put(&vec![b'\x1b'; len]);
+    elf.header(elf::INTERP, READ, at, 0, len as u64, len as u64);
+    elf.finish()
+}
+
+fn section_headers(len: usize) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    for _ in 0..len / 64 {
+        elf.section(elf::STRTAB, u32::MAX, u64::MAX, u64::MAX, 1);
+    }
+    elf.finish()
+}
+
+fn same_bytes(len: usize) -> Vec<u8> {
+    let mut elf = Elf::program(DYN);
+    let at = elf.put(&vec![1; len]);
+    for nr in 0..63 {
+        elf.header(elf::LOAD, READ_WRITE, at, 0x1000_0000 * (1 + nr), len as u64, len as u64);
+    }
+    elf.finish()
+}
+
+/// Reads a file of each kind: how long that takes, and how much it has on the heap at a time.
+fn read(len: usize, most: Duration) {
+    for (name, make) in KINDS {
+        let file = make(len);
+        let before = thread_time();
+        let (result, peak) = heap::peak(|| Image::parse(&file));
+        let took = thread_time() - before;
+        let mib = file.len() as f64 / MIB as f64;
+        let per_mib = took.div_f64(mib);
+        let came = match &result {
+            Ok(_) => "read".into(),
+            Err(error) => error.to_string(),
+        };
+        println!("{name}: {mib:.1} MiB: {took:.1?}, {per_mib:.2?} a MiB, {peak} bytes: {came}");
+        assert!(came.len() < 600, "{name}: an error of {} bytes", came.len());
+        assert!(came.chars().all(|char| !char.is_control()), "{name}: {came:?}");
+        assert!(per_mib < most, "{name}: {per_mib:?} a MiB");
+        // The file, and some for the tables of its parts.
+        let most = file.len() as u64 + (64 << 10);
+        assert!(peak <= most, "{name}: {peak} bytes for a file of {}", file.len());
+    }
+}
+
+/// Whatever is in a file, reading it takes time and memory in proportion to its length: 1 MiB, or as many as `VMFFI_IMAGE_MIB`
+/// says.
+#[test]
+fn hostile_files_cost_little() {
+    let mib = std::env::var("VMFFI_IMAGE_MIB").map_or(1, |mib| mib.parse().unwrap());
+    // 20 ms a MiB where all is optimised; here it is not.
+    read(mib * MIB, Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 20 }));
+}
+
+/// A reader that gets no memory says how much it wanted.
+#[test]
+fn a_file_for_which_there_is_no_memory() {
+    let file = data(MIB);
+    let error = heap::within(MIB as u64 / 2, || Image::parse(&file).map(drop)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&file.len().to_string()), "{text}");
+}
