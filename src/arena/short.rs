@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+/// An arena with its release map, and its blocks.
+type Full = (Arena<Box<[Slot]>>, Box<[AtomicU8]>, Vec<Allocated>);
+
 /// An arena of so many granules, each of which is lent.
-fn full(granules: usize) -> (Arena<Box<[Slot]>>, Box<[AtomicU8]>, Vec<Allocated>) {
+fn full(granules: usize) -> Full {
     let books: Box<[Slot]> = (0..granules).map(|_| Slot::default()).collect();
     let marks: Box<[AtomicU8]> = (0..granules).map(|_| AtomicU8::new(0)).collect();
     // SAFETY: the marks are on the heap, as many as the books have slots, and go with the arena.

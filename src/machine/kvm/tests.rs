@@ -10,6 +10,7 @@ use crate::{
 };
 
 #[path = "../../../examples/guests/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "each kind of machine's tests build their own guest")]
 mod guests;
 #[path = "../../../tests/attacks/suite/list.rs"]
 #[allow(dead_code, reason = "most of its operations are for others")]

@@ -9,6 +9,7 @@ use crate::{
 };
 
 #[path = "../../../examples/guests/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "each kind of machine's tests build their own guest")]
 mod guests;
 #[path = "../../../benches/common/meter.rs"]
 mod meter;

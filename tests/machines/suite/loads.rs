@@ -1,6 +1,6 @@
 //! Programs that are loaded in other ways, or cannot be.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use vmffi::{
     host::{Cause, End, Ran},
@@ -21,6 +21,7 @@ pub fn cases() -> Vec<Case> {
     let case = |name: &str, run: fn(On)| Case::new(name, On::is_machine, run);
     vec![
         case("a_guest_that_lies_anywhere", anywhere),
+        case("a_guest_with_packed_relocations", packed),
         case("an_entry_at_the_end_of_the_code", last_byte),
         case("an_entry_among_zeros", zeros),
         case("more_memory_than_the_machine_has", too_much),
@@ -30,7 +31,21 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn anywhere(on: On) {
-    let image = Image::open(program("anywhere")).unwrap();
+    works_anywhere(on, &program("anywhere"));
+}
+
+/// Where the linker knows such relocations: one that does not know them links it as the guest above.
+fn packed(on: On) {
+    let file = program("packed");
+    const DT_RELR: [u8; 8] = 36_u64.to_le_bytes();
+    if !fs::read(&file).unwrap().chunks_exact(8).any(|word| word == DT_RELR) {
+        println!("the linker does not pack relocations");
+    }
+    works_anywhere(on, &file);
+}
+
+fn works_anywhere(on: On, file: &Path) {
+    let image = Image::open(file).unwrap();
     let machine = Machine::new(&image).arenas(1 << 20, 1 << 20);
     let host = machine.build(on.backend(), Host::default()).unwrap();
     assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
