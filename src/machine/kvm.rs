@@ -15,9 +15,9 @@ use std::{
 };
 
 use kvm_bindings::{
-    CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_regs,
-    kvm_segment, kvm_sregs, kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcr, kvm_xcrs,
-    kvm_xsave,
+    CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_debugregs,
+    kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcr,
+    kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
 use nix::libc;
@@ -67,16 +67,17 @@ pub(super) fn start(
     log: u32,
     signal: StopSignal,
 ) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
-    start_by(loaded, log, signal, None)
+    let vcpus = make(loaded, log, signal, None)?.into_iter();
+    Ok(vcpus.map(|vcpu| Box::new(vcpu) as Box<dyn Vcpu>).collect())
 }
 
 /// The same, for guests that are to trap in this way, or else as a probe finds best.
-fn start_by(
+fn make(
     loaded: &Arc<Loaded>,
     log: u32,
     signal: StopSignal,
     way: Option<Way>,
-) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
+) -> Result<Vec<KvmVcpu>, MachineError> {
     let kvm = open()?;
     let fd = kvm.create_vm().map_err(system("a virtual machine"))?;
     let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(system("CPUID"))?;
@@ -108,7 +109,7 @@ fn start_by(
     let start = |mut vcpu: KvmVcpu| {
         vcpu.way = way;
         vcpu.begin(&cpuid)?;
-        Ok(Box::new(vcpu) as Box<dyn Vcpu>)
+        Ok(vcpu)
     };
     vcpus.into_iter().map(start).collect()
 }
@@ -172,6 +173,8 @@ struct Kept {
     sregs: kvm_sregs,
     vectors: Box<kvm_xsave>,
     events: kvm_vcpu_events,
+    /// DR6 says which debug exception came last.
+    debug: kvm_debugregs,
 }
 
 struct KvmVcpu {
@@ -440,6 +443,7 @@ impl Vcpu for KvmVcpu {
             sregs: self.fd.get_sregs()?,
             vectors: Box::new(self.fd.get_xsave()?),
             events: self.fd.get_vcpu_events()?,
+            debug: self.fd.get_debug_regs()?,
         };
         if self.number == 0 {
             self.machine.loaded.keep(cancelled)?;
@@ -458,6 +462,7 @@ impl Vcpu for KvmVcpu {
         // SAFETY: it is whole, from this vCPU itself; the features that XCR0 lets it have (see `begin`) fit into the
         // 4 KiB of this form, which only AMX would exceed.
         unsafe { self.fd.set_xsave(&kept.vectors) }?;
+        self.fd.set_debug_regs(&kept.debug)?;
         self.fd.set_vcpu_events(&kept.events)?;
         // With the next answer.
         self.fd.sync_regs_mut().regs = kept.regs;

@@ -1,10 +1,10 @@
 //! Guests that trap by the doorbell though `out` would do, as they must behind a KVM of software or of older processors.
 
-use std::{thread, vec::Vec};
+use std::{string::String, sync::Mutex, thread, vec, vec::Vec};
 
 use super::*;
 use crate::{
-    CallError, ForeignBuf,
+    CallError, ForeignBuf, Layout,
     host::{Host, Ran},
     machine::{Backend, Image, Machine},
 };
@@ -15,6 +15,7 @@ mod guests;
 #[path = "../../../tests/attacks/suite/list.rs"]
 #[allow(dead_code, reason = "most of its operations are for others")]
 mod list;
+mod lives;
 #[path = "../../../tests/attacks/guest/src/ops.rs"]
 #[allow(dead_code, reason = "it is the guest that reads lists")]
 mod ops;
@@ -23,7 +24,10 @@ use list::{List, at, region};
 use ops::Op;
 
 crate::ffi_interface! {
-    pub interface Told { fn does(list: ForeignBuf) -> u64; }
+    pub interface Told {
+        fn does(list: ForeignBuf) -> u64;
+        fn bytes(list: ForeignBuf) -> ForeignBuf;
+    }
 }
 
 /// Says why, where there is no `/dev/kvm`.
@@ -36,12 +40,41 @@ fn machine() -> Machine {
     Machine::new(&Image::open(file).unwrap()).arenas(256 << 10, 256 << 10).vcpus(2)
 }
 
-fn started(machine: &Machine, way: Option<Way>) -> Host<Box<dyn Vcpu>> {
+/// A vCPU that can be looked at while it waits.
+#[derive(Clone)]
+struct Watched(Arc<Mutex<KvmVcpu>>);
+
+impl Vcpu for Watched {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+        self.0.lock().unwrap().run(answer)
+    }
+    fn stopper(&self) -> Stopper {
+        self.0.lock().unwrap().stopper()
+    }
+    fn settle(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap().settle()
+    }
+    fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
+        self.0.lock().unwrap().keep(cancelled)
+    }
+    fn restore(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap().restore()
+    }
+}
+
+fn watched(machine: &Machine, way: Option<Way>) -> (Host<Box<dyn Vcpu>>, [Watched; 2]) {
     let loaded = Arc::new(machine.load().unwrap());
-    let vcpus = start_by(&loaded, 0, StopSignal::DEFAULT, way).unwrap();
+    let vcpus = make(&loaded, 0, StopSignal::DEFAULT, way).unwrap();
+    let cpus = vcpus.into_iter().map(|vcpu| Watched(Arc::new(Mutex::new(vcpu))));
+    let cpus: Vec<Watched> = cpus.collect();
+    let vcpus = cpus.iter().map(|cpu| Box::new(cpu.clone()) as Box<dyn Vcpu>).collect();
     let host = machine.connect(loaded, vcpus, ()).unwrap();
     assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
-    host
+    (host, cpus.try_into().unwrap_or_else(|_| panic!("two vCPUs")))
+}
+
+fn started(machine: &Machine, way: Option<Way>) -> Host<Box<dyn Vcpu>> {
+    watched(machine, way).0
 }
 
 fn does(host: &Host<Box<dyn Vcpu>>, list: &List) -> Result<u64, CallError> {

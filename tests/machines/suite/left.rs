@@ -23,7 +23,7 @@ impl Left {
         descriptors.retain(|target| !target.ends_with("/fd"));
         descriptors.sort();
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let ours = |line: &&str| line.contains("memfd:vmffi") || line.contains("kvm");
+        let ours = |line: &&str| line.contains("memfd:vmffi") || line.contains("anon_inode:kvm");
         // SAFETY: no pointer leads anywhere.
         let waited = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
         let none = waited == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD);

@@ -5,6 +5,7 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod accesses;
 mod deeds;
 mod ops;
 mod strings;
@@ -210,6 +211,7 @@ impl Cpu {
                     let (from, to) = (self.address(from), self.address(to));
                     strings::does(which, from, to, count, port, down != 0);
                 }
+                Op::Access { which, at, count } => accesses::does(which, self.address(at), count),
                 Op::Hold {} => self.hold = true,
                 Op::Repeat { count, list } => {
                     let mut done = 0;

@@ -250,6 +250,8 @@ ops! {
     /// Executes a string instruction: number `which` of the table in `strings.rs`, with this count in RCX, the port in RDX,
     /// and the direction flag set if `down` is not 0.
     Strings { which: u64, from: At, to: At, count: u64, port: u64, down: u64 },
+    /// Executes number `which` of the table in `accesses.rs` on that place, with this count in RCX.
+    Access { which: u64, at: At, count: u64 },
     /// Writes one word and then the other one, again and again, while the word at `until` is 0.
     Flip { at: At, one: u64, two: u64, until: At },
 }
