@@ -197,13 +197,17 @@ impl fmt::Display for Escaped<'_> {
 }
 
 impl Core {
-    /// Copies a text that the guest has in its arena, as much as is looked at; what is none is empty.
+    /// Copies a text that the guest has in its arena, as much as is looked at; what is none, or finds no memory, is empty.
     pub(super) fn bytes_of(&self, text: Transport) -> Vec<u8> {
         let len = text.secondary.min(self.text.into());
         let Ok(at) = self.memory.check(self.side, text.primary, len, 1) else {
             return Vec::new();
         };
-        let mut bytes = std::vec![0; len as usize];
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(len as usize).is_err() {
+            return bytes;
+        }
+        bytes.resize(len as usize, 0);
         // SAFETY: the range was checked.
         unsafe { self.memory.copy_out(at, bytes.as_mut_ptr(), bytes.len()) };
         bytes

@@ -557,6 +557,12 @@ fn what_is_needed_is_named() {
     let text = library(b"a\x1b[2Jb\nc\xff\0");
     assert!(text.contains("`a\\u{1b}[2Jb\\nc\u{fffd}`"), "{text}");
     assert!(library(&[b'n'; 5000]).len() < 400);
+    // What section headers say, or do not say, hides nothing.
+    let mut elf = Elf::program(DYN);
+    elf.segment(READ, DATA, b"libc.so.6\0");
+    elf.dynamic(&[(1, 0), (5, DATA), (10, 10)]);
+    elf.symbols(&[], b"\0");
+    assert!(needs(elf).contains("the library `libc.so.6`"));
     let mut elf = Elf::program(DYN);
     elf.header(TLS, READ, 0, DATA, 0, 24);
     let text = needs(elf);

@@ -35,9 +35,10 @@ impl Relocations {
         const KINDS: [i64; 6] =
             [abi::DT_RELA, abi::DT_RELASZ, abi::DT_RELAENT, DT_RELR, DT_RELRSZ, DT_RELRENT];
         let (mut library, mut names) = (None, None);
-        for entry in elf.dynamic()?.iter().flat_map(|dynamic| dynamic.iter()) {
-            let value = entry.d_val();
-            match entry.d_tag {
+        for entry in dynamic(elf, file)?.chunks_exact(16) {
+            let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|nr| entry[at + nr]));
+            let value = word(8);
+            match word(0) as i64 {
                 abi::DT_NULL => break,
                 abi::DT_NEEDED => library = library.or(Some(value)),
                 abi::DT_STRTAB => names = names.or(Some(value)),
@@ -154,6 +155,23 @@ impl Relocations {
         }
         Ok(())
     }
+}
+
+/// The entries of the dynamic section, as the program headers say: section headers are for linkers, and may say something
+/// else.
+fn dynamic<'f>(elf: &ElfBytes<'_, LittleEndian>, file: &'f [u8]) -> Result<&'f [u8], ImageError> {
+    let mut headers = elf.segments().into_iter().flatten();
+    let Some(header) = headers.find(|header| header.p_type == abi::PT_DYNAMIC) else {
+        return Ok(&[]);
+    };
+    let (at, len) = (header.p_offset, header.p_filesz);
+    let bytes = usize::try_from(at).ok().zip(usize::try_from(len).ok());
+    let bytes = bytes.and_then(|(at, len)| file.get(at..at.checked_add(len)?));
+    bytes.ok_or_else(|| {
+        ImageError::Malformed(std::format!(
+            "its dynamic section, {len:#x} bytes from {at:#x} on, is not in it"
+        ))
+    })
 }
 
 /// The name is the file's, up to its end or as much as is looked at.

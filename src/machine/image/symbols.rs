@@ -87,17 +87,38 @@ mod tests {
 
     use super::*;
 
-    /// Names of 256 bytes that stand for texts without end: each part is the one before it, twice.
+    /// A number of the mangling (RFC 2603), which counts from "nothing is 0".
+    fn base_62(number: usize) -> String {
+        const DIGITS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        let mut text = String::from("_");
+        let mut rest = number.checked_sub(1);
+        while let Some(number) = rest {
+            text.insert(0, char::from(DIGITS[number % 62]));
+            rest = (number >= 62).then(|| number / 62);
+        }
+        text
+    }
+
+    /// A name of almost 256 bytes that stands for a text without end: each of its tuples is the one before it, twice.
     #[test]
     fn names_that_unfold() {
         let mut name = String::from("_RINvC1a1b");
-        let mut last = String::from("TpE");
-        while name.len() + last.len() < MOST_NAME - 20 {
-            let next = std::format!("TB{}_B{}_E", name.len() % 10, name.len() % 10);
-            name.push_str(&last);
-            last = next;
+        let mut last = name.len() - 2;
+        name.push_str("TuuE");
+        while name.len() < MOST_NAME - 20 {
+            // Places count from behind `_R`.
+            let (at, back) = (name.len() - 2, base_62(last));
+            name.push_str(&std::format!("TB{back}B{back}E"));
+            last = at;
         }
         name.push('E');
+        let parsed = rustc_demangle::try_demangle(&name).expect("it is a name");
+        let mut long = Short(String::new());
+        assert!(
+            write!(long, "{parsed:#}").is_err(),
+            "its text is longer than there is room: {}",
+            long.0
+        );
         let begin = Instant::now();
         for name in
             [&name, "_RNvC1a1b", "_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE", "plain"]
