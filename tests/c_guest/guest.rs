@@ -246,8 +246,6 @@ fn a_guest_that_does_not_fit() {
 enum End {
     /// The VM is poisoned.
     Poisoned,
-    /// What it says of itself cannot be read, and it is run no further.
-    Unfit,
     /// The process crashed.
     Died,
     Exited,
@@ -255,7 +253,7 @@ enum End {
 
 /// Each in a process of its own: in the middle of nothing, of an upcall in a hypercall, and of an
 /// upcall while it is parked.
-const ENDS: [(&str, &[&str], End); 17] = {
+const ENDS: [(&str, &[&str], End); 16] = {
     const ANYWHERE: &[&str] = &["outside", "in-upcall", "parked"];
     [
         ("kind 0", ANYWHERE, End::Poisoned),
@@ -268,7 +266,6 @@ const ENDS: [(&str, &[&str], End); 17] = {
         // Outside of any call it is in order.
         ("READY", &["in-upcall", "parked"], End::Poisoned),
         ("EXIT", ANYWHERE, End::Exited),
-        ("a contract that is none", ANYWHERE, End::Unfit),
         ("a store of 1 byte", ANYWHERE, End::Poisoned),
         ("a store of 4 bytes", ANYWHERE, End::Poisoned),
         ("a store of 16 bytes", ANYWHERE, End::Poisoned),
@@ -297,7 +294,6 @@ fn ends() {
 fn ends_so(machine: &Machine, place: &str, how: &str, end: End) {
     let why = match end {
         End::Poisoned => Why::Protocol,
-        End::Unfit => Why::VersionMismatch,
         End::Died | End::Exited => Why::PeerDied,
     };
     let plugin = PluginClient::from(machine.host.guest());
@@ -314,9 +310,6 @@ fn ends_so(machine: &Machine, place: &str, how: &str, end: End) {
             Ok(Ran::Exited(5)) if end == End::Exited => {}
             Err(ConnectError::Ended(ended)) if matches!(end, End::Poisoned | End::Died) => {
                 assert_eq!(ended.why(), why, "{place}: {how}");
-            }
-            Err(ConnectError::Contract(mismatch)) if end == End::Unfit => {
-                assert!(mismatch.unreadable().is_some(), "{place}: {how}: {mismatch}");
             }
             other => panic!("{place}: {how}: {other:?}"),
         }

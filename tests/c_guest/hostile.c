@@ -377,7 +377,6 @@ void misbehave(const char *how)
     if (strcmp(how, "RETURN twice") == 0) raw(VM_RETURN, 0), raw(VM_RETURN, 0);
     if (strcmp(how, "READY") == 0) raw(VM_READY, 0);
     if (strcmp(how, "EXIT") == 0) vm_trap((struct vm_words){VM_EXIT, 5, 6, 7});
-    if (strcmp(how, "a contract that is none") == 0) vm_call(VM_MEET, vm_lend_bytes("no", 2), 2);
     if (strcmp(how, "a store of 1 byte") == 0) STORE("movb %%al, (%%rdx)", DOORBELL);
     if (strcmp(how, "a store of 4 bytes") == 0) STORE("movl %%eax, (%%rdx)", DOORBELL);
     if (strcmp(how, "a store of 16 bytes") == 0) STORE("movups %%xmm0, (%%rdx)", DOORBELL);

@@ -92,7 +92,7 @@ impl World {
             Err(error) => {
                 assert!(too_deep);
                 let function = ParamsSpareSpare::FUNCTION;
-                self.fails(&error, Error::new(Why::TooDeep, to).in_function(function));
+                self.fails(&error, Error::new(Why::TooDeep, peer.side()).in_function(function));
             }
         }
         self.told(to, None);

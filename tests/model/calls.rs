@@ -143,13 +143,14 @@ impl World {
             // The handler did not run, and nothing is left of what was sent.
             self.forget(&flight.going);
             let Got::Fail(error) = got else { panic!("a result of nothing") };
-            if !outcomes.ok || error.side() == Some(from) {
+            // That calls are nested too deep, the caller's side finds before it sends anything.
+            if !outcomes.ok || error.side() == Some(from) && error.why() != Why::TooDeep {
                 self.judge(from, &outcomes, Some(function), Err(&error));
                 self.told(to, None);
             } else {
                 let told = self.not_reached(depth, entry, to);
-                let why = told.map_or(Why::TooDeep, |told| told.why);
-                self.fails(&error, Error::new(why, to).in_function(function));
+                let (why, found) = told.map_or((Why::TooDeep, from), |told| (told.why, to));
+                self.fails(&error, Error::new(why, found).in_function(function));
                 self.told(to, told);
             }
             return Some(error);
