@@ -168,7 +168,7 @@ impl Peer {
     /// one can reach is what this side has lent to the peer: it may end such a loan early, so that its holder reads
     /// something else.
     ///
-    /// Where both sides are one program, in a [`loopback`](crate::loopback), a forged word makes one side read what the
+    /// Where both sides are one program, in a loopback, a forged word makes one side read what the
     /// other is writing. There, each pointer word of `transport`, and of the wire forms behind it, is one that the peer
     /// refuses, or leads to a block that this side has lent, to which the peer has no other handle, and which this side
     /// does not use again before the peer has released it; and the function is declared with what the words lead to.

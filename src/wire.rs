@@ -337,6 +337,7 @@ mod tests {
     use super::*;
 
     /// Padding behind the first field and behind the last.
+    #[allow(dead_code, reason = "Rust 1.85 does not see what an unnamed constant uses")]
     #[derive(Clone, Copy)]
     #[repr(C)]
     struct Padded {
@@ -346,6 +347,7 @@ mod tests {
     }
 
     /// Looks at each byte, which const evaluation refuses where one is not initialised.
+    #[allow(dead_code, reason = "as above")]
     const fn check<W: Copy>() {
         let mut local = Local::<W>::uninit();
         let bytes = local.zeroed();

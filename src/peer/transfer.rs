@@ -197,7 +197,7 @@ impl<'p> Outgoing<'p> {
     /// the peer's early. Then nobody may rely on that loan, as who calls
     /// [`ForeignBuf::as_slice`](crate::ForeignBuf::as_slice) does.
     ///
-    /// Where both sides are one program, in a [`loopback`](crate::loopback), the words that are judged with the result
+    /// Where both sides are one program, in a loopback, the words that are judged with the result
     /// are those of the answer to this call, each is judged once, and the type is the one that the function returns.
     #[must_use]
     #[inline]
@@ -212,7 +212,7 @@ impl<'p> Outgoing<'p> {
     ///
     /// Between two programs, a guest and its host, any words are safe to send: the peer judges all of them.
     ///
-    /// Where both sides are one program, in a [`loopback`](crate::loopback), every pointer word of `transport`, and of the
+    /// Where both sides are one program, in a loopback, every pointer word of `transport`, and of the
     /// wire forms behind it, was lent through this and is used once, and the function with this `signature` is declared
     /// with what was lent. Other words are held to what [`Peer::call`] asks for.
     #[must_use]

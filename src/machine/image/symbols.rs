@@ -94,7 +94,7 @@ mod tests {
         let mut rest = number.checked_sub(1);
         while let Some(number) = rest {
             text.insert(0, char::from(DIGITS[number % 62]));
-            rest = (number >= 62).then(|| number / 62);
+            rest = (number >= 62).then_some(number / 62);
         }
         text
     }
