@@ -38,9 +38,9 @@ use tables::{CODE, DATA, GDT_LIMIT, IDT_LIMIT, PORT, PROBE, REPORT, Supervisor, 
 
 /// CR0: protection, paging, write protection for all, native x87 errors, alignment checks.
 const CR0: u64 = 0x8005_0033;
-/// More exits than one access can want, once its instruction is not repeated: KVM hands over 8 bytes at a time, and no
-/// instruction stores more than the 2,696 bytes of an XSAVE area with all of AVX-512, of which user space sees a few.
-const MOST_PIECES: u32 = 512;
+/// The most exits that one access can want, once its instruction is not repeated: it lies in two pages at most, and KVM hands
+/// over 8 bytes at a time, or, for a port, what it has read ahead in one piece.
+const MOST_PIECES: u32 = (2 * PAGE / 8) as u32;
 /// EFER: 64 bits, pages without code. `syscall` is no instruction.
 const EFER: u64 = 0xd00;
 
