@@ -48,10 +48,26 @@ fn contracts() {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
+fn programs() {
+    if let Err(error) = vmffi::machine::Backend::Process.check() {
+        println!("skipped: process: {error}");
+        return;
+    }
+    replay("image", fuzz::image::run);
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
 fn a_process_that_does_as_it_likes() {
     if let Err(error) = vmffi::machine::Backend::Process.check() {
         println!("skipped: process: {error}");
         return;
     }
-    replay("machine", fuzz::machine::run);
+    replay("machine", fuzz::machine::process);
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn a_virtual_machine_that_does_as_it_likes() {
+    replay("kvm", fuzz::machine::kvm);
 }

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| vmffi_fuzz::machine::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| vmffi_fuzz::machine::process(data));

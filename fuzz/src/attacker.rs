@@ -138,6 +138,8 @@ impl World {
                 }
                 _ => refused(Why::BadValue),
             },
+            // Once is enough, and a second contract is not looked at.
+            _ if signature == signature::MEET && self.met => refused(Why::Refused),
             _ if signature == signature::MEET && self.victim == Side::Host => {
                 let view = self.view(Side::Guest);
                 let bytes = match t.secondary {
@@ -149,7 +151,10 @@ impl World {
                 }
                 match bytes {
                     Err(why) => refused(why),
-                    Ok(bytes) if contract::fits(&bytes) => Expect::Answer(Answer::status(0)),
+                    Ok(bytes) if contract::fits(&bytes) => {
+                        self.met = true;
+                        Expect::Answer(Answer::status(0))
+                    }
                     Ok(_) => {
                         // It gets no answer, and is not resumed.
                         self.misfit = true;

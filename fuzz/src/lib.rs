@@ -15,6 +15,8 @@ pub mod guest;
 pub mod header;
 pub mod host;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod image;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod machine;
 mod model;
 pub mod release;

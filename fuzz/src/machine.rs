@@ -1,5 +1,5 @@
-//! A hostile guest over a real boundary: the input says what a process does that runs the guest of the attacks
-//! (`tests/attacks/guest`), which was made to do anything. After each input the guest is reset.
+//! A hostile guest over a real boundary: the input says what a process or a virtual machine does that runs the guest of the
+//! attacks (`tests/attacks/guest`), which was made to do anything. After each input the guest is reset.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -36,6 +36,9 @@ vmffi::ffi_interface! {
 
 const ARENAS: u64 = 64 << 10;
 const TREASURES: u8 = 3;
+/// The doorbell, and the port.
+const BELL: u64 = 0x200_0000_0000;
+const PORT: u64 = 0x5658;
 
 /// What is between a guest and its host, from input to input.
 struct World {
@@ -48,11 +51,12 @@ struct World {
 
 thread_local! {
     // A process belongs to the thread that has made it.
-    static WORLD: OnceCell<RefCell<World>> = const { OnceCell::new() };
+    static PROCESS: OnceCell<RefCell<World>> = const { OnceCell::new() };
+    static KVM: OnceCell<RefCell<World>> = const { OnceCell::new() };
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(backend: Backend) -> Self {
         // This file is compiled into the crate's tests, too.
         let root = if env!("CARGO_PKG_NAME") == "vmffi" { "." } else { ".." };
         let folder = format!("{root}/tests/attacks/guest");
@@ -71,11 +75,12 @@ impl World {
             ..Limits::default()
         };
         let machine = Machine::new(&image).arenas(ARENAS, ARENAS).limits(limits).pin(true);
+        // libFuzzer ends at the one that would be taken.
+        let machine = machine.signal(40).expect("a real-time signal");
         let machine = machine.observe(move |error| {
             assert_eq!(error.side(), Some(Side::Host));
             clean(&error.to_string());
         });
-        let backend = Backend::named("process").expect("it is built");
         let host = machine.build(backend, server).expect("a machine");
         assert_eq!(host.within(Duration::from_secs(5)).run(), Ok(Ran::Ready));
         let own = |nr| SharedBuf::copied(host.guest(), &[nr; 100]).expect("room");
@@ -149,7 +154,7 @@ impl World {
                 _ => self.list(feed, depth - 1),
             };
             let at = |feed: &mut Feed| At(Base::Region, self.place(feed));
-            match feed.below(20) {
+            match feed.below(24) {
                 0..=6 => {
                     let (word, transport) = (self.signature(feed), self.transport(feed));
                     let inside = if feed.rarely(4) { inside(feed) } else { Vec::new() };
@@ -199,6 +204,26 @@ impl World {
                     let until = At(Base::Region, 4088);
                     Op::Storm { at, len, seed, count: count + 1, until }.put(&mut list);
                 }
+                19..=21 => {
+                    let places = |feed: &mut Feed| match feed.below(4) {
+                        0 => At(Base::Null, BELL),
+                        1 => At(Base::Null, BELL.wrapping_add(feed.scalar())),
+                        _ => at(feed),
+                    };
+                    let (which, from, to) = (feed.number(1), places(feed), places(feed));
+                    let count = if feed.rarely(2) { feed.number(1) } else { feed.scalar() };
+                    let port = if feed.rarely(4) { feed.number(2) } else { PORT };
+                    let down = u64::from(feed.rarely(3));
+                    Op::Strings { which, from, to, count, port, down }.put(&mut list);
+                }
+                22 => {
+                    let (which, count) = (feed.number(1), feed.scalar());
+                    let at = match feed.below(3) {
+                        0 => At(Base::Null, BELL + feed.number(1) % 16),
+                        _ => at(feed),
+                    };
+                    Op::Access { which, at, count }.put(&mut list);
+                }
                 // Anything at all, the deeds that no guest may do among it.
                 _ => {
                     let bytes: Vec<u8> = (0..feed.below(32)).map(|_| feed.byte()).collect();
@@ -244,26 +269,35 @@ fn clean(text: &str) {
     assert!(!text.contains(odd), "{text:?}");
 }
 
-/// Runs an input.
-pub fn run(data: &[u8]) {
-    WORLD.with(|world| {
-        let world = world.get_or_init(|| RefCell::new(World::new())).borrow();
-        let feed = &mut Feed::new(data);
-        for _ in 0..3 {
-            if feed.is_empty() {
-                break;
-            }
-            world.upcall(feed);
+/// Runs an input in a process.
+pub fn process(data: &[u8]) {
+    PROCESS.with(|world| run(data, world, Backend::Process));
+}
+
+/// Runs an input in a virtual machine, where there is KVM.
+pub fn kvm(data: &[u8]) {
+    if let Some(kvm) = Backend::named("kvm").filter(|kvm| kvm.check().is_ok()) {
+        KVM.with(|world| run(data, world, kvm));
+    }
+}
+
+fn run(data: &[u8], world: &OnceCell<RefCell<World>>, backend: Backend) {
+    let world = world.get_or_init(|| RefCell::new(World::new(backend))).borrow();
+    let feed = &mut Feed::new(data);
+    for _ in 0..3 {
+        if feed.is_empty() {
+            break;
         }
-        world.host.reset().expect("a reset");
-        for kept in world.kept.lock().expect("no panic").drain(..) {
-            let read = kept.to_vec().map_err(|error: CallError| error.why());
-            assert!(kept.is_empty() || read == Err(Why::Stale), "{read:?}");
-        }
-        assert_eq!(world.blocks(), 0, "nothing is lent after a reset");
-        let mut honest = Vec::new();
-        Op::Return { status: 0, primary: 77, secondary: 0 }.put(&mut honest);
-        let within = world.host.within(Duration::from_secs(10));
-        assert_eq!(ToldClient::from(&*within).does(&honest), Ok(77), "{:?}", world.host.end());
-    });
+        world.upcall(feed);
+    }
+    world.host.reset().expect("a reset");
+    for kept in world.kept.lock().expect("no panic").drain(..) {
+        let read = kept.to_vec().map_err(|error: CallError| error.why());
+        assert!(kept.is_empty() || read == Err(Why::Stale), "{read:?}");
+    }
+    assert_eq!(world.blocks(), 0, "nothing is lent after a reset");
+    let mut honest = Vec::new();
+    Op::Return { status: 0, primary: 77, secondary: 0 }.put(&mut honest);
+    let within = world.host.within(Duration::from_secs(10));
+    assert_eq!(ToldClient::from(&*within).does(&honest), Ok(77), "{:?}", world.host.end());
 }

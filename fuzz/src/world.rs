@@ -141,6 +141,8 @@ pub struct World {
     pub closing: bool,
     /// Whether a vCPU has been run.
     pub started: bool,
+    /// The guest has sent a contract that fits.
+    pub met: bool,
     /// Guest and host do not fit together.
     pub misfit: bool,
     /// The attacker sends nothing that is wrong, for now.
@@ -193,6 +195,7 @@ pub fn begin(data: &[u8], victim: Side) -> (Layout, Arc<Pages>) {
         gone: None,
         closing: false,
         started: false,
+        met: false,
         misfit: false,
         calm: false,
         friendly: false,
