@@ -14,12 +14,16 @@ use std::{
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, loopback::Loopback};
 
-#[path = "common/many.rs"]
-mod many;
-#[path = "common/table.rs"]
-mod table;
+/// The modules that lie in the folder `benches/common`.
+mod common {
+    pub mod many;
+    pub mod table;
+}
 
-use table::{Row, Target};
+use common::{
+    many,
+    table::{self, Row, Target},
+};
 
 vmffi::ffi_interface! {
     #[derive(Clone, Copy, Debug)]
@@ -102,7 +106,7 @@ mod call {
     #[inline(never)]
     pub fn owned(peer: &Peer, bytes: &[u8]) -> u64 {
         let mut buf = good(SharedBuf::with_capacity(peer, bytes.len()));
-        good(buf.append(bytes));
+        good(buf.extend_from_slice(bytes));
         good(CallsClient::from(peer).owned(buf))
     }
 
@@ -178,7 +182,7 @@ fn good<R>(result: Result<R, CallError>) -> R {
 /// One case after its floor.
 fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
     let pair = Loopback::new((), Host).expect("memory");
-    let peer = || black_box(pair.to_host());
+    let peer = || black_box(pair.host());
 
     let mut group = c.benchmark_group("scalar");
     let function: fn(u64) -> u64 = floor::next;
@@ -224,7 +228,7 @@ fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
 /// Buffers: the contract has the sender copy into its arena, and the receiver out of it.
 fn buffers(c: &mut Criterion, rows: &mut Vec<Row>) {
     let pair = Loopback::new((), Host).expect("memory");
-    let peer = || black_box(pair.to_host());
+    let peer = || black_box(pair.host());
     let mut group = c.benchmark_group("buffer");
     for (len, shown) in [(64, "64 B"), (4096, "4 KiB"), (1 << 20, "1 MiB")] {
         let (mut from, mut to) = (Bytes::new(len), Bytes::new(len));

@@ -11,13 +11,12 @@ use std::{
 };
 
 use host::{GzipError, Sandbox, Summary};
+use support::guests;
 use vmffi::{
     CallError,
     machine::{Backend, Image},
 };
 
-#[path = "../examples/guests/mod.rs"]
-mod guests;
 #[path = "../examples/guests/sandbox/src/gzip.rs"]
 mod gzip;
 #[path = "../examples/sandbox/host.rs"]

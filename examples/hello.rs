@@ -31,7 +31,7 @@ impl Pages for Host {
         name: ForeignStr,
         limit: u32,
     ) -> Result<SharedBuf, Failure<PageError>> {
-        let name = name.to_string()?;
+        let name = name.read_string()?;
         if name != "hello" {
             return Err(PageError::NotFound.into());
         }
@@ -41,8 +41,8 @@ impl Pages for Host {
         if text.len() > limit as usize {
             return Err(PageError::TooLong.into());
         }
-        // The page lies in the host's arena; the guest gives it back when it drops it.
-        Ok(SharedBuf::copied(guest, text.as_bytes())?)
+        // The page lies in the host's arena; dropping its handle releases it.
+        Ok(SharedBuf::copy_from(guest, text.as_bytes())?)
     }
 }
 
@@ -60,14 +60,14 @@ vmffi::serve!(Guest: Screen; calls Pages);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pair = Loopback::new(Guest, Host)?;
-    let pages = PagesClient::from(pair.to_host());
+    let pages = PagesClient::from(pair.host());
 
     let page = pages.load("hello", 100)?;
-    println!("guest: {} bytes: {}", page.len(), String::from_utf8(page.to_vec()?)?);
+    println!("guest: {} bytes: {}", page.len(), String::from_utf8(page.read_vec()?)?);
     drop(page);
 
     println!("guest: {:?}", pages.load("missing", 100));
     println!("guest: {:?}", pages.load("hello", 10));
-    println!("host's arena: {:?}", pair.to_guest().arena_stats());
+    println!("host's arena: {:?}", pair.guest().arena_stats());
     Ok(())
 }

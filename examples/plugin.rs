@@ -2,8 +2,8 @@
 
 use vmffi::{
     CallError, ForeignSlice, ForeignStr, Peer, SharedSlice,
-    host::Ran,
-    machine::{Backend, Image, Machine},
+    host::RunOutcome,
+    machine::{Backend, Image, MachineBuilder},
 };
 
 mod guests;
@@ -25,7 +25,7 @@ struct Shop;
 impl Desk for Shop {
     fn print(&self, _guest: &Peer, line: ForeignStr) -> Result<(), CallError> {
         // Escaped: it comes from somebody whom we do not trust.
-        println!("plug-in: {:?}", line.to_string()?);
+        println!("plug-in: {:?}", line.read_string()?);
         Ok(())
     }
 
@@ -34,7 +34,7 @@ impl Desk for Shop {
             return Err(CallError::refused());
         }
         let prices: Vec<u32> = (first..first.saturating_add(count)).map(|n| 100 + n % 7).collect();
-        SharedSlice::copied(guest, &prices)
+        SharedSlice::copy_from(guest, &prices)
     }
 }
 
@@ -43,12 +43,12 @@ vmffi::serve!(Shop: Desk; calls Bill);
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image = Image::open(guests::build("examples/guests/plugin", "plugin")?)?;
     let backend = match std::env::args().nth(1) {
-        Some(name) => Backend::named(&name).ok_or("the backends are kvm and process")?,
+        Some(name) => name.parse()?,
         None => Backend::best().ok_or("neither KVM nor processes can be used here")?,
     };
-    let host = Machine::new(&image).arenas(1 << 20, 1 << 20).build(backend, Shop)?;
-    if host.run()? != Ran::Ready {
-        return Err(host.end().expect("it has ended").into());
+    let host = MachineBuilder::new(&image).arenas(1 << 20, 1 << 20).build(backend, Shop)?;
+    if host.run()? != RunOutcome::Ready {
+        return Err(host.guest_exit().expect("it has ended").into());
     }
 
     let bill = BillClient::from(host.guest());

@@ -1,10 +1,10 @@
-//! Both ends of a real connection, without a machine: the guest is a thread that traps through a
-//! channel, where on a machine it would execute an instruction, and the host runs it as its vCPU.
+//! Both ends of a real connection, without a machine: the guest is a thread, which the host runs as its vCPU. The thread
+//! traps through a channel, where a guest on a machine executes an instruction.
 
 use vmffi::{
-    CallError, ForeignBuf, ForeignStr, Peer,
+    CallError, ForeignBuf, ForeignStr, Peer, RegionMemory,
     arch::Trap,
-    guest::{Guest, Place},
+    guest::{Guest, GuestStorage},
 };
 
 vmffi::ffi_interface! {
@@ -51,25 +51,19 @@ fn greet(host: &Peer) -> Result<(), CallError> {
 }
 
 /// All of the guest, once it has a stack.
-///
-/// # Safety
-///
-/// What [`Guest::connect`] says of `base` and `len`.
-unsafe fn guest_main<T: Trap + Copy + Send + Sync>(
-    place: &'static Place<Terminal, T, 1024>,
+fn guest_main<T: Trap + Copy + Send + Sync>(
+    storage: &'static GuestStorage<Terminal, T, 1024>,
+    region: RegionMemory,
     trap: T,
-    base: *mut u8,
-    len: u64,
 ) -> ! {
-    // SAFETY: the caller's promise.
-    let guest = unsafe { Guest::connect(place, trap, Terminal, base, len) };
-    let guest = guest.expect("a region, and a host that fits");
-    // Upcalls are served in `park`, until the host lets the guest go on.
+    let guest = Guest::connect(storage, region, trap, Terminal);
+    let guest = guest.expect("a region, and a host whose contract fits");
+    // `park` serves upcalls until the host resumes the guest.
     let ended = greet(guest.host()).and_then(|()| guest.park());
-    guest.exit(ended.map_or_else(|error| error.why() as u64, |()| 0))
+    guest.exit(ended.map_or_else(|error| error.kind() as u64, |()| 0))
 }
 
-// Here ends the guest, and the machine begins.
+// The rest stands for the machine.
 
 use std::{
     alloc::{Layout as Heap, alloc_zeroed},
@@ -79,12 +73,12 @@ use std::{
 };
 
 use vmffi::{
-    Layout, SharedBuf,
+    RegionLayout, SharedBuf,
     abi::Registers,
-    host::{End, Host, Options, Ran, Vcpu},
+    host::{GuestExit, Host, RunOutcome, Vcpu},
 };
 
-/// In place of a trapping instruction: the registers go to the host's thread, and come back.
+/// Replaces the trap instruction: sends the registers to the host's thread, and waits for its answer.
 struct Line(mpsc::Sender<Registers>, Mutex<mpsc::Receiver<Registers>>);
 
 impl Trap for &'static Line {
@@ -92,7 +86,7 @@ impl Trap for &'static Line {
         let back = self.0.send(out).map(|()| self.1.lock().map(|line| line.recv()));
         match back {
             Ok(Ok(Ok(back))) => back,
-            // Nobody resumes this vCPU any more.
+            // The host is gone, and never resumes this vCPU.
             _ => loop {
                 thread::park();
             },
@@ -107,8 +101,8 @@ struct GuestThread {
 }
 
 impl Vcpu for GuestThread {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
-        let gone = || End::Lost("its thread is gone".into());
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
+        let gone = || GuestExit::Lost("its thread is gone".into());
         match (answer, self.start.take()) {
             (None, Some(start)) => drop(thread::spawn(start)),
             (Some(answer), _) => self.answers.send(answer).map_err(|_| gone())?,
@@ -122,19 +116,19 @@ struct Library;
 
 impl Pages for Library {
     fn load(&self, guest: &Peer, name: ForeignStr) -> Result<SharedBuf, CallError> {
-        SharedBuf::copied(guest, name.to_string()?.as_bytes())
+        SharedBuf::copy_from(guest, name.read_string()?.as_bytes())
     }
 }
 
 vmffi::serve!(Library: Pages; calls Screen);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    static PLACE: Place<Terminal, &Line, 1024> = Place::new();
+    static STORAGE: GuestStorage<Terminal, &Line, 1024> = GuestStorage::new();
 
     // 64 KiB for each side, and the memory for all of it.
-    let layout = Layout::new(1024 * 64, 1024 * 64)?;
+    let layout = RegionLayout::new(1024 * 64, 1024 * 64)?;
     let len = layout.len();
-    // SAFETY: a layout has more than 0 bytes. They are never freed: the guest's end is for ever.
+    // SAFETY: a layout has more than 0 bytes. They are never freed, since a guest's end is never dropped.
     let base = unsafe { alloc_zeroed(Heap::from_size_align(len as usize, 4096)?) };
     let (to_host, traps) = mpsc::channel();
     let (answers, from_host) = mpsc::channel();
@@ -143,15 +137,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let at = base.expose_provenance();
     let start = move || {
         let base = ptr::with_exposed_provenance_mut(at);
-        // SAFETY: the region is there for ever, and this thread is the guest that it is for.
-        unsafe { guest_main(&PLACE, line, base, len) }
+        // SAFETY: these bytes are never freed, no reference covers them, and only guest and host use them.
+        let region = unsafe { RegionMemory::permanent(base, len) };
+        guest_main(&STORAGE, region, line)
     };
     let vcpu = GuestThread { start: Some(Box::new(start)), traps, answers };
-    // SAFETY: as above. Nothing keeps this guest from writing to the host's arena, but it does not.
-    let host =
-        unsafe { Host::new(layout, base, len, Box::new(()), Library, [vcpu], Options::default()) }?;
+    // SAFETY: as above. Nothing prevents this guest from writing to the host's arena, but it does not.
+    let memory = unsafe { RegionMemory::permanent(base, len) };
+    let host = Host::builder(memory, layout).build(Library, [vcpu])?;
 
-    assert_eq!(host.run()?, Ran::Ready);
+    assert_eq!(host.run()?, RunOutcome::Ready);
     let letters = ScreenClient::from(host.guest()).show(b"a page of text")?;
     println!("host: the guest shows {letters} letters");
     println!("host: {:?}", host.run()?);

@@ -1,26 +1,23 @@
-//! What both sides must agree on: registers, words, numbers. `docs/abi.md` is the specification;
-//! every item here names its section.
+//! The constants and words of the ABI: registers, statuses, pointer words, the boot block. The specification is
+//! `docs/abi.md`; every item here names its section there.
 
 use core::fmt;
 
-/// What a call or a return carries beside its signature or status (ABI, "Transport").
-///
-/// `primary` is a scalar or a [pointer word](mod@pointer), `secondary` the byte count of a buffer and 0
-/// for everything else. Two registers: R8 and R9 on x86_64.
+/// The two words that carry the parameters of a call or its result (ABI, "Transport"): R8 and R9 on x86_64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Transport {
-    /// A scalar's bits, or a pointer word.
+    /// The bits of a scalar, or a [pointer word](mod@pointer).
     pub primary: u64,
-    /// The number of bytes in a buffer; 0 where there is none.
+    /// The length of a buffer in bytes; 0 for everything else.
     pub secondary: u64,
 }
 
 impl Transport {
-    /// `{0, 0}`: no parameter, `()`, `None`, an empty buffer.
+    /// `{0, 0}`: a call without parameters, `()`, `None`, or an empty buffer.
     pub const EMPTY: Self = Self { primary: 0, secondary: 0 };
 
-    /// A transport for a word without a byte count.
+    /// A transport with `primary` and a byte count of 0.
     #[must_use]
     #[inline]
     pub const fn word(primary: u64) -> Self {
@@ -28,18 +25,18 @@ impl Transport {
     }
 }
 
-/// How a call ended: a status word (ABI, "Statuses") and, for 0 and 1, what it returned.
+/// The outcome of a call: a status word (ABI, "Statuses") and, for the statuses 0 and 1, the value that it returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Answer {
-    /// 0: success; 1: an application error; others: see [`Why`](crate::Why).
+    /// 0 for success, 1 for an application error, else the number of an [`ErrorKind`](crate::ErrorKind).
     pub status: u64,
     /// The returned value or the application error; [`Transport::EMPTY`] for any other status.
     pub transport: Transport,
 }
 
 impl Answer {
-    /// An answer that carries nothing but its status.
+    /// An answer with this status and an empty transport.
     #[must_use]
     pub const fn status(status: u64) -> Self {
         Self { status, transport: Transport::EMPTY }
@@ -50,14 +47,14 @@ impl Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Side {
-    /// Runs in the virtual machine, and traps.
+    /// The side that runs in the virtual machine and traps.
     Guest = 0,
-    /// Owns the virtual machine, and answers.
+    /// The side that owns the virtual machine and answers.
     Host = 1,
 }
 
 impl Side {
-    /// The other one.
+    /// The peer of this side.
     #[must_use]
     #[inline]
     pub const fn other(self) -> Self {
@@ -77,93 +74,102 @@ impl fmt::Display for Side {
     }
 }
 
-/// The version of the ABI that this crate speaks (ABI, "Region header"). Two sides connect when
-/// they have the same number.
+/// The version of the ABI that this crate implements (ABI, "Region header"). Two sides connect only if their versions
+/// are equal.
 pub const ABI_VERSION: u32 = 1;
 
-/// Kinds of trap: what the guest puts into RAX (ABI, "Traps").
+/// The page size in bytes: a region and each of its parts begin and end at a multiple of it (ABI, "Region header").
+pub const PAGE_SIZE: u64 = 4096;
+
+/// The maximum depth of nested calls, counted over both sides: a hypercall has depth 1, an upcall that its handler
+/// makes depth 2, and so on (ABI, "Nesting").
+pub const MAX_DEPTH: u32 = 16;
+
+/// Maximum length in bytes of a text for diagnostics: the text of an `EXIT` and a line of the log (ABI, "Traps" and
+/// "Log"). Guests of this crate send no more, and hosts copy no more by default.
+pub const MAX_TEXT: u32 = 1024;
+
+/// Kinds of trap, which the guest puts into RAX (ABI, "Traps").
 pub mod trap {
-    /// The guest calls: signature and transport follow.
+    /// The guest makes a call; the other words are the signature and the parameters.
     pub const CALL: u64 = 0x564d_4646_0000_0001;
-    /// An upcall is done: status and transport follow.
+    /// The guest has finished an upcall; the other words are the status and the result.
     pub const RETURN: u64 = 0x564d_4646_0000_0002;
-    /// The guest has started up and waits for upcalls.
+    /// The guest has started and waits for upcalls.
     pub const READY: u64 = 0x564d_4646_0000_0003;
-    /// The guest ends; the status word says why, 0 for a good end, and the transport may hold a text.
+    /// The guest exits; the word is its exit status, 0 for success, and the transport may hold a text for diagnostics.
     pub const EXIT: u64 = 0x564d_4646_0000_0004;
 }
 
-/// Statuses of `EXIT` that this crate's guests use (ABI, "Traps"); all but 0 mean what a guest wants them
-/// to mean.
+/// Exit statuses of guests of this crate (ABI, "Traps"). 0 is success; a guest defines the meaning of all others.
 pub mod exit {
     /// The guest has panicked; the text says where and why.
     pub const PANICKED: u64 = 101;
-    /// The guest could not connect to its host, or not be parked; the text says why.
+    /// The guest could not connect to its host, or could not wait for upcalls; the text says why.
     pub const UNCONNECTED: u64 = 102;
 }
 
-/// Kinds of answer: what the host puts into RAX (ABI, "Traps"). No trap kind has these values, so
-/// that a trap which nobody claimed, and which leaves RAX as it was, is seen as unsupported.
+/// Kinds of answer, which the host puts into RAX (ABI, "Traps"). They differ from all kinds of trap, so that the guest
+/// detects a trap that no host handled: RAX is then unchanged.
 pub mod answer {
-    /// The trap is completed: status and transport follow.
+    /// The host has finished the call; the other words are the status and the result.
     pub const ANSWER: u64 = 0x564d_4646_0000_0101;
-    /// The host calls the guest first: signature and transport follow.
+    /// The host makes an upcall before it answers; the other words are the signature and the parameters.
     pub const UPCALL: u64 = 0x564d_4646_0000_0102;
 }
 
-/// The four words that cross at a trap, in the order of the ABI's register table: on x86_64 RAX,
-/// RBX, R8 and R9.
+/// The four words that cross at a trap (ABI, "Traps"): RAX, RBX, R8 and R9 on x86_64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Registers {
-    /// A kind of [`trap`] on the way out, a kind of [`answer`] on the way back.
+    /// A kind of [`trap`] from the guest, a kind of [`answer`] from the host.
     pub kind: u64,
     /// The signature of a call or upcall; the status of a return, answer or exit.
     pub word: u64,
-    /// Parameters or result.
+    /// The parameters or the result.
     pub transport: Transport,
 }
 
-/// Signatures that mean something to the ABI itself (ABI, "Signatures"). A declared function never
-/// has one of them: that would be a compile error.
+/// Signatures that the ABI reserves (ABI, "Signatures"). If a declared function hashes to one of them, it does not
+/// compile.
 pub mod signature {
-    /// The first signature that a declared function may have.
+    /// The least signature that a declared function may have.
     pub const FIRST_FREE: u64 = 16;
-    /// Asks whether the peer serves the signature in `primary`; returns a `bool`.
+    /// Asks whether the peer serves the signature in `primary`. Returns a `bool`.
     pub const HAS: u64 = 1;
-    /// Hands the guest's contract to its host, as a buffer; the host answers with status 0, or with that
-    /// of [`Why::VersionMismatch`](crate::Why::VersionMismatch).
-    pub const MEET: u64 = 2;
-    /// Hands one line of the guest's log to its host, as a buffer (ABI, "Log").
+    /// Sends the guest's contract to its host, as a buffer. The host answers with status 0, or with that of
+    /// [`ErrorKind::VersionMismatch`](crate::ErrorKind::VersionMismatch).
+    pub const HANDSHAKE: u64 = 2;
+    /// Sends one line of the guest's log to its host, as a buffer (ABI, "Log").
     pub const LOG: u64 = 3;
 }
 
 /// Pointer words (ABI, "Pointers"): a byte offset from the start of the region in bits 0 to 47, the
 /// number of the loan in bits 56 to 63, zeros between.
 pub mod pointer {
-    /// The bits that hold the offset.
+    /// The mask of the offset's bits.
     pub const OFFSET: u64 = (1 << 48) - 1;
-    /// Where the number of the loan begins.
+    /// The position of the loan number's lowest bit.
     pub const LOAN_SHIFT: u32 = 56;
-    /// A word that is not null and points at nothing: the pointer of a buffer that is there and empty.
+    /// The pointer word of an optional buffer that is present and empty (ABI, P-3).
     pub const EMPTY: u64 = 1;
 
-    /// Joins an offset and the number of its loan.
+    /// The pointer word for an offset in bytes, below 2^48, and the number of its loan.
     #[must_use]
     #[inline]
     pub const fn join(offset: u64, loan: u8) -> u64 {
         offset | (loan as u64) << LOAN_SHIFT
     }
 
-    /// The offset of a pointer word, in bytes from the start of the region, with the bits that must
-    /// be zero left in, so that a range check refuses them.
+    /// The offset of a pointer word in bytes. Bits 48 to 55, which must be 0, are included, so that a range check
+    /// refuses a word in which they are set.
     #[must_use]
     #[inline]
     pub const fn offset(word: u64) -> u64 {
         word & ((1 << LOAN_SHIFT) - 1)
     }
 
-    /// The number of the loan, 0 where the block is not lent and must not be given back.
+    /// The number of the loan; 0 if the block is not lent, in which case the receiver does not release it.
     #[must_use]
     #[inline]
     pub const fn loan(word: u64) -> u8 {
@@ -171,19 +177,19 @@ pub mod pointer {
     }
 }
 
-/// The hash that signatures are made of (ABI, "Signatures"): FNV-1a over bytes, with a finishing
-/// step that spreads every bit. All of it runs at compile time.
+/// The hash from which signatures are computed (ABI, "Signatures"): FNV-1a over bytes, then a finalizer that mixes all
+/// bits. It runs at compile time.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher(u64);
 
 impl Hasher {
-    /// Starts with the name of what is hashed: `"fn"`, `"struct"`, `"enum"`, ….
+    /// Begins a hash with the kind of item that is hashed: `"fn"`, `"struct"`, `"enum"`, ….
     #[must_use]
     pub const fn new(kind: &str) -> Self {
         Self(0xcbf2_9ce4_8422_2325).str(kind)
     }
 
-    /// FNV-1a. Written without calls: each would be interpreted, byte for byte, at compile time.
+    /// FNV-1a, without calls in the loop, since const evaluation would interpret a call for each byte.
     const fn bytes(self, bytes: &[u8]) -> Self {
         let mut hash = self.0;
         let mut i = 0;
@@ -200,14 +206,14 @@ impl Hasher {
         self.u64(text.len() as u64).bytes(text.as_bytes())
     }
 
-    /// Adds a name from a declaration as a text, without the `r#` of a raw identifier: which names
-    /// need one depends on the edition.
+    /// Adds a name from a declaration as a text, without the `r#` of a raw identifier, since the edition decides which
+    /// names need it.
     #[must_use]
     pub const fn name(self, name: &str) -> Self {
         self.str(bare(name))
     }
 
-    /// Adds a number as eight bytes, the lowest first.
+    /// Adds a number as eight little-endian bytes.
     #[must_use]
     pub const fn u64(self, value: u64) -> Self {
         self.bytes(&value.to_le_bytes())
@@ -223,23 +229,22 @@ impl Hasher {
     }
 }
 
-/// A name without the mark of a raw identifier.
+/// A name without the `r#` of a raw identifier.
 pub(crate) const fn bare(name: &str) -> &str {
     match name.as_bytes() {
         [b'r', b'#', rest @ ..] => match core::str::from_utf8(rest) {
             Ok(rest) => rest,
-            Err(_) => name, // not after a whole character
+            Err(_) => name, // unreachable: `r#` ends at a character boundary
         },
         _ => name,
     }
 }
 
-/// One function of an interface, as its declaration says: `ParamsFilesOpen::FUNCTION` for `open` of
-/// `interface Files`.
+/// A declared function of an interface: `ParamsFilesOpen::FUNCTION` for `open` of `interface Files`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Function {
-    /// The number that names it on the wire.
+    /// Its signature (ABI, "Signatures").
     pub signature: u64,
     /// The interface that declares it.
     pub interface: &'static str,
@@ -261,60 +266,61 @@ impl fmt::Display for Function {
     }
 }
 
-/// How a guest is to trap, as its boot block says (ABI, "Boot block").
+/// The trap method that a host assigns to its guest (ABI, "Boot block").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Way {
-    /// By `out dx, eax` to this port.
+pub enum TrapMethod {
+    /// `out dx, eax` to this port, at most 0xfffc.
     Out(u16),
-    /// By a store to this address.
+    /// An eight-byte store to this address, a multiple of 8.
     Doorbell(u64),
 }
 
-/// What a guest finds at its entry: where the region is, how to trap, who it is (ABI, "Boot block").
+/// The boot block, which tells a vCPU of the guest where its region is, how to trap, and its own number (ABI, "Boot
+/// block").
 ///
-/// RSP and RDI both point to its words, at the top of the vCPU's stack.
+/// At the guest's entry RSP and RDI point to its words, at the top of the vCPU's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
     /// The address of the region in the guest's address space.
     pub region: u64,
-    /// How many bytes are mapped there.
+    /// The number of bytes that are mapped there.
     pub region_len: u64,
-    /// How the guest traps.
-    pub way: Way,
-    /// The number of this vCPU, from 0.
+    /// The trap method.
+    pub way: TrapMethod,
+    /// The number of this vCPU, counted from 0.
     pub cpu: u32,
-    /// How many vCPUs there are.
+    /// The number of vCPUs.
     pub cpus: u32,
-    /// What the host wants to be logged: 0 nothing, 1 errors, to 5 everything.
+    /// The log level that the host asks for, from 0 (off) and 1 (errors) to 5 (trace).
     pub log: u32,
 }
 
 impl Boot {
-    /// The size of a boot block in bytes. It begins at a multiple of 64.
+    /// The size of a boot block in bytes. A boot block is aligned to 64 bytes.
     pub const LEN: usize = 64;
     /// `"VMFFIBB\x01"`, the first eight bytes of a boot block.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"VMFFIBB\x01");
 
-    /// The words of the block, in the order in which they lie in memory.
+    /// The words of the block, in memory order.
     #[must_use]
     pub const fn to_words(self) -> [u64; Self::LEN / 8] {
         let (way, operand) = match self.way {
-            Way::Out(port) => (1, port as u64),
-            Way::Doorbell(address) => (2, address),
+            TrapMethod::Out(port) => (1, port as u64),
+            TrapMethod::Doorbell(address) => (2, address),
         };
         let cpus = self.cpu as u64 | (self.cpus as u64) << 32;
         [Self::MAGIC, self.region, self.region_len, way, operand, cpus, self.log as u64, 0]
     }
 
-    /// Reads the words of a block: `None` if they are none of this version's, or name a way to trap that
-    /// this one does not know.
+    /// Reads the words of a block. Returns `None` if the magic is not [`MAGIC`](Self::MAGIC), or the trap method is
+    /// unknown or has an invalid operand.
     #[must_use]
     pub const fn from_words(words: [u64; Self::LEN / 8]) -> Option<Self> {
         let [magic, region, region_len, way, operand, cpus, log, _] = words;
         let way = match way {
-            1 if operand <= 0xfffc => Way::Out(operand as u16),
-            2 if operand % 8 == 0 => Way::Doorbell(operand),
+            1 if operand <= 0xfffc => TrapMethod::Out(operand as u16),
+            2 if operand % 8 == 0 => TrapMethod::Doorbell(operand),
             _ => return None,
         };
         if magic != Self::MAGIC {
@@ -335,7 +341,7 @@ mod tests {
         let boot = Boot {
             region: 0x10_0000_0000,
             region_len: 0x5000,
-            way: Way::Out(0x5658),
+            way: TrapMethod::Out(0x5658),
             cpu: 2,
             cpus: 3,
             log: 4,
@@ -344,10 +350,10 @@ mod tests {
         assert_eq!(words[0].to_le_bytes(), *b"VMFFIBB\x01");
         assert_eq!(words[1..], [0x10_0000_0000, 0x5000, 1, 0x5658, 3 << 32 | 2, 4, 0]);
         assert_eq!(Boot::from_words(words), Some(boot));
-        let bell = Boot { way: Way::Doorbell(0x40), ..boot };
+        let bell = Boot { way: TrapMethod::Doorbell(0x40), ..boot };
         assert_eq!((bell.to_words()[3], bell.to_words()[4]), (2, 0x40));
         assert_eq!(Boot::from_words(bell.to_words()), Some(bell));
-        // The last word means nothing.
+        // The last word is reserved and ignored.
         let with = |word: usize, value| {
             let mut words = words;
             words[word] = value;

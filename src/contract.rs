@@ -1,20 +1,23 @@
-//! What a side says of itself: the functions that it serves and those that it calls, with all their
-//! types (ABI, "Contracts").
+//! Contracts: the functions that a side serves and those that it calls, with all their types (ABI, "Contracts").
 //!
-//! A contract is bytes, written at compile time. The two sides of a connection compare theirs before
-//! the first call: whatever one calls, the other must serve, under the same signature. Where it does
-//! not, a `Mismatch` says which function it is, how each side declares it, and where the two
-//! declarations part. Nothing else depends on what a peer says here: calls are decoded by one's own
-//! declaration alone.
+//! A contract is a byte string that is written at compile time. The host compares both contracts before the first call:
+//! each side must serve what the other calls, under the same signature. Otherwise a `Mismatch` names the function, both
+//! declarations, and where they differ. Safety does not depend on a peer's contract: each side decodes calls by its own
+//! declarations.
 
 #[cfg(feature = "alloc")]
 mod compare;
 #[cfg(feature = "alloc")]
-mod read;
+mod escape;
+mod format;
 #[cfg(feature = "alloc")]
-mod text;
+mod read;
 mod write;
 
+#[cfg(feature = "std")]
+pub(crate) use escape::Escaped;
+pub use format::MAX_LEN;
+pub(crate) use format::NOTHING;
 #[doc(hidden)]
 pub use write::{Sides, bytes, len};
 #[cfg(feature = "alloc")]
@@ -22,27 +25,3 @@ pub use {
     compare::{Difference, Mismatch, compare},
     read::{BadContract, Contract},
 };
-
-/// The most bytes that a contract may have.
-pub const MAX_LEN: usize = 1 << 18;
-
-/// What a contract says of a function.
-pub(crate) mod flag {
-    /// The side serves it.
-    pub(crate) const SERVES: u8 = 1;
-    /// The side calls it.
-    pub(crate) const CALLS: u8 = 2;
-    /// The side calls it, and can do without.
-    pub(crate) const OPTIONAL: u8 = 4;
-}
-
-/// Kinds of record in a contract.
-pub(crate) mod kind {
-    pub(crate) const BUILTIN: u8 = 0;
-    pub(crate) const STRUCT: u8 = 1;
-    pub(crate) const ENUM: u8 = 2;
-    pub(crate) const FUNCTION: u8 = 3;
-}
-
-/// The contract of a side that serves nothing and calls nothing: no records.
-pub(crate) const NOTHING: &[u8] = &[0; 2];

@@ -1,52 +1,49 @@
-//! What can go wrong: with a call ([`CallError`], [`Failure`]), with a region ([`RegionError`]) and with
-//! a connection ([`ConnectError`]).
+//! The errors of calls ([`CallError`], [`Failure`]) and of regions ([`RegionError`]).
 
 use core::fmt;
 
-use crate::abi::{Function, Side};
+use crate::abi::{Function, MAX_DEPTH, Side};
 
 /// Why a call failed. The numbers are status words (ABI, "Statuses").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
-pub enum Why {
+pub enum ErrorKind {
     /// The peer serves no function with this signature.
     UnknownFunction = 2,
-    /// An offset, a length or an alignment that lies outside the sender's arena, or a handle that
-    /// belongs to another connection.
+    /// A pointer is misaligned or reaches outside the sender's arena, or a handle belongs to another connection.
     BadPointer = 3,
-    /// A bit pattern that the declared type does not have: a `bool` of 2, an enum's unknown number,
-    /// bytes that are no UTF-8, an integer with other high bits.
+    /// A bit pattern is invalid for the declared type: a `bool` of 2, an unknown number of an enum, a text that is not
+    /// UTF-8, an integer that is not extended as the ABI says.
     BadValue = 4,
-    /// An arena has no block of that size left, or a limit of the host's is reached.
+    /// An arena or the heap has no block of that size left, or a limit of the host is reached.
     OutOfMemory = 5,
     /// Calls were nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     TooDeep = 6,
-    /// No vCPU could run the upcall: others have all of them, or they belong to another thread.
+    /// No vCPU could run the upcall: all of them run other calls or belong to another thread.
     Busy = 7,
-    /// The call was stopped from outside: its host's vCPU says so.
+    /// The call was stopped from outside: by a stop request, a deadline or a limit of the host.
     Cancelled = 8,
-    /// The two sides do not speak the same version of the ABI or of the interface.
+    /// The two sides use different versions of the ABI or of the interface.
     VersionMismatch = 9,
-    /// The other side does not know this kind of trap or answer.
+    /// The other side does not support this kind of trap or answer.
     Unsupported = 10,
-    /// The called function panicked. The peer goes on working.
+    /// The called function panicked. The peer continues to serve calls.
     PeerPanicked = 11,
-    /// The peer is gone: it ended, crashed or was stopped for good.
+    /// The peer exited, crashed or was stopped.
     PeerDied = 12,
-    /// The handle was made before the peer was reset, by `Host::reset` or `Loopback::reset`.
+    /// The handle is from before the peer was reset by `Host::reset` or `Loopback::reset`.
     Stale = 13,
-    /// The called function refused, for a reason of its own that the interface does not declare.
+    /// The called function refused, for a reason that its interface does not declare.
     Refused = 14,
-    /// The peer broke the protocol: an answer, a trap or a status that has no meaning here.
+    /// The peer violated the protocol: it sent an unknown or unexpected answer, trap or status.
     Protocol = 15,
 }
 
-/// Set in a status word when the function was reached, so that its arguments are consumed
-/// (ABI, "Statuses").
+/// The bit of a status word that is set if the function was reached, so that its arguments are consumed (ABI, S-3).
 const REACHED: u64 = 64;
 
-impl Why {
+impl ErrorKind {
     const ALL: [Self; 14] = [
         Self::UnknownFunction,
         Self::BadPointer,
@@ -64,61 +61,69 @@ impl Why {
         Self::Protocol,
     ];
 
-    /// What to tell a person.
+    /// The text of each kind.
     const fn text(self) -> &'static str {
         match self {
             Self::UnknownFunction => "the peer does not serve this function",
             Self::BadPointer => {
-                "a pointer leads outside the sender's arena, or to another connection"
+                "a pointer is misaligned, outside the sender's arena, or of another connection"
             }
-            Self::BadValue => "a value is not one of its type's",
+            Self::BadValue => "a value is invalid for its type",
             Self::OutOfMemory => {
-                "the arena has no block of this size left; give handles back or enlarge it"
+                "the arena has no free block of this size; drop handles or enlarge the arena"
             }
-            Self::TooDeep => "calls are nested too deep",
-            Self::Busy => "no vCPU can run the call: all are in calls, or belong to another thread",
-            Self::Cancelled => "the call was stopped",
-            Self::VersionMismatch => "the two sides speak different versions",
-            Self::Unsupported => "the other side does not know this kind of trap",
+            Self::TooDeep => "calls are nested too deeply",
+            Self::Busy => {
+                "no vCPU can run the call: all run other calls or belong to other threads"
+            }
+            Self::Cancelled => "the call was cancelled",
+            Self::VersionMismatch => {
+                "the two sides use different versions of the ABI or the interface"
+            }
+            Self::Unsupported => "the other side does not support this kind of trap",
             Self::PeerPanicked => "the called function panicked",
-            Self::PeerDied => "the peer is gone",
-            Self::Stale => "the handle is from before the peer was reset",
+            Self::PeerDied => "the peer has exited or was stopped",
+            Self::Stale => "the handle is stale: the peer was reset after it was made",
             Self::Refused => "the called function refused",
-            Self::Protocol => "the peer broke the protocol",
+            Self::Protocol => "the peer violated the protocol",
         }
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
+        f.write_str(self.text())?;
+        match self {
+            Self::TooDeep => write!(f, ": at most {MAX_DEPTH} levels are possible"),
+            _ => Ok(()),
+        }
     }
 }
 
-/// A call that failed, apart from what the interface declares: why, in which function, on which
-/// side, and the numbers that a person needs.
+/// The error of a call that failed for a reason other than its interface's own error: the kind, the function, the side
+/// that found it, and the numbers for diagnostics.
 ///
-/// A handler returns one to fail the call that it serves ([`CallError::refused`] where no other
-/// reason fits); the caller then gets the same [`Why`].
+/// A handler returns one to fail the call that it serves ([`CallError::refused`] if no other kind fits). The caller
+/// then gets an error of the same [`ErrorKind`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct CallError {
-    why: Why,
+    why: ErrorKind,
     reached: bool,
     side: Option<Side>,
     function: Option<&'static Function>,
     field: &'static str,
     offset: u64,
     len: u64,
-    /// How the guest has come to its end, where that is why.
+    /// The exit of the guest, if it failed the call.
     #[cfg(feature = "std")]
-    end: Option<std::sync::Arc<crate::host::End>>,
+    cause: Cause,
 }
 
 impl CallError {
-    /// An error for this reason, for a handler that fails the call which it serves.
+    /// An error of this kind, with which a handler fails the call that it serves.
     #[must_use]
     #[inline]
-    pub const fn new(why: Why) -> Self {
+    pub const fn new(why: ErrorKind) -> Self {
         Self {
             why,
             reached: false,
@@ -128,24 +133,26 @@ impl CallError {
             offset: 0,
             len: 0,
             #[cfg(feature = "std")]
-            end: None,
+            cause: Cause(None),
         }
     }
 
-    /// The called function refuses, and its interface declares no error that says why: the caller gets
-    /// [`Why::Refused`].
+    /// An error of the kind [`ErrorKind::Refused`], for a function that refuses for a reason that its interface does
+    /// not declare.
     #[must_use]
     #[cold]
     pub const fn refused() -> Self {
-        Self::new(Why::Refused)
+        Self::new(ErrorKind::Refused)
     }
 
+    /// Sets the offset in the region and the length, both in bytes.
     pub(crate) const fn at(mut self, offset: u64, len: u64) -> Self {
         self.offset = offset;
         self.len = len;
         self
     }
 
+    /// Sets the side that found the error, unless it is set already.
     #[inline]
     pub(crate) const fn on(mut self, side: Side) -> Self {
         if self.side.is_none() {
@@ -166,11 +173,17 @@ impl CallError {
         self
     }
 
-    /// The guest has come to this end, and the call could not be made or finished for that.
+    /// Sets the exit of the guest because of which the call could not be made or finished.
     #[cfg(feature = "std")]
-    pub(crate) fn by_end(mut self, end: Option<std::sync::Arc<crate::host::End>>) -> Self {
-        self.end = end;
+    pub(crate) fn because(mut self, exit: Option<GuestEnd>) -> Self {
+        self.cause = Cause(exit);
         self
+    }
+
+    /// The error that [`because`](Self::because) has set.
+    #[cfg(feature = "std")]
+    pub(crate) fn cause(&self) -> Option<&(dyn core::error::Error + Send + Sync + 'static)> {
+        self.cause.0.as_deref()
     }
 
     #[doc(hidden)]
@@ -182,12 +195,12 @@ impl CallError {
         self
     }
 
-    /// The error that a status word from 2 on stands for (ABI, "Statuses"); one that stands for none
-    /// is [`Why::Protocol`]. 0 and 1 are answers, and no failures: look at those before.
+    /// The error of a status word that is 2 or greater (ABI, "Statuses"). An unknown status gives
+    /// [`ErrorKind::Protocol`], reached (S-5). The statuses 0 and 1 are answers: handle them before this call.
     #[must_use]
     pub fn from_status(status: u64) -> Self {
-        let why = Why::ALL.into_iter().find(|why| *why as u64 == status & !REACHED);
-        let mut error = Self::new(why.unwrap_or(Why::Protocol));
+        let why = ErrorKind::ALL.into_iter().find(|why| *why as u64 == status & !REACHED);
+        let mut error = Self::new(why.unwrap_or(ErrorKind::Protocol));
         error.reached = status & REACHED != 0 || why.is_none();
         error
     }
@@ -196,64 +209,50 @@ impl CallError {
         self.why as u64 | if self.reached { REACHED } else { 0 }
     }
 
-    /// The reason.
+    /// The kind of the error.
     #[must_use]
-    pub const fn why(&self) -> Why {
+    pub const fn kind(&self) -> ErrorKind {
         self.why
     }
 
-    /// How the guest has come to its end, where that is why the call failed: in a host, for calls to its guest. It is also
-    /// in the text of the error and its [`source`](core::error::Error::source).
-    #[cfg(feature = "std")]
-    #[must_use]
-    pub fn end(&self) -> Option<&crate::host::End> {
-        self.end.as_deref()
-    }
-
-    /// The side that found the error, where it is known. For [`Why::OutOfMemory`] it is the one whose
-    /// arena, or whose heap, is full.
+    /// The side that found the error, if it is known. For [`ErrorKind::OutOfMemory`] it is the side whose arena or heap
+    /// is full.
     #[must_use]
     pub const fn side(&self) -> Option<Side> {
         self.side
     }
 
-    /// The function that was called, where it is known: not for a raw call, and not to the observer of a
-    /// side that does not serve it, or whose handler has panicked.
+    /// The function that was called, if it is known. It is unknown for a raw call, and to the observer of a side that
+    /// does not serve the function or whose handler panicked.
     #[must_use]
     pub const fn function(&self) -> Option<&'static Function> {
         self.function
     }
 
-    /// Whether the function itself was reached. If not, the call has had no effect: everything that
-    /// it lent is the caller's again, and it may be tried once more.
+    /// Whether the function was reached, that is, began to run (ABI, S-3). If it was not, the call had no effect: the
+    /// caller owns all that it lent again, and may retry the call.
     #[must_use]
     pub const fn reached(&self) -> bool {
         self.reached
     }
 
-    /// The parameter or field with the bad value. Only the side that found it knows: a serving side's
-    /// observer is told, the caller across the boundary is not.
+    /// The parameter or field with the bad value. It does not cross the boundary: the observer of the side that found
+    /// the error gets it, the caller does not.
     #[must_use]
     pub const fn field(&self) -> Option<&'static str> {
         if self.field.is_empty() { None } else { Some(self.field) }
     }
 
-    /// The offset in the region that a bad pointer had, in bytes, on the side that found it.
+    /// The offset of a bad pointer, in bytes from the beginning of the region, on the side that found it; else 0.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The number of bytes that were wanted: of a bad pointer or of the block that was not to be had.
+    /// The number of bytes at a bad pointer, or of the allocation that failed; 0 if unknown.
     #[must_use]
-    pub const fn len(&self) -> u64 {
+    pub const fn bytes(&self) -> u64 {
         self.len
-    }
-
-    /// Whether [`len`](Self::len) is 0.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 
@@ -267,13 +266,15 @@ impl fmt::Display for CallError {
             write!(f, " (`{}`)", self.field)?;
         }
         match self.why {
-            Why::BadPointer => write!(f, " ({} bytes at offset {:#x})", self.len, self.offset)?,
-            Why::OutOfMemory if self.len != 0 => write!(f, " ({} bytes)", self.len)?,
+            ErrorKind::BadPointer => {
+                write!(f, " ({} bytes at offset {:#x})", self.len, self.offset)?
+            }
+            ErrorKind::OutOfMemory if self.len != 0 => write!(f, " ({} bytes)", self.len)?,
             _ => {}
         }
         #[cfg(feature = "std")]
-        if let Some(end) = &self.end {
-            write!(f, ": {end}")?;
+        if let Some(exit) = &self.cause.0 {
+            write!(f, ": {exit}")?;
         }
         match self.side {
             Some(side) => write!(f, " [found by the {side}]"),
@@ -291,15 +292,39 @@ impl fmt::Debug for CallError {
 impl core::error::Error for CallError {
     #[cfg(feature = "std")]
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        self.end.as_deref().map(|end| end as _)
+        self.cause().map(|exit| exit as _)
     }
 }
 
-/// How a function that declares `Result<T, E>` fails, for its caller and for its handler alike: with
-/// the declared error, or as a call.
+/// How a guest exited: a [`GuestExit`](crate::host::GuestExit), as a trait object, so that this module does not depend
+/// on `host`.
+#[cfg(feature = "std")]
+pub(crate) type GuestEnd = std::sync::Arc<dyn core::error::Error + Send + Sync>;
+
+/// Two causes are equal if their texts are equal.
+#[cfg(feature = "std")]
+#[derive(Clone)]
+struct Cause(Option<GuestEnd>);
+
+#[cfg(feature = "std")]
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |cause: &Self| cause.0.as_ref().map(std::string::ToString::to_string);
+        text(self) == text(other)
+    }
+}
+
+#[cfg(feature = "std")]
+impl Eq for Cause {}
+
+/// A callback that is notified of each call that a side refuses or fails, with the function and the bad field if they
+/// are known.
+pub(crate) type Observer = dyn Fn(&CallError) + Send + Sync;
+
+/// The failure of a function that declares `Result<T, E>`, for its caller and its handler alike: either the declared
+/// error or a failed call.
 ///
-/// `?` and `into` make one from a [`CallError`] and from any scalar, struct or enum that a
-/// declaration may name as `E`.
+/// `?` and `into` convert a [`CallError`], and any scalar, struct or enum that a declaration may name as `E`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure<E> {
     /// The application error that the interface declares.
@@ -309,7 +334,7 @@ pub enum Failure<E> {
 }
 
 impl<E> Failure<E> {
-    /// The application error, if that is what it is.
+    /// The application error; `None` if the call failed.
     pub fn app(self) -> Option<E> {
         match self {
             Self::App(error) => Some(error),
@@ -337,57 +362,57 @@ impl<E: fmt::Debug> core::error::Error for Failure<E> {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::App(_) => None,
-            // Its text is the failure's own.
+            // `Display` has shown the text of `error` already.
             Self::Call(error) => error.source(),
         }
     }
 }
 
-/// Memory that cannot serve as a region (ABI, "Region header").
+/// The error for memory that cannot serve as a region (ABI, "Region header").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegionError {
-    /// It is shorter than what it must hold.
+    /// The region or an arena is too small.
     TooSmall {
         /// Its length in bytes.
         len: u64,
-        /// The least that would do, in bytes.
+        /// The minimum length in bytes.
         needed: u64,
     },
-    /// It is longer than a pointer word or the arena's books can express.
+    /// An arena has 128 GiB or more.
     TooLarge {
-        /// Its length in bytes.
+        /// The arena's length in bytes.
         len: u64,
     },
-    /// It does not begin at a multiple of 4096 bytes.
+    /// The region does not begin at a multiple of 4096 bytes.
     Misaligned {
         /// The address at which it begins.
         address: u64,
     },
-    /// It does not begin with a region header.
+    /// The memory does not begin with the magic number of a region header.
     NotARegion {
-        /// The eight bytes that were found.
+        /// Its first eight bytes, as a little-endian number.
         found: u64,
     },
-    /// The other side speaks another version of the ABI.
+    /// The other side uses another version of the ABI.
     Version {
-        /// The header's version.
+        /// The version in the header.
         found: u32,
-        /// The version that this crate speaks.
+        /// The version that this crate implements.
         expected: u32,
     },
-    /// A field of the header contradicts the others.
+    /// A field of the header does not have the value that follows from the sizes of the arenas (ABI, R-6).
     BadHeader {
         /// The field's name in the ABI document.
         field: &'static str,
         /// Its value.
         value: u64,
     },
-    /// The place for a guest's end was taken before.
+    /// The [`GuestStorage`](crate::guest::GuestStorage) is in use already.
     Taken,
-    /// There was no memory for the region or for an arena's books.
+    /// The memory for the region or for an arena's allocator metadata could not be allocated.
     OutOfMemory {
-        /// The number of bytes that were wanted.
+        /// The size of the allocation in bytes.
         len: u64,
     },
 }
@@ -396,76 +421,37 @@ impl fmt::Display for RegionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::TooSmall { len, needed } => {
-                write!(f, "the region has {len} bytes and needs at least {needed}")
+                write!(
+                    f,
+                    "the region or arena is too small: it has {len} bytes and needs at least {needed}"
+                )
             }
-            Self::TooLarge { len } => write!(f, "{len} bytes are more than a region can have"),
+            Self::TooLarge { len } => {
+                write!(f, "the arena is too large: {len} bytes, but it must be less than 128 GiB")
+            }
             Self::Misaligned { address } => {
-                write!(f, "the region begins at {address:#x}, which is no multiple of 4096")
+                write!(f, "the region begins at {address:#x}, which is not a multiple of 4096")
             }
             Self::NotARegion { found } => {
-                write!(f, "no region header: it begins with {found:#018x}")
+                write!(f, "no region header found: the memory begins with {found:#018x}")
             }
             Self::Version { found, expected } => {
-                write!(f, "the region has ABI version {found}, this side speaks {expected}")
+                write!(f, "the region has ABI version {found}, but this side supports {expected}")
             }
             Self::BadHeader { field, value } => {
-                write!(f, "the region header's `{field}` cannot be {value:#x}")
+                write!(
+                    f,
+                    "the field `{field}` of the region header has the invalid value {value:#x}"
+                )
             }
-            Self::Taken => f.write_str("the place for the guest's end is taken"),
-            Self::OutOfMemory { len } => write!(f, "no memory for {len} bytes"),
+            Self::Taken => {
+                f.write_str("the `GuestStorage` is in use already: connect each one once")
+            }
+            Self::OutOfMemory { len } => {
+                write!(f, "cannot allocate {len} bytes for the region or its allocator metadata")
+            }
         }
     }
 }
 
 impl core::error::Error for RegionError {}
-
-/// Two sides that could not be connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The memory cannot serve as a region.
-    Region(RegionError),
-    /// A call failed that connecting takes, or no vCPU was free to run the guest. A guest that its host does
-    /// not fit gets [`Why::VersionMismatch`]; the host has the details.
-    Call(CallError),
-    /// The two sides do not serve what they call on each other.
-    #[cfg(feature = "alloc")]
-    Contract(crate::contract::Mismatch),
-    /// The guest has come to its end, in this way.
-    #[cfg(feature = "std")]
-    Ended(crate::host::End),
-}
-
-impl From<RegionError> for ConnectError {
-    fn from(error: RegionError) -> Self {
-        Self::Region(error)
-    }
-}
-
-impl From<CallError> for ConnectError {
-    fn from(error: CallError) -> Self {
-        Self::Call(error)
-    }
-}
-
-#[cfg(feature = "alloc")]
-impl From<crate::contract::Mismatch> for ConnectError {
-    fn from(error: crate::contract::Mismatch) -> Self {
-        Self::Contract(error)
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Region(error) => error.fmt(f),
-            Self::Call(error) => error.fmt(f),
-            #[cfg(feature = "alloc")]
-            Self::Contract(error) => error.fmt(f),
-            #[cfg(feature = "std")]
-            Self::Ended(end) => end.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for ConnectError {}

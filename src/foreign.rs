@@ -1,9 +1,7 @@
-//! Memory of the other side, owned: what a receiver gets.
+//! The handles that a receiver owns: loans of the peer.
 //!
-//! The memory stays where its sender has put it, in the sender's arena. A handle may be kept for as
-//! long as one likes, sent to other threads, and outlive its call; dropping it gives the memory back
-//! to the allocator that it came from. The sender can still write to it, if it is hostile: so
-//! everything here reads by copying, and judges the copy.
+//! The memory stays in the sender's arena. A handle may outlive its call and move to other threads; dropping it
+//! releases the loan. A hostile sender can still write to the memory, so handles copy the bytes and validate the copy.
 
 use core::{fmt, marker::PhantomData};
 
@@ -12,83 +10,88 @@ use alloc::{string::String, vec::Vec};
 
 use crate::{
     abi::{Side, Transport, pointer},
-    error::{CallError, Why},
-    memory::{Epoch, stale},
-    owned::MemoryRef,
-    peer::Incoming,
-    shape::Shape,
+    error::{CallError, ErrorKind},
+    memory::{Epoch, Incoming, MemoryRef, stale},
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
-    wire::{FfiType, Local, Plain, W64, WBuf, no_secondary},
+    types::{FfiType, Local, Plain, W64, WBuf, descriptor::Shape, no_secondary},
 };
 
-/// A block that the peer has lent to this side, or nothing.
-struct Held {
+mod send;
+
+/// A loan of the peer, or an empty buffer, whose word is 0.
+struct Loan {
     memory: MemoryRef,
     word: u64,
-    /// In bytes; checked, with the word, when this was made.
+    /// In bytes. `new` has validated the word and the length.
     len: usize,
     epoch: Epoch,
     side: Side,
 }
 
-impl Held {
+impl Loan {
     #[inline]
     fn new(from: Incoming<'_>, word: u64, len: u64, align: usize) -> Result<Self, CallError> {
         let Incoming { memory, side, epoch } = from;
-        // The pointer of an empty buffer is never looked at.
+        // The pointer of an empty buffer is ignored (ABI, T-4).
         let word = if len == 0 { 0 } else { word };
         if len != 0 {
             memory.check(side, word, len, align as u64)?;
             if pointer::loan(word) == 0 {
-                // Not lent: its owner would never learn that it was given back.
-                return Err(CallError::new(Why::BadPointer).at(pointer::offset(word), len));
+                // Loan 0 cannot be released, so a handle refuses it (ABI, A-5).
+                return Err(CallError::new(ErrorKind::BadPointer).at(pointer::offset(word), len));
             }
         }
-        let len = len as usize; // no longer than the arena, so it fits
+        let len = len as usize; // at most the size of the arena, which is mapped
         let Some(counted) = memory.for_handle() else {
-            // It was received, and nobody is to have it.
-            memory.give_back(side, word, epoch);
-            return Err(CallError::new(Why::OutOfMemory).at(pointer::offset(word), len as u64));
+            // Over the handle limit: release the loan now.
+            memory.release(side, word, epoch);
+            return Err(
+                CallError::new(ErrorKind::OutOfMemory).at(pointer::offset(word), len as u64)
+            );
         };
         Ok(Self { memory: counted, word, len, epoch, side })
     }
 
-    /// Copies bytes out, if there are so many.
+    /// Copies `out.len()` bytes from the offset `from` on, if the block has as many.
     #[inline]
     fn copy(&self, from: usize, out: &mut [u8]) -> Result<(), CallError> {
         let end = from.checked_add(out.len()).filter(|end| *end <= self.len);
         if end.is_none() {
             return Err(self.outside(from, out.len()));
         }
-        // SAFETY: the range is within the block, and `out` has room for it.
+        // SAFETY: `from + out.len()` is at most `self.len`, as checked above. `out` is a mutable slice, which no block
+        // that is lent overlaps.
         unsafe { self.copy_to(from, out.as_mut_ptr(), out.len()) }
     }
 
-    /// The same, to memory that need not be initialised. On an error nobody may use what is there: a
-    /// reset has come in between, and the bytes may be another loan's.
+    /// Copies to memory that need not be initialised. On an error the bytes at `out` are unspecified, and the caller
+    /// must not use them: a reset happened, and they may be another loan's.
     ///
     /// # Safety
     ///
-    /// `from + len` is not more than `self.len`, and `out` is valid for writes of `len` bytes.
+    /// `from + len` is at most `self.len`, and `out` is valid for writes of `len` bytes that do not overlap the loan.
     #[inline]
     unsafe fn copy_to(&self, from: usize, out: *mut u8, len: usize) -> Result<(), CallError> {
         if len == 0 {
             return Ok(());
         }
         let at = pointer::offset(self.word) + from as u64;
-        // SAFETY: the block was checked when the handle was made, and the range is within it.
+        // SAFETY: `new` checked `self.len` bytes at the word's offset, and the caller promises that the range is within
+        // them and that `out` is valid for writes and does not overlap them.
         unsafe { self.memory.copy_lent(self.epoch, at, out, len) }
     }
 
     #[cold]
     fn outside(&self, from: usize, len: usize) -> CallError {
         let at = pointer::offset(self.word).saturating_add(from as u64);
-        CallError::new(Why::BadPointer).at(at, len as u64)
+        CallError::new(ErrorKind::BadPointer).at(at, len as u64)
     }
 
+    /// The bytes in place.
+    ///
     /// # Safety
     ///
-    /// The peer does not write to the block while the slice lives, and there is no reset.
+    /// While the slice lives, the peer does not write to the block and the connection is not reset.
     unsafe fn as_slice(&self) -> Result<&[u8], CallError> {
         if self.len == 0 {
             return Ok(&[]);
@@ -96,9 +99,10 @@ impl Held {
         if self.epoch != self.memory.epoch() || !self.memory.is_here() {
             return Err(stale());
         }
-        // SAFETY: the offset was checked when the handle was made.
+        // SAFETY: `new` accepted the word with `check`, so its offset is in the region.
         let at = unsafe { self.memory.peer_address(pointer::offset(self.word)) };
-        // SAFETY: so was the length; that nobody writes is the caller's promise.
+        // SAFETY: `new` checked `self.len` bytes at the offset, which `self.memory` keeps mapped, and the caller
+        // promises that they do not change.
         Ok(unsafe { core::slice::from_raw_parts(at, self.len) })
     }
 
@@ -107,45 +111,44 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Loan {
     #[inline]
     fn drop(&mut self) {
-        self.memory.give_back(self.side, self.word, self.epoch);
+        self.memory.release(self.side, self.word, self.epoch);
     }
 }
 
-/// A plain value in the peer's memory.
+/// A plain value in the peer's memory, whose loan this handle owns.
 ///
-/// Owned: dropping it gives the memory back. What the sender of one gives is a
-/// [`Shared<T>`](Shared). It is for values that are kept, or not always looked at; one that a
-/// declaration names without `Foreign` is copied and judged before its function is called.
+/// Dropping it releases the loan. The sender passes a [`Shared<T>`](Shared). It is for values that are kept, or not
+/// always read; a `T` that a declaration names without `Foreign` is copied and validated before the function is called.
 pub struct Foreign<T: Plain> {
-    held: Held,
+    loan: Loan,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T: Plain> Foreign<T> {
-    /// Copies the value out and judges the copy. Reading twice may give two values, if the peer
-    /// writes in between.
+    /// Copies the value and validates the copy. Two reads may give two values, if the peer writes in between.
     ///
     /// # Errors
     ///
-    /// [`Why::BadValue`] where the bytes are no value of `T`, [`Why::Stale`] after a reset.
+    /// [`ErrorKind::BadValue`] if the bytes are invalid for `T`, [`ErrorKind::Stale`] after a reset.
     pub fn read(&self) -> Result<T, CallError> {
         let mut local = Local::<T::Wire>::uninit();
         let wire = local.zeroed();
-        self.held.copy(0, wire)?;
-        T::decode(wire, self.held.incoming())
+        self.loan.copy(0, wire)?;
+        T::decode(wire, self.loan.incoming())
     }
 }
 
 impl<T: Plain> fmt::Debug for Foreign<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Foreign").field("len", &self.held.len).finish_non_exhaustive()
+        f.debug_struct("Foreign").field("len", &self.loan.len).finish_non_exhaustive()
     }
 }
 
-// SAFETY: one handle is made, of the one word, which `Held::new` checks.
+// SAFETY: `from_transport` makes one handle of the transport's one pointer word, and `Loan::new` uses `from` only to
+// validate that word. The shape determines the wire form: one word.
 unsafe impl<T: Plain> FfiType for Foreign<T> {
     type Wire = W64;
     type OptionWire = W64;
@@ -162,21 +165,21 @@ unsafe impl<T: Plain> FfiType for Foreign<T> {
     #[inline]
     fn from_transport(transport: Transport, from: Incoming<'_>) -> Result<Self, CallError> {
         no_secondary(transport)?;
-        // A type without bytes still has a block, of one byte.
+        // A zero-sized type has a block of one byte, so that there is a loan.
         let len = size_of::<T::Wire>().max(1) as u64;
-        let held = Held::new(from, transport.primary, len, align_of::<T::Wire>())?;
-        Ok(Self { held, value: PhantomData })
+        let loan = Loan::new(from, transport.primary, len, align_of::<T::Wire>())?;
+        Ok(Self { loan, value: PhantomData })
     }
 
     fn write(&self, _: &mut [u8]) {}
 }
 
-/// Bytes in the peer's memory: exactly as many as the sender has initialised.
+/// Bytes in the peer's memory, whose loan this handle owns.
 ///
-/// Owned: it may be kept for as long as one likes and sent to other threads; dropping it gives the
-/// memory back. What the sender of one gives is a [`SharedBuf`], or a `&[u8]`, which is copied into one.
+/// It may outlive its call and move to other threads; dropping it releases the loan. The sender passes a [`SharedBuf`],
+/// or a `&[u8]`, which is copied.
 pub struct ForeignBuf {
-    held: Held,
+    loan: Loan,
 }
 
 impl ForeignBuf {
@@ -184,91 +187,94 @@ impl ForeignBuf {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.held.len
+        self.loan.len
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.held.len == 0
+        self.loan.len == 0
     }
 
-    /// Copies `out.len()` bytes out, from the byte at `offset` on.
+    /// Copies `out.len()` bytes to `out`, from the byte `offset` on.
     ///
     /// # Errors
     ///
-    /// [`Why::BadPointer`] where there are not so many, [`Why::Stale`] after a reset; what `out` then
-    /// holds is not specified.
+    /// [`ErrorKind::BadPointer`] if the range is not within the buffer, [`ErrorKind::Stale`] after a reset. The
+    /// contents of `out` are then unspecified.
     #[inline]
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<(), CallError> {
-        self.held.copy(offset, out)
+        self.loan.copy(offset, out)
     }
 
-    /// Copies as many bytes out as there are and as `out` takes, and returns what was written.
+    /// Copies bytes from the beginning until the buffer ends or `out` is full, and returns the part of `out` that it
+    /// wrote.
     ///
     /// # Errors
     ///
-    /// [`Why::Stale`] after a reset.
+    /// [`ErrorKind::Stale`] after a reset.
     #[inline]
     pub fn read_into<'o>(&self, out: &'o mut [u8]) -> Result<&'o mut [u8], CallError> {
         let len = out.len().min(self.len());
         let out = out.split_at_mut(len).0;
-        self.held.copy(0, out)?;
+        self.loan.copy(0, out)?;
         Ok(out)
     }
 
-    /// Copies all bytes out.
+    /// Copies all bytes to a new vector.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where the heap has no room, [`Why::Stale`] after a reset.
+    /// [`ErrorKind::OutOfMemory`] if the heap cannot hold them, [`ErrorKind::Stale`] after a reset.
     #[cfg(feature = "alloc")]
-    pub fn to_vec(&self) -> Result<Vec<u8>, CallError> {
+    pub fn read_vec(&self) -> Result<Vec<u8>, CallError> {
         let mut bytes = Vec::new();
         self.append_to(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Copies all bytes to the end of a vector.
+    /// Appends a copy of all bytes to a vector.
     ///
     /// # Errors
     ///
-    /// As [`to_vec`](Self::to_vec); the vector is then as it was.
+    /// As [`read_vec`](Self::read_vec); the vector is then unchanged.
     #[cfg(feature = "alloc")]
     pub fn append_to(&self, bytes: &mut Vec<u8>) -> Result<(), CallError> {
         let (old, len) = (bytes.len(), self.len());
-        let full = |_| CallError::new(Why::OutOfMemory).at(0, len as u64);
+        let full = |_| CallError::new(ErrorKind::OutOfMemory).at(0, len as u64);
         bytes.try_reserve(len).map_err(full)?;
-        // SAFETY: so many bytes were reserved behind the old ones.
+        // SAFETY: the vector has a capacity of at least `old + len` bytes.
         let out = unsafe { bytes.as_mut_ptr().add(old) };
-        // SAFETY: `len` is all that there is, and `out` has room for it.
-        unsafe { self.held.copy_to(0, out, len) }?;
-        // SAFETY: the copy has initialised them.
+        // SAFETY: `len` is the length of the loan, and `out` points to as many reserved bytes of the vector, which is
+        // on the heap.
+        unsafe { self.loan.copy_to(0, out, len) }?;
+        // SAFETY: the vector has that capacity, and `copy_to` returned `Ok`, so it initialised the `len` bytes from
+        // `old`.
         unsafe { bytes.set_len(old + len) };
         Ok(())
     }
 
-    /// A view that implements [`std::io::Read`].
+    /// A reader of the bytes from the beginning, which implements [`std::io::Read`].
     #[cfg(feature = "std")]
     #[must_use]
     pub fn reader(&self) -> Reader<'_> {
         Reader { buf: self, at: 0 }
     }
 
-    /// The bytes where they lie.
+    /// The bytes in place, without a copy.
     ///
     /// # Safety
     ///
-    /// The peer must not write to them while the slice lives. That holds in a guest, for buffers of
-    /// its host, and in no host whose guest it does not trust. Nor may the connection be reset: then
-    /// the bytes are another's.
+    /// While the slice lives, the peer must not write to the bytes, and the connection must not be reset, since the
+    /// bytes may then be lent again. A guest may rely on its host for that; a host may not rely on a guest that it does
+    /// not trust.
     ///
     /// # Errors
     ///
-    /// [`Why::Stale`] after a reset.
+    /// [`ErrorKind::Stale`] after a reset.
     pub unsafe fn as_slice(&self) -> Result<&[u8], CallError> {
-        // SAFETY: the caller's promise is the same.
-        unsafe { self.held.as_slice() }
+        // SAFETY: the caller promises that the peer does not write and that there is no reset.
+        unsafe { self.loan.as_slice() }
     }
 }
 
@@ -296,10 +302,10 @@ impl std::io::Read for Reader<'_> {
     }
 }
 
-/// Text in the peer's memory.
+/// Text in the peer's memory, whose loan this handle owns.
 ///
-/// Owned: dropping it gives the memory back. Whether it is UTF-8 is judged when it is read, on the
-/// copy. What the sender of one gives is a [`SharedStr`], or a `&str`, which is copied into one.
+/// Dropping it releases the loan. Each read validates that its copy is UTF-8. The sender passes a [`SharedStr`], or a
+/// `&str`, which is copied.
 pub struct ForeignStr {
     bytes: ForeignBuf,
 }
@@ -311,39 +317,39 @@ impl ForeignStr {
         self.bytes.len()
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Copies the text out; `out` must have room for all of it.
+    /// Copies the text to `out`, which must be at least [`len`](Self::len) bytes long.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where `out` is too small, [`Why::BadValue`] where the bytes are not
-    /// UTF-8, [`Why::Stale`] after a reset.
+    /// [`ErrorKind::OutOfMemory`] if `out` is too short, [`ErrorKind::BadValue`] if the bytes are not UTF-8,
+    /// [`ErrorKind::Stale`] after a reset.
     pub fn read_into<'o>(&self, out: &'o mut [u8]) -> Result<&'o str, CallError> {
         if out.len() < self.len() {
-            return Err(CallError::new(Why::OutOfMemory).at(0, self.len() as u64));
+            return Err(CallError::new(ErrorKind::OutOfMemory).at(0, self.len() as u64));
         }
         let bytes = self.bytes.read_into(out)?;
-        core::str::from_utf8(bytes).map_err(|_| CallError::new(Why::BadValue))
+        core::str::from_utf8(bytes).map_err(|_| CallError::new(ErrorKind::BadValue))
     }
 
-    /// Copies the text out.
+    /// Copies the text to a new string.
     ///
     /// # Errors
     ///
-    /// [`Why::BadValue`] where the bytes are not UTF-8, [`Why::OutOfMemory`] where the heap has no
-    /// room, [`Why::Stale`] after a reset.
+    /// [`ErrorKind::BadValue`] if the bytes are not UTF-8, [`ErrorKind::OutOfMemory`] if the heap cannot hold them,
+    /// [`ErrorKind::Stale`] after a reset.
     #[cfg(feature = "alloc")]
-    #[allow(clippy::inherent_to_string, reason = "it can fail, as `Display` must not")]
-    pub fn to_string(&self) -> Result<String, CallError> {
-        String::from_utf8(self.bytes.to_vec()?).map_err(|_| CallError::new(Why::BadValue))
+    #[allow(clippy::inherent_to_string, reason = "it can fail, and `Display` must not")]
+    pub fn read_string(&self) -> Result<String, CallError> {
+        String::from_utf8(self.bytes.read_vec()?).map_err(|_| CallError::new(ErrorKind::BadValue))
     }
 
-    /// The text where it lies.
+    /// The text in place, without a copy.
     ///
     /// # Safety
     ///
@@ -351,11 +357,11 @@ impl ForeignStr {
     ///
     /// # Errors
     ///
-    /// [`Why::BadValue`] where the bytes are not UTF-8, [`Why::Stale`] after a reset.
+    /// [`ErrorKind::BadValue`] if the bytes are not UTF-8, [`ErrorKind::Stale`] after a reset.
     pub unsafe fn as_str(&self) -> Result<&str, CallError> {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller promises what `ForeignBuf::as_slice` requires.
         let bytes = unsafe { self.bytes.as_slice() }?;
-        core::str::from_utf8(bytes).map_err(|_| CallError::new(Why::BadValue))
+        core::str::from_utf8(bytes).map_err(|_| CallError::new(ErrorKind::BadValue))
     }
 }
 
@@ -366,7 +372,7 @@ impl From<ForeignStr> for ForeignBuf {
     }
 }
 
-/// Bytes as a text, to be judged when they are read.
+/// The bytes as a text, which each read validates.
 impl From<ForeignBuf> for ForeignStr {
     fn from(bytes: ForeignBuf) -> Self {
         Self { bytes }
@@ -379,10 +385,9 @@ impl fmt::Debug for ForeignStr {
     }
 }
 
-/// Plain values one behind the other in the peer's memory.
+/// An array of plain values in the peer's memory, whose loan this handle owns.
 ///
-/// Owned: dropping it gives the memory back. What the sender of one gives is a
-/// [`SharedSlice<T>`](SharedSlice), or a `&[T]`, which is copied into one.
+/// Dropping it releases the loan. The sender passes a [`SharedSlice<T>`](SharedSlice), or a `&[T]`, which is copied.
 pub struct ForeignSlice<T: Plain> {
     bytes: ForeignBuf,
     value: PhantomData<fn() -> T>,
@@ -390,7 +395,10 @@ pub struct ForeignSlice<T: Plain> {
 
 impl<T: Plain> ForeignSlice<T> {
     const SIZE: usize = {
-        assert!(size_of::<T::Wire>() != 0, "a slice of values without bytes has no length");
+        assert!(
+            size_of::<T::Wire>() != 0,
+            "a slice of a zero-sized type cannot be received: its byte count would not give its length"
+        );
         size_of::<T::Wire>()
     };
 
@@ -400,17 +408,17 @@ impl<T: Plain> ForeignSlice<T> {
         self.bytes.len() / Self::SIZE
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Copies one value out; `None` where the index is not below [`len`](Self::len).
+    /// Copies and validates one value. Returns `None` if the index is not less than [`len`](Self::len).
     ///
     /// # Errors
     ///
-    /// [`Why::BadValue`] where the bytes are no value of `T`, [`Why::Stale`] after a reset.
+    /// [`ErrorKind::BadValue`] if the bytes are invalid for `T`, [`ErrorKind::Stale`] after a reset.
     pub fn get(&self, index: usize) -> Result<Option<T>, CallError> {
         if index >= self.len() {
             return Ok(None);
@@ -418,28 +426,29 @@ impl<T: Plain> ForeignSlice<T> {
         let mut local = Local::<T::Wire>::uninit();
         let wire = local.zeroed();
         self.bytes.read_at(index * Self::SIZE, wire)?;
-        T::decode(wire, self.bytes.held.incoming()).map(Some)
+        T::decode(wire, self.bytes.loan.incoming()).map(Some)
     }
 
-    /// Copies the values out one after the other, in their order. A bad one is an error, as in
-    /// [`get`](Self::get), and those behind it still follow.
+    /// Copies and validates the values in order. An invalid value gives an error, as in [`get`](Self::get), and the
+    /// iterator continues after it.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<T, CallError>> + '_ {
         (0..self.len()).map(|index| match self.get(index) {
             Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(CallError::new(Why::BadPointer)), // not for an index below `len`
+            Ok(None) => Err(CallError::new(ErrorKind::BadPointer)), // unreachable: the index is less than `len`
             Err(error) => Err(error),
         })
     }
 
-    /// Copies as many values out as there are and as `out` takes, and returns what was written.
+    /// Copies values from the beginning until the slice ends or `out` is full, and returns the part of `out` that it
+    /// wrote.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get); some values may then have been written.
+    /// As [`get`](Self::get); some values of `out` may then be overwritten.
     pub fn read_into<'o>(&self, out: &'o mut [T]) -> Result<&'o mut [T], CallError> {
         let len = out.len().min(self.len());
         let out = out.split_at_mut(len).0;
-        // As many at a time as fit into some memory on the stack, so that each byte is copied once.
+        // Copies in chunks that fit into a buffer on the stack, so that each byte of the peer is read once.
         let mut local = [0_u8; 1024];
         let at_once = (local.len() / Self::SIZE).max(1);
         for (nr, out) in out.chunks_mut(at_once).enumerate() {
@@ -447,10 +456,10 @@ impl<T: Plain> ForeignSlice<T> {
             match local.get_mut(..out.len() * Self::SIZE) {
                 Some(local) => {
                     self.bytes.read_at(from, local)?;
-                    T::read_all(local, out, self.bytes.held.incoming())?;
+                    T::read_all(local, out, self.bytes.loan.incoming())?;
                 }
                 None => {
-                    // One value is larger than that.
+                    // One value is larger than the buffer.
                     for (i, out) in out.iter_mut().enumerate() {
                         let Some(value) = self.get(nr * at_once + i)? else { break };
                         *out = value;
@@ -461,19 +470,19 @@ impl<T: Plain> ForeignSlice<T> {
         Ok(out)
     }
 
-    /// Copies all values out.
+    /// Copies and validates all values.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), and [`Why::OutOfMemory`] where the heap has no room.
+    /// As [`get`](Self::get), and [`ErrorKind::OutOfMemory`] if the heap cannot hold them.
     #[cfg(feature = "alloc")]
-    pub fn to_vec(&self) -> Result<Vec<T>, CallError> {
-        let bytes = self.bytes.to_vec()?;
+    pub fn read_vec(&self) -> Result<Vec<T>, CallError> {
+        let bytes = self.bytes.read_vec()?;
         let mut values = Vec::new();
-        let full = |_| CallError::new(Why::OutOfMemory).at(0, bytes.len() as u64);
+        let full = |_| CallError::new(ErrorKind::OutOfMemory).at(0, bytes.len() as u64);
         values.try_reserve_exact(self.len()).map_err(full)?;
         for wire in bytes.chunks_exact(Self::SIZE) {
-            values.push(T::decode(wire, self.bytes.held.incoming())?);
+            values.push(T::decode(wire, self.bytes.loan.incoming())?);
         }
         Ok(values)
     }
@@ -485,11 +494,13 @@ impl<T: Plain> fmt::Debug for ForeignSlice<T> {
     }
 }
 
-/// What buffers, strings and slices have in common: `$align` of the pointer, `$size` that the byte
-/// count must be a multiple of, and how one is made from bytes that have passed.
+/// Implements `FfiType` for a buffer, string or slice. `$align` is the alignment of the pointer, the byte count must be
+/// a multiple of `$size`, and `$make` converts the validated `ForeignBuf`.
 macro_rules! buffer {
     ([$($generics:tt)*] $t:ty, $shared:ty, $shape:expr, $align:expr, $size:expr, $make:expr) => {
-        // SAFETY: one handle is made, of the one word, which `Held::new` checks.
+        // SAFETY: `from_transport` makes one handle of the transport's one pointer word, and `Loan::new` uses `from`
+        // only to validate that word. The shape determines the wire form, a `WBuf`, whose first word is the pointer
+        // word.
         unsafe impl<$($generics)*> FfiType for $t {
             type Wire = WBuf;
             type OptionWire = WBuf;
@@ -507,11 +518,11 @@ macro_rules! buffer {
 
             #[inline]
             fn from_transport(t: Transport, from: Incoming<'_>) -> Result<Self, CallError> {
-                let held = Held::new(from, t.primary, t.secondary, $align)?;
+                let loan = Loan::new(from, t.primary, t.secondary, $align)?;
                 if t.secondary % $size as u64 != 0 {
-                    return Err(CallError::new(Why::BadValue));
+                    return Err(CallError::new(ErrorKind::BadValue));
                 }
-                Ok($make(ForeignBuf { held }))
+                Ok($make(ForeignBuf { loan }))
             }
 
             fn write(&self, _: &mut [u8]) {}

@@ -1,7 +1,6 @@
 //! The guest's end of a connection: calls leave with a trap, upcalls arrive as its completion.
 //!
-//! Nothing here needs an allocator. Everything that a guest's end consists of lies in a
-//! [`Place`], which is a `static` of the guest's.
+//! Nothing here needs an allocator: a guest's end lies in a [`GuestStorage`], which is a `static` of the guest.
 
 use core::{
     cell::UnsafeCell,
@@ -11,19 +10,20 @@ use core::{
 };
 
 use crate::{
-    abi::{Answer, Registers, Side, Transport, answer, signature, trap},
+    abi::{Registers, Side, Transport, trap},
     arch::Trap,
-    arena::Slot,
-    dispatch::Serve,
-    error::{CallError, ConnectError, RegionError, Why},
-    memory::{Layout, Memory},
-    owned::{MemoryRef, Owned},
-    peer::{Core, Far, Lane, Link, Passage, Peer, Server},
+    call::{CallContext, Endpoint, Link, Peer, RemoteLink, Serve, Server, converse},
+    error::{CallError, RegionError},
+    handshake::{ConnectError, introduce},
+    memory::{
+        Memory, MemoryRef, Passage, RegionLayout, RegionMemory, SideMemory, arena::Slot,
+        storage::Owned,
+    },
 };
 
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 #[doc(hidden)]
-pub mod memory;
+pub mod mem_functions;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 mod program;
 
@@ -33,130 +33,122 @@ pub use program::{exit, panicked, run};
 #[cfg(all(feature = "heap", target_arch = "x86_64"))]
 pub use program::Heap;
 
-/// Where a guest's end lies: a `static`, with the books for an arena of `GRANULES` granules of 64
-/// bytes (16,384 for 1 MiB; 28 bytes each). Of an arena that is larger, the rest is not used.
+/// Storage for a guest's end: a `static`, with the allocator metadata for an arena of `GRANULES` granules of
+/// [`GRANULE_SIZE`](crate::GRANULE_SIZE) bytes (16,384 for 1 MiB; 28 bytes of metadata each). If the arena is larger, the
+/// remainder is unused.
 ///
 /// ```
-/// use vmffi::{arch::x86_64::Out, guest::Place};
+/// use vmffi::{arch::x86_64::Out, guest::GuestStorage};
 ///
 /// // This guest serves nothing.
-/// static PLACE: Place<(), Out<0x5658>, 16_384> = Place::new();
+/// static STORAGE: GuestStorage<(), Out<0x5658>, 16_384> = GuestStorage::new();
 /// ```
-pub struct Place<S, T, const GRANULES: usize> {
+pub struct GuestStorage<S, T, const GRANULES: usize> {
     taken: AtomicBool,
-    /// `guest` is there.
+    /// `guest` is connected.
     filled: AtomicBool,
-    books: [Slot; GRANULES],
+    metadata: [Slot; GRANULES],
     server: UnsafeCell<MaybeUninit<S>>,
     link: UnsafeCell<MaybeUninit<TrapLink<T>>>,
     memory: UnsafeCell<MaybeUninit<Memory>>,
-    core: UnsafeCell<MaybeUninit<Core>>,
+    endpoint: UnsafeCell<MaybeUninit<Endpoint>>,
     guest: UnsafeCell<MaybeUninit<Guest<T>>>,
 }
 
 // SAFETY: only whoever has set `taken` writes to the cells, once, before anyone can read them.
-unsafe impl<S: Send + Sync, T: Send + Sync, const GRANULES: usize> Sync for Place<S, T, GRANULES> {}
+unsafe impl<S: Send + Sync, T: Send + Sync, const GRANULES: usize> Sync
+    for GuestStorage<S, T, GRANULES>
+{
+}
 
-impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
-    /// A place with nothing in it.
+impl<S, T, const GRANULES: usize> GuestStorage<S, T, GRANULES> {
+    /// Empty storage.
     #[cfg(not(all(test, loom)))]
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "a place is only ever made in a static")]
+    #[allow(clippy::new_without_default, reason = "it is only made in a static")]
     pub const fn new() -> Self {
         Self {
             taken: AtomicBool::new(false),
             filled: AtomicBool::new(false),
-            books: [const { Slot::new() }; GRANULES],
+            metadata: [const { Slot::new() }; GRANULES],
             server: UnsafeCell::new(MaybeUninit::uninit()),
             link: UnsafeCell::new(MaybeUninit::uninit()),
             memory: UnsafeCell::new(MaybeUninit::uninit()),
-            core: UnsafeCell::new(MaybeUninit::uninit()),
+            endpoint: UnsafeCell::new(MaybeUninit::uninit()),
             guest: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 }
 
-impl<S, T, const GRANULES: usize> Place<S, T, GRANULES> {
-    /// The end that lies here, once it is connected: what a guest's other vCPUs use.
+impl<S, T, const GRANULES: usize> GuestStorage<S, T, GRANULES> {
+    /// The end that lies here, if it is connected: for the guest's other vCPUs.
     #[must_use]
     pub fn guest(&'static self) -> Option<&'static Guest<T>> {
         if !self.filled.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: `filled` says that it is there, and nobody writes to it again.
+        // SAFETY: `connect` sets `filled` when it has filled the cell, and fills it once.
         Some(unsafe { (*self.guest.get()).assume_init_ref() })
     }
 }
 
-impl<S, T, const GRANULES: usize> fmt::Debug for Place<S, T, GRANULES> {
+impl<S, T, const GRANULES: usize> fmt::Debug for GuestStorage<S, T, GRANULES> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("granules", &GRANULES).finish_non_exhaustive()
+        f.debug_struct("GuestStorage").field("granules", &GRANULES).finish_non_exhaustive()
     }
 }
 
-/// A guest's end of a connection. It lies in its [`Place`], for ever; several vCPUs may use it at once.
+/// A guest's end of a connection. It lies in its [`GuestStorage`] and is never dropped; several vCPUs may use it at once.
 pub struct Guest<T> {
     trap: T,
-    core: &'static Core,
+    endpoint: &'static Endpoint,
     peer: Peer,
 }
 
 impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
-    /// Connects to the host: `trap` is how calls leave, `server` serves the host's calls, and the
-    /// region, which the host has laid out, has `len` bytes from `base` on. The first trap is made
-    /// here: it hands the guest's contract to the host ([`contract`](crate::contract)).
-    ///
-    /// # Safety
-    ///
-    /// `base` is valid for reads of `len` bytes, and for writes of all but the header and the host's
-    /// arena (ABI, "Region header"), for ever, and nothing else in this guest uses them.
+    /// Connects to the host, which has laid out `region`. Calls leave by `trap`, and `server` serves the host's calls. The
+    /// first trap is made here: it sends the guest's contract to the host ([`contract`](crate::contract)).
     ///
     /// # Errors
     ///
-    /// What is wrong with the region, and [`RegionError::Taken`] where the place was taken before;
-    /// [`ConnectError::Call`] where the contract cannot be handed over, with [`Why::OutOfMemory`] where the
-    /// arena is too small for it, or where the host does not accept it ([`Why::VersionMismatch`]).
-    pub unsafe fn connect<S: Serve, const GRANULES: usize>(
-        place: &'static Place<S, T, GRANULES>,
+    /// What is wrong with the region; [`RegionError::Taken`] if the storage holds a guest's end, or one that could not be
+    /// connected; [`ConnectError::Call`] if the contract cannot be sent, with [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if the arena is too
+    /// small for it, or if the host does not accept it ([`ErrorKind::VersionMismatch`](crate::ErrorKind::VersionMismatch)).
+    pub fn connect<S: Serve, const GRANULES: usize>(
+        storage: &'static GuestStorage<S, T, GRANULES>,
+        region: RegionMemory,
         trap: T,
         server: S,
-        base: *mut u8,
-        len: u64,
     ) -> Result<&'static Self, ConnectError> {
-        // SAFETY: the caller's promise.
-        let layout = unsafe { Layout::read_header(base, len) }?;
-        let books = &place.books[..layout.granules(Side::Guest).min(GRANULES)];
-        if place.taken.swap(true, Ordering::Acquire) {
+        // SAFETY: `RegionMemory` was promised to be readable.
+        let layout = unsafe { RegionLayout::read_header(region.base, region.len) }?;
+        let metadata = &storage.metadata[..layout.granules(Side::Guest).min(GRANULES)];
+        if storage.taken.swap(true, Ordering::Acquire) {
             return Err(RegionError::Taken.into());
         }
-        let books = [Some(Owned::Static(books)), None];
-        // SAFETY: the caller's promise; the books are this place's, which was free until now.
-        let memory = unsafe { Memory::new(base, len, layout, books, Owned::Static(&())) }?;
-        // SAFETY: `taken` was false until a moment ago, so nobody else has this place's cells; that
-        // goes for the four below as well.
-        let memory = unsafe { put(&place.memory, memory) };
-        // SAFETY: see above.
-        let server = unsafe { put(&place.server, server) };
-        // SAFETY: see above.
-        let link = unsafe { put(&place.link, TrapLink(trap)) };
-        let core = Core {
-            memory: MemoryRef::Static(memory),
-            side: Side::Guest,
+        let memory = Memory::new(region, layout, [Some(Owned::Static(metadata)), None])?;
+        // SAFETY: `taken` was false until this call has set it, so that no other call fills the cells of this storage, now or
+        // later. Each cell is filled once, here and below.
+        let memory = unsafe { put(&storage.memory, memory) };
+        // SAFETY: this call alone has set `taken`, and fills the cell once.
+        let server = unsafe { put(&storage.server, server) };
+        // SAFETY: this call alone has set `taken`, and fills the cell once.
+        let link = unsafe { put(&storage.link, TrapLink(trap)) };
+        let endpoint = Endpoint {
+            own: SideMemory { memory: MemoryRef::Static(memory), side: Side::Guest },
             server: Server::new(Owned::Static(server)),
-            link: Link::Far(Owned::Static(link)),
-            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
-            trap: trap.agreed(),
+            reserved: None,
+            link: Link::Remote(Owned::Static(link)),
+            inline: trap.inline_instruction(),
             observer: None,
-            #[cfg(feature = "std")]
-            text: 0,
         };
-        // SAFETY: see above.
-        let core = unsafe { put(&place.core, core) };
-        let peer = Peer::new(core, 0, Lane::NONE);
-        // SAFETY: see above.
-        let guest = unsafe { put(&place.guest, Self { trap, core, peer }) };
+        // SAFETY: this call alone has set `taken`, and fills the cell once.
+        let endpoint = unsafe { put(&storage.endpoint, endpoint) };
+        let peer = Peer::new(endpoint, 0, CallContext::NONE);
+        // SAFETY: this call alone has set `taken`, and fills the cell once.
+        let guest = unsafe { put(&storage.guest, Self { trap, endpoint, peer }) };
         introduce(&guest.peer)?;
-        place.filled.store(true, Ordering::Release);
+        storage.filled.store(true, Ordering::Release);
         Ok(guest)
     }
 
@@ -166,22 +158,23 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         &self.peer
     }
 
-    /// Tells the host that the guest has started up, and serves its upcalls, on this stack, until it
-    /// lets the guest go on.
+    /// Tells the host that the guest has started up, and serves upcalls on this stack until the host resumes the guest.
     ///
     /// # Errors
     ///
-    /// [`Why::Unsupported`] where nobody claims the trap, and what the host says.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if no host claims the trap, and the error with which a host resumes the guest.
     pub fn park(&self) -> Result<(), CallError> {
         let ready = Registers { kind: trap::READY, word: 0, transport: Transport::EMPTY };
-        match converse(&self.trap, self.core, 0, ready).status {
+        let mut status = 0;
+        let _ = converse(&self.trap, self.endpoint, 0, ready, &mut status);
+        match status {
             0 => Ok(()),
             status => Err(CallError::from_status(status).on(Side::Host)),
         }
     }
 
-    /// Ends the guest: 0 for a good end, any other status means what the guest wants it to mean. A
-    /// host does not complete this trap; if one does, the guest asks again.
+    /// Exits the guest. Status 0 stands for success, and the guest defines what other statuses mean. Hosts do not complete
+    /// this trap; if one does, the guest traps again.
     pub fn exit(&self, status: u64) -> ! {
         exit_by(&self.trap, status, Transport::EMPTY)
     }
@@ -193,7 +186,7 @@ impl<T> fmt::Debug for Guest<T> {
     }
 }
 
-/// Ends the guest, with a text in its arena (ABI, "Traps").
+/// Exits the guest, with a text in its arena (ABI, "Traps").
 fn exit_by(trap: &impl Trap, status: u64, text: Transport) -> ! {
     let exit = Registers { kind: trap::EXIT, word: status, transport: text };
     loop {
@@ -201,20 +194,13 @@ fn exit_by(trap: &impl Trap, status: u64, text: Transport) -> ! {
     }
 }
 
-/// Hands this side's contract to the host, before any other call (ABI, "Contracts").
-fn introduce(host: &Peer) -> Result<(), ConnectError> {
-    let mut out = host.outgoing();
-    let contract = out.lend_bytes(host.core().server.contract)?;
-    Ok(out.ask(signature::MEET, contract)?)
-}
-
-/// Fills a cell of a place for good.
+/// Fills a cell of a [`GuestStorage`], which is never emptied.
 ///
 /// # Safety
 ///
-/// Nobody else has the cell, and it is filled once.
+/// No other reference to the cell's content is alive, and the cell is filled once.
 unsafe fn put<V>(cell: &'static UnsafeCell<MaybeUninit<V>>, value: V) -> &'static V {
-    // SAFETY: the caller says that there is no other reference.
+    // SAFETY: the caller promises that no other reference to the content of the cell is alive.
     let cell = unsafe { &mut *cell.get() };
     cell.write(value)
 }
@@ -222,35 +208,16 @@ unsafe fn put<V>(cell: &'static UnsafeCell<MaybeUninit<V>>, value: V) -> &'stati
 /// Calls by trapping.
 struct TrapLink<T>(T);
 
-impl<T: Trap + Send + Sync> Far for TrapLink<T> {
-    fn call(&self, peer: &Peer, signature: u64, transport: Transport, _: &mut Passage) -> Answer {
+impl<T: Trap + Send + Sync> RemoteLink for TrapLink<T> {
+    fn call(
+        &self,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+        _: &mut Passage,
+        status: &mut u64,
+    ) -> Transport {
         let call = Registers { kind: trap::CALL, word: signature, transport };
-        converse(&self.0, peer.core(), peer.depth() + 1, call)
-    }
-}
-
-/// Traps, serves upcalls until the host has an answer (ABI, "Traps"). `depth` counts the calls under
-/// way.
-fn converse(trap: &impl Trap, core: &Core, depth: u32, out: Registers) -> Answer {
-    go_on(trap, core, depth, trap.trap(out))
-}
-
-/// The same, where the first trap has come back.
-#[cold]
-pub(crate) fn go_on(trap: &impl Trap, core: &Core, depth: u32, mut back: Registers) -> Answer {
-    loop {
-        match back.kind {
-            answer::ANSWER => return Answer { status: back.word, transport: back.transport },
-            answer::UPCALL => {
-                let done = core.serve(back.word, back.transport, depth + 1, Lane::NONE);
-                back = trap.trap(Registers {
-                    kind: trap::RETURN,
-                    word: done.status,
-                    transport: done.transport,
-                });
-            }
-            // Nobody claimed the trap: the kind comes back as it was.
-            _ => return Answer::status(CallError::new(Why::Unsupported).status()),
-        }
+        converse(&self.0, peer.endpoint(), peer.depth() + 1, call, status)
     }
 }

@@ -1,9 +1,9 @@
 #![doc = include_str!("guide/names.md")]
 #![doc = include_str!("../docs/guide/README.md")]
-// The chapters are files in `docs/guide`, so that they can be read there, too. The names that lead from
-// one to another are defined at the end of each, as files, and in `names.md`, in front of each, as
-// modules: of two definitions the first one holds. Everything else that they link to is in the crate.
-// Without `std` there is no guide, and the crate's page leads to `elsewhere.md`.
+// The chapters are files in `docs/guide`, so that they can be read there, too. Links between chapters are
+// defined twice: as files at the end of each chapter, and as modules in `names.md`, which is included before
+// each. Markdown uses the first of two definitions. All other links refer to items of the crate. Where the
+// guide is not built, the crate's page includes `elsewhere.md`, which links to docs.rs.
 
 macro_rules! chapters {
     ($($name:ident $file:literal)*) => { $(
@@ -25,8 +25,8 @@ chapters! {
     safety "safety.md"
 }
 
-// The picture is in the page itself, where it can follow the page's theme; what the chapter links to as
-// its picture is empty here.
+// The picture is inlined, so that it follows the theme of the page; the chapter's own link to it is an
+// empty image here.
 #[doc = include_str!("guide/names.md")]
 #[doc = include_str!("../docs/guide/ownership.md")]
 #[doc = concat!("<div>\n", include_str!("../docs/guide/ownership.svg"), "</div>")]

@@ -1,10 +1,9 @@
 //! Typed function calls across a hypervisor boundary, in both directions.
 //!
-//! A guest calls its host (*hypercall*), a host calls its guest (*upcall*). Both declare an interface
-//! once, inline, with [`ffi_interface!`]: whoever serves it implements a trait, whoever calls it gets a
-//! client. Scalars travel in registers, everything else in one shared region, in memory that has an
-//! owner and goes back to the allocator that it came from. The host trusts nothing that the guest can
-//! write.
+//! A guest calls its host (*hypercall*), a host calls its guest (*upcall*). An interface is declared once, inline, with
+//! [`ffi_interface!`]: the side that serves it implements a trait, the side that calls it gets a client. Scalars cross in
+//! registers, everything else in one shared region, in blocks that have one owner each and return to the allocator that
+//! they came from. The host trusts nothing that the guest can write.
 //!
 //! ```
 //! use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf, loopback::Loopback};
@@ -20,8 +19,8 @@
 //!
 //! impl Pages for Host {
 //!     fn load(&self, guest: &Peer, name: ForeignStr, limit: u32) -> Result<SharedBuf, CallError> {
-//!         let page = format!("This is {}.", name.to_string()?);
-//!         SharedBuf::copied(guest, &page.as_bytes()[..page.len().min(limit as usize)])
+//!         let page = format!("This is {}.", name.read_string()?);
+//!         SharedBuf::copy_from(guest, &page.as_bytes()[..page.len().min(limit as usize)])
 //!     }
 //! }
 //!
@@ -29,46 +28,45 @@
 //!
 //! // Guest and host in one process, for a first look: the guest serves nothing, `()`.
 //! let pair = Loopback::new((), Host)?;
-//! let page = PagesClient::from(pair.to_host()).load("a page", 100)?;
-//! assert_eq!(page.to_vec()?, b"This is a page.");
+//! let page = PagesClient::from(pair.host()).load("a page", 100)?;
+//! assert_eq!(page.read_vec()?, b"This is a page.");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Where to go from here
 //!
-//! - The [guide] has a chapter for each question: a first interface, ownership, errors, [a guest
+//! - The [guide] has a chapter for each topic: a first interface, ownership, errors, [a guest
 //!   in a machine][machines], guests and hosts of other machines, versioning, and the safety argument.
-//! - [`ffi_interface!`] has the whole syntax, [a generated module](mod@example_generated) shows what comes of it.
-//! - The ABI is [a document][abi] from which a side can be written in another language. What is said
-//!   here to be in a section of the ABI is there.
+//! - [`ffi_interface!`] has the whole syntax, and [a generated module](mod@example_generated) shows its expansion.
+//! - The ABI is [a document][abi] from which a side can be written in another language. "ABI" with the name of a section
+//!   refers to it.
 //!
 //! # Who owns what
 //!
 //! Each side has an arena in the region and allocates only there. A sender makes a [`SharedBuf`] (or
-//! [`SharedStr`], [`SharedSlice`], [`Shared`]), or gives a borrowed `&[u8]` or `&str`, which is copied
+//! [`SharedStr`], [`SharedSlice`], [`Shared`]), or passes a borrowed `&[u8]` or `&str`, which is copied
 //! there. The call hands it over: the receiver owns a [`ForeignBuf`] (or [`ForeignStr`],
-//! [`ForeignSlice`], [`Foreign`]), may keep it for as long as it likes, also when the call is over, and
-//! gives the memory back by dropping it. A call that fails before its function is reached has lent
-//! nothing; one that fails later has consumed its arguments ([`CallError::reached`]).
+//! [`ForeignSlice`], [`Foreign`]), may keep it after the call, and releases the memory by dropping it. A call that fails
+//! before its function is reached lends nothing; a call that fails later has consumed its arguments
+//! ([`CallError::reached`]).
 //!
 //! # What connects two sides
 //!
 //! - [`loopback`]: both in one process, without isolation; for tests, benchmarks and a first look.
-//! - [`machine`]: the crate loads a guest's ELF file and runs it, in a virtual machine by KVM, or in a process
-//!   that can do nothing but compute and trap.
-//! - [`guest`] and [`host`]: the guest traps ([`arch`] has the instructions, of x86_64 so far), the host
-//!   runs a [`Vcpu`] that you bring, from a virtual machine monitor or a hypervisor of your own.
+//! - [`machine`]: the crate loads a guest's ELF file and runs it, in a virtual machine on KVM or in a process
+//!   that can only compute and trap.
+//! - [`guest`] and [`host`]: the guest traps ([`arch`] has the instructions, of x86_64 so far), and the host
+//!   runs a [`Vcpu`] that you implement, on a virtual machine monitor or a hypervisor of your own.
 //!
-//! Before the first call the two compare what each serves with what the other calls; where that does
-//! not fit, an error says where their declarations part ([`contract`]).
+//! Before the first call the host compares what each side serves with what the other calls; if that does
+//! not fit, an error says where the declarations differ ([`contract`]).
 //!
 //! # What it cannot do
 //!
 //! - A guest trusts its host: confidential virtual machines (SEV, TDX) are out of scope, and so are
 //!   side channels.
-//! - Calls are synchronous. A guest that never traps keeps its host waiting, until somebody stops it
-//!   (`host::Host::stopper`).
-//! - Machines are for Linux on x86_64.
+//! - Calls are synchronous. The host waits for a guest that never traps, until a deadline or a `host::Stopper` stops it.
+//! - Machines run on Linux on x86_64.
 //! - Both sides are little-endian.
 //!
 //! # Features
@@ -76,7 +74,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `std` (default) | the host's end, caught panics, views for `std::io`; implies `alloc` |
-//! | `alloc` | the loopback; `to_vec`, `to_string` and their kin |
+//! | `alloc` | the loopback; `read_vec`, `read_string` and their kin |
 //! | `guest` | what makes a guest a program: entry point, panic handler, memory functions, logger (x86_64) |
 //! | `heap` | a global allocator for guests; implies `guest` and `alloc` |
 //! | `kvm` | machines by KVM; implies `std` (Linux on x86_64) |
@@ -84,8 +82,8 @@
 //! | `tracing` | a span for each call, the guest's log as events; implies `std` |
 //!
 //! Without features the crate is `no_std` and needs no allocator; a guest's end never needs one. Spans have the
-//! target `vmffi` and the level `DEBUG`; they are named `call` where a call is made and `serve` where it is
-//! served, and have the fields `function`, `direction`, `status` and `nanos`.
+//! target `vmffi` and the level `DEBUG`. A span is named `call` on the calling side and `serve` on the serving side, and has
+//! the fields `function`, `direction`, `status` and `nanos`.
 //!
 #![cfg_attr(all(doc, feature = "guest", feature = "kvm", feature = "process"), doc = include_str!("guide/names.md"))]
 #![cfg_attr(all(doc, not(all(feature = "guest", feature = "kvm", feature = "process"))), doc = include_str!("guide/elsewhere.md"))]
@@ -101,67 +99,64 @@ extern crate self as vmffi;
 #[cfg(target_endian = "big")]
 compile_error!("the ABI is little-endian, and so must guest and host be");
 
+// Each module imports only from those before it in this order, which `tests/arrows.rs` checks (see `ARCHITECTURE.md`): abi,
+// error, arch, memory, types, contract, exit, call, shared, foreign, macros, handshake, log, loopback, guest, host, machine.
 pub mod abi;
 pub mod arch;
-mod arena;
-#[doc(hidden)]
-pub mod call;
+mod call;
 pub mod contract;
-#[doc(hidden)]
-pub mod dispatch;
 mod error;
 #[cfg(any(doc, test))]
 pub mod example_generated;
+#[cfg(feature = "std")]
+mod exit;
 mod foreign;
 pub mod guest;
 #[cfg(all(doc, feature = "guest", feature = "kvm", feature = "process"))]
 pub mod guide;
+mod handshake;
 #[cfg(feature = "std")]
 pub mod host;
-#[doc(hidden)]
-pub mod layout;
+#[cfg(feature = "std")]
+mod log;
 #[cfg(feature = "alloc")]
 pub mod loopback;
 #[cfg(all(feature = "machine", target_os = "linux", target_arch = "x86_64"))]
 pub mod machine;
 mod macros;
-#[cfg(feature = "alloc")]
-mod meet;
 mod memory;
-mod option;
-mod owned;
-#[doc(hidden)]
-pub mod peer;
-mod scalars;
-#[doc(hidden)]
-pub mod shape;
 mod shared;
-mod sync;
-#[doc(hidden)]
-pub mod text;
-#[doc(hidden)]
-pub mod trace;
-#[doc(hidden)]
-pub mod wire;
+mod types;
 
 #[cfg(feature = "std")]
 pub use foreign::Reader;
 pub use {
-    arena::{ArenaStats, GRANULE},
-    call::FfiReturn,
-    dispatch::Serve,
-    error::{CallError, ConnectError, Failure, RegionError, Why},
+    abi::{MAX_DEPTH, PAGE_SIZE},
+    call::{Peer, Serve},
+    error::{CallError, ErrorKind, Failure, RegionError},
     foreign::{Foreign, ForeignBuf, ForeignSlice, ForeignStr},
-    memory::{Layout, PAGE},
-    peer::{Incoming, MAX_DEPTH, Outgoing, Peer},
+    handshake::ConnectError,
+    memory::{ArenaStats, GRANULE_SIZE, Incoming, Lender, Outgoing, RegionLayout, RegionMemory},
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
-    wire::{FfiType, Plain, SendAs, Unpackable},
+    types::{FfiReturn, FfiType, Plain, SendAs, Unpackable},
 };
 
-/// For the expansion of `ffi_interface!` only.
+/// For the expansion of the macros only: nothing here is promised to anybody else.
 #[doc(hidden)]
 pub mod __private {
-    #[cfg(feature = "heap")]
-    pub use ::talc;
+    pub use crate::{
+        call::{
+            client::{finish, nothing},
+            dispatch,
+            server::{alone, answer, incoming, receive, refuse},
+            span::Span,
+        },
+        types::{
+            const_text::{self, pin},
+            descriptor::{self, Declared, Field, Shape, Variant},
+            layout_rule::Rule,
+            wire::{self, Bool, Flag, NoHandles, Pick, Tagged, field, put, write},
+        },
+    };
     pub use {::bytemuck, ::core, ::memoffset, ::paste, ::zerocopy};
 }

@@ -1,20 +1,23 @@
-//! Guest and host in one process: for tests, for benchmarks, for a first look.
+//! Guest and host in one process: for tests, benchmarks and a first look.
 //!
-//! Everything is as it is between a virtual machine and its host, registers, region, arenas and
-//! checks, except that a trap is a function call. There is no isolation.
+//! Registers, region, arenas and checks are the same as between a virtual machine and its host, but a trap is a function
+//! call, and nothing isolates the two sides.
 
 use core::ptr::NonNull;
 
 use alloc::boxed::Box;
 
 use crate::{
-    abi::Side,
+    abi::{PAGE_SIZE, Side, Transport, signature},
+    arch::InlineInstruction,
+    call::{CallContext, Endpoint, Link, Peer, Reserved, Serve, Server},
     contract,
-    dispatch::Serve,
-    error::{CallError, ConnectError, RegionError},
-    memory::{Layout, Memory, PAGE},
-    owned::{Fixed, MemoryRef, Owned},
-    peer::{Core, Lane, Link, Observer, Peer, Server},
+    error::{CallError, Observer, RegionError},
+    handshake::{self, ConnectError},
+    memory::{
+        Memory, MemoryRef, RegionLayout, RegionMemory, SideMemory,
+        storage::{Fixed, Owned},
+    },
 };
 
 /// A guest and a host in one process.
@@ -31,7 +34,7 @@ use crate::{
 /// vmffi::serve!(Machine: Clock);
 ///
 /// let pair = vmffi::loopback::Loopback::new((), Machine)?;
-/// assert_eq!(ClockClient::from(pair.to_host()).now()?, 7);
+/// assert_eq!(ClockClient::from(pair.host()).now()?, 7);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Loopback {
@@ -39,15 +42,16 @@ pub struct Loopback {
 }
 
 struct Pair {
-    /// By [`Side`]; set once, when the pair has its place.
-    cores: [Core; 2],
+    /// By [`Side`]. Both are set once, when the address of the pair is known.
+    endpoints: [Endpoint; 2],
     peers: [Peer; 2],
 }
 
-/// How a [`Loopback`] is made, where the defaults will not do.
+/// Makes a [`Loopback`]: [`Loopback::builder`].
 pub struct Builder {
-    layout: Result<Layout, RegionError>,
+    layout: Result<RegionLayout, RegionError>,
     observers: [Option<Box<Observer>>; 2],
+    memory: Option<RegionMemory>,
 }
 
 impl core::fmt::Debug for Builder {
@@ -57,16 +61,16 @@ impl core::fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Sets the sizes of the two arenas, in bytes, rounded up to whole pages. 4 MiB each, if nothing
-    /// is said; memory is taken as it is touched.
+    /// Sets the sizes of the two arenas in bytes, which are rounded up to whole pages; 4 MiB each by default. The system
+    /// provides the memory when it is first touched.
     #[must_use]
     pub fn arenas(mut self, guest: u64, host: u64) -> Self {
-        self.layout = Layout::new(guest, host);
+        self.layout = RegionLayout::new(guest, host);
         self
     }
 
-    /// Has every call that `side` refuses or fails reported: with the function, and the bad parameter
-    /// or field, where they are known. It runs on the calling thread; a panic in it is caught and ignored.
+    /// Notifies `observer` of each call that `side` refuses or fails, on the calling thread: with the function and the bad
+    /// parameter or field, where they are known. A panic of the observer is caught and ignored.
     #[must_use]
     pub fn observe(
         mut self,
@@ -77,81 +81,84 @@ impl Builder {
         self
     }
 
-    /// Makes the pair in memory of its own: `guest` serves the host's calls, `host` the guest's.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::Contract`] where one side does not serve what the other calls,
-    /// [`RegionError::OutOfMemory`], and what is wrong with the sizes.
-    pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, ConnectError> {
-        let layout = self.layout?;
-        let memory = Pages::new(layout.len())?;
-        let (base, len) = (memory.base.as_ptr(), layout.len());
-        // SAFETY: `memory` has that many bytes for as long as it lives, and nobody else knows it.
-        unsafe { self.build_in(base, len, Box::new(memory), guest, host) }
+    /// Uses this memory instead of memory of its own. If it is mapped elsewhere too, a test can play a peer that writes to the
+    /// region while it is in use.
+    #[must_use]
+    pub fn memory(mut self, memory: RegionMemory) -> Self {
+        self.memory = Some(memory);
+        self
     }
 
-    /// Makes the pair in memory that is mapped elsewhere too: `len` bytes from `base` on, which stay
-    /// mapped for as long as `keep` lives. That is how a test plays a peer that writes to the region
-    /// while it is used.
-    ///
-    /// # Safety
-    ///
-    /// `base` is valid for reads and writes of `len` bytes until `keep` is dropped, and no Rust
-    /// reference covers them. Whoever else writes there does it from another process, or through
-    /// another mapping.
+    /// Makes the pair: `guest` serves the host's calls, `host` the guest's.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Contract`] where one side does not serve what the other calls, and what is wrong
-    /// with the memory or the sizes.
-    pub unsafe fn build_in(
-        self,
-        base: *mut u8,
-        len: u64,
-        keep: Box<dyn Send + Sync>,
-        guest: impl Serve,
-        host: impl Serve,
-    ) -> Result<Loopback, ConnectError> {
+    /// [`ConnectError::Contract`] if one side does not serve what the other calls, [`RegionError::OutOfMemory`], and what is
+    /// wrong with the sizes or with the memory.
+    pub fn build(self, guest: impl Serve, host: impl Serve) -> Result<Loopback, ConnectError> {
         let layout = self.layout?;
         let (guest, host) = (server(guest), server(host));
         contract::compare(guest.contract, host.contract)?;
-        let books = [
-            Some(Memory::new_books(&layout, Side::Guest)?),
-            Some(Memory::new_books(&layout, Side::Host)?),
+        let region = match self.memory {
+            Some(memory) => memory,
+            None => Pages::new(layout.len())?.into_memory(layout.len()),
+        };
+        let base = region.base;
+        let metadata = [
+            Some(Memory::new_metadata(&layout, Side::Guest)?),
+            Some(Memory::new_metadata(&layout, Side::Host)?),
         ];
-        // SAFETY: the caller's promise; the books are new.
-        let memory = unsafe { Memory::new(base, len, layout, books, keep.into()) }?;
-        // SAFETY: the memory has a page and more.
+        let memory = Memory::new(region, layout, metadata)?;
+        // SAFETY: `RegionMemory` was promised to be writable, and `Memory::new` has checked that it has as many bytes as the
+        // layout, which is more than a page.
         unsafe { memory.layout().write_header(base) };
         let memory = MemoryRef::Counted(memory.into());
         let [guest_observer, host_observer] = self.observers;
-        let core = |side, server, other, observer: Option<Box<Observer>>| Core {
-            memory: memory.clone(),
-            side,
+        let endpoint = |side, server, other, observer: Option<Box<Observer>>| Endpoint {
+            own: SideMemory { memory: memory.clone(), side },
             server,
-            link: Link::Near(other),
-            #[cfg(all(feature = "guest", target_arch = "x86_64"))]
-            trap: None,
+            reserved: (side == Side::Host).then_some(Owned::Static(&HostSignatures)),
+            link: Link::Local(other),
+            inline: InlineInstruction::NONE,
             observer: observer.map(Owned::Boxed),
-            #[cfg(feature = "std")]
-            text: 1024,
         };
         let pair = Fixed::new(|place: NonNull<Pair>| {
-            // SAFETY: only the address is taken of what is not yet there.
-            let cores: *mut [Core; 2] = unsafe { &raw mut (*place.as_ptr()).cores };
-            // SAFETY: as above; the first of two, within the place, is not null.
-            let guest_at = unsafe { NonNull::new_unchecked(cores.cast::<Core>()) };
-            // SAFETY: there are two of them.
+            // SAFETY: `Fixed::new` gives the address of memory for a `Pair`; nothing is read, only an address computed.
+            let endpoints: *mut [Endpoint; 2] = unsafe { &raw mut (*place.as_ptr()).endpoints };
+            // SAFETY: it is an address within the memory of the pair, which is not null.
+            let guest_at = unsafe { NonNull::new_unchecked(endpoints.cast::<Endpoint>()) };
+            // SAFETY: `endpoints` is an array of two, so that the second follows the first.
             let host_at = unsafe { guest_at.add(1) };
-            let guest = core(Side::Guest, guest, host_at, guest_observer);
-            let host = core(Side::Host, host, guest_at, host_observer);
-            // SAFETY: the cores stay in their place as long as the peers do.
-            let peers =
-                unsafe { [Peer::top(guest_at, Lane::NONE), Peer::top(host_at, Lane::NONE)] };
-            Pair { cores: [guest, host], peers }
+            let guest = endpoint(Side::Guest, guest, host_at, guest_observer);
+            let host = endpoint(Side::Host, host, guest_at, host_observer);
+            // SAFETY: the endpoints stay in their place as long as the peers do.
+            let peers = unsafe {
+                [Peer::top(guest_at, CallContext::NONE), Peer::top(host_at, CallContext::NONE)]
+            };
+            Pair { endpoints: [guest, host], peers }
         });
         Ok(Loopback { pair })
+    }
+}
+
+/// The reserved signatures of a host whose guest cannot exit.
+struct HostSignatures;
+
+impl Reserved for HostSignatures {
+    fn serve(
+        &self,
+        endpoint: &Endpoint,
+        signature: u64,
+        transport: Transport,
+    ) -> Option<Result<(), CallError>> {
+        match signature {
+            signature::HANDSHAKE => {
+                Some(handshake::compare(endpoint, transport).map_err(handshake::refusal))
+            }
+            #[cfg(feature = "std")]
+            signature::LOG => Some(crate::log::receive(endpoint, transport, crate::abi::MAX_TEXT)),
+            _ => None,
+        }
     }
 }
 
@@ -165,42 +172,44 @@ impl Loopback {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Contract`] where one side does not serve what the other calls, and
-    /// [`RegionError::OutOfMemory`].
+    /// [`ConnectError::Contract`] if one side does not serve what the other calls, and [`RegionError::OutOfMemory`].
     pub fn new(guest: impl Serve, host: impl Serve) -> Result<Self, ConnectError> {
         Self::builder().build(guest, host)
     }
 
-    /// For other sizes, and for observers.
+    /// Begins a pair with other sizes, memory or observers.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { layout: Layout::new(4 << 20, 4 << 20), observers: [None, None] }
+        Builder {
+            layout: RegionLayout::new(4 << 20, 4 << 20),
+            observers: [None, None],
+            memory: None,
+        }
     }
 
     /// The host, as the guest's code sees it: calls through it are hypercalls.
     #[must_use]
-    pub fn to_host(&self) -> &Peer {
+    pub fn host(&self) -> &Peer {
         &self.pair.peers[Side::Guest as usize]
     }
 
     /// The guest, as the host's code sees it: calls through it are upcalls.
     #[must_use]
-    pub fn to_guest(&self) -> &Peer {
+    pub fn guest(&self) -> &Peer {
         &self.pair.peers[Side::Host as usize]
     }
 
-    /// Begins anew, as the host of a virtual machine does when its guest is to be started again: all
-    /// that was lent is its owner's again, whoever still has a handle to it. Such a handle reads as
-    /// [`Why::Stale`](crate::Why::Stale) and drops as nothing (ABI, "Arenas and loans").
+    /// Ends all loans, as the reset of a virtual machine does: an existing handle reads as
+    /// [`ErrorKind::Stale`](crate::ErrorKind::Stale), and dropping it does nothing (ABI, "Arenas and loans").
     ///
-    /// What was made and not yet handed over, a [`SharedBuf`](crate::SharedBuf) and its like, is no
-    /// loan: it stays what it is, and can be sent. The servers stay too, with what they have kept.
+    /// A [`SharedBuf`](crate::SharedBuf) or the like that was not handed over stays valid and can be sent. The servers keep
+    /// their state.
     ///
-    /// No call is under way, or the loopback could not be borrowed for it. Handles may be read and dropped on other
-    /// threads at the same time; the reset waits until a copy that has begun is done.
+    /// The exclusive borrow excludes calls. Other threads may read and drop handles meanwhile; the reset waits until copies
+    /// that have begun are done.
     ///
     /// ```
-    /// # use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, Why, loopback::Loopback};
+    /// # use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, ErrorKind, loopback::Loopback};
     /// vmffi::ffi_interface! {
     ///     pub interface Disk { fn block() -> ForeignBuf; }
     /// }
@@ -213,23 +222,23 @@ impl Loopback {
     /// vmffi::serve!(Machine: Disk);
     ///
     /// let mut pair = Loopback::new((), Machine)?;
-    /// let block = DiskClient::from(pair.to_host()).block()?;
+    /// let block = DiskClient::from(pair.host()).block()?;
     /// pair.reset();
-    /// assert_eq!(block.to_vec().unwrap_err().why(), Why::Stale);
-    /// assert_eq!(pair.to_guest().arena_stats().blocks, 0);
-    /// assert_eq!(DiskClient::from(pair.to_host()).block()?.len(), 512);
+    /// assert_eq!(block.read_vec().unwrap_err().kind(), ErrorKind::Stale);
+    /// assert_eq!(pair.guest().arena_stats().blocks, 0);
+    /// assert_eq!(DiskClient::from(pair.host()).block()?.len(), 512);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reset(&mut self) {
-        let memory = &self.pair.cores[0].memory;
+        let memory = &self.pair.endpoints[0].own.memory;
         memory.begin_reset();
         memory.end_reset();
     }
 
     /// The layout of the region.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
-        self.pair.cores[0].memory.layout()
+    pub fn layout(&self) -> &RegionLayout {
+        self.pair.endpoints[0].own.memory.layout()
     }
 }
 
@@ -239,15 +248,15 @@ impl core::fmt::Debug for Loopback {
     }
 }
 
-/// Zeroed memory from the heap that begins at a page.
+/// Zeroed memory of the heap, aligned to a page.
 struct Pages {
     base: NonNull<u8>,
     layout: core::alloc::Layout,
 }
 
-// SAFETY: plain memory, owned.
+// SAFETY: it owns heap memory, which no thread is bound to.
 unsafe impl Send for Pages {}
-// SAFETY: as above.
+// SAFETY: through a shared reference only the address is read.
 unsafe impl Sync for Pages {}
 
 impl Pages {
@@ -255,16 +264,22 @@ impl Pages {
         let full = RegionError::OutOfMemory { len };
         let bytes = usize::try_from(len).map_err(|_| full)?;
         let layout =
-            core::alloc::Layout::from_size_align(bytes, PAGE as usize).map_err(|_| full)?;
-        // SAFETY: a layout of a region has more than 0 bytes.
+            core::alloc::Layout::from_size_align(bytes, PAGE_SIZE as usize).map_err(|_| full)?;
+        // SAFETY: `RegionLayout::new` makes no region without a page, so the size is not 0.
         let base = NonNull::new(unsafe { alloc::alloc::alloc_zeroed(layout) }).ok_or(full)?;
         Ok(Self { base, layout })
+    }
+
+    fn into_memory(self, len: u64) -> RegionMemory {
+        let base = self.base.as_ptr();
+        // SAFETY: these pages have `len` bytes, nobody else has their address, and they are freed when `self` is dropped.
+        unsafe { RegionMemory::new(base, len, Box::new(self)) }
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with the same layout.
+        // SAFETY: `new` allocated it with this layout, and only `drop` frees it.
         unsafe { alloc::alloc::dealloc(self.base.as_ptr(), self.layout) }
     }
 }

@@ -1,36 +1,39 @@
-//! Machines that run a guest's program: its ELF file in a virtual machine or in a process of its own.
+//! Machines: a guest's ELF file in a virtual machine, or in a process of its own.
 //!
-//! An [`Image`] is the program, a [`Machine`] says what it is given, a [`Backend`] what runs it. What comes
-//! out is a [`Host`], as for any other guest.
+//! An [`Image`] is the program, a [`MachineBuilder`] its resources, a [`Backend`] what runs it.
+//! [`MachineBuilder::build`] returns a [`Host`], as for any other guest.
 //!
 //! ```no_run
-//! use vmffi::{host::Ran, machine::{Backend, Image, Machine}};
+//! use vmffi::{host::RunOutcome, machine::{Backend, Image, MachineBuilder}};
 //!
 //! let image = Image::open("target/guest/release/guest")?;
 //! let backend = Backend::best().ok_or("neither KVM nor processes can be used here")?;
-//! let host = Machine::new(&image).arenas(1 << 20, 1 << 20).build(backend, ())?;
-//! assert_eq!(host.run()?, Ran::Ready);
+//! let host = MachineBuilder::new(&image).arenas(1 << 20, 1 << 20).build(backend, ())?;
+//! assert_eq!(host.run()?, RunOutcome::Ready);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::{
     boxed::Box,
     fmt, io,
+    str::FromStr,
     string::String,
     sync::{Arc, OnceLock, atomic::AtomicBool},
     vec::Vec,
 };
 
 use crate::{
-    abi::{Boot, Side, Way},
-    dispatch::Serve,
-    error::{CallError, RegionError},
-    host::{Cause, Fault, Host, Limits, Options, Vcpu, Watch},
-    memory::{Layout, PAGE},
-    peer::Observer,
+    abi::{Boot, TrapMethod},
+    call::Serve,
+    contract::Escaped,
+    error::{CallError, Observer},
+    host::{DeadlineThread, Fault, FaultCause, Host, Limits, Vcpu},
+    memory::{RegionLayout, RegionMemory},
 };
 
+mod address_space;
 mod check;
+mod error;
 mod image;
 #[cfg(feature = "kvm")]
 mod kvm;
@@ -40,37 +43,28 @@ mod process;
 mod ram;
 mod signals;
 
+use address_space::{AddressSpace, REGION_AT};
+pub use error::MachineError;
 pub use image::{Image, ImageError};
-use ram::{Kept, Ram};
-
-/// Where the region lies in a guest's address space; it has up to 512 GiB there.
-const REGION_AT: u64 = 0x10_0000_0000;
-/// Where the stacks lie, the first vCPU's first, each with a page below it that is not there.
-const STACKS_AT: u64 = 0x100_0000_0000;
-/// The most that all of them may take; what a backend puts into an address space lies behind.
-const STACKS_MOST: u64 = 0x80_0000_0000;
-/// An address where nothing is, for guests that trap by a store.
-const DOORBELL_AT: u64 = 0x200_0000_0000;
-/// The most vCPUs.
-const MOST_VCPUS: u32 = 64;
+use ram::{Ram, Snapshot};
 
 /// What runs a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// A virtual machine, by `/dev/kvm`. The guest runs at the least privilege, with nothing mapped but its
-    /// image, its stacks and the region.
+    /// A virtual machine, by `/dev/kvm`. The guest runs in ring 3; only its image, its stacks and the region are
+    /// mapped.
     #[cfg(feature = "kvm")]
     Kvm,
-    /// A process, which computes and traps and can do nothing else: every system call of its is denied. It
-    /// has one vCPU, which belongs to the thread that has made it and ends with that: on others, calls to the
-    /// guest are [`Why::Busy`](crate::Why::Busy).
+    /// A process that can only compute and trap: a filter (seccomp(2)) denies every system call. It has one vCPU,
+    /// traced (ptrace(2)) by the thread that built the machine. On other threads, calls to the guest fail with
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy); when that thread ends, so does the guest.
     #[cfg(feature = "process")]
     Process,
 }
 
 impl Backend {
-    /// Those that this crate was built with, the best first.
+    /// All backends of this build of the crate, in order of preference.
     pub const ALL: &'static [Self] = &[
         #[cfg(feature = "kvm")]
         Self::Kvm,
@@ -78,7 +72,7 @@ impl Backend {
         Self::Process,
     ];
 
-    /// Its name: `kvm` or `process`.
+    /// The backend's name: `kvm` or `process`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -89,27 +83,64 @@ impl Backend {
         }
     }
 
-    /// The one with this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|backend| backend.name() == name)
-    }
-
-    /// Whether it can be used here, now: it makes a small machine and runs a guest of one instruction, as
-    /// [`Machine::build`] and [`Host::run`] do, and drops it. It changes nothing of the process.
+    /// Checks whether the backend works in this process, now: builds a small machine, runs a guest of one instruction,
+    /// as [`MachineBuilder::build`] and [`Host::run`] do, and drops the machine. It leaves the process unchanged: it
+    /// installs no signal handler.
     ///
     /// # Errors
     ///
-    /// What is missing.
+    /// [`MachineError::System`]: what is missing.
     pub fn check(self) -> Result<(), MachineError> {
         check::runs(self)
     }
 
-    /// The best that can be used here.
+    /// The first backend of [`ALL`](Self::ALL) that passes [`check`](Self::check).
     #[must_use]
     pub fn best() -> Option<Self> {
         Self::ALL.iter().copied().find(|backend| backend.check().is_ok())
     }
+}
+
+impl FromStr for Backend {
+    type Err = UnknownBackend;
+
+    /// The backend with this [name](Self::name).
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        let found = Self::ALL.iter().copied().find(|backend| backend.name() == name);
+        found.ok_or_else(|| UnknownBackend(name.into()))
+    }
+}
+
+/// A name that no [`Backend`] of this build has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownBackend(String);
+
+impl fmt::Display for UnknownBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = Backend::ALL.iter().map(|backend| backend.name()).collect();
+        write!(f, "unknown backend `{}`: use one of {}", Escaped(&self.0), names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownBackend {}
+
+/// How much of its log a guest sends to its host (ABI, "Boot block"): all records up to a level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum LogLevel {
+    /// Nothing.
+    #[default]
+    Off = 0,
+    /// Errors.
+    Error = 1,
+    /// Warnings, too.
+    Warn = 2,
+    /// Information, too.
+    Info = 3,
+    /// Debugging records, too.
+    Debug = 4,
+    /// Everything.
+    Trace = 5,
 }
 
 impl fmt::Display for Backend {
@@ -118,59 +149,9 @@ impl fmt::Display for Backend {
     }
 }
 
-/// A machine that could not be made.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum MachineError {
-    /// The memory that the two share has sizes that no region has.
-    Region(RegionError),
-    /// A number is out of its range.
-    Config(&'static str),
-    /// The backend cannot be used, or the system refuses something: what, and why.
-    System {
-        /// What was wanted.
-        what: &'static str,
-        /// The system's answer.
-        error: io::Error,
-    },
-}
-
-impl MachineError {
-    fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |error| Self::System { what, error: error.into() }
-    }
-}
-
-impl fmt::Display for MachineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Region(error) => error.fmt(f),
-            Self::Config(what) => f.write_str(what),
-            Self::System { what, error } => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for MachineError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Region(error) => Some(error),
-            Self::Config(_) => None,
-            Self::System { error, .. } => Some(error),
-        }
-    }
-}
-
-impl From<RegionError> for MachineError {
-    fn from(error: RegionError) -> Self {
-        Self::Region(error)
-    }
-}
-
-/// What a guest is given, and how it is run: made from an image, and turned into any number of
-/// [`Host`]s.
+/// Builds machines that run an [`Image`]: any number of [`Host`]s, with the same resources and limits.
 #[derive(Clone)]
-pub struct Machine {
+pub struct MachineBuilder {
     image: Image,
     arenas: (u64, u64),
     stack: u64,
@@ -183,11 +164,11 @@ pub struct Machine {
     #[cfg(feature = "kvm")]
     signal: kvm::StopSignal,
     observer: Option<Arc<Observer>>,
-    watch: Arc<Watch>,
+    deadlines: Arc<DeadlineThread>,
 }
 
-impl Machine {
-    /// A machine for this program: two arenas of 4 MiB, one vCPU, a stack of 256 KiB, up to 1 GiB of memory,
+impl MachineBuilder {
+    /// A builder for this program, with two arenas of 4 MiB, one vCPU, a stack of 256 KiB, up to 1 GiB of memory, and
     /// no log.
     #[must_use]
     pub fn new(image: &Image) -> Self {
@@ -198,70 +179,69 @@ impl Machine {
             vcpus: 1,
             memory: 1 << 30,
             log: 0,
-            limits: Limits::default(),
+            limits: Limits::new(),
             #[cfg(feature = "process")]
             pin: false,
             #[cfg(feature = "kvm")]
             signal: kvm::StopSignal::DEFAULT,
             observer: None,
-            watch: Arc::default(),
+            deadlines: Arc::default(),
         }
     }
 
-    /// The sizes of the guest's arena and of the host's, in bytes, rounded up to whole pages. Memory is taken
-    /// as it is touched.
+    /// Sets the sizes of the guest's and the host's arena, in bytes, rounded up to whole pages. Pages are allocated on
+    /// first access.
     #[must_use]
     pub fn arenas(mut self, guest: u64, host: u64) -> Self {
         self.arenas = (guest, host);
         self
     }
 
-    /// The size of each vCPU's stack, in bytes, rounded up to whole pages. The page below is not there, so
-    /// that an overflow is a fault.
+    /// Sets the size of each vCPU's stack, in bytes, rounded up to whole pages. The page below each stack is unmapped,
+    /// so an overflow is a fault.
     #[must_use]
     pub fn stack(mut self, bytes: u64) -> Self {
         self.stack = bytes;
         self
     }
 
-    /// How many vCPUs the guest has: 1 to 64, and with [`Backend::Process`] one.
+    /// Sets the number of vCPUs: 1 to 64; with [`Backend::Process`], 1.
     #[must_use]
     pub fn vcpus(mut self, vcpus: u32) -> Self {
         self.vcpus = vcpus;
         self
     }
 
-    /// The most memory that the machine may have, in bytes: image, stacks and region together, and the copy for
-    /// [`reset`](Host::reset) of what the guest has written when it has started up. A guest that has written more than there
-    /// is room for runs, but cannot be reset.
+    /// Limits the memory of the machine, in bytes: image, stacks and region, and the snapshot for
+    /// [`reset`](Host::reset) of the pages that the guest has written when it first waits for upcalls. If the snapshot
+    /// does not fit, the guest runs, but cannot be reset.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
         self
     }
 
-    /// How much of its log the guest sends: 0 nothing, 1 errors, 2 warnings, 3 information, 4 debugging, from 5 on
-    /// everything. With the feature `tracing` it becomes events there, of the target `vmffi::guest`; without, it is
-    /// dropped.
+    /// Sets the most verbose level of the guest's log that is sent to the host; [`LogLevel::Off`] by default. With the
+    /// feature `tracing`, records become its events, with the target `vmffi::guest`; without it, they are dropped.
     #[must_use]
-    pub fn log(mut self, level: u32) -> Self {
-        self.log = level;
+    pub fn log(mut self, level: LogLevel) -> Self {
+        self.log = level as u32;
         self
     }
 
-    /// What the guest may have of its host, and how long it may take. Its memory is limited by
-    /// [`memory`](Self::memory), what can be lent by [`arenas`](Self::arenas).
+    /// Limits the guest's use of host resources, and the time of a call. [`memory`](Self::memory) limits its memory,
+    /// and [`arenas`](Self::arenas) what can be lent.
     ///
-    /// All hosts that are made from this machine, and its clones, share the one thread that watches their deadlines.
+    /// All hosts that this builder and its clones build share one thread, which enforces their deadlines.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Has a process guest run on the processor that its host runs on, and both stay there, which makes traps
-    /// cheaper: the two take turns anyway. It holds for the thread that makes the machine, for as long as that
-    /// lives. A virtual machine takes no notice.
+    /// If true, [`build`](Self::build) pins the process of the guest and the calling thread to the processor on which
+    /// that thread runs, which makes traps cheaper, since the two alternate. The thread stays pinned when the machine
+    /// is dropped. It has no effect on a virtual machine.
     #[cfg(feature = "process")]
     #[must_use]
     pub fn pin(mut self, pin: bool) -> Self {
@@ -269,35 +249,38 @@ impl Machine {
         self
     }
 
-    /// The signal that interrupts a vCPU of a virtual machine, when it is stopped: SIGUSR2, if nothing is said. It may be
-    /// a real-time signal, SIGRTMIN to SIGRTMAX.
+    /// Sets the signal that interrupts `KVM_RUN` when a vCPU is stopped. The default is SIGUSR2; a real-time signal,
+    /// SIGRTMIN to SIGRTMAX, is possible.
     ///
-    /// Where the program has no handler for it, though it ignores it, one is installed that does nothing, when the machine
-    /// is made, and again when a stop finds none. A stop also reaches a thread that blocks the signal. One that is
-    /// pending for such a thread while it runs the guest is taken, so the signal is good for nothing else there.
+    /// If the program has no handler for the signal (it is ignored, or has the default action), [`build`](Self::build)
+    /// installs one that does nothing, and so does a stop that finds none. A stop also reaches a thread that blocks the
+    /// signal. While such a thread runs the guest, the crate consumes pending signals of this number, so it must not be
+    /// used for anything else on that thread.
     ///
     /// # Errors
     ///
-    /// [`MachineError::Config`] where there is no such signal, the C library keeps it, it cannot be handled, or the
-    /// kernel sends it for faults of the program itself.
+    /// [`MachineError::Config`] if the signal does not exist, is reserved by the C library, cannot be handled (SIGKILL,
+    /// SIGSTOP), or reports faults of the program, such as SIGSEGV.
     #[cfg(feature = "kvm")]
     pub fn signal(mut self, number: i32) -> Result<Self, MachineError> {
         self.signal = kvm::StopSignal::new(number)?;
         Ok(self)
     }
 
-    /// Has every call that the host refuses or fails reported, as [`Host::new`] does.
+    /// Notifies `observer` of every call that the host refuses or fails, as
+    /// [`HostBuilder::observe`](crate::host::HostBuilder::observe) does.
     #[must_use]
     pub fn observe(mut self, observer: impl Fn(&CallError) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// Makes the machine, with the guest loaded and nothing run yet. `server` serves the guest's calls.
+    /// Builds a machine and loads the guest; [`Host::run`] starts it. `server` serves the guest's calls.
     ///
     /// # Errors
     ///
-    /// What is wrong with the sizes, and what the system refuses.
+    /// [`MachineError::Region`] and [`MachineError::Config`] if a size or number is out of its range,
+    /// [`MachineError::System`] if the system refuses a request.
     pub fn build(
         &self,
         backend: Backend,
@@ -306,7 +289,9 @@ impl Machine {
         #[cfg(feature = "kvm")]
         if backend == Backend::Kvm {
             let handled = self.signal.handle().and_then(|_| self.signal.check());
-            handled.map_err(MachineError::system("the signal that stops vCPUs"))?;
+            handled.map_err(MachineError::system(
+                "installing the handler of the signal that stops vCPUs",
+            ))?;
         }
         let loaded = Arc::new(self.load()?);
         let vcpus = self.start(&loaded, backend)?;
@@ -319,24 +304,24 @@ impl Machine {
         vcpus: Vec<Box<dyn Vcpu>>,
         server: impl Serve,
     ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
-        let observer = self
-            .observer
-            .clone()
-            .map(|observer| Box::new(move |error: &CallError| observer(error)) as Box<Observer>);
         let layout = loaded.layout;
-        let base = loaded.ram.at(loaded.region);
-        let options = Options { limits: self.limits.clone(), observer };
-        let (len, keep) = (layout.len(), Box::new(loaded));
-        // SAFETY: the region lies in the machine's memory, which `loaded` keeps, and which is only ever
-        // reached through raw pointers. Both backends map the host's arena read only for the guest.
-        let host = unsafe { Host::new(layout, base, len, keep, server, vcpus, options) }?;
-        if self.watch.is_here() {
-            host.watched_by(&self.watch);
+        let base = loaded.ram.at(loaded.space.region);
+        // SAFETY: `AddressSpace::new` has reserved `layout.len()` bytes at `base` in the machine's memory. They stay mapped as
+        // long as `loaded`, which the host keeps, and `Ram` accesses them through raw pointers only. The guest cannot write the
+        // header and the host's arena: their parts are not writable, and both backends map them as such.
+        let memory = unsafe { RegionMemory::new(base, layout.len(), Box::new(loaded)) };
+        let mut builder = Host::builder(memory, layout).limits(self.limits.clone());
+        if let Some(observer) = self.observer.clone() {
+            builder = builder.observe(move |error| observer(error));
+        }
+        let host = builder.build(server, vcpus)?;
+        if self.deadlines.is_here() {
+            host.share_deadlines(&self.deadlines);
         }
         Ok(host)
     }
 
-    /// Makes the vCPUs of a guest that is loaded, about to begin.
+    /// Makes the vCPUs of a loaded guest, each at the guest's entry point.
     fn start(
         &self,
         loaded: &Arc<Loaded>,
@@ -352,51 +337,21 @@ impl Machine {
         }
     }
 
-    /// Lays the machine's memory out, and puts the image there.
+    /// Allocates the machine's memory, and loads the image into it.
     fn load(&self) -> Result<Loaded, MachineError> {
-        let layout = Layout::new(self.arenas.0, self.arenas.1)?;
-        if !(1..=MOST_VCPUS).contains(&self.vcpus) {
-            return Err(MachineError::Config("a guest has 1 to 64 vCPUs"));
-        }
-        let vcpus = u64::from(self.vcpus);
-        let fits = |stack: &u64| *stack <= STACKS_MOST / vcpus - PAGE;
-        let stack = self.stack.max(1).checked_next_multiple_of(PAGE).filter(fits);
-        let stack = stack.ok_or(MachineError::Config("the stacks are too large"))?;
-        let mut parts = Vec::new();
-        let mut offset = 0;
-        let mut add = |address, len, write, execute| {
-            let at = offset;
-            parts.push(Part { address, offset, len, write, execute });
-            offset += len;
-            at
-        };
-        for segment in self.image.segments() {
-            add(segment.address, segment.len, segment.write, segment.execute);
-        }
-        let mut stacks = Vec::new();
-        for cpu in 0..vcpus {
-            let bottom = STACKS_AT + cpu * (stack + PAGE) + PAGE;
-            add(bottom, stack, true, false);
-            stacks.push(bottom + stack - Boot::LEN as u64);
-        }
-        // The region. Its header and the host's arena are for the guest to read only.
-        let (host, host_len) = layout.arena(Side::Host);
-        let region = add(REGION_AT, PAGE, false, false);
-        add(REGION_AT + PAGE, host - PAGE, true, false);
-        add(REGION_AT + host, host_len, false, false);
-        if offset > self.memory {
-            return Err(MachineError::Config("the machine needs more memory than it may have"));
-        }
-        let ram = Ram::new(offset)?;
-        for (segment, part) in self.image.segments().iter().zip(&parts) {
+        let layout = RegionLayout::new(self.arenas.0, self.arenas.1)?;
+        let space = AddressSpace::new(&self.image, &layout, self.vcpus, self.stack)?;
+        let max_snapshot = self.memory.checked_sub(space.len).ok_or(MachineError::Config(
+            "image, stacks and arenas exceed the machine's memory limit: raise `MachineBuilder::memory`",
+        ))?;
+        let ram = Ram::new(space.len)?;
+        for (segment, part) in self.image.segments().iter().zip(&space.parts) {
             ram.write(part.offset + segment.skip as u64, self.image.bytes(segment));
         }
-        let image = self.image.clone();
-        let kept = OnceLock::new();
-        let spare = self.memory - offset;
-        let loaded = Loaded { ram, layout, region, parts, stacks, stack, image, kept, spare };
+        let (image, snapshot) = (self.image.clone(), OnceLock::new());
+        let loaded = Loaded { ram, layout, space, image, snapshot, max_snapshot };
         loaded.image.relocate(|address, value| {
-            if let Some((offset, _)) = loaded.find(address) {
+            if let Some((offset, _)) = loaded.space.find(address) {
                 loaded.ram.write(offset, &value.to_le_bytes());
             }
         });
@@ -404,9 +359,9 @@ impl Machine {
     }
 }
 
-impl fmt::Debug for Machine {
+impl fmt::Debug for MachineBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Machine")
+        f.debug_struct("MachineBuilder")
             .field("image", &self.image)
             .field("arenas", &self.arenas)
             .field("stack", &self.stack)
@@ -417,98 +372,68 @@ impl fmt::Debug for Machine {
     }
 }
 
-/// A piece of a guest's address space, of whole pages, and where it lies in the machine's memory. It can be
-/// read; nothing else is there.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    address: u64,
-    offset: u64,
-    len: u64,
-    write: bool,
-    execute: bool,
-}
-
-/// A machine's memory with the guest in it.
+/// A machine's memory with the guest loaded.
 struct Loaded {
     ram: Ram,
-    layout: Layout,
-    /// The offset of the region in the memory.
-    region: u64,
-    parts: Vec<Part>,
-    /// The address of each vCPU's boot block, and of its stack's end with that.
-    stacks: Vec<u64>,
-    stack: u64,
+    layout: RegionLayout,
+    space: AddressSpace,
     image: Image,
-    /// What the guest can write, as it was when it had started up.
-    kept: OnceLock<Kept>,
-    /// How many bytes that may be: what the machine may have beside its own memory.
-    spare: u64,
+    /// The writable parts at the guest's first `READY`.
+    snapshot: OnceLock<Snapshot>,
+    /// The greatest size of the snapshot, in bytes: the memory limit less the machine's memory.
+    max_snapshot: u64,
 }
 
 impl Loaded {
-    /// Keeps what the guest can write of its memory.
-    fn keep(&self, cancelled: &AtomicBool) -> io::Result<()> {
-        let writable = self.parts.iter().filter(|part| part.write);
-        let kept = self.ram.keep(
-            writable.map(|part| part.offset..part.offset + part.len),
-            self.spare,
-            cancelled,
-        )?;
-        self.kept.set(kept).map_err(|_| io::ErrorKind::AlreadyExists.into())
+    /// Copies the writable parts of the guest's memory. It succeeds once; the caller has stopped all vCPUs.
+    fn take_snapshot(&self, cancelled: &AtomicBool) -> io::Result<()> {
+        let writable = self.space.parts.iter().filter(|part| part.write);
+        let ranges = writable.map(|part| part.offset..part.offset + part.len);
+        let snapshot = self.ram.snapshot(ranges, self.max_snapshot, cancelled)?;
+        self.snapshot.set(snapshot).map_err(|_| io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Brings it back.
+    /// Restores the snapshot.
     fn restore(&self) -> io::Result<()> {
-        self.kept.get().map_or(Err(io::ErrorKind::NotFound.into()), |kept| self.ram.restore(kept))
+        let snapshot = self.snapshot.get().ok_or(io::ErrorKind::NotFound)?;
+        self.ram.restore(snapshot)
     }
 
-    /// Where an address of the guest's lies in the memory, and what may be done there.
-    fn find(&self, address: u64) -> Option<(u64, Part)> {
-        let part = self.parts.iter().find(|part| {
-            address.checked_sub(part.address).is_some_and(|within| within < part.len)
-        })?;
-        Some((part.offset + (address - part.address), *part))
-    }
-
-    /// Writes each vCPU's boot block.
-    fn write_boot(&self, way: Way, log: u32) {
-        for (cpu, at) in (0..).zip(&self.stacks) {
+    /// Writes the boot block of each vCPU (ABI, "Boot block").
+    fn write_boot(&self, trap_method: TrapMethod, log: u32) {
+        let AddressSpace { stacks, .. } = &self.space;
+        for (cpu, at) in (0..).zip(stacks) {
             let boot = Boot {
                 region: REGION_AT,
                 region_len: self.layout.len(),
-                way,
+                way: trap_method,
                 cpu,
-                cpus: self.stacks.len() as u32,
+                cpus: stacks.len() as u32,
                 log,
             };
             let bytes: Vec<u8> =
                 boot.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
-            if let Some((offset, _)) = self.find(*at) {
+            if let Some((offset, _)) = self.space.find(*at) {
                 self.ram.write(offset, &bytes);
             }
         }
     }
 
-    /// Describes what the guest did.
-    fn fault(&self, mut cause: Cause, address: Option<u64>, instruction: u64) -> Fault {
-        let guard = |address: u64| {
-            let within = address.checked_sub(STACKS_AT);
-            within.is_some_and(|within| {
-                within / (self.stack + PAGE) < self.stacks.len() as u64
-                    && within % (self.stack + PAGE) < PAGE
-            })
-        };
-        if cause == Cause::Exception(14) && address.is_some_and(guard) {
-            cause = Cause::StackOverflow;
+    /// Describes a fault: a page fault in the unmapped page below a stack is a stack overflow.
+    fn fault(&self, mut cause: FaultCause, address: Option<u64>, instruction: u64) -> Fault {
+        let guard = address.is_some_and(|address| self.space.is_guard_page(address));
+        if cause == FaultCause::Exception(14) && guard {
+            cause = FaultCause::StackOverflow;
         }
         Fault { cause, address, instruction, symbol: self.image.symbol(instruction) }
     }
 }
 
-/// Why a process that was forked does nothing with a machine of its parent's.
-const FORKED: &str = "this process was forked, and the machine is its parent's: make another one";
+/// Why a forked child cannot use the machines of its parent.
+const FORKED: &str =
+    "this machine belongs to the parent of this forked process: build another one in the child";
 
-/// A message of the system's, for [`End::Lost`](crate::host::End::Lost).
+/// The message of [`GuestExit::Lost`](crate::host::GuestExit::Lost) for an error of the system.
 fn lost(what: &str, error: impl fmt::Display) -> String {
     std::format!("{what}: {error}")
 }

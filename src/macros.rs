@@ -1,18 +1,34 @@
-//! `ffi_interface!`: from one declaration to a trait, a client, wire twins and a table.
+//! `ffi_interface!`: makes a trait, a client, wire twins and a dispatch table from one declaration.
 //!
-//! One macro is public. The others are one concern each: `__split` sorts attributes, `__item` tells
-//! the kinds of item apart, `types` makes structs and enums, `interface` the rest, and `refuse` says
-//! what is wrong with everything else. Lists are expanded by repetition; only attributes are munched, and
-//! what is refused.
+//! A declaration passes through the macros in this order:
+//!
+//! 1. [`ffi_interface!`](crate::ffi_interface) takes the whole declaration, one repetition an item.
+//! 2. `__attributes` (`attributes.rs`) sorts the attributes of an item.
+//! 3. `__item` (here) tells structs, enums and interfaces apart and takes their bodies apart.
+//! 4. `__struct` (`structs.rs`), `__enum` and `__data_enum` (`enums.rs`) and `__interface`
+//!    (`interface.rs`) expand to the generated items. `__interface` sorts the attributes of each
+//!    function with `__attributes` again.
+//! 5. What no rule takes goes to `diagnostics.rs`, which reports the first mistake.
+//!
+//! The macros pass their input on as a list of `key: value`, in a fixed order. Above each macro
+//! stands a grammar of its input: `*` repeats, `?` makes optional, `|` separates alternatives, and
+//! capitals name a Rust fragment.
+//!
+//! Items, fields, variants and functions are expanded by repetition. A macro that called itself for
+//! each of them would reach the compiler's default recursion limit, 128. Only attributes and wrong
+//! declarations are taken apart step by step.
 
+mod attributes;
+mod diagnostics;
+mod enums;
 mod interface;
-mod refuse;
-mod types;
+mod structs;
 
-/// Declares what crosses: shared structs and enums, and interfaces.
+/// Declares shared structs, shared enums, and interfaces of functions.
 ///
-/// Guest and host each write the declaration, or share it in a crate; functions meet by signature,
-/// which is a hash of the interface's and the function's name and of the types' names and layouts.
+/// Guest and host each contain the declaration, or depend on a crate that does. A call finds its
+/// function by signature, a hash of the names of the interface and the function and of the names
+/// and layouts of its types.
 ///
 /// ```
 /// vmffi::ffi_interface! {
@@ -31,7 +47,7 @@ mod types;
 ///         fn open(path: ForeignStr, flags: u32) -> Result<u64, OpenError>;
 ///         fn read(file: u64, max: u32) -> ForeignBuf;
 ///         fn stat(file: u64) -> Foreign<Stat>;
-///         /// Not every host has it.
+///         /// A host need not serve this function.
 ///         #[optional]
 ///         fn delete(path: ForeignStr) -> bool;
 ///     }
@@ -39,110 +55,240 @@ mod types;
 /// # use vmffi::{Foreign, ForeignBuf, ForeignStr};
 /// ```
 ///
+/// # Grammar
+///
+/// ```text
+/// declaration = item*
+/// item        = ATTRIBUTE* VISIBILITY ( struct | enum | interface )
+///
+/// struct      = "struct" NAME "{" fields "}"
+/// fields      = ( field ( "," field )* ","? )?
+/// field       = ATTRIBUTE* VISIBILITY NAME ":" TYPE
+///
+/// enum        = "enum" NAME ":" integer "{" variant ( "," variant )* ","? "}"
+/// integer     = "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize"
+/// variant     = ATTRIBUTE* NAME ( "(" TYPE ")" | "{" fields "}" )? ( "=" NUMBER )?
+///
+/// interface   = "interface" NAME "{" function* "}"
+/// function    = ATTRIBUTE* "fn" NAME "(" parameters ")" ( "->" TYPE )? ";"
+/// parameters  = ( parameter ( "," parameter )* ","? )?
+/// parameter   = NAME ":" TYPE
+/// ```
+///
+/// A field of a variant has no `VISIBILITY`, since it is as visible as the enum.
+///
 /// # Types
 ///
-/// They are ordinary types, to be imported as such: integers, floats, `bool`, `char`, `()`, declared
-/// structs and enums, [`Foreign<T>`](crate::Foreign), [`ForeignBuf`](crate::ForeignBuf),
-/// [`ForeignStr`](crate::ForeignStr), [`ForeignSlice<T>`](crate::ForeignSlice), an `Option` of any of
-/// these, and, to be returned only, a `Result` of two of them. What a sender gives for each is said
-/// with it. There are no generics, no references and no recursive types.
+/// Types are ordinary Rust types, which the module that contains the declaration imports: integers,
+/// floats, `bool`, `char`, `()`, declared structs and enums, [`Foreign<T>`](crate::Foreign),
+/// [`ForeignBuf`](crate::ForeignBuf), [`ForeignStr`](crate::ForeignStr),
+/// [`ForeignSlice<T>`](crate::ForeignSlice), and an `Option` of any of these. A function may also
+/// return a `Result` of two of them. The documentation of each type says what its sender passes.
+/// Generic types, references and recursive types cannot cross.
 ///
-/// # What it makes
+/// # Generated items
 ///
-/// - For a **struct**: the struct, `#[repr(C)]`. Its fields are as visible as it is, unless one of
-///   them has a visibility of its own: then each has what it says. A struct with handle fields also
-///   has a twin, `Shared` + name, which its sender fills.
-/// - For an **enum**: the enum, with the integer after the colon as its representation. Its variants
-///   may have values, but no handles.
-/// - For an **interface** `Files`: the trait `Files`, for the side that serves it
-///   ([`serve!`](crate::serve) says so); `FilesClient`, made from a [`&Peer`](crate::Peer), for the side
-///   that calls it; and for each function `Params` + interface + function, whose `FUNCTION` is the
-///   signature and whose fields are the parameters as they lie in memory.
+/// - For a **struct**: the struct, with `#[repr(C)]`. Its fields are as visible as the struct,
+///   unless at least one field declares a visibility: then each field has the visibility that it
+///   declares. A struct with handle fields also has a twin, `Shared` + name, which its sender
+///   fills.
+/// - For an **enum**: the enum, with the integer after the colon as its representation. Its
+///   variants may have values, but no handles.
+/// - For an **interface** `Files`: the trait `Files`, which the serving side implements and names
+///   in [`serve!`](crate::serve); `FilesClient`, which the calling side makes from a
+///   [`&Peer`](crate::Peer); and for each function a struct `Params` + interface + function, whose
+///   `FUNCTION` is the signature and whose fields are the parameters as they lie in memory.
 ///
-/// `example_generated`, a module of this crate's documentation, is all of that for a small declaration.
+/// `example_generated`, a module of this crate's documentation, shows all generated items of a
+/// small declaration.
 ///
-/// A handler and a client's method both return `Result<T, CallError>`, and where the function declares
-/// `Result<T, E>`, both return `Result<T, Failure<E>>`. A handler gives a `Shared…` where the client
-/// gets the `Foreign…`.
+/// A handler and a client's method both return `Result<T, CallError>` for a declared `T`, and
+/// `Result<T, Failure<E>>` for a declared `Result<T, E>`. Where the client receives a `Foreign…`,
+/// the handler returns the `Shared…` for it.
 ///
 /// # Attributes
 ///
-/// `#[cfg]` works on items, functions, fields and variants. `#[size(N)]` on a struct, or on a function
-/// of two or more parameters, pins the size in bytes of what crosses. `#[optional]` on a function
-/// gives the client a method `has_` + name, which asks the peer. Everything else, `#[derive]`, doc
-/// comments, `#[must_use]`, `#[deprecated]`, goes where the user sees it.
+/// - `#[cfg]` works on items, functions, fields and variants.
+/// - `#[size(N)]` on a struct, or on a function of at least two parameters, pins the size in bytes
+///   of what crosses.
+/// - `#[optional]` on a function adds a method `has_` + name to the client, which asks the peer
+///   whether it serves the function.
+/// - All other attributes, such as `#[derive]`, `#[must_use]`, `#[deprecated]` and doc comments,
+///   are put on the generated item that the user sees.
 ///
-/// # What it does not take
+/// # Errors
 ///
-/// Generics, receivers, bodies, `async`, references and other types that cannot cross are refused with a
-/// sentence that says what to write instead. A type that is made of itself, directly or through others, is
-/// refused too, but in the compiler's own words: "cycle detected when evaluating type-level constant".
+/// Generics, receivers, bodies, `async`, references and other types that cannot cross are compile
+/// errors that say what to write instead. A type that contains itself, directly or through other
+/// types, is a compile error of rustc's: "cycle detected when evaluating type-level constant".
 #[macro_export]
 macro_rules! ffi_interface {
-    ($( $(#[$($m:tt)*])* $vis:vis $kw:ident $name:ident $(: $repr:ident)? { $($body:tt)* } )*) => {
-        $( $crate::__split! { [$(#[$($m)*])*] [] [] [] []
-            __item [$vis] $kw $name [$($repr)?] { $($body)* } } )*
+    ($(
+        $(#[$($attr:tt)*])*
+        $vis:vis $kind:ident $name:ident $(: $repr:ident)? { $($body:tt)* }
+    )*) => { $(
+        $crate::__attributes! {
+            todo: [$(#[$($attr)*])*]
+            cfg: []
+            attrs: []
+            size: []
+            optional: []
+            then: __item
+            vis: [$vis]
+            item: $kind $name
+            repr: [$($repr)?]
+            body: { $($body)* }
+        }
+    )* };
+    ($($other:tt)*) => {
+        $crate::__refuse_items! { $($other)* }
     };
-    ($($other:tt)*) => { $crate::__refuse_items! { $($other)* } };
 }
 
-/// Sorts attributes: `[left] [cfg] [kept] [size] [optional] callback …`.
+/// Tells the kinds of item apart, and takes the body of the item apart.
 ///
-/// `cfg` is repeated on everything that is generated, `size` and `optional` are ours, and the rest is
-/// kept for what the user sees. Doc comments are taken all at once where nothing else is left, else
-/// eight lines at a time.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __split {
-    // Nothing, or nothing but documentation, is left: the most common case, in one step.
-    ([$(#[doc = $doc:literal])*] $cfg:tt [$($kept:tt)*] $size:tt $optional:tt $callback:ident $($x:tt)*) => {
-        $crate::$callback! { $cfg [$($kept)* $(#[doc = $doc])*] $size $optional $($x)* }
-    };
-    ([#[doc = $a:literal] #[doc = $b:literal] #[doc = $c:literal] #[doc = $d:literal] #[doc = $e:literal] #[doc = $f:literal] #[doc = $g:literal] #[doc = $h:literal] $($left:tt)*] $cfg:tt [$($kept:tt)*] $($x:tt)*) => {
-        $crate::__split! { [$($left)*] $cfg [$($kept)* #[doc = $a] #[doc = $b] #[doc = $c] #[doc = $d] #[doc = $e] #[doc = $f] #[doc = $g] #[doc = $h]] $($x)* }
-    };
-    ([#[cfg($($c:tt)*)] $($left:tt)*] [$($cfg:tt)*] $($x:tt)*) => {
-        $crate::__split! { [$($left)*] [$($cfg)* #[cfg($($c)*)]] $($x)* }
-    };
-    ([#[size($n:expr)] $($left:tt)*] $cfg:tt $kept:tt [] $($x:tt)*) => {
-        $crate::__split! { [$($left)*] $cfg $kept [$n] $($x)* }
-    };
-    ([#[size $($n:tt)*] $($left:tt)*] $($x:tt)*) => {
-        $crate::__say! { "write the pin as `#[size(16)]`, once" }
-    };
-    ([#[optional] $($left:tt)*] $cfg:tt $kept:tt $size:tt [] $($x:tt)*) => {
-        $crate::__split! { [$($left)*] $cfg $kept $size [optional] $($x)* }
-    };
-    ([#[optional $($n:tt)*] $($left:tt)*] $($x:tt)*) => {
-        $crate::__say! { "write `#[optional]`, without arguments and once" }
-    };
-    ([#[$($o:tt)*] $($left:tt)*] $cfg:tt [$($kept:tt)*] $($x:tt)*) => {
-        $crate::__split! { [$($left)*] $cfg [$($kept)* #[$($o)*]] $($x)* }
-    };
-}
-
-/// Tells the kinds of item apart.
+/// ```text
+/// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
+///          vis: [VISIBILITY] item: KIND NAME repr: [IDENT?] body: { TOKEN* }
+/// output = a call of __struct, __enum, __data_enum, __interface or __refuse_item
+/// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __item {
-    // No field says how visible it is: all are as visible as the struct.
-    ($cfg:tt $kept:tt $size:tt [] [$vis:vis] struct $name:ident [] { $( $(#[$($fm:tt)*])* $f:ident : $ft:ty ),* $(,)? }) => {
-        $crate::__struct! { $cfg $kept $size [$vis] $name { $( [$(#[$($fm)*])*] [$vis] $f : $ft, )* } }
+    // A struct whose fields declare no visibility: all fields are as visible as the struct.
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: []
+        vis: [$vis:vis]
+        item: struct $name:ident
+        repr: []
+        body: { $(
+            $(#[$($fattr:tt)*])* $field:ident : $ty:ty
+        ),* $(,)? }
+    ) => {
+        $crate::__struct! {
+            cfg: $cfg
+            attrs: $attrs
+            size: $size
+            vis: [$vis]
+            name: $name
+            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$vis] name: $field type: $ty } )* ]
+        }
     };
-    ($cfg:tt $kept:tt $size:tt [] [$vis:vis] struct $name:ident [] { $( $(#[$($fm:tt)*])* $fv:vis $f:ident : $ft:ty ),* $(,)? }) => {
-        $crate::__struct! { $cfg $kept $size [$vis] $name { $( [$(#[$($fm)*])*] [$fv] $f : $ft, )* } }
+    // A struct with a field that declares a visibility: each field has the visibility that it
+    // declares.
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: []
+        vis: [$vis:vis]
+        item: struct $name:ident
+        repr: []
+        body: { $(
+            $(#[$($fattr:tt)*])* $fvis:vis $field:ident : $ty:ty
+        ),* $(,)? }
+    ) => {
+        $crate::__struct! {
+            cfg: $cfg
+            attrs: $attrs
+            size: $size
+            vis: [$vis]
+            name: $name
+            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty } )* ]
+        }
     };
-    // No variant has a value, empty braces or not: the enum is its integer.
-    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( {} )? $( = $d:expr )? ),+ $(,)? }) => {
-        $crate::__integer! { $repr $name
-            $crate::__enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( = $d )?], )* } } }
+    // An enum whose variants have no values, though they may have empty braces: it crosses as its
+    // integer.
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: []
+        optional: []
+        vis: [$vis:vis]
+        item: enum $name:ident
+        repr: [$repr:ident]
+        body: { $(
+            $(#[$($vattr:tt)*])* $variant:ident $( {} )? $( = $number:expr )?
+        ),+ $(,)? }
+    ) => {
+        $crate::__integer! {
+            repr: $repr
+            enum: $name
+            then: { $crate::__enum! {
+                cfg: $cfg
+                attrs: $attrs
+                vis: [$vis]
+                name: $name
+                repr: $repr
+                variants: [ $( { attrs: [$(#[$($vattr)*])*] name: $variant number: [$($number)?] } )* ]
+            } }
+        }
     };
-    ($cfg:tt $kept:tt [] [] [$vis:vis] enum $name:ident [$repr:ident] { $( $(#[$($vm:tt)*])* $v:ident $( { $( $(#[$($fm:tt)*])* $f:ident : $ft:ty ),* $(,)? } )? $( ( $t:ty ) )? $( = $d:expr )? ),+ $(,)? }) => {
-        $crate::__integer! { $repr $name
-            $crate::__data_enum! { $cfg $kept [$vis] $name $repr { $( [$(#[$($vm)*])*] $v [$( { $( [$(#[$($fm)*])*] $f : $ft, )* } )?] [$( $t )?] [$( = $d )?], )* } } }
+    // An enum with a variant that has values.
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: []
+        optional: []
+        vis: [$vis:vis]
+        item: enum $name:ident
+        repr: [$repr:ident]
+        body: { $(
+            $(#[$($vattr:tt)*])* $variant:ident
+                $( { $( $(#[$($fattr:tt)*])* $field:ident : $ty:ty ),* $(,)? } )?
+                $( ( $value:ty ) )?
+                $( = $number:expr )?
+        ),+ $(,)? }
+    ) => {
+        $crate::__integer! {
+            repr: $repr
+            enum: $name
+            then: { $crate::__data_enum! {
+                cfg: $cfg
+                attrs: $attrs
+                vis: [$vis]
+                name: $name
+                repr: $repr
+                variants: [ $( {
+                    attrs: [$(#[$($vattr)*])*]
+                    name: $variant
+                    fields: [$( [ $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* ] )?]
+                    value: [$($value)?]
+                    number: [$($number)?]
+                } )* ]
+            } }
+        }
     };
-    ($cfg:tt $kept:tt [] [] [$vis:vis] interface $name:ident [] { $( $(#[$($m:tt)*])* fn $f:ident ( $( $a:ident : $t:ty ),* $(,)? ) $( -> $r:ty )? ; )* }) => {
-        $crate::__interface! { $cfg $cfg $kept [$vis] $name { $( [$(#[$($m)*])*] $f ( $($a : $t),* ) [$($r)?] )* } }
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: []
+        optional: []
+        vis: [$vis:vis]
+        item: interface $name:ident
+        repr: []
+        body: { $(
+            $(#[$($fattr:tt)*])* fn $function:ident ( $( $param:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
+        )* }
+    ) => {
+        $crate::__interface! {
+            cfg: $cfg
+            cfg_list: $cfg
+            attrs: $attrs
+            vis: [$vis]
+            name: $name
+            functions: [ $( {
+                attrs: [$(#[$($fattr)*])*]
+                name: $function
+                params: ( $( $param : $ty ),* )
+                returns: [$($ret)?]
+            } )* ]
+        }
     };
-    ($($other:tt)*) => { $crate::__refuse_item! { $($other)* } };
+    ($($other:tt)*) => {
+        $crate::__refuse_item! { $($other)* }
+    };
 }

@@ -1,83 +1,81 @@
-//! Memory of this side, made to be handed over: what a sender gives.
+//! The values that a sender owns: blocks of this side's arena that are to be sent.
 //!
-//! A block is allocated in the sender's own arena, filled, and handed over by using it as an argument
-//! or as a result. From then on it belongs to the receiver, who gives it back. One that was never
-//! handed over is freed when it is dropped.
+//! A value is allocated in the sender's own arena, initialised, and sent as an argument or a result. The receiver then
+//! owns the loan and releases it. A value that is dropped without being sent is freed.
 
 use core::{fmt, marker::PhantomData, mem::ManuallyDrop};
 
 use crate::{
-    abi::{Side, Transport},
-    arena::{Allocated, GRANULE},
-    error::{CallError, Why},
-    foreign::{Foreign, ForeignBuf, ForeignSlice, ForeignStr},
-    memory::Memory,
-    owned::MemoryRef,
-    peer::{Outgoing, Peer, alloc},
-    wire::{FfiType, Local, Plain, SendAs},
+    abi::Transport,
+    error::{CallError, ErrorKind},
+    memory::{GRANULE_SIZE, Lender, Outgoing, SideMemory, alloc, arena::Allocated},
+    types::{Local, Plain},
 };
 
-/// A block of this side's arena that has not been handed over.
+/// A block of this side's arena that this side owns.
 struct Block {
-    memory: MemoryRef,
+    own: SideMemory,
     block: Allocated,
-    side: Side,
 }
 
 impl Block {
     #[inline]
-    fn new(peer: &Peer, len: usize) -> Result<Self, CallError> {
-        let block = alloc(peer, len)?;
-        Ok(Self { memory: peer.memory().clone(), block, side: peer.side() })
+    fn new(lender: &impl Lender, len: usize) -> Result<Self, CallError> {
+        let own = lender.own();
+        let block = alloc(own, len)?;
+        Ok(Self { own: own.clone(), block })
     }
 
     #[inline]
     fn address(&self) -> *mut u8 {
-        self.memory.address(self.side, self.block)
+        self.own.memory.address(self.own.side, self.block)
     }
 
-    /// Hands the block over; returns its pointer word.
+    /// Lends the block through `out`; returns its pointer word.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadPointer`] if the block is of another connection; it is then freed there.
     #[inline(always)]
     fn lend(self, out: &mut Outgoing<'_>) -> Result<u64, CallError> {
-        let ours: &Memory = &self.memory;
-        let theirs: &Memory = out.peer().memory();
-        if !core::ptr::eq(ours, theirs) || self.side != out.peer().side() {
+        if !out.is_of(&self.own) {
             return Err(self.not_ours());
         }
         let this = ManuallyDrop::new(self);
         let word = out.lend(this.block);
-        // SAFETY: `this` is never dropped, so the reference is read out of it once.
-        let _memory = unsafe { core::ptr::read(&this.memory) };
+        // SAFETY: `this` is never dropped and not used below, so `own` is moved out of it once. That drops the
+        // reference to the memory without dropping the block.
+        let _own = unsafe { core::ptr::read(&this.own) };
         word
     }
 }
 
 impl Block {
-    /// A block of another connection: it stays there, and is freed.
+    /// The error for a block of another connection. Dropping `self` frees it.
     #[cold]
     #[inline(never)]
     fn not_ours(self) -> CallError {
-        CallError::new(Why::BadPointer)
+        CallError::new(ErrorKind::BadPointer)
     }
 }
 
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
-        if let Ok(arena) = self.memory.arena(self.side) {
+        if let Ok(arena) = self.own.memory.arena(self.own.side) {
             arena.drop_owned(self.block);
         }
     }
 }
 
-/// Bytes to hand over as a [`ForeignBuf`].
+/// Bytes to send as a [`ForeignBuf`](crate::ForeignBuf).
 ///
-/// It has a fixed capacity, in this side's arena, and the length to which it has been filled; the
-/// receiver sees exactly that many bytes. An empty one takes no memory.
+/// It is in this side's arena and has a fixed capacity and a length. The receiver gets exactly the bytes up to the
+/// length. A capacity of 0 allocates no memory.
 ///
-/// It is made through the peer that it is for, and handed over as an argument or a result; on any other
-/// connection that fails with [`Why::BadPointer`]. One that is dropped instead is freed. A guest can read
-/// what its host writes here as it is written, not only when it has been handed over.
+/// It belongs to the connection of the peer through which it was created: sending it on another connection fails with
+/// [`ErrorKind::BadPointer`]. Sending it makes the receiver the owner of the loan; dropping it frees the memory. A
+/// guest can read its host's arena, so it sees bytes as its host writes them, before the buffer is sent.
 pub struct SharedBuf {
     block: Option<Block>,
     len: usize,
@@ -85,109 +83,125 @@ pub struct SharedBuf {
 }
 
 impl SharedBuf {
-    /// An empty buffer with room for `capacity` bytes.
+    /// An empty buffer with a capacity in bytes.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
+    /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     #[inline]
-    pub fn with_capacity(peer: &Peer, capacity: usize) -> Result<Self, CallError> {
+    pub fn with_capacity(peer: &impl Lender, capacity: usize) -> Result<Self, CallError> {
         let block = if capacity == 0 { None } else { Some(Block::new(peer, capacity)?) };
         Ok(Self { block, len: 0, capacity })
     }
 
-    /// A buffer of `len` zeros, to be filled in place ([`as_mut_slice`](Self::as_mut_slice)).
+    /// A buffer of `len` zero bytes, which [`as_mut_slice`](Self::as_mut_slice) can overwrite in place.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
+    /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     #[inline]
-    pub fn zeroed(peer: &Peer, len: usize) -> Result<Self, CallError> {
+    pub fn zeroed(peer: &impl Lender, len: usize) -> Result<Self, CallError> {
         let mut buf = Self::with_capacity(peer, len)?;
         if let Some(block) = &buf.block {
-            // SAFETY: the block has room for `len` bytes, and nobody else has it.
+            // SAFETY: the block was allocated with `len` bytes, and this buffer owns it.
             unsafe { block.address().write_bytes(0, len) };
         }
         buf.len = len;
         Ok(buf)
     }
 
-    /// A copy of some bytes.
+    /// A buffer with a copy of `bytes`, and a capacity of as many.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
+    /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     #[inline]
-    pub fn copied(peer: &Peer, bytes: &[u8]) -> Result<Self, CallError> {
+    pub fn copy_from(peer: &impl Lender, bytes: &[u8]) -> Result<Self, CallError> {
         let mut buf = Self::with_capacity(peer, bytes.len())?;
-        buf.append(bytes)?;
+        buf.extend_from_slice(bytes)?;
         Ok(buf)
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where there is no room for all of them; then nothing is added.
+    /// [`ErrorKind::OutOfMemory`] if they exceed the remaining capacity; the buffer is then unchanged.
     #[inline]
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), CallError> {
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) -> Result<(), CallError> {
         if bytes.len() > self.capacity - self.len {
-            return Err(CallError::new(Why::OutOfMemory).at(0, bytes.len() as u64));
+            return Err(CallError::new(ErrorKind::OutOfMemory).at(0, bytes.len() as u64));
         }
         if let Some(block) = &self.block {
-            // SAFETY: `len` is within the block.
+            // SAFETY: `self.len` is at most the capacity, with which the block was allocated.
             let to = unsafe { block.address().add(self.len) };
-            // SAFETY: the block has room for as many, and nobody else has it.
+            // SAFETY: the check above leaves `bytes.len()` bytes of the block behind `to`. This buffer owns the block
+            // and is borrowed mutably, so `bytes` does not overlap it.
             unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         }
         self.len += bytes.len();
         Ok(())
     }
 
-    /// The number of bytes that are filled.
+    /// The length in bytes.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The number of bytes that there is room for.
+    /// The capacity in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Shortens the buffer to `len` bytes, if it is longer.
+    /// Truncates the buffer to `len` bytes, if it is longer.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// The bytes that are filled.
+    /// The bytes up to the length.
     #[must_use]
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.block {
-            // SAFETY: `len` bytes of the block are initialised, and it was not handed over, so that
-            // its owner alone writes to it.
+            // SAFETY: every method that increases `len` has initialised the bytes below it. The block is owned and
+            // `self` is borrowed, so nothing writes to it: page tables keep a guest from its host's arena, and a guest
+            // trusts its host (ABI, O-5).
             Some(block) => unsafe { core::slice::from_raw_parts(block.address(), self.len) },
             None => &[],
         }
     }
 
-    /// The bytes that are filled, to be changed.
+    /// The bytes up to the length, mutably.
     #[must_use]
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         match &self.block {
-            // SAFETY: as above, and the owner is borrowed mutably.
+            // SAFETY: the bytes below `len` are initialised, as for `as_slice`. The block is owned and `self` is
+            // borrowed mutably, so no other reference to the bytes exists.
             Some(block) => unsafe { core::slice::from_raw_parts_mut(block.address(), self.len) },
             None => &mut [],
+        }
+    }
+}
+
+impl SharedBuf {
+    /// Lends the buffer through `out`; returns its pointer word and its length.
+    #[inline(always)]
+    pub(crate) fn lend(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+        match self.block {
+            Some(block) if self.len != 0 => {
+                Ok(Transport { primary: block.lend(out)?, secondary: self.len as u64 })
+            }
+            _ => Ok(Transport::EMPTY),
         }
     }
 }
@@ -203,16 +217,16 @@ impl fmt::Debug for SharedBuf {
 
 impl fmt::Write for SharedBuf {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.append(text.as_bytes()).map_err(|_| fmt::Error)
+        self.extend_from_slice(text.as_bytes()).map_err(|_| fmt::Error)
     }
 }
 
-/// Writes as much as there is room for; where there is none left, `write` returns 0.
+/// Writes up to the remaining capacity; `write` returns 0 if the buffer is full.
 #[cfg(feature = "std")]
 impl std::io::Write for SharedBuf {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let len = bytes.len().min(self.capacity - self.len);
-        self.append(&bytes[..len]).map_err(std::io::Error::other)?;
+        self.extend_from_slice(&bytes[..len]).map_err(std::io::Error::other)?;
         Ok(len)
     }
 
@@ -221,55 +235,55 @@ impl std::io::Write for SharedBuf {
     }
 }
 
-/// Text to hand over as a [`ForeignStr`]: a [`SharedBuf`] that holds nothing but whole characters. Both
-/// implement [`fmt::Write`], and fail where there is no room for all of a text.
+/// Text to send as a [`ForeignStr`](crate::ForeignStr): a [`SharedBuf`] whose bytes are UTF-8. Its [`fmt::Write`] fails, and appends
+/// nothing, if a text exceeds the remaining capacity.
 pub struct SharedStr {
-    bytes: SharedBuf,
+    pub(crate) bytes: SharedBuf,
 }
 
 impl SharedStr {
-    /// An empty text with room for `capacity` bytes.
+    /// An empty text with a capacity in bytes.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
+    /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     #[inline]
-    pub fn with_capacity(peer: &Peer, capacity: usize) -> Result<Self, CallError> {
+    pub fn with_capacity(peer: &impl Lender, capacity: usize) -> Result<Self, CallError> {
         SharedBuf::with_capacity(peer, capacity).map(|bytes| Self { bytes })
     }
 
-    /// A copy of a text.
+    /// A copy of `text`, with a capacity of as many bytes.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
+    /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     #[inline]
-    pub fn copied(peer: &Peer, text: &str) -> Result<Self, CallError> {
-        SharedBuf::copied(peer, text.as_bytes()).map(|bytes| Self { bytes })
+    pub fn copy_from(peer: &impl Lender, text: &str) -> Result<Self, CallError> {
+        SharedBuf::copy_from(peer, text.as_bytes()).map(|bytes| Self { bytes })
     }
 
-    /// Adds text at the end.
+    /// Appends text.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where there is no room for all of it; then nothing is added.
-    pub fn append(&mut self, text: &str) -> Result<(), CallError> {
-        self.bytes.append(text.as_bytes())
+    /// [`ErrorKind::OutOfMemory`] if it exceeds the remaining capacity; the text is then unchanged.
+    pub fn push_str(&mut self, text: &str) -> Result<(), CallError> {
+        self.bytes.extend_from_slice(text.as_bytes())
     }
 
-    /// The number of bytes.
+    /// The length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.len == 0
     }
 
-    /// The number of bytes that there is room for.
+    /// The capacity in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.bytes.capacity
@@ -278,7 +292,8 @@ impl SharedStr {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // SAFETY: only whole texts are ever added.
+        // SAFETY: `bytes` is only ever extended by whole `&str`s, in `copy_from`, `push_str` and `write_str`, and never
+        // truncated, so it is UTF-8.
         unsafe { core::str::from_utf8_unchecked(self.bytes.as_slice()) }
     }
 }
@@ -295,26 +310,28 @@ impl fmt::Write for SharedStr {
     }
 }
 
-/// Plain values, one behind the other, to hand over as a [`ForeignSlice<T>`](ForeignSlice). For whose it
-/// is, see [`SharedBuf`].
+/// An array of plain values to send as a [`ForeignSlice<T>`](crate::ForeignSlice). Its ownership is that of a [`SharedBuf`].
 pub struct SharedSlice<T: Plain> {
-    bytes: SharedBuf,
+    pub(crate) bytes: SharedBuf,
     value: PhantomData<fn(T)>,
 }
 
 impl<T: Plain> SharedSlice<T> {
     const SIZE: usize = {
-        assert!(size_of::<T::Wire>() != 0, "a slice of values without bytes has no length");
+        assert!(
+            size_of::<T::Wire>() != 0,
+            "a slice of a zero-sized type cannot be sent: its byte count would not give its length"
+        );
         size_of::<T::Wire>()
     };
 
-    /// The wire forms of some values.
+    /// The wire forms of `values`.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
-    pub fn copied(peer: &Peer, values: &[T]) -> Result<Self, CallError> {
-        let full = CallError::new(Why::OutOfMemory);
+    /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
+    pub fn copy_from(peer: &impl Lender, values: &[T]) -> Result<Self, CallError> {
+        let full = CallError::new(ErrorKind::OutOfMemory);
         let len = values.len().checked_mul(Self::SIZE).ok_or(full)?;
         let mut bytes = SharedBuf::zeroed(peer, len)?;
         T::write_all(values, bytes.as_mut_slice());
@@ -328,7 +345,7 @@ impl<T: Plain> SharedSlice<T> {
         self.bytes.len / Self::SIZE
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -341,26 +358,26 @@ impl<T: Plain> fmt::Debug for SharedSlice<T> {
     }
 }
 
-/// A plain value to hand over as a [`Foreign<T>`](Foreign). For whose it is, see [`SharedBuf`].
+/// A plain value to send as a [`Foreign<T>`](crate::Foreign). Its ownership is that of a [`SharedBuf`].
 pub struct Shared<T: Plain> {
     block: Block,
     value: PhantomData<fn(T)>,
 }
 
 impl<T: Plain> Shared<T> {
-    /// Puts a value into this side's arena.
+    /// Writes the wire form of `value` to a new block of this side's arena.
     ///
     /// # Errors
     ///
-    /// [`Why::OutOfMemory`] where this side's arena has no such block left.
+    /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     #[inline]
-    pub fn new(peer: &Peer, value: T) -> Result<Self, CallError> {
-        const { assert!(align_of::<T::Wire>() <= GRANULE) };
+    pub fn new(peer: &impl Lender, value: T) -> Result<Self, CallError> {
+        const { assert!(align_of::<T::Wire>() <= GRANULE_SIZE) };
         let mut local = Local::<T::Wire>::uninit();
         let wire = local.zeroed();
         value.write(wire);
         let block = Block::new(peer, wire.len())?;
-        // SAFETY: the block has room for a wire form, and nobody else has it.
+        // SAFETY: the block was allocated with `wire.len()` bytes and is owned; `wire` is a local array.
         unsafe { core::ptr::copy_nonoverlapping(wire.as_ptr(), block.address(), wire.len()) };
         Ok(Self { block, value: PhantomData })
     }
@@ -372,81 +389,10 @@ impl<T: Plain> fmt::Debug for Shared<T> {
     }
 }
 
-// SAFETY: `Block::lend` makes the word, through `out`, and consumes the block.
-unsafe impl<T: Plain> SendAs<Foreign<T>> for Shared<T> {
+impl<T: Plain> Shared<T> {
+    /// Lends the value through `out`; returns its pointer word.
     #[inline]
-    fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
-        self.into_transport(out)?.primary.write(wire);
-        Ok(())
-    }
-
-    #[inline]
-    fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+    pub(crate) fn lend(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
         self.block.lend(out).map(Transport::word)
     }
-}
-
-/// What is sent as a buffer: `$sent` lends it.
-macro_rules! as_buffer {
-    ($([$($generics:tt)*] $from:ty => $t:ty: $sent:expr;)*) => { $(
-        // SAFETY: `$sent` lends through `out`, and its transport is handed over as it is.
-        unsafe impl<$($generics)*> SendAs<$t> for $from {
-            #[inline]
-            fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
-                encode_buffer($sent(self, out)?, wire);
-                Ok(())
-            }
-
-            #[inline(always)]
-            fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-                $sent(self, out)
-            }
-        }
-    )* };
-}
-
-/// The wire form of a buffer.
-#[inline]
-fn encode_buffer(transport: Transport, wire: &mut [u8]) {
-    let (word, len) = wire.split_at_mut(8);
-    transport.primary.write(word);
-    transport.secondary.write(len);
-}
-
-/// The bytes of any of these are copied.
-#[inline]
-fn copied(bytes: impl AsRef<[u8]>, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-    out.lend_bytes(bytes.as_ref())
-}
-
-fn slice<T: Plain>(values: &[T], out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-    lend(SharedSlice::copied(out.peer(), values)?.bytes, out)
-}
-
-#[inline(always)]
-fn lend(buf: SharedBuf, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-    match buf.block {
-        Some(block) if buf.len != 0 => {
-            Ok(Transport { primary: block.lend(out)?, secondary: buf.len as u64 })
-        }
-        _ => Ok(Transport::EMPTY),
-    }
-}
-
-as_buffer! {
-    [] SharedBuf => ForeignBuf: lend;
-    [] &[u8] => ForeignBuf: copied;
-    [const N: usize] &[u8; N] => ForeignBuf: copied;
-    [] SharedStr => ForeignStr: |text: SharedStr, out| lend(text.bytes, out);
-    [] &str => ForeignStr: copied;
-    [T: Plain] SharedSlice<T> => ForeignSlice<T>: |slice: SharedSlice<T>, out| lend(slice.bytes, out);
-    [T: Plain] &[T] => ForeignSlice<T>: slice;
-    [T: Plain, const N: usize] &[T; N] => ForeignSlice<T>: |values: &[T; N], out| slice(values, out);
-}
-
-#[cfg(feature = "alloc")]
-as_buffer! {
-    [] &alloc::vec::Vec<u8> => ForeignBuf: copied;
-    [] &alloc::string::String => ForeignStr: copied;
-    [T: Plain] &alloc::vec::Vec<T> => ForeignSlice<T>: |values: &alloc::vec::Vec<T>, out| slice(values, out);
 }

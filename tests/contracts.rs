@@ -2,7 +2,8 @@
 //! sides do not fit together, and what a hostile description comes to.
 
 use vmffi::{
-    CallError, ConnectError, Foreign, ForeignBuf, ForeignStr, Peer, Serve, Shared, SharedBuf, Why,
+    CallError, ConnectError, ErrorKind, Foreign, ForeignBuf, ForeignStr, Peer, Serve, Shared,
+    SharedBuf,
     abi::{Side, Transport, signature},
     contract::{Contract, MAX_LEN, Mismatch, compare},
     loopback::Loopback,
@@ -46,7 +47,7 @@ mod host {
             Ok(1)
         }
         fn read(&self, guest: &Peer, _: u64, _: u32) -> Result<SharedBuf, CallError> {
-            SharedBuf::copied(guest, b"read")
+            SharedBuf::copy_from(guest, b"read")
         }
         fn stat(&self, guest: &Peer, _: u64) -> Result<Shared<Stat>, CallError> {
             Shared::new(guest, Stat { size: 1, inner: Inner { a: 2, deep: Deep { x: 3 } } })
@@ -229,7 +230,7 @@ fn what_fits_is_connected() {
         vmffi::serve!(Guest: Screen; calls Files);
     }
     let pair = Loopback::new(small::Guest, host::Host).unwrap();
-    let files = small::FilesClient::from(pair.to_host());
+    let files = small::FilesClient::from(pair.host());
     assert_eq!(files.unchanged(small::Same { a: 1, b: 2 }), Ok(true));
     assert_eq!(files.has_never(), Ok(false));
     // A side that says nothing of what it calls is taken as it is.
@@ -241,8 +242,8 @@ fn what_fits_is_connected() {
     }
     vmffi::serve!(Silent: guest::Screen);
     let pair = Loopback::new(Silent, ()).unwrap();
-    let error = guest::FilesClient::from(pair.to_host()).delete("x").unwrap_err();
-    assert_eq!(error.why(), Why::UnknownFunction);
+    let error = guest::FilesClient::from(pair.host()).delete("x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownFunction);
 }
 
 /// Writes contracts as the document says, and not with the crate.
@@ -383,7 +384,7 @@ fn damaged_contracts_are_read_safely() {
     }
     let longer = [good, &[0]].concat();
     let behind = Contract::read(&longer).unwrap_err();
-    assert_eq!((behind.at, behind.what), (good.len(), "it goes on behind its end"));
+    assert_eq!((behind.at, behind.what), (good.len(), "trailing bytes after the last record"));
     let (mut refused, mut different) = (0, 0);
     for at in 0..good.len() {
         for change in [1, 2, 0x80, 0xff] {
@@ -413,19 +414,17 @@ fn hostile_contracts_are_bounded_and_escaped() {
         assert_eq!(error.what, what, "{error}");
         let mismatch = compare(bytes, host::Host::CONTRACT).unwrap_err();
         assert_eq!(mismatch.unreadable(), Some((Side::Guest, error)));
-        assert!(
-            mismatch.to_string().starts_with("what the guest says of itself is not a contract")
-        );
+        assert!(mismatch.to_string().starts_with("the contract of the guest is invalid at byte"));
     };
     let start = || Bytes::default();
-    refused(&[], "it ends too early");
-    refused(&vec![0; MAX_LEN + 1], "it is too long");
-    refused(&start().says(0xffff), "it ends too early");
-    refused(&start().raw(&[0xff; 8]).says(1), "a record is of no known kind");
-    refused(&start().begin(4).name("T").all(), "a record is of no known kind");
-    refused(&start().begin(0).len(0xffff).raw(b"u8").all(), "it ends too early");
+    refused(&[], "unexpected end of the contract");
+    refused(&vec![0; MAX_LEN + 1], "longer than 262144 bytes");
+    refused(&start().says(0xffff), "unexpected end of the contract");
+    refused(&start().raw(&[0xff; 8]).says(1), "unknown kind of record");
+    refused(&start().begin(4).name("T").all(), "unknown kind of record");
+    refused(&start().begin(0).len(0xffff).raw(b"u8").all(), "unexpected end of the contract");
     refused(&start().begin(0).len(2).raw(&[0xff, 0xfe, 0]).all(), "a name is not UTF-8");
-    let early = "a type is named before it is described";
+    let early = "the index of a type that is not yet defined";
     // Itself, a later one, and none at all.
     refused(&start().builtin("Option", &[0]).all(), early);
     refused(&start().structure("S", 1, 1, &[("s", 0, 1)]).builtin("u8", &[]).all(), early);
@@ -433,7 +432,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
     let typed = start().builtin("()", &[]);
     for flags in [0, 3, 4, 5, 7, 8, 0xff] {
         let bytes = typed.clone().function(flags, ["A", "f"], &[], 0);
-        refused(&bytes.all(), "a function is neither served nor called");
+        refused(&bytes.all(), "invalid flags of a function");
     }
 
     // Names that would take over a terminal.
@@ -497,22 +496,22 @@ fn deep_and_wide_types_are_shown_shortly() {
     }
 }
 
-/// ABI, Contracts CT-2 to CT-4: `MEET` as a call like any other.
+/// ABI, Contracts CT-2 to CT-4: `HANDSHAKE` as a call like any other.
 #[test]
 fn contracts_are_handed_over_by_a_call() {
     let observed = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = observed.clone();
     let pair = Loopback::builder()
         .arenas(2 << 20, 1 << 16)
-        .observe(Side::Host, move |error| seen.lock().unwrap().push(error.why()))
+        .observe(Side::Host, move |error| seen.lock().unwrap().push(error.kind()))
         .build((), host_alone::Host)
         .unwrap();
-    let host = pair.to_host();
+    let host = pair.host();
     let meet = |contract: &[u8]| {
         let mut out = host.outgoing();
         let sent = vmffi::SendAs::<ForeignBuf>::into_transport(contract, &mut out).unwrap();
-        // SAFETY: `MEET` takes bytes, and they were lent through `out`.
-        let answer = unsafe { out.call(signature::MEET, sent) };
+        // SAFETY: `HANDSHAKE` takes bytes, and they were lent through `out`.
+        let answer = unsafe { host.call_with(out, signature::HANDSHAKE, sent) };
         assert_eq!(answer.transport, Transport::EMPTY);
         assert_eq!(host.arena_stats().blocks, 0, "the buffer is given back");
         answer.status
@@ -527,7 +526,7 @@ fn contracts_are_handed_over_by_a_call() {
     // Not in the guest's arena, or not all of it.
     let call = |primary, secondary| {
         // SAFETY: the words lead nowhere, and are refused.
-        unsafe { host.call(signature::MEET, Transport { primary, secondary }) }
+        unsafe { host.call(signature::HANDSHAKE, Transport { primary, secondary }) }
     };
     let (start, len) = pair.layout().arena(Side::Guest);
     for (primary, secondary) in [
@@ -543,11 +542,11 @@ fn contracts_are_handed_over_by_a_call() {
     }
     // A guest is not asked.
     // SAFETY: there is no word.
-    let asked = unsafe { pair.to_guest().call(signature::MEET, Transport::EMPTY) };
+    let asked = unsafe { pair.guest().call(signature::HANDSHAKE, Transport::EMPTY) };
     assert_eq!(asked.status, 2);
     let whys = observed.lock().unwrap();
-    assert_eq!(whys.iter().filter(|why| **why == Why::VersionMismatch).count(), 5);
-    assert_eq!(whys.iter().filter(|why| **why == Why::BadPointer).count(), 7);
+    assert_eq!(whys.iter().filter(|why| **why == ErrorKind::VersionMismatch).count(), 5);
+    assert_eq!(whys.iter().filter(|why| **why == ErrorKind::BadPointer).count(), 7);
 }
 
 /// A host that calls nothing.

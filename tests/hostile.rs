@@ -4,20 +4,14 @@
 #![cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
-#[path = "hostile/aimed.rs"]
-mod aimed;
-#[path = "hostile/attack.rs"]
-mod attack;
-#[path = "hostile/forged.rs"]
-mod forged;
-#[path = "hostile/interface.rs"]
-mod interface;
-#[path = "hostile/liar.rs"]
-mod liar;
-#[path = "hostile/region.rs"]
-mod region;
-#[path = "hostile/storms.rs"]
-mod storms;
+/// The modules that lie in the folder `tests/hostile`. Of its files, `interface.rs` belongs to the crate `support`, since other
+/// tests use it as well.
+mod hostile {
+    mod aimed;
+    pub mod attack;
+    mod forged;
+    mod storms;
+}
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,9 +19,10 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
+use support::{interface, liar, region};
 use vmffi::abi::Side;
 
-use attack::{CALLS, Field, GOOD, ops};
+use hostile::attack::{CALLS, Field, GOOD, ops};
 
 /// Prints what all tests together have done so far.
 fn report(what: &str) {

@@ -12,8 +12,8 @@ use std::{
 };
 
 use vmffi::{
-    CallError, Failure, ForeignBuf, ForeignSlice, ForeignStr, Outgoing, Peer, SendAs, SharedBuf,
-    SharedSlice, SharedStr, Why,
+    CallError, ErrorKind, Failure, ForeignBuf, ForeignSlice, ForeignStr, Outgoing, Peer, SendAs,
+    SharedBuf, SharedSlice, SharedStr,
     abi::{Answer, Function, Transport},
     loopback::Loopback,
 };
@@ -63,15 +63,15 @@ impl Depot for Server {
     }
 
     fn echo(&self, peer: &Peer, value: ForeignBuf) -> Result<SharedBuf, CallError> {
-        SharedBuf::copied(peer, &value.to_vec()?)
+        SharedBuf::copy_from(peer, &value.read_vec()?)
     }
 
     fn parcel(&self, peer: &Peer, value: Parcel) -> Result<SharedParcel, Failure<Fault>> {
         if value.body.is_empty() {
             return Err(Fault::Empty.into());
         }
-        let body = SharedBuf::copied(peer, &value.body.to_vec()?)?;
-        let label = SharedStr::copied(peer, "back")?;
+        let body = SharedBuf::copy_from(peer, &value.body.read_vec()?)?;
+        let label = SharedStr::copy_from(peer, "back")?;
         if value.id % 2 == 1 {
             // What was made for the answer is given up.
             return Err(Fault::Odd.into());
@@ -84,7 +84,7 @@ impl Depot for Server {
     }
 
     fn text(&self, _: &Peer, value: ForeignStr) -> Result<u64, CallError> {
-        Ok(value.to_string()?.len() as u64)
+        Ok(value.read_string()?.len() as u64)
     }
 
     fn odd(
@@ -102,7 +102,7 @@ impl Depot for Server {
     }
 
     fn panic(&self, peer: &Peer, body: ForeignBuf, _: ForeignStr) -> Result<SharedBuf, CallError> {
-        let _answer = SharedBuf::copied(peer, &body.to_vec()?)?;
+        let _answer = SharedBuf::copy_from(peer, &body.read_vec()?)?;
         panic!("as asked for")
     }
 
@@ -117,17 +117,17 @@ impl Depot for Server {
 
     fn ask(&self, peer: &Peer, text: ForeignStr, depth: u32) -> Result<SharedBuf, CallError> {
         match depth {
-            0 => SharedBuf::copied(peer, text.to_string()?.as_bytes()),
+            0 => SharedBuf::copy_from(peer, text.read_string()?.as_bytes()),
             _ => {
                 let other = DepotClient::from(peer);
-                let inner = other.ask(text.to_string()?.as_str(), depth - 1)?;
-                SharedBuf::copied(peer, &inner.to_vec()?)
+                let inner = other.ask(text.read_string()?.as_str(), depth - 1)?;
+                SharedBuf::copy_from(peer, &inner.read_vec()?)
             }
         }
     }
 
     fn large(&self, peer: &Peer, body: ForeignBuf) -> Result<SharedParcel, CallError> {
-        let label = Some(SharedStr::copied(peer, "a label")?);
+        let label = Some(SharedStr::copy_from(peer, "a label")?);
         let body = SharedBuf::zeroed(peer, body.len() << 20)?;
         Ok(SharedParcel { id: 0, body, label })
     }
@@ -155,10 +155,10 @@ const KINDS: [&str; 14] = [
     "too large for the callee",
 ];
 
-fn expect<T>(result: Result<T, CallError>, why: Why) {
+fn expect<T>(result: Result<T, CallError>, why: ErrorKind) {
     match result {
         Ok(_) => panic!("no error, {why:?} expected"),
-        Err(error) => assert_eq!(error.why(), why, "{error}"),
+        Err(error) => assert_eq!(error.kind(), why, "{error}"),
     }
 }
 
@@ -171,19 +171,19 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
     let bytes = [nr as u8; 300];
     let bytes = &bytes[..1 + (nr % 299) as usize];
     let parcel = |id: u64, body: &[u8]| -> Result<SharedParcel, CallError> {
-        let label = (nr % 3 != 0).then(|| SharedStr::copied(peer, "label")).transpose()?;
-        Ok(SharedParcel { id, body: SharedBuf::copied(peer, body)?, label })
+        let label = (nr % 3 != 0).then(|| SharedStr::copy_from(peer, "label")).transpose()?;
+        Ok(SharedParcel { id, body: SharedBuf::copy_from(peer, body)?, label })
     };
     match kind {
         0 => assert_eq!(depot.add(nr as u32, 1).ok(), Some((nr as u32).wrapping_add(1))),
         1 => {
             // The other thread's failed calls must not touch this one's buffers.
             let answer = depot.echo(bytes).expect("room");
-            assert_eq!(answer.to_vec().expect("bytes"), bytes);
+            assert_eq!(answer.read_vec().expect("bytes"), bytes);
         }
         2 => {
             let answer = depot.parcel(parcel(nr & !1, bytes).expect("room")).expect("room");
-            assert_eq!(answer.body.to_vec().expect("bytes"), bytes);
+            assert_eq!(answer.body.read_vec().expect("bytes"), bytes);
             assert_eq!(answer.label.is_some(), nr % 3 != 0);
         }
         3 => {
@@ -193,46 +193,49 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
             assert_eq!(error, Failure::App(fault));
         }
         4 => {
-            let values = SharedSlice::copied(peer, &[nr as u32, 1, 2]).expect("room");
+            let values = SharedSlice::copy_from(peer, &[nr as u32, 1, 2]).expect("room");
             assert_eq!(depot.sum(values).ok(), Some(u64::from(nr as u32) + 3));
         }
         5 => {
             let mut out = peer.outgoing();
             let t = SendAs::<ForeignBuf>::into_transport(b"caf\xe9 ", &mut out);
-            let answer = raw(out, ParamsDepotText::FUNCTION, t.expect("room"));
-            assert_eq!(CallError::from_status(answer.status).why(), Why::BadValue);
+            let answer = raw(peer, out, ParamsDepotText::FUNCTION, t.expect("room"));
+            assert_eq!(CallError::from_status(answer.status).kind(), ErrorKind::BadValue);
         }
         6 => {
             // Taken and given back by the callee, and taken back by the caller: once in all.
             let mut out = peer.outgoing();
             let odd = SharedFalseOdd {
-                body: SharedBuf::copied(peer, bytes).expect("room"),
-                text: SharedStr::copied(peer, "text").expect("room"),
+                body: SharedBuf::copy_from(peer, bytes).expect("room"),
+                text: SharedStr::copy_from(peer, "text").expect("room"),
                 flag: 2 + (nr % 200) as u8,
             };
             let t = odd.into_transport(&mut out);
-            let answer = raw(out, ParamsDepotOdd::FUNCTION, t.expect("room"));
-            assert_eq!(CallError::from_status(answer.status).why(), Why::BadValue);
+            let answer = raw(peer, out, ParamsDepotOdd::FUNCTION, t.expect("room"));
+            assert_eq!(CallError::from_status(answer.status).kind(), ErrorKind::BadValue);
         }
-        7 => expect(depot.refuse(bytes, "text"), Why::Refused),
-        8 => expect(depot.panic(bytes, "text"), Why::PeerPanicked),
+        7 => expect(depot.refuse(bytes, "text"), ErrorKind::Refused),
+        8 => expect(depot.panic(bytes, "text"), ErrorKind::PeerPanicked),
         9 => assert!(depot.keep(bytes).is_ok()),
         10 => {
             let depth = (nr % 20) as u32;
             let answer = depot.ask("nested", depth);
             if depth >= vmffi::MAX_DEPTH {
-                expect(answer, Why::TooDeep);
+                expect(answer, ErrorKind::TooDeep);
                 return u64::from(vmffi::MAX_DEPTH);
             }
-            assert_eq!(answer.and_then(|buf| buf.to_vec()).as_deref(), Ok(&b"nested"[..]));
+            assert_eq!(answer.and_then(|buf| buf.read_vec()).as_deref(), Ok(&b"nested"[..]));
             return u64::from(depth) + 1;
         }
         11 => {
             let parcel = parcel(nr, bytes).expect("room");
-            expect(NowhereClient::from(peer).gone(bytes, "text", parcel), Why::UnknownFunction);
+            expect(
+                NowhereClient::from(peer).gone(bytes, "text", parcel),
+                ErrorKind::UnknownFunction,
+            );
         }
-        12 => expect(depot.refuse(bytes, LARGE.as_str()), Why::OutOfMemory),
-        _ => expect(depot.large(bytes), Why::OutOfMemory),
+        12 => expect(depot.refuse(bytes, LARGE.as_str()), ErrorKind::OutOfMemory),
+        _ => expect(depot.large(bytes), ErrorKind::OutOfMemory),
     }
     1
 }
@@ -245,7 +248,7 @@ fn work(pair: &Loopback, thread: u64, calls: u64, counts: &Counts) {
         nr += 1;
         let kind = if nr % 25 == 0 && nr % 40 == 0 { 12 } else { order[(nr % 24) as usize] };
         // The guest's calls to the host, and the host's to the guest.
-        let peer = if nr / 24 % 2 == thread % 2 { pair.to_host() } else { pair.to_guest() };
+        let peer = if nr / 24 % 2 == thread % 2 { pair.host() } else { pair.guest() };
         let made = call(peer, kind, nr);
         counts.kinds[kind].fetch_add(made, Ordering::Relaxed);
         done += made;
@@ -284,7 +287,7 @@ fn a_million_calls() {
     }
     assert!(all >= CALLS);
     // What the servers have kept is all that is in use.
-    let sides = [pair.to_host(), pair.to_guest()];
+    let sides = [pair.host(), pair.guest()];
     for peer in sides {
         assert_eq!(peer.arena_stats().blocks, 20, "{peer:?}");
     }
@@ -302,7 +305,7 @@ fn a_million_calls() {
 }
 
 /// The raw call, with words that were lent for it.
-fn raw(out: Outgoing<'_>, function: &Function, transport: Transport) -> Answer {
+fn raw(peer: &Peer, out: Outgoing<'_>, function: &Function, transport: Transport) -> Answer {
     // SAFETY: each word was lent through `out`, and stands where the function takes one.
-    unsafe { out.call(function.signature, transport) }
+    unsafe { peer.call_with(out, function.signature, transport) }
 }

@@ -112,3 +112,26 @@ fn what_the_security_page_names_exists() {
     }
     assert!(named > 25, "only {named} names were found");
 }
+
+/// The files and functions that `ARCHITECTURE.md` answers questions with are there, each function in the file beside it.
+#[test]
+fn what_the_architecture_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = include_str!("../ARCHITECTURE.md");
+    let (_, answers) = text.split_once("## Where is").expect("the section");
+    let (answers, _) = answers.split_once("\n## ").expect("its end");
+    let mut named = 0;
+    for row in answers.lines().filter(|row| row.starts_with("| where")) {
+        let names: Vec<&str> = row.split('`').collect();
+        let Some(at) = names.iter().position(|name| name.starts_with("src/")) else {
+            panic!("no file in {row}");
+        };
+        let file = fs::read_to_string(root.join(names[at])).expect(names[at]);
+        if let Some(function) = names.get(at + 2) {
+            let function = function.rsplit("::").next().expect("a name");
+            assert!(file.contains(&format!("fn {function}")), "{} has no `{function}`", names[at]);
+        }
+        named += 1;
+    }
+    assert_eq!(named, 6);
+}

@@ -14,22 +14,23 @@ use std::{
 };
 
 use host::{Error, GzipError, Sandbox, Summary};
+use support::guests;
 use vmffi::{
     CallError, Failure,
     machine::{Backend, Image},
 };
 
-#[path = "../examples/guests/mod.rs"]
-mod guests;
 #[path = "../examples/guests/sandbox/src/gzip.rs"]
 mod gzip;
 #[path = "../examples/sandbox/host.rs"]
 mod host;
 
-#[path = "sandbox/files.rs"]
-mod files;
+/// The module that lies in the folder `tests/sandbox`.
+mod sandbox {
+    pub mod files;
+}
 
-use files::{Member, noise, text};
+use sandbox::files::{self, Member, noise, text};
 
 fn backends() -> impl Iterator<Item = Backend> {
     Backend::ALL.iter().copied().filter(|backend| match backend.check() {
@@ -353,7 +354,7 @@ fn a_guest_that_has_gone_over_does_no_harm() {
             ("reads nothing for ever", "nothing for 500ms"),
             ("goes on after an error", "more than such a file can hold"),
             ("eats its heap", "memory allocation of 65536 bytes failed"),
-            ("keeps what it is lent", "no block of this size left"),
+            ("keeps what it is lent", "no free block of this size"),
             ("writes too much at once", "262145 bytes at once"),
             ("writes more than there can be", "more than such a file can hold"),
         ];
@@ -414,7 +415,7 @@ fn files_that_cannot_be_read_or_written_are_errors() {
             (&["/nowhere.gz"][..], "/nowhere.gz: No such file"),
             (&["/"], "/: reading: Is a directory"),
             (&["--patience", "long"], "cannot parse argument \"long\""),
-            (&["--backend", "magic"], "the backends are kvm and process"),
+            (&["--backend", "magic"], "unknown backend `magic`: use one of kvm, process"),
             (&["a.gz", "b.gz"], "a.gz: No such file"),
             (&["--quick"], "--quick"),
         ] {

@@ -12,9 +12,10 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ConnectError, ForeignBuf, Layout, MAX_DEPTH, PAGE, Peer, Serve, SharedBuf, Why,
+    CallError, ConnectError, ErrorKind, ForeignBuf, MAX_DEPTH, PAGE_SIZE, Peer, RegionLayout,
+    RegionMemory, Serve, SharedBuf,
     abi::{Registers, Transport, answer, trap},
-    host::{End, Host, Options, Ran, ResetError, Vcpu},
+    host::{GuestExit, Host, ResetError, RunOutcome, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -40,7 +41,7 @@ impl Store for Server {
     fn fetch(&self, guest: &Peer) -> Result<SharedBuf, CallError> {
         // Whether the guest hears of it or not.
         let _ = DownClient::from(guest).down();
-        SharedBuf::copied(guest, b"a result")
+        SharedBuf::copy_from(guest, b"a result")
     }
 }
 
@@ -62,15 +63,15 @@ impl Drop for Pages {
 }
 
 fn host<V: Vcpu + 'static>(server: impl Serve, vcpu: V) -> Host<V> {
-    let layout = Layout::new(PAGE, PAGE).unwrap();
-    let heap = HeapLayout::from_size_align(layout.len() as usize, PAGE as usize).unwrap();
+    let layout = RegionLayout::new(PAGE_SIZE, PAGE_SIZE).unwrap();
+    let heap = HeapLayout::from_size_align(layout.len() as usize, PAGE_SIZE as usize).unwrap();
     // SAFETY: a region has more than 0 bytes.
     let base = unsafe { alloc_zeroed(heap) };
     assert!(!base.is_null());
     let keep = Box::new(Pages(base, heap));
     // SAFETY: the memory is there until `keep` is dropped, and no guest is there to write to it.
-    unsafe { Host::new(layout, base, layout.len(), keep, server, [vcpu], Options::default()) }
-        .unwrap()
+    let memory = unsafe { RegionMemory::new(base, layout.len(), keep) };
+    Host::builder(memory, layout).build(server, [vcpu]).unwrap()
 }
 
 fn word(kind: u64, word: u64, primary: u64) -> Registers {
@@ -85,7 +86,7 @@ struct Bottomless {
 }
 
 impl Vcpu for Bottomless {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         match answer {
             Some(told) if told.kind == answer::ANSWER => {
                 if self.deepest.lock().unwrap().is_empty() || self.open == 1 {
@@ -114,19 +115,19 @@ impl Vcpu for Bottomless {
 fn a_guest_that_does_not_count_gets_no_deeper() {
     let deepest = Arc::default();
     let host = host(Server, Bottomless { open: 0, deepest: Arc::clone(&deepest) });
-    assert_eq!(host.run().unwrap(), Ran::Ready);
+    assert_eq!(host.run().unwrap(), RunOutcome::Ready);
     let deepest = deepest.lock().unwrap();
     // The call that would have been number 17 was refused, and the 16 above it were answered.
-    assert_eq!(deepest[0], (MAX_DEPTH + 1, word(answer::ANSWER, Why::TooDeep as u64, 0)));
+    assert_eq!(deepest[0], (MAX_DEPTH + 1, word(answer::ANSWER, ErrorKind::TooDeep as u64, 0)));
     assert_eq!(deepest[1], (1, word(answer::ANSWER, 0, u64::from(MAX_DEPTH))));
     assert_eq!(deepest.len(), 2);
 }
 
 /// Does one thing after the other.
-struct Steps(Vec<Result<Registers, End>>);
+struct Steps(Vec<Result<Registers, GuestExit>>);
 
 impl Vcpu for Steps {
-    fn run(&mut self, _: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, _: Option<Registers>) -> Result<Registers, GuestExit> {
         assert!(!self.0.is_empty(), "a guest that has ended is not run again");
         self.0.remove(0)
     }
@@ -138,13 +139,13 @@ impl Vcpu for Steps {
 fn the_result_for_a_guest_that_has_ended() {
     let call = Ok(word(trap::CALL, ParamsStoreFetch::FUNCTION.signature, 0));
     for (end, ran) in [
-        (Ok(word(trap::EXIT, 7, 0)), Ok(Ran::Exited(7))),
-        (Ok(word(trap::READY, 0, 0)), Err(Why::Protocol)),
-        (Err(End::Stopped), Err(Why::Cancelled)),
+        (Ok(word(trap::EXIT, 7, 0)), Ok(RunOutcome::Exited(7))),
+        (Ok(word(trap::READY, 0, 0)), Err(ErrorKind::Protocol)),
+        (Err(GuestExit::Stopped), Err(ErrorKind::Cancelled)),
     ] {
         let host = host(Server, Steps(vec![call.clone(), end.clone()]));
         let why = |error| match error {
-            ConnectError::Ended(end) => end.why(),
+            ConnectError::Exited(end) => end.kind(),
             error => panic!("{error}"),
         };
         assert_eq!(host.run().map_err(why), ran);
@@ -158,13 +159,13 @@ fn what_a_guest_has_that_is_stopped() {
     let call = Ok(word(trap::CALL, ParamsStoreFetch::FUNCTION.signature, 0));
     let down = Ok(word(trap::RETURN, 0, 0));
     let host = host(Server, Steps(vec![call, down, Ok(word(trap::READY, 0, 0))]));
-    assert_eq!(host.run().unwrap(), Ran::Ready);
+    assert_eq!(host.run().unwrap(), RunOutcome::Ready);
     assert_eq!(host.guest().arena_stats().blocks, 1, "the result");
     let stopper = host.stopper();
     stopper.stop();
-    assert_eq!(host.end(), Some(End::Stopped));
+    assert_eq!(host.guest_exit(), Some(GuestExit::Stopped));
     let error = DownClient::from(host.guest()).down().unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
     assert_eq!(host.guest().arena_stats().blocks, 0);
     drop(host);
     stopper.stop(); // nobody is there
@@ -173,16 +174,16 @@ fn what_a_guest_has_that_is_stopped() {
 /// A vCPU that keeps how far it has come, as a monitor of one's own would, and may fail at either.
 struct Keeper {
     steps: Steps,
-    kept: Option<Vec<Result<Registers, End>>>,
+    kept: Option<Vec<Result<Registers, GuestExit>>>,
     fails: [bool; 2],
 }
 
 impl Vcpu for Keeper {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         self.steps.run(answer)
     }
 
-    fn keep(&mut self, _: &AtomicBool) -> std::io::Result<()> {
+    fn snapshot(&mut self, _: &AtomicBool) -> std::io::Result<()> {
         if self.fails[0] {
             return Err(std::io::Error::other("no room"));
         }
@@ -210,13 +211,13 @@ fn resets_of_vcpus_of_ones_own() {
         ]);
         let host = host(Server, Keeper { steps, kept: None, fails });
         assert_eq!(host.reset(), Err(ResetError::NotStarted));
-        assert_eq!(host.run(), Ok(Ran::Ready));
+        assert_eq!(host.run(), Ok(RunOutcome::Ready));
         host
     };
     let ends = |host: &Host<Keeper>| {
         assert_eq!(DownClient::from(host.guest()).down(), Ok(5));
         let error = DownClient::from(host.guest()).down().unwrap_err();
-        assert_eq!(error.why(), Why::Protocol, "`READY` in an upcall");
+        assert_eq!(error.kind(), ErrorKind::Protocol, "`READY` in an upcall");
     };
     let failed = |why: &str| Err(ResetError::Failed(why.to_owned()));
 
@@ -229,29 +230,29 @@ fn resets_of_vcpus_of_ones_own() {
     let unkept = started([true, false]);
     ends(&unkept);
     assert_eq!(unkept.reset(), failed("no room"));
-    assert!(matches!(unkept.end(), Some(End::Protocol(_))), "as it was");
+    assert!(matches!(unkept.guest_exit(), Some(GuestExit::Protocol(_))), "as it was");
     // What cannot be brought back has come to its end, in time or not.
     let lost = started([false, true]);
     assert_eq!(lost.reset(), failed("no luck"));
-    assert_eq!(lost.end(), Some(End::Lost("no luck".to_owned())));
+    assert_eq!(lost.guest_exit(), Some(GuestExit::Lost("no luck".to_owned())));
     let error = DownClient::from(lost.guest()).down().unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
     // One without the methods.
     let plain = host(Server, Steps(vec![Ok(word(trap::READY, 0, 0))]));
-    assert_eq!(plain.run(), Ok(Ran::Ready));
-    assert_eq!(plain.reset(), failed("this kind of vCPU keeps nothing"));
-    assert_eq!(plain.end(), None);
+    assert_eq!(plain.run(), Ok(RunOutcome::Ready));
+    assert_eq!(plain.reset(), failed("this kind of vCPU has no snapshots"));
+    assert_eq!(plain.guest_exit(), None);
 }
 
 /// Keeps for as long as it is not told to stop, as one would that copies much.
 struct SlowKeeper;
 
 impl Vcpu for SlowKeeper {
-    fn run(&mut self, _: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, _: Option<Registers>) -> Result<Registers, GuestExit> {
         Ok(word(trap::READY, 0, 0))
     }
 
-    fn keep(&mut self, cancelled: &AtomicBool) -> std::io::Result<()> {
+    fn snapshot(&mut self, cancelled: &AtomicBool) -> std::io::Result<()> {
         let begin = Instant::now();
         while !cancelled.load(Ordering::Relaxed) {
             assert!(begin.elapsed() < Duration::from_secs(20), "nobody has stopped it");
@@ -265,23 +266,24 @@ impl Vcpu for SlowKeeper {
 #[test]
 fn keeping_ends_with_a_deadline_or_a_stop() {
     let host = host(Server, SlowKeeper);
-    let Err(ConnectError::Ended(end)) = host.within(Duration::from_millis(50)).run() else {
+    let Err(ConnectError::Exited(end)) = host.with_deadline(Duration::from_millis(50)).run() else {
         panic!("it was in time")
     };
-    assert_eq!(end, End::Deadline);
+    assert_eq!(end, GuestExit::Deadline);
     assert_eq!(host.reset(), Err(ResetError::NotStarted));
 
     let host = self::host(Server, SlowKeeper);
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_millis(20));
-            assert_eq!(host.end(), None, "another thread learns of the guest");
-            let error = DownClient::from(&*host.within(Duration::from_millis(1))).down();
-            assert_eq!(error.unwrap_err().why(), Why::Busy, "a call is refused in time");
+            assert_eq!(host.guest_exit(), None, "another thread learns of the guest");
+            let error =
+                DownClient::from(host.with_deadline(Duration::from_millis(1)).guest()).down();
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::Busy, "a call is refused in time");
             host.stopper().stop();
         });
-        let Err(ConnectError::Ended(end)) = host.run() else { panic!("it was not stopped") };
-        assert_eq!(end, End::Stopped);
+        let Err(ConnectError::Exited(end)) = host.run() else { panic!("it was not stopped") };
+        assert_eq!(end, GuestExit::Stopped);
     });
 }
 
@@ -305,7 +307,7 @@ impl Panics {
 }
 
 impl Vcpu for Panics {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         self.1 += 1;
         match answer {
             None => Ok(word(trap::READY, 0, 0)),
@@ -324,7 +326,7 @@ impl Vcpu for Panics {
         Ok(())
     }
 
-    fn keep(&mut self, _: &AtomicBool) -> std::io::Result<()> {
+    fn snapshot(&mut self, _: &AtomicBool) -> std::io::Result<()> {
         self.at(Step::Keep);
         Ok(())
     }
@@ -341,21 +343,21 @@ fn a_vcpu_that_panics_ends_its_guest() {
     for step in [Step::Run, Step::Settle, Step::Keep, Step::Restore] {
         let host = host(Server, Panics(step, 0));
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            assert_eq!(host.run(), Ok(Ran::Ready));
+            assert_eq!(host.run(), Ok(RunOutcome::Ready));
             assert_eq!(DownClient::from(host.guest()).down(), Ok(5));
             let lent = DownClient::from(host.guest()).down();
             assert_eq!(lent, Ok(5));
             assert_eq!(host.reset(), Ok(()));
         }));
         assert!(panicked.is_err());
-        assert_eq!(host.end(), Some(End::Lost("a vCPU panicked".to_owned())));
+        assert_eq!(host.guest_exit(), Some(GuestExit::Lost("a vCPU panicked".to_owned())));
         // It is not in anybody's hands.
         let error = DownClient::from(host.guest()).down().unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
         assert_eq!(host.guest().arena_stats().blocks, 0);
         if step == Step::Run {
             assert_eq!(host.reset(), Ok(()));
-            assert_eq!(host.end(), None);
+            assert_eq!(host.guest_exit(), None);
         }
     }
 }

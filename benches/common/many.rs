@@ -5,10 +5,8 @@ use std::hint::black_box;
 use criterion::Criterion;
 use vmffi::{CallError, Peer, abi::Transport, loopback::Loopback};
 
-use super::{
-    measure,
-    table::{Row, Target},
-};
+use super::table::{Row, Target};
+use crate::{floor, measure};
 
 /// An interface whose functions are named by as many binary digits as there are doublings, a server
 /// for it, its signatures, and the same functions without an interface.
@@ -89,7 +87,7 @@ pub fn dispatch(c: &mut Criterion, rows: &mut Vec<Row>) {
         let case = format!("hot, {count} functions");
         let signature = signatures[count / 2];
         measure(&mut group, &case, || {
-            call(black_box(pair.to_host()), black_box(signature), black_box(7))
+            call(black_box(pair.host()), black_box(signature), black_box(7))
         });
         rows.push(Row::new("dispatch", &case, "hot, 4 functions", Target::Times(1.1)));
     }
@@ -102,12 +100,10 @@ pub fn dispatch(c: &mut Criterion, rows: &mut Vec<Row>) {
             usize::from(order[i % ORDER])
         };
         let floor = format!("indirect call, random, {count}");
-        measure(&mut group, &floor, || {
-            super::floor::indirect(black_box(functions)[next()], black_box(7))
-        });
+        measure(&mut group, &floor, || floor::indirect(black_box(functions)[next()], black_box(7)));
         let case = format!("random, {count} functions");
         measure(&mut group, &case, || {
-            call(black_box(pair.to_host()), black_box(signatures)[next()], black_box(7))
+            call(black_box(pair.host()), black_box(signatures)[next()], black_box(7))
         });
         rows.push(Row::new("dispatch", &case, &floor, Target::Times(3.0)));
     }

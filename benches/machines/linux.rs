@@ -1,23 +1,16 @@
 use std::time::{Duration, Instant};
 
+use support::{
+    guests,
+    meter::{Load, LoadClient, Meter},
+};
 use vmffi::{
     CallError, Peer,
-    host::{Host, Ran, Vcpu},
-    machine::{Backend, Image, Machine},
+    host::{Host, RunOutcome, Vcpu},
+    machine::{Backend, Image, MachineBuilder},
 };
 
-#[path = "../../examples/guests/mod.rs"]
-mod guests;
-#[path = "floor_kvm.rs"]
-mod kvm;
-#[path = "lives.rs"]
-mod lives;
-#[path = "../common/meter.rs"]
-mod meter;
-#[path = "floor_process.rs"]
-mod process;
-
-use meter::{Load, LoadClient, Meter};
+use super::{floor_kvm as kvm, floor_process as process, lives};
 
 /// So many times each is measured, in turn, and so many round trips at a time.
 const ROUNDS: usize = 41;
@@ -42,15 +35,15 @@ type Case<'c> = (&'static str, Box<dyn FnMut() + 'c>);
 
 type Guest = Host<Box<dyn Vcpu>>;
 
-fn machine() -> Machine {
+pub fn machine() -> MachineBuilder {
     let program = guests::build("examples/guests/meter", "meter").expect("a guest");
     let image = Image::open(program).expect("an image");
-    Machine::new(&image).arenas(1 << 20, 1 << 20).pin(true)
+    MachineBuilder::new(&image).arenas(1 << 20, 1 << 20).pin(true)
 }
 
-fn started(machine: &Machine, backend: Backend) -> Guest {
+pub fn started(machine: &MachineBuilder, backend: Backend) -> Guest {
     let host = machine.build(backend, Server).expect("a machine");
-    assert_eq!(host.run(), Ok(Ran::Ready), "a guest that parks");
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "a guest that parks");
     host
 }
 
@@ -61,8 +54,8 @@ fn guest(backend: Backend) -> Guest {
 pub fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["calls", name] => calls(Backend::named(name).expect("kvm or process")),
-        ["calls", name, "within"] => calls_within(Backend::named(name).expect("kvm or process")),
+        ["calls", name] => calls(name.parse().expect("kvm or process")),
+        ["calls", name, "within"] => calls_within(name.parse().expect("kvm or process")),
         _ => Backend::ALL.iter().for_each(|backend| match backend.check() {
             Ok(()) => {
                 table(*backend);
@@ -86,8 +79,8 @@ fn calls(backend: Backend) {
 /// The same with a deadline for each call of the host's.
 fn calls_within(backend: Backend) {
     let host = guest(backend);
-    let within = host.within(Duration::from_secs(60));
-    let load = LoadClient::from(&*within);
+    let within = host.with_deadline(Duration::from_secs(60));
+    let load = LoadClient::from(within.guest());
     assert_eq!(load.scalars(10_000_u64), Ok(49_995_000));
     for i in 0..10_000 {
         assert_eq!(load.echo(i), Ok(i));
@@ -103,8 +96,8 @@ fn table(backend: Backend) {
         other => panic!("{other} has no floor"),
     };
     let many = |call: &dyn Fn()| (0..AT_ONCE).for_each(|_| call());
-    let within = host.within(Duration::from_secs(1));
-    let timed = LoadClient::from(&*within);
+    let within = host.with_deadline(Duration::from_secs(1));
+    let timed = LoadClient::from(within.guest());
     let mut cases: [Case<'_>; 6] = [
         ("bare round trip", Box::new(|| floor(AT_ONCE))),
         (

@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmffi::{Why, host::End, machine::Backend};
+use support::meter::LoadClient;
+use vmffi::{ErrorKind, host::GuestExit, machine::Backend};
 
-use super::{machine, meter::LoadClient, started};
+use super::linux::{machine, started};
 
 /// So often each is done.
 const ROUNDS: usize = 101;
@@ -40,7 +41,7 @@ pub fn table(backend: Backend) {
     };
     let crashed = || {
         host.stopper().stop();
-        assert_eq!(load.echo(1_u64).map_err(|error| error.why()), Err(Why::Cancelled));
+        assert_eq!(load.echo(1_u64).map_err(|error| error.kind()), Err(ErrorKind::Cancelled));
     };
     let rows = [
         ("a new machine, until it waits for calls", made),
@@ -67,9 +68,9 @@ pub fn table(backend: Backend) {
     });
     let stop = median(|| {
         begin.send(()).expect("a thread");
-        assert_eq!(load.spin().map_err(|error| error.why()), Err(Why::Cancelled));
+        assert_eq!(load.spin().map_err(|error| error.kind()), Err(ErrorKind::Cancelled));
         let time = stopped_at.recv().expect("a time").elapsed();
-        assert_eq!(host.end(), Some(End::Stopped));
+        assert_eq!(host.guest_exit(), Some(GuestExit::Stopped));
         host.reset().expect("a reset");
         time
     });
@@ -77,9 +78,9 @@ pub fn table(backend: Backend) {
     stops.join().expect("no panic");
     const LIMIT: Duration = Duration::from_millis(5);
     let late = median(|| {
-        let within = host.within(LIMIT);
-        let time = timed(|| LoadClient::from(&*within).spin().expect_err("a deadline"));
-        assert_eq!(host.end(), Some(End::Deadline));
+        let within = host.with_deadline(LIMIT);
+        let time = timed(|| LoadClient::from(within.guest()).spin().expect_err("a deadline"));
+        assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
         host.reset().expect("a reset");
         time.saturating_sub(LIMIT)
     });

@@ -14,8 +14,8 @@ use std::{
 
 use vmffi::{
     CallError, ConnectError, Failure, ForeignBuf, Peer, SharedBuf,
-    host::{Host, Ran, Vcpu},
-    machine::{Backend, Image, Machine, MachineError},
+    host::{Host, RunOutcome, Vcpu},
+    machine::{Backend, Image, MachineBuilder, MachineError},
 };
 
 // As the guest has it, but for the comments: the two meet by what it says.
@@ -67,7 +67,7 @@ pub enum Error {
     Guest(String),
     Read(io::Error),
     Write(io::Error),
-    Machine(MachineError),
+    MachineBuilder(MachineError),
 }
 
 impl Sandbox {
@@ -91,20 +91,20 @@ impl Sandbox {
         });
         // Each side holds a chunk at a time, and perhaps one that is not yet given back.
         let arena = 4 * CHUNK as u64;
-        let host = Machine::new(&self.image)
+        let host = MachineBuilder::new(&self.image)
             .arenas(arena, arena)
             .memory(16 << 20)
             // The two take turns.
             .pin(true)
             .build(self.backend, Server(desk.clone()))
-            .map_err(Error::Machine)?;
+            .map_err(Error::MachineBuilder)?;
         let done = watched(&host, &desk, self.patience, || match host.run()? {
-            Ran::Ready => Ok(UnpackerClient::from(host.guest()).unpack()),
-            Ran::Exited(_) => Err(CallError::refused().into()),
+            RunOutcome::Ready => Ok(UnpackerClient::from(host.guest()).unpack()),
+            RunOutcome::Exited(_) => Err(CallError::refused().into()),
         });
         // What the host met with itself comes first: all else follows from it.
         let failed = desk.work().failed.take();
-        let guest = |error: &dyn fmt::Display| match host.end() {
+        let guest = |error: &dyn fmt::Display| match host.guest_exit() {
             Some(end) => Error::Guest(end.to_string()),
             None => Error::Guest(error.to_string()),
         };
@@ -257,7 +257,7 @@ impl fmt::Display for Error {
             Self::Guest(text) => f.write_str(text),
             Self::Read(error) => write!(f, "reading: {error}"),
             Self::Write(error) => write!(f, "writing: {error}"),
-            Self::Machine(error) => error.fmt(f),
+            Self::MachineBuilder(error) => error.fmt(f),
         }
     }
 }

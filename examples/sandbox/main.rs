@@ -48,7 +48,7 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
         match argument {
             Long("backend") => {
                 let name = arguments.value()?.string()?;
-                let named = Backend::named(&name).ok_or("the backends are kvm and process")?;
+                let named: Backend = name.parse()?;
                 named.check()?;
                 backend = Some(named);
             }

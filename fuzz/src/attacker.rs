@@ -1,7 +1,7 @@
 //! The attacker: what it says, what it is told, and what must come of each.
 
 use vmffi::{
-    GRANULE, MAX_DEPTH, Why,
+    ErrorKind, GRANULE_SIZE, MAX_DEPTH,
     abi::{Answer, Side, Transport, answer, pointer, signature, trap},
 };
 
@@ -13,7 +13,7 @@ use super::{
 };
 
 /// What becomes of calls to a guest that has come to its end without saying so.
-const ENDS: [Why; 3] = [Why::PeerDied, Why::Cancelled, Why::Protocol];
+const ENDS: [ErrorKind; 3] = [ErrorKind::PeerDied, ErrorKind::Cancelled, ErrorKind::Protocol];
 
 /// What the attacker does when it has the word.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub enum Move {
     /// A kind of trap or answer that means nothing here.
     Odd(u64),
     /// A vCPU cannot be run.
-    Fail(Why),
+    Fail(ErrorKind),
 }
 
 impl World {
@@ -72,7 +72,7 @@ impl World {
         let all = all.collect::<Vec<_>>();
         let places = |word: u64, len: usize| {
             let granule = self.granule(self.victim, word);
-            granule..granule + len.div_ceil(GRANULE) as u64
+            granule..granule + len.div_ceil(GRANULE_SIZE) as u64
         };
         for (nr, (word, len)) in all.iter().enumerate() {
             let place = places(*word, *len);
@@ -113,7 +113,7 @@ impl World {
             }
             _ => panic!("{name} should have been reached"),
         };
-        if answer == Answer::status(64 | Why::OutOfMemory as u64) {
+        if answer == Answer::status(64 | ErrorKind::OutOfMemory as u64) {
             // For the wire form of what was returned, or for a buffer in it.
             return;
         }
@@ -127,20 +127,20 @@ impl World {
 
     /// The attacker calls with these words: what must come of it?
     fn expect_call(&mut self, signature: u64, t: Transport) {
-        let refused = |why: Why| Expect::Answer(Answer::status(why as u64));
+        let refused = |why: ErrorKind| Expect::Answer(Answer::status(why as u64));
         let fun = find(signature);
         let expect = match fun {
-            _ if self.calls.len() >= MAX_DEPTH as usize => refused(Why::TooDeep),
+            _ if self.calls.len() >= MAX_DEPTH as usize => refused(ErrorKind::TooDeep),
             _ if signature == signature::HAS => match t.secondary {
                 0 => {
                     let has = u64::from(find(t.primary).is_some());
                     Expect::Answer(Answer { status: 0, transport: Transport::word(has) })
                 }
-                _ => refused(Why::BadValue),
+                _ => refused(ErrorKind::BadValue),
             },
             // Once is enough, and a second contract is not looked at.
-            _ if signature == signature::MEET && self.met => refused(Why::Refused),
-            _ if signature == signature::MEET && self.victim == Side::Host => {
+            _ if signature == signature::HANDSHAKE && self.met => refused(ErrorKind::Refused),
+            _ if signature == signature::HANDSHAKE && self.victim == Side::Host => {
                 let view = self.view(Side::Guest);
                 let bytes = match t.secondary {
                     0 => Ok(Vec::new()),
@@ -158,7 +158,7 @@ impl World {
                     Ok(_) => {
                         // It gets no answer, and is not resumed.
                         self.misfit = true;
-                        self.lose(Why::VersionMismatch);
+                        self.lose(ErrorKind::VersionMismatch);
                         return;
                     }
                 }
@@ -166,7 +166,7 @@ impl World {
             _ if signature == signature::LOG && self.victim == Side::Host => {
                 let view = self.view(Side::Guest);
                 let bytes = match t.secondary {
-                    0 => Err(Why::BadValue),
+                    0 => Err(ErrorKind::BadValue),
                     len => view.check(t.primary, len, 1).map(|at| {
                         let len = len.min(1024) as usize;
                         view.read(at, len)
@@ -180,10 +180,10 @@ impl World {
                     Ok([1..=5, target, rest @ ..]) if rest.len() >= usize::from(*target) => {
                         Expect::Answer(Answer::status(0))
                     }
-                    Ok(_) => refused(Why::BadValue),
+                    Ok(_) => refused(ErrorKind::BadValue),
                 }
             }
-            None => refused(Why::UnknownFunction),
+            None => refused(ErrorKind::UnknownFunction),
             Some(fun) => {
                 let mut judge = Judge::new(self.view(self.victim.other()));
                 let judged = judge.parameters(fun.parameters, t);
@@ -212,7 +212,7 @@ impl World {
             (2..=15 | 66..=79, _) => {
                 Outcome::Failed(WHYS[(status as usize & 63) - 2], status >= 64)
             }
-            _ => Outcome::Failed(Why::Protocol, true),
+            _ => Outcome::Failed(ErrorKind::Protocol, true),
         };
         *result = Some(Returned { outcome, lent: judge.lent });
         let given = judge.given;
@@ -220,7 +220,7 @@ impl World {
     }
 
     /// The calls that are under way end with this, and there will be no others.
-    pub fn lose(&mut self, why: Why) {
+    pub fn lose(&mut self, why: ErrorKind) {
         self.gone = Some(why);
         self.loans.clear();
         for call in &mut self.calls {
@@ -234,7 +234,7 @@ impl World {
     /// Nobody claims the trap that a guest's call is.
     pub fn unclaimed(&mut self) {
         if let Some(Call::Made { result, .. }) = self.calls.last_mut() {
-            let outcome = Outcome::Failed(Why::Unsupported, false);
+            let outcome = Outcome::Failed(ErrorKind::Unsupported, false);
             *result = Some(Returned { outcome, lent: Vec::new() });
         }
     }

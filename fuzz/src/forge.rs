@@ -1,7 +1,7 @@
 //! What a hostile side sends: wire forms that are mostly right, each with a chance to be wrong anywhere.
 
 use vmffi::{
-    GRANULE, Serve,
+    GRANULE_SIZE, Serve,
     abi::{Answer, Side, Transport, pointer, signature},
 };
 
@@ -27,11 +27,13 @@ impl World {
     /// Somewhere in the attacker's arena, mostly at a granule and with room for `len` bytes.
     pub fn place(&mut self, len: usize, align: usize) -> u64 {
         let (start, size) = self.layout.arena(self.attacker());
-        let granule = self.feed.below(size as usize / GRANULE) as u64;
-        let at = start + granule * GRANULE as u64;
+        let granule = self.feed.below(size as usize / GRANULE_SIZE) as u64;
+        let at = start + granule * GRANULE_SIZE as u64;
         let end = start + size;
         match self.odds() {
-            0..0xe0 => at.min(end.saturating_sub(len as u64) / GRANULE as u64 * GRANULE as u64),
+            0..0xe0 => {
+                at.min(end.saturating_sub(len as u64) / GRANULE_SIZE as u64 * GRANULE_SIZE as u64)
+            }
             0xe0..0xf0 => end - (len as u64).next_multiple_of(align as u64).min(size),
             byte => at + u64::from(byte & 0xf) * align as u64,
         }
@@ -247,7 +249,7 @@ impl World {
             }
             4 => (self.feed.below(32) as u64, Transport::EMPTY),
             5 => (self.feed.number(8), Transport::EMPTY),
-            _ => (signature::MEET, self.forge_contract()),
+            _ => (signature::HANDSHAKE, self.forge_contract()),
         }
     }
 

@@ -1,15 +1,15 @@
 //! A host that is hostile, or merely wrong, against its guest: the fuzzer completes the traps.
 
 use vmffi::{
-    ConnectError, Serve, Why,
+    ConnectError, ErrorKind, RegionMemory, Serve,
     abi::{Answer, Registers, Side, answer, trap},
     arch::Trap,
-    guest::{Guest, Place},
+    guest::{Guest, GuestStorage},
 };
 
 use super::{
     attacker::Move,
-    types::{MEET, Server},
+    types::{HANDSHAKE, Server},
     world::{self, Outcome, WHYS, World, with},
 };
 
@@ -35,7 +35,7 @@ impl Trap for Host {
                 }
                 Move::Odd(kind) => {
                     w.unclaimed();
-                    w.ended = Some(Why::Unsupported as u64);
+                    w.ended = Some(ErrorKind::Unsupported as u64);
                     let known = matches!(kind, answer::ANSWER | answer::UPCALL);
                     reply(if known { !kind } else { kind }, word, transport)
                 }
@@ -57,16 +57,17 @@ pub fn run(data: &[u8]) {
         unsafe { base.cast::<u64>().add(i).write(word) };
     }
     // In a guest a place is a `static`. Here each run has one of its own, which is freed behind it.
-    let place = Box::into_raw(Box::new(Place::<Server, Host, GRANULES>::new()));
+    let place = Box::into_raw(Box::new(GuestStorage::<Server, Host, GRANULES>::new()));
     // SAFETY: it is freed below, when nothing that refers to it is left.
     let fixed = unsafe { &*place };
     let contract = Server::CONTRACT;
     let mut sent = contract.to_vec();
     sent.extend(contract.len().to_le_bytes());
     with(|w| w.friendly = !w.feed.rarely(8));
-    world::calls(&MEET, sent);
+    world::calls(&HANDSHAKE, sent);
     // SAFETY: the pages outlive the run, and only this thread uses them.
-    match unsafe { Guest::connect(fixed, Host, Server, base, len) } {
+    let region = unsafe { RegionMemory::permanent(base, len) };
+    match Guest::connect(fixed, region, Host, Server) {
         Ok(end) => {
             world::called(Ok(Outcome::Value(Vec::new())), Vec::new());
             use_all(end);
@@ -87,11 +88,11 @@ fn use_all(end: &Guest<Host>) {
     while with(|w| !w.feed.is_empty()) {
         match with(|w| w.feed.below(4)) {
             0 => {
-                let parked = end.park().map_err(|error| error.why());
+                let parked = end.park().map_err(|error| error.kind());
                 let right = match with(|w| w.ended) {
                     Some(0) => Ok(()),
                     Some(status @ (2..=15 | 66..=79)) => Err(WHYS[(status as usize & 63) - 2]),
-                    _ => Err(Why::Protocol),
+                    _ => Err(ErrorKind::Protocol),
                 };
                 assert_eq!(parked, right);
             }

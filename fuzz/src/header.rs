@@ -1,10 +1,10 @@
 //! A region's header, as a host has left it that is hostile, wrong, or newer.
 
 use vmffi::{
-    GRANULE, Layout, PAGE, RegionError, SharedBuf,
+    GRANULE_SIZE, PAGE_SIZE, RegionError, RegionLayout, RegionMemory, SharedBuf,
     abi::{ABI_VERSION, Registers, Side, Transport, answer},
     arch::Trap,
-    guest::{Guest, Place},
+    guest::{Guest, GuestStorage},
 };
 
 use super::{
@@ -39,13 +39,13 @@ fn judge(words: &[u64; 9], len: u64) -> Result<(), RegionError> {
         return Err(RegionError::TooSmall { len, needed: region_len });
     }
     if guest == 0 || host == 0 {
-        return Err(RegionError::TooSmall { len: 0, needed: PAGE });
+        return Err(RegionError::TooSmall { len: 0, needed: PAGE_SIZE });
     }
     if guest.max(host) >= 1 << 37 {
         return Err(RegionError::TooLarge { len: guest.max(host) });
     }
     let right = header(guest, host);
-    let whole = guest % PAGE == 0 && host % PAGE == 0;
+    let whole = guest % PAGE_SIZE == 0 && host % PAGE_SIZE == 0;
     if whole && right[2..] == words[2..] {
         return Ok(());
     }
@@ -55,10 +55,10 @@ fn judge(words: &[u64; 9], len: u64) -> Result<(), RegionError> {
 /// Runs an input.
 pub fn run(data: &[u8]) {
     let mut feed = Feed::new(data);
-    let pages = Pages::new((PAGES * PAGE) as usize);
-    let sizes = [(); 2].map(|()| PAGE * (1 + feed.below(5) as u64));
+    let pages = Pages::new((PAGES * PAGE_SIZE) as usize);
+    let sizes = [(); 2].map(|()| PAGE_SIZE * (1 + feed.below(5) as u64));
     let mut words = header(sizes[0], sizes[1]);
-    let mut len = PAGES * PAGE;
+    let mut len = PAGES * PAGE_SIZE;
     let mut skip = 0;
     while !feed.is_empty() {
         match feed.below(12) {
@@ -67,41 +67,51 @@ pub fn run(data: &[u8]) {
                     0 => feed.number(8),
                     1 => feed.scalar(),
                     2 => words[nth] ^ 1 << feed.below(64),
-                    3 => words[nth].wrapping_add(PAGE),
-                    4 => words[nth].wrapping_sub(PAGE),
+                    3 => words[nth].wrapping_add(PAGE_SIZE),
+                    4 => words[nth].wrapping_sub(PAGE_SIZE),
                     5 => words[feed.below(9)],
                     6 => words[nth].wrapping_add(feed.scalar()),
                     _ => 1 << feed.below(64),
                 };
             }
             9 => {
-                len =
-                    feed.pick(&[0, 8, PAGE - 1, PAGE, PAGE + 1, words[2].wrapping_sub(1), words[2]])
+                len = feed.pick(&[
+                    0,
+                    8,
+                    PAGE_SIZE - 1,
+                    PAGE_SIZE,
+                    PAGE_SIZE + 1,
+                    words[2].wrapping_sub(1),
+                    words[2],
+                ])
             }
             // As a host writes it, for other sizes.
             10 => {
-                words = header(feed.scalar() % (1 << 28) * PAGE, feed.scalar() % (1 << 28) * PAGE)
+                words = header(
+                    feed.scalar() % (1 << 28) * PAGE_SIZE,
+                    feed.scalar() % (1 << 28) * PAGE_SIZE,
+                )
             }
             _ => skip = feed.below(64),
         }
     }
-    let len = len.min(PAGES * PAGE - skip as u64);
+    let len = len.min(PAGES * PAGE_SIZE - skip as u64);
     let base = pages.base().wrapping_add(skip);
     for (i, word) in words.into_iter().enumerate() {
         // SAFETY: within the first two pages.
         unsafe { base.cast::<u64>().add(i).write_unaligned(word) };
     }
     // SAFETY: there are so many bytes.
-    let found = unsafe { Layout::read_header(base, len) };
+    let found = unsafe { RegionLayout::read_header(base, len) };
     if skip != 0 {
         let address = base.addr() as u64;
-        if address % PAGE != 0 {
+        if address % PAGE_SIZE != 0 {
             assert_eq!(found, Err(RegionError::Misaligned { address }));
         }
         return;
     }
-    if len < PAGE {
-        assert_eq!(found, Err(RegionError::TooSmall { len, needed: PAGE }));
+    if len < PAGE_SIZE {
+        assert_eq!(found, Err(RegionError::TooSmall { len, needed: PAGE_SIZE }));
         return;
     }
     match (judge(&words, len), found) {
@@ -117,27 +127,29 @@ pub fn run(data: &[u8]) {
 }
 
 /// A guest's end in what has passed: its arena is all there.
-fn connect(pages: &Pages, layout: Layout, len: u64) {
-    let place = Box::into_raw(Box::new(Place::<(), Host, GRANULES>::new()));
+fn connect(pages: &Pages, layout: RegionLayout, len: u64) {
+    let place = Box::into_raw(Box::new(GuestStorage::<(), Host, GRANULES>::new()));
     // SAFETY: it is freed below, when nothing that refers to it is left.
     let fixed = unsafe { &*place };
     // SAFETY: the pages outlive this function, and nothing else uses them.
-    let end = unsafe { Guest::connect(fixed, Host, (), pages.base(), len) };
+    let region = unsafe { RegionMemory::permanent(pages.base(), len) };
+    let end = Guest::connect(fixed, region, Host, ());
     let granules = layout.granules(Side::Guest).min(GRANULES);
     match end {
         Ok(end) => {
             let stats = end.host().arena_stats();
             // The contract lies in the first granule.
-            assert_eq!((stats.used, stats.blocks), (GRANULE, 1));
-            assert_eq!(stats.capacity, granules * GRANULE);
+            assert_eq!((stats.used, stats.blocks), (GRANULE_SIZE, 1));
+            assert_eq!(stats.capacity, granules * GRANULE_SIZE);
             let rest = stats.capacity - stats.used;
             let mut buf = SharedBuf::zeroed(end.host(), rest).expect("the rest of the arena");
             buf.as_mut_slice().fill(1);
-            let place = buf.as_slice().as_ptr().addr() - pages.base().addr() - GRANULE;
+            let place = buf.as_slice().as_ptr().addr() - pages.base().addr() - GRANULE_SIZE;
             assert_eq!(place as u64, layout.arena(Side::Guest).0);
             drop(buf);
             // SAFETY: as above.
-            let again = unsafe { Guest::connect(fixed, Host, (), pages.base(), len) };
+            let region = unsafe { RegionMemory::permanent(pages.base(), len) };
+            let again = Guest::connect(fixed, region, Host, ());
             assert_eq!(again.map(drop), Err(RegionError::Taken.into()));
         }
         Err(error) => panic!("{error}"),

@@ -1,9 +1,9 @@
 //! A hostile guest against its host: the fuzzer is the vCPU.
 
 use vmffi::{
-    CallError, ConnectError, Why,
+    CallError, ConnectError, ErrorKind, RegionMemory,
     abi::{Answer, Registers, Side, Transport, answer, trap},
-    host::{Broken, End, Host, Options, Ran, Vcpu},
+    host::{GuestExit, Host, ProtocolViolation, RunOutcome, Vcpu},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 struct Guest;
 
 impl Vcpu for Guest {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         with(|w| {
             assert_eq!(w.gone, None, "a vCPU that has ended is run again");
             match answer {
@@ -38,38 +38,38 @@ impl Vcpu for Guest {
     }
 }
 
-fn play(w: &mut World) -> Result<Registers, End> {
+fn play(w: &mut World) -> Result<Registers, GuestExit> {
     let trap = |kind, word, transport| Ok(Registers { kind, word, transport });
     match w.play() {
         Move::Call(signature, transport) => trap(trap::CALL, signature, transport),
         Move::Answer(Answer { status, transport }) => {
             if !w.asked() {
-                w.lose(Why::Protocol);
+                w.lose(ErrorKind::Protocol);
             }
             trap(trap::RETURN, status, transport)
         }
         Move::Ready => {
             if w.asked() {
-                w.lose(Why::Protocol);
+                w.lose(ErrorKind::Protocol);
             }
             trap(trap::READY, 0, Transport::EMPTY)
         }
         Move::Exit(status) => {
-            w.lose(Why::PeerDied);
+            w.lose(ErrorKind::PeerDied);
             w.ended = Some(status);
             trap(trap::EXIT, status, Transport::EMPTY)
         }
         Move::Odd(kind) => {
             let known = matches!(kind, trap::CALL | trap::RETURN | trap::READY | trap::EXIT);
-            w.lose(Why::Protocol);
+            w.lose(ErrorKind::Protocol);
             trap(if known { !kind } else { kind }, 0, Transport::EMPTY)
         }
         Move::Fail(why) => {
             w.lose(why);
             Err(match why {
-                Why::Cancelled => End::Stopped,
-                Why::Protocol => End::Protocol(Broken::Access { at: 0 }),
-                _ => End::Lost("it is gone".into()),
+                ErrorKind::Cancelled => GuestExit::Stopped,
+                ErrorKind::Protocol => GuestExit::Protocol(ProtocolViolation::Access { at: 0 }),
+                _ => GuestExit::Lost("it is gone".into()),
             })
         }
     }
@@ -85,14 +85,14 @@ pub fn run(data: &[u8]) {
     let (layout, pages) = world::begin(data, Side::Host);
     let base = pages.base();
     let keep = Box::new(pages);
-    let options = Options { observer: Some(Box::new(observe)), ..Options::default() };
     // SAFETY: the pages live as long as `keep`, and what is written there besides, by the guest, is
     // written by this thread while no reference leads there.
-    let host = unsafe { Host::new(layout, base, layout.len(), keep, Server, [Guest], options) };
+    let memory = unsafe { RegionMemory::new(base, layout.len(), keep) };
+    let host = Host::builder(memory, layout).observe(observe).build(Server, [Guest]);
     let host = host.expect("a region");
     with(|w| {
         w.closing = w.feed.rarely(2);
-        w.gone = Some(Why::Busy);
+        w.gone = Some(ErrorKind::Busy);
     });
     while with(|w| !w.feed.is_empty()) {
         match with(|w| w.feed.below(4)) {
@@ -118,20 +118,20 @@ fn go_on(host: &Host<Guest>) {
         }
     });
     let ran = host.run().map_err(|error| match error {
-        ConnectError::Ended(end) => {
+        ConnectError::Exited(end) => {
             assert!(with(|w| !w.misfit));
-            end.why()
+            end.kind()
         }
         ConnectError::Contract(_) => {
             assert!(with(|w| w.misfit));
-            Why::VersionMismatch
+            ErrorKind::VersionMismatch
         }
         error => panic!("{error}"),
     });
     let right = with(|w| match (w.ended, w.gone) {
-        (Some(status), _) => Ok(Ran::Exited(status)),
+        (Some(status), _) => Ok(RunOutcome::Exited(status)),
         (None, Some(why)) => Err(why),
-        (None, None) => Ok(Ran::Ready),
+        (None, None) => Ok(RunOutcome::Ready),
     });
     assert_eq!(ran, right);
 }

@@ -4,21 +4,18 @@
 
 use std::time::Duration;
 
+use support::elf::{self, CODE, DATA, DYN, Elf};
 use vmffi::{
     abi::trap,
-    host::{Limits, Ran},
-    machine::{Backend, Image, ImageError, Machine, MachineError},
+    host::{Limits, RunOutcome},
+    machine::{Backend, Image, ImageError, MachineBuilder, MachineError},
 };
 
-#[path = "../../tests/images/elf.rs"]
-mod elf;
-
 use super::feed::Feed;
-use elf::{CODE, DATA, DYN, Elf};
 
 const EXEC: u64 = 2;
-const PAGE: u64 = 4096;
-/// Where a guest lies that runs anywhere, where guests may lie, and what a machine may have (`Machine::memory`).
+const PAGE_SIZE: u64 = 4096;
+/// Where a guest lies that runs anywhere, where guests may lie, and what a machine may have (`MachineBuilder::memory`).
 const BASE: u64 = 0x4000_0000;
 const LOWEST: u64 = 0x1_0000;
 const HIGHEST: u64 = 0x10_0000_0000;
@@ -36,7 +33,7 @@ struct Segment {
 impl Segment {
     fn pages(&self, moves: u64) -> std::ops::Range<u64> {
         let (start, end) = (self.address + moves, self.address + moves + self.memory);
-        start / PAGE * PAGE..end.next_multiple_of(PAGE)
+        start / PAGE_SIZE * PAGE_SIZE..end.next_multiple_of(PAGE_SIZE)
     }
 
     /// Where among its bytes a word is.
@@ -223,9 +220,9 @@ fn build(feed: &mut Feed) -> (Vec<u8>, Model, u64, bool) {
         let address = match feed.below(8) {
             0 => DATA + feed.number(2),
             1 => CODE + feed.number(2),
-            2 => feed.scalar().wrapping_mul(PAGE),
+            2 => feed.scalar().wrapping_mul(PAGE_SIZE),
             3 => HIGHEST.wrapping_sub(moves).wrapping_sub(feed.number(2)),
-            _ => DATA + nr * 4 * PAGE + feed.number(1),
+            _ => DATA + nr * 4 * PAGE_SIZE + feed.number(1),
         };
         let len = if feed.rarely(8) { feed.number(2) as usize % 9000 } else { feed.below(80) };
         let seed = feed.byte();
@@ -293,7 +290,7 @@ fn relocations(feed: &mut Feed, elf: &mut Elf, model: &mut Model) {
     let mut added = Vec::new();
     for (nr, (words, [at, len, entry], size)) in (0..).zip(tables) {
         if !words.is_empty() {
-            let address = 2 * DATA + nr * 16 * PAGE;
+            let address = 2 * DATA + nr * 16 * PAGE_SIZE;
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             elf.segment(elf::READ, address, &bytes);
             let memory = bytes.len() as u64;
@@ -340,11 +337,11 @@ fn clean(text: &str) {
 }
 
 /// Runs a guest, if there is memory for it: its status, or how it has ended.
-fn start(image: &Image) -> Option<Result<u64, String>> {
-    // Whatever runs for ever takes as long for each input.
-    let limits = Limits { deadline: Some(Duration::from_millis(10)), ..Limits::default() };
-    let machine = Machine::new(image).arenas(PAGE, PAGE).memory(MEMORY).limits(limits);
-    let host = match machine.build(Backend::named("process").expect("it is built"), ()) {
+fn start(image: &Image, within: Duration) -> Option<Result<u64, String>> {
+    let limits = Limits::new().deadline(within);
+    let machine =
+        MachineBuilder::new(image).arenas(PAGE_SIZE, PAGE_SIZE).memory(MEMORY).limits(limits);
+    let host = match machine.build(Backend::Process, ()) {
         Ok(host) => host,
         // There is not so much memory.
         Err(error @ MachineError::Config(_)) => {
@@ -354,8 +351,8 @@ fn start(image: &Image) -> Option<Result<u64, String>> {
         Err(error) => panic!("{error}"),
     };
     Some(match host.run() {
-        Ok(Ran::Exited(status)) => Ok(status),
-        Ok(Ran::Ready) => Err("it is ready".into()),
+        Ok(RunOutcome::Exited(status)) => Ok(status),
+        Ok(RunOutcome::Ready) => Err("it is ready".into()),
         Err(error) => {
             let text = error.to_string();
             clean(&text);
@@ -379,7 +376,8 @@ pub fn run(data: &[u8]) {
     }
     if spoils {
         if let Ok(image) = image {
-            start(&image);
+            // Whatever runs for ever takes as long for each input.
+            start(&image, Duration::from_millis(10));
         }
         return;
     }
@@ -387,7 +385,7 @@ pub fn run(data: &[u8]) {
     let fits = loaded.load(&model);
     assert_eq!(image.is_ok(), fits, "{:?}: {model:x?}", image.err().map(|error| error.to_string()));
     let Ok(image) = image else { return };
-    let Some(ended) = start(&image) else { return };
+    let Some(ended) = start(&image, Duration::from_secs(20)) else { return };
     let changed = loaded.segments[0].bytes != model.segments[0].bytes;
     if changed || reads.saturating_add(8) > HIGHEST {
         // A relocation has changed the code, or it reads where the region and the stacks are.

@@ -6,23 +6,19 @@ use std::{
     time::Duration,
 };
 
+use support::{
+    guests,
+    interface::{FUNCTIONS, Kept, Server},
+    ops::{self, At, Base, Op},
+};
 use vmffi::{
-    CallError, ForeignBuf, ForeignStr, Layout, SharedBuf, Why,
+    CallError, ErrorKind, ForeignBuf, ForeignStr, RegionLayout, SharedBuf,
     abi::{Side, Transport, answer, pointer, signature, trap},
-    host::{Host, Limits, Ran, Vcpu},
-    machine::{Backend, Image, Machine},
+    host::{Host, Limits, RunOutcome, Vcpu},
+    machine::{Backend, Image, MachineBuilder},
 };
 
-#[path = "../../examples/guests/mod.rs"]
-mod guests;
-#[path = "../../tests/hostile/interface.rs"]
-mod interface;
-#[path = "../../tests/attacks/guest/src/ops.rs"]
-mod ops;
-
 use super::feed::Feed;
-use interface::{FUNCTIONS, Kept, Server};
-use ops::{At, Base, Op};
 
 vmffi::ffi_interface! {
     /// What the guest is told. It does not look at which function it is.
@@ -43,7 +39,7 @@ const PORT: u64 = 0x5658;
 /// What is between a guest and its host, from input to input.
 struct World {
     host: Host<Box<dyn Vcpu>>,
-    layout: Layout,
+    layout: RegionLayout,
     kept: Kept,
     /// Blocks that the guest was not lent.
     treasure: Vec<SharedBuf>,
@@ -57,24 +53,18 @@ thread_local! {
 
 impl World {
     fn new(backend: Backend) -> Self {
-        // This file is compiled into the crate's tests, too.
-        let root = if env!("CARGO_PKG_NAME") == "vmffi" { "." } else { ".." };
-        let folder = format!("{root}/tests/attacks/guest");
-        let program = guests::build(&folder, "attacker").expect("a guest");
+        let program = guests::build("tests/attacks/guest", "attacker").expect("a guest");
         let image = Image::open(program).expect("a program");
         let server = Server::default();
         let kept = server.kept.clone();
-        let limits = Limits {
-            // Whatever runs for ever takes as long for each input.
-            deadline: Some(Duration::from_millis(4)),
-            calls: 300,
-            lent_blocks: 100,
-            handles: 60,
-            text: 200,
-            log: 2000,
-            ..Limits::default()
-        };
-        let machine = Machine::new(&image).arenas(ARENAS, ARENAS).limits(limits).pin(true);
+        let limits = Limits::new()
+            .deadline(Duration::from_millis(4))
+            .calls(300)
+            .lent_blocks(100)
+            .handles(60)
+            .text(200)
+            .log(2000);
+        let machine = MachineBuilder::new(&image).arenas(ARENAS, ARENAS).limits(limits).pin(true);
         // libFuzzer ends at the one that would be taken.
         let machine = machine.signal(40).expect("a real-time signal");
         let machine = machine.observe(move |error| {
@@ -82,10 +72,10 @@ impl World {
             clean(&error.to_string());
         });
         let host = machine.build(backend, server).expect("a machine");
-        assert_eq!(host.within(Duration::from_secs(5)).run(), Ok(Ran::Ready));
-        let own = |nr| SharedBuf::copied(host.guest(), &[nr; 100]).expect("room");
+        assert_eq!(host.with_deadline(Duration::from_secs(5)).run(), Ok(RunOutcome::Ready));
+        let own = |nr| SharedBuf::copy_from(host.guest(), &[nr; 100]).expect("room");
         let treasure = (1..=TREASURES).map(own).collect();
-        let layout = Layout::new(ARENAS, ARENAS).expect("sizes");
+        let layout = RegionLayout::new(ARENAS, ARENAS).expect("sizes");
         Self { host, layout, kept, treasure }
     }
 
@@ -129,7 +119,7 @@ impl World {
     fn signature(&self, feed: &mut Feed) -> u64 {
         match feed.below(16) {
             0 => signature::HAS,
-            1 => signature::MEET,
+            1 => signature::HANDSHAKE,
             2 => signature::LOG,
             3 => feed.scalar(),
             _ => feed.pick(&FUNCTIONS),
@@ -237,21 +227,21 @@ impl World {
     /// One upcall, and what must hold behind it.
     fn upcall(&self, feed: &mut Feed) {
         let list = self.list(feed, 3);
-        let was = self.host.end();
+        let was = self.host.guest_exit();
         let told = self.told();
         let error = match feed.below(4) {
-            0 => told.bytes(&list).and_then(|bytes| bytes.to_vec()).err(),
-            1 => told.text(&list).map(|text| text.map(|text| text.to_string())).err(),
+            0 => told.bytes(&list).and_then(|bytes| bytes.read_vec()).err(),
+            1 => told.text(&list).map(|text| text.map(|text| text.read_string())).err(),
             2 => told.flag(&list).err(),
             _ => told.does(&list).err(),
         };
         for (nr, own) in (1..).zip(&self.treasure) {
             assert_eq!(own.as_slice(), [nr; 100], "somebody has written there");
         }
-        if let Some(end) = self.host.end() {
+        if let Some(end) = self.host.guest_exit() {
             clean(&end.to_string());
             let error = error.expect("a guest that has ended has no result");
-            assert_eq!((error.why(), error.reached()), (end.why(), was.is_none()), "{end}");
+            assert_eq!((error.kind(), error.reached()), (end.kind(), was.is_none()), "{end}");
             self.kept.lock().expect("no panic").clear();
             assert_eq!(self.blocks(), 0, "what was lent to it is the host's: {end}");
             if let Some(was) = was {
@@ -276,7 +266,7 @@ pub fn process(data: &[u8]) {
 
 /// Runs an input in a virtual machine, where there is KVM.
 pub fn kvm(data: &[u8]) {
-    if let Some(kvm) = Backend::named("kvm").filter(|kvm| kvm.check().is_ok()) {
+    if let Some(kvm) = "kvm".parse::<Backend>().ok().filter(|kvm| kvm.check().is_ok()) {
         KVM.with(|world| run(data, world, kvm));
     }
 }
@@ -292,12 +282,17 @@ fn run(data: &[u8], world: &OnceCell<RefCell<World>>, backend: Backend) {
     }
     world.host.reset().expect("a reset");
     for kept in world.kept.lock().expect("no panic").drain(..) {
-        let read = kept.to_vec().map_err(|error: CallError| error.why());
-        assert!(kept.is_empty() || read == Err(Why::Stale), "{read:?}");
+        let read = kept.read_vec().map_err(|error: CallError| error.kind());
+        assert!(kept.is_empty() || read == Err(ErrorKind::Stale), "{read:?}");
     }
     assert_eq!(world.blocks(), 0, "nothing is lent after a reset");
     let mut honest = Vec::new();
     Op::Return { status: 0, primary: 77, secondary: 0 }.put(&mut honest);
-    let within = world.host.within(Duration::from_secs(10));
-    assert_eq!(ToldClient::from(&*within).does(&honest), Ok(77), "{:?}", world.host.end());
+    let within = world.host.with_deadline(Duration::from_secs(10));
+    assert_eq!(
+        ToldClient::from(within.guest()).does(&honest),
+        Ok(77),
+        "{:?}",
+        world.host.guest_exit()
+    );
 }

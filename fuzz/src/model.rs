@@ -2,7 +2,7 @@
 //! means, which marks it leaves, and why it is refused. The targets hold the crate against it.
 
 use vmffi::{
-    Why,
+    ErrorKind,
     abi::{Transport, pointer},
 };
 
@@ -115,11 +115,11 @@ impl View {
     }
 
     /// Judges a pointer (ABI, "Checks" C-3 and C-4).
-    pub fn check(&self, word: u64, len: u64, align: usize) -> Result<u64, Why> {
+    pub fn check(&self, word: u64, len: u64, align: usize) -> Result<u64, ErrorKind> {
         let offset = u128::from(word & 0x00ff_ffff_ffff_ffff);
         let (start, end) = (u128::from(self.start), u128::from(self.start) + u128::from(self.len));
         if offset < start || offset + u128::from(len) > end || offset % align as u128 != 0 {
-            return Err(Why::BadPointer);
+            return Err(ErrorKind::BadPointer);
         }
         Ok(offset as u64)
     }
@@ -156,7 +156,7 @@ impl Lent {
                 seen.extend((bytes.len() / size).to_le_bytes());
             }
             Ty::Buffer { text: true } if std::str::from_utf8(&bytes).is_err() => {
-                seen.extend([0xee, Why::BadValue as u8]);
+                seen.extend([0xee, ErrorKind::BadValue as u8]);
             }
             _ => {
                 seen.extend(&bytes);
@@ -190,10 +190,10 @@ impl Judge {
     }
 
     /// The parameters of a call (ABI, "Parameter structs"). On an error all handles are given back.
-    pub fn parameters(&mut self, list: &'static [Ty], t: Transport) -> Result<(), Why> {
+    pub fn parameters(&mut self, list: &'static [Ty], t: Transport) -> Result<(), ErrorKind> {
         let judged = match list {
             [] if t == Transport::EMPTY => Ok(()),
-            [] => Err(Why::BadValue),
+            [] => Err(ErrorKind::BadValue),
             [one] => return self.transport(one, t),
             _ => self.block(t, Ty::Struct(list).layout(), |me, wire| me.fields(list, 0, wire)),
         };
@@ -201,26 +201,30 @@ impl Judge {
     }
 
     /// A value alone in a transport. On an error all handles are given back.
-    pub fn transport(&mut self, ty: &'static Ty, t: Transport) -> Result<(), Why> {
+    pub fn transport(&mut self, ty: &'static Ty, t: Transport) -> Result<(), ErrorKind> {
         let judged = self.alone(ty, t);
         self.close(judged)
     }
 
-    fn close(&mut self, judged: Result<(), Why>) -> Result<(), Why> {
+    fn close(&mut self, judged: Result<(), ErrorKind>) -> Result<(), ErrorKind> {
         if judged.is_err() {
             self.given.extend(self.lent.drain(..).map(|lent| (lent.word, lent.len)));
         }
         judged
     }
 
-    fn alone(&mut self, ty: &'static Ty, t: Transport) -> Result<(), Why> {
+    fn alone(&mut self, ty: &'static Ty, t: Transport) -> Result<(), ErrorKind> {
         let register = |signed: bool, size: usize| {
             let shift = 64 - 8 * size as u32;
             let extended = match signed {
                 true => ((t.primary << shift) as i64 >> shift) as u64,
                 false => t.primary << shift >> shift,
             };
-            if t.secondary == 0 && extended == t.primary { Ok(()) } else { Err(Why::BadValue) }
+            if t.secondary == 0 && extended == t.primary {
+                Ok(())
+            } else {
+                Err(ErrorKind::BadValue)
+            }
         };
         let bytes = t.primary.to_le_bytes();
         match *ty {
@@ -235,13 +239,13 @@ impl Judge {
                 register(signed, size)?;
                 self.value(ty, &bytes[..size])
             }
-            Ty::Foreign(_) if t.secondary != 0 => Err(Why::BadValue),
+            Ty::Foreign(_) if t.secondary != 0 => Err(ErrorKind::BadValue),
             Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) => {
                 self.handle(ty, t.primary, t.secondary)
             }
             Ty::Option(inner) if inner.nullable() && t.primary == 0 => {
                 self.seen.push(0);
-                if t.secondary == 0 { Ok(()) } else { Err(Why::BadValue) }
+                if t.secondary == 0 { Ok(()) } else { Err(ErrorKind::BadValue) }
             }
             Ty::Option(inner) if inner.nullable() => {
                 self.seen.push(1);
@@ -251,7 +255,7 @@ impl Judge {
         }
     }
 
-    fn behind(&mut self, ty: &'static Ty, t: Transport) -> Result<(), Why> {
+    fn behind(&mut self, ty: &'static Ty, t: Transport) -> Result<(), ErrorKind> {
         self.block(t, ty.layout(), |me, wire| me.value(ty, wire))
     }
 
@@ -260,10 +264,10 @@ impl Judge {
         &mut self,
         t: Transport,
         (size, align): (usize, usize),
-        judge: impl FnOnce(&mut Self, &[u8]) -> Result<(), Why>,
-    ) -> Result<(), Why> {
+        judge: impl FnOnce(&mut Self, &[u8]) -> Result<(), ErrorKind>,
+    ) -> Result<(), ErrorKind> {
         if t.secondary != 0 || size == 0 && t.primary != 0 {
-            return Err(Why::BadValue);
+            return Err(ErrorKind::BadValue);
         }
         let mut wire = Vec::new();
         if size != 0 {
@@ -275,7 +279,7 @@ impl Judge {
     }
 
     /// All fields are judged before the first bad one is reported.
-    fn fields(&mut self, list: &'static [Ty], from: usize, wire: &[u8]) -> Result<(), Why> {
+    fn fields(&mut self, list: &'static [Ty], from: usize, wire: &[u8]) -> Result<(), ErrorKind> {
         let (mut judged, mut end) = (Ok(()), from);
         for (at, ty) in places(list, from) {
             self.padding(&wire[end..at]);
@@ -287,7 +291,7 @@ impl Judge {
     }
 
     /// A wire form.
-    fn value(&mut self, ty: &'static Ty, wire: &[u8]) -> Result<(), Why> {
+    fn value(&mut self, ty: &'static Ty, wire: &[u8]) -> Result<(), ErrorKind> {
         let word = |at: usize| u64::from_le_bytes(wire[at..at + 8].try_into().expect("8 bytes"));
         match *ty {
             Ty::Number { .. } => self.see(wire, true),
@@ -313,7 +317,7 @@ impl Judge {
                 let none = word(0) == 0;
                 self.seen.push(u8::from(!none));
                 match none {
-                    true if wire.iter().any(|byte| *byte != 0) => Err(Why::BadValue),
+                    true if wire.iter().any(|byte| *byte != 0) => Err(ErrorKind::BadValue),
                     true => Ok(()),
                     false => self.value(inner, wire),
                 }
@@ -332,18 +336,18 @@ impl Judge {
                         self.seen.push(1);
                         self.value(inner, &wire[at..at + size])
                     }
-                    _ => Err(Why::BadValue),
+                    _ => Err(ErrorKind::BadValue),
                 }
             }
         }
     }
 
-    fn see(&mut self, bytes: &[u8], good: bool) -> Result<(), Why> {
+    fn see(&mut self, bytes: &[u8], good: bool) -> Result<(), ErrorKind> {
         self.seen.extend(bytes);
-        if good { Ok(()) } else { Err(Why::BadValue) }
+        if good { Ok(()) } else { Err(ErrorKind::BadValue) }
     }
 
-    fn handle(&mut self, ty: &'static Ty, word: u64, count: u64) -> Result<(), Why> {
+    fn handle(&mut self, ty: &'static Ty, word: u64, count: u64) -> Result<(), ErrorKind> {
         let (len, align, size) = match *ty {
             Ty::Foreign(inner) => (inner.layout().0.max(1) as u64, inner.layout().1, 1),
             Ty::Slice(inner) => (count, inner.layout().1, inner.layout().0 as u64),
@@ -353,13 +357,13 @@ impl Judge {
         if len != 0 {
             self.view.check(word, len, align)?;
             if pointer::loan(word) == 0 {
-                return Err(Why::BadPointer);
+                return Err(ErrorKind::BadPointer);
             }
         }
         if len % size != 0 {
             // The handle was good, so it is given back.
             self.given.push((word, len as usize));
-            return Err(Why::BadValue);
+            return Err(ErrorKind::BadValue);
         }
         let lent = Lent { ty, word, len: len as usize };
         lent.look(self.view, &mut self.seen);

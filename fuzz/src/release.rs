@@ -10,7 +10,8 @@ use std::sync::{
 };
 
 use vmffi::{
-    CallError, FfiType, ForeignBuf, GRANULE, Outgoing, PAGE, Peer, SendAs, SharedBuf, Why,
+    CallError, ErrorKind, FfiType, ForeignBuf, GRANULE_SIZE, Outgoing, PAGE_SIZE, Peer,
+    RegionMemory, SendAs, SharedBuf,
     abi::{Answer, Side, Transport, pointer},
     loopback::Loopback,
 };
@@ -37,8 +38,8 @@ impl Depot for Keeper {
 
 vmffi::serve!(Keeper: Depot);
 
-const ARENA: u64 = PAGE;
-const GRANULES: usize = ARENA as usize / GRANULE;
+const ARENA: u64 = PAGE_SIZE;
+const GRANULES: usize = ARENA as usize / GRANULE_SIZE;
 
 /// A block that is somebody's.
 struct Block {
@@ -99,8 +100,8 @@ impl State {
         self.blocks.retain(|block| block.loan.is_none());
         for handle in &mut self.handles {
             handle.stale = true;
-            let read = handle.buf.to_vec().map_err(|error| error.why());
-            assert_eq!(read, Err(Why::Stale));
+            let read = handle.buf.read_vec().map_err(|error| error.kind());
+            assert_eq!(read, Err(ErrorKind::Stale));
         }
     }
 }
@@ -116,16 +117,16 @@ impl<'p> Model<'p> {
         let mut blocks = std::mem::take(&mut self.s.blocks);
         blocks.retain(|block| !self.s.marked(block));
         self.s.blocks = blocks;
-        let used = self.s.blocks.iter().map(|block| block.len).sum::<usize>() * GRANULE;
+        let used = self.s.blocks.iter().map(|block| block.len).sum::<usize>() * GRANULE_SIZE;
         (stats.used, stats.blocks) == (used, self.s.blocks.len())
     }
 
     fn alloc(&mut self) {
         let size = 1 + match self.s.feed.byte() {
             byte @ 0..0xc0 => usize::from(byte) * 3,
-            byte => usize::from(byte - 0xc0) * GRANULE,
+            byte => usize::from(byte - 0xc0) * GRANULE_SIZE,
         };
-        let len = size.div_ceil(GRANULE);
+        let len = size.div_ceil(GRANULE_SIZE);
         let mut taken = [false; GRANULES];
         for block in self.s.blocks.iter().filter(|block| !self.s.marked(block)) {
             for granule in &mut taken[block.at..block.at + block.len] {
@@ -136,7 +137,7 @@ impl<'p> Model<'p> {
         let mut buf = match SharedBuf::with_capacity(self.owner, size) {
             Ok(buf) => buf,
             Err(error) => {
-                assert_eq!(error.why(), Why::OutOfMemory);
+                assert_eq!(error.kind(), ErrorKind::OutOfMemory);
                 assert!(
                     room < len,
                     "there is room for {room} granules, and {len} are not to be had"
@@ -147,15 +148,15 @@ impl<'p> Model<'p> {
         let at = self.taken(&buf, len);
         assert!(!taken[at..at + len].contains(&true), "somebody else has this");
         let fill = self.s.feed.byte();
-        buf.append(&vec![fill; size]).expect("room");
+        buf.extend_from_slice(&vec![fill; size]).expect("room");
         self.s.blocks.push(Block { at, len, loan: None, buf: Some((buf, fill)) });
     }
 
     /// A block has been taken: its place.
     fn taken(&mut self, buf: &SharedBuf, len: usize) -> usize {
         let place = buf.as_slice().as_ptr().addr() - self.s.pages.base().addr() - self.s.arena;
-        assert_eq!(place % GRANULE, 0);
-        let at = place / GRANULE;
+        assert_eq!(place % GRANULE_SIZE, 0);
+        let at = place / GRANULE_SIZE;
         // What was given back and lay here has been seen.
         self.s.blocks.retain(|block| block.at + block.len <= at || at + len <= block.at);
         self.s.issued[at] += 1;
@@ -182,7 +183,7 @@ impl<'p> Model<'p> {
         let t: Transport = SendAs::<ForeignBuf>::into_transport(buf, &mut lending.out)
             .expect("a block of its own");
         let loan = pointer::loan(t.primary);
-        assert_eq!(pointer::offset(t.primary) as usize, self.s.arena + block.at * GRANULE);
+        assert_eq!(pointer::offset(t.primary) as usize, self.s.arena + block.at * GRANULE_SIZE);
         assert_eq!(usize::from(loan), (self.s.issued[block.at] - 1) % 255 + 1, "the next number");
         lending.loans.push((block.at, loan));
         block.loan = Some(loan);
@@ -190,7 +191,7 @@ impl<'p> Model<'p> {
             // SAFETY: the word was lent on a line above, and this is its only handle.
             let from = unsafe { self.other.outgoing().incoming() };
             let handle = ForeignBuf::from_transport(t, from).expect("a loan");
-            let bytes = handle.to_vec().expect("a loan");
+            let bytes = handle.read_vec().expect("a loan");
             assert!(bytes.iter().all(|byte| *byte == fill), "not what was sent");
             self.s.handles.push(Handle { buf: handle, at: block.at, loan, stale: false });
         }
@@ -210,13 +211,19 @@ impl<'p> Model<'p> {
         }
         let arrives = match self.s.feed.below(4) {
             0 | 1 => {
-                let answer = empty(out, ParamsDepotTakes::FUNCTION.signature, Transport::EMPTY);
+                let answer =
+                    empty(self.owner, out, ParamsDepotTakes::FUNCTION.signature, Transport::EMPTY);
                 assert_eq!(answer, Answer::status(0));
                 true
             }
             2 => {
-                let answer = empty(out, ParamsDepotRefuses::FUNCTION.signature, Transport::EMPTY);
-                assert_eq!(answer, Answer::status(64 | Why::Refused as u64));
+                let answer = empty(
+                    self.owner,
+                    out,
+                    ParamsDepotRefuses::FUNCTION.signature,
+                    Transport::EMPTY,
+                );
+                assert_eq!(answer, Answer::status(64 | ErrorKind::Refused as u64));
                 true
             }
             _ if self.s.feed.rarely(2) => {
@@ -224,8 +231,8 @@ impl<'p> Model<'p> {
                 false
             }
             _ => {
-                let answer = empty(out, 99, Transport::EMPTY);
-                assert_eq!(answer, Answer::status(Why::UnknownFunction as u64));
+                let answer = empty(self.owner, out, 99, Transport::EMPTY);
+                assert_eq!(answer, Answer::status(ErrorKind::UnknownFunction as u64));
                 false
             }
         };
@@ -299,7 +306,7 @@ impl<'p> Model<'p> {
                 let Some(nth) = self.pick_owned() else { return true };
                 let len = self.s.blocks.swap_remove(nth).len;
                 for _ in 0..self.s.feed.byte() {
-                    let buf = SharedBuf::with_capacity(self.owner, len * GRANULE);
+                    let buf = SharedBuf::with_capacity(self.owner, len * GRANULE_SIZE);
                     self.taken(&buf.expect("room for the one that was dropped"), len);
                 }
             }
@@ -331,14 +338,15 @@ impl<'p> Model<'p> {
 pub fn run(data: &[u8]) {
     let mut feed = Feed::new(data);
     let side = feed.pick(&[Side::Guest, Side::Host]);
-    let layout = vmffi::Layout::new(ARENA, ARENA).expect("sizes");
+    let layout = vmffi::RegionLayout::new(ARENA, ARENA).expect("sizes");
     let len = layout.len();
     let pages = Arc::new(Pages::new(len as usize));
     let keep = Box::new(pages.clone());
     let builder = Loopback::builder().arenas(ARENA, ARENA);
     // SAFETY: the pages live as long as `keep`; this thread alone writes there, to the release maps,
     // as atomics.
-    let pair = unsafe { builder.build_in(pages.base(), len, keep, Keeper, Keeper) };
+    let memory = unsafe { RegionMemory::new(pages.base(), len, keep) };
+    let pair = builder.memory(memory).build(Keeper, Keeper);
     let mut pair = pair.expect("a region");
     let mut state = State {
         feed,
@@ -351,8 +359,8 @@ pub fn run(data: &[u8]) {
     };
     loop {
         let (owner, other) = match side {
-            Side::Guest => (pair.to_host(), pair.to_guest()),
-            Side::Host => (pair.to_guest(), pair.to_host()),
+            Side::Guest => (pair.host(), pair.guest()),
+            Side::Host => (pair.guest(), pair.host()),
         };
         let mut model = Model { owner, other, lendings: Vec::new(), s: &mut state };
         while model.step() {}
@@ -371,7 +379,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// The raw call of a function without parameters.
-fn empty(out: Outgoing<'_>, signature: u64, transport: Transport) -> Answer {
+fn empty(peer: &Peer, out: Outgoing<'_>, signature: u64, transport: Transport) -> Answer {
     // SAFETY: the transport is empty.
-    unsafe { out.call(signature, transport) }
+    unsafe { peer.call_with(out, signature, transport) }
 }

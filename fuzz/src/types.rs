@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use vmffi::{
-    CallError, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer,
-    Plain, Shared, SharedBuf, SharedSlice, SharedStr, Why,
+    CallError, ErrorKind, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignSlice,
+    ForeignStr, Peer, Plain, Shared, SharedBuf, SharedSlice, SharedStr,
     abi::{Function, signature},
 };
 
@@ -226,7 +226,7 @@ fn show<T: Look>(value: Result<T, CallError>, seen: &mut Vec<u8>) -> bool {
     let good = value.is_ok();
     match value {
         Ok(value) => value.look(seen),
-        Err(error) => seen.extend([0xee, error.why() as u8]),
+        Err(error) => seen.extend([0xee, error.kind() as u8]),
     }
     good
 }
@@ -253,7 +253,7 @@ impl<T: Value> Look for Foreign<T> {
 impl Look for ForeignBuf {
     const TY: Ty = Ty::Buffer { text: false };
     fn look(&self, seen: &mut Vec<u8>) {
-        let bytes = self.to_vec().expect("a checked buffer");
+        let bytes = self.read_vec().expect("a checked buffer");
         assert_eq!((bytes.len(), bytes.is_empty()), (self.len(), self.is_empty()));
         let mut other = vec![7];
         self.append_to(&mut other).expect("room");
@@ -268,8 +268,8 @@ impl Look for ForeignBuf {
         assert_eq!(*part, bytes[..bytes.len().min(77)]);
         let mut one = [0];
         for at in [0, bytes.len() / 2, bytes.len().wrapping_sub(1), bytes.len(), usize::MAX] {
-            let read = self.read_at(at, &mut one).map(|()| one[0]).map_err(|error| error.why());
-            assert_eq!(read, bytes.get(at).copied().ok_or(Why::BadPointer));
+            let read = self.read_at(at, &mut one).map(|()| one[0]).map_err(|error| error.kind());
+            assert_eq!(read, bytes.get(at).copied().ok_or(ErrorKind::BadPointer));
         }
         self.read_at(bytes.len(), &mut []).expect("nothing, at the end");
         // SAFETY: in this process nobody writes while the slice lives.
@@ -284,7 +284,7 @@ impl Look for ForeignBuf {
         let (more, len) = (len(3), len(600));
         let mut buf = SharedBuf::with_capacity(peer, len + more)?;
         for i in 0..len {
-            buf.append(&[(i ^ len) as u8])?;
+            buf.extend_from_slice(&[(i ^ len) as u8])?;
         }
         if more == 3 {
             buf.truncate(len / 2);
@@ -300,11 +300,13 @@ impl Look for ForeignStr {
     fn look(&self, seen: &mut Vec<u8>) {
         // SAFETY: in this process nobody writes while the text lives.
         let text = unsafe { self.as_str() };
-        assert_eq!(self.to_string().as_deref(), text.as_deref());
+        assert_eq!(self.read_string().as_deref(), text.as_deref());
         let mut local = [0; 60];
         match (self.read_into(&mut local), text.clone()) {
             (read, text) if self.len() <= 60 => assert_eq!(read, text),
-            (read, _) => assert_eq!(read.map_err(|error| error.why()), Err(Why::OutOfMemory)),
+            (read, _) => {
+                assert_eq!(read.map_err(|error| error.kind()), Err(ErrorKind::OutOfMemory))
+            }
         }
         match text {
             Ok(text) => {
@@ -312,7 +314,7 @@ impl Look for ForeignStr {
                 seen.extend(text.bytes());
                 seen.extend(text.len().to_le_bytes());
             }
-            Err(error) => seen.extend([0xee, error.why() as u8]),
+            Err(error) => seen.extend([0xee, error.kind() as u8]),
         }
     }
     fn handles(self, all: &mut Vec<Handle>) {
@@ -322,7 +324,7 @@ impl Look for ForeignStr {
         let text = "grüße, 字".chars().cycle().take(len(80)).collect::<String>();
         seen.extend(text.bytes());
         seen.extend(text.len().to_le_bytes());
-        SharedStr::copied(peer, &text)
+        SharedStr::copy_from(peer, &text)
     }
 }
 
@@ -340,13 +342,13 @@ impl<T: Value> Look for ForeignSlice<T> {
                     value.look(seen);
                     good.push(value);
                 }
-                Err(error) => seen.extend([0xee, error.why() as u8]),
+                Err(error) => seen.extend([0xee, error.kind() as u8]),
             }
             assert_eq!(seen[at..], again);
         }
         assert!(self.get(self.len()).expect("nothing is read").is_none());
         let size = T::TY.layout().0;
-        let all = self.to_vec();
+        let all = self.read_vec();
         assert_eq!(all.is_ok(), good.len() == self.len());
         let looks = |values: &[T]| {
             let mut seen = Vec::new();
@@ -355,7 +357,7 @@ impl<T: Value> Look for ForeignSlice<T> {
         };
         match all {
             Ok(all) => assert_eq!(seen[from..], looks(&all)),
-            Err(error) => assert_eq!(error.why(), Why::BadValue),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::BadValue),
         }
         if let Ok(read) = self.read_into(&mut good) {
             let read = looks(read);
@@ -371,7 +373,7 @@ impl<T: Value> Look for ForeignSlice<T> {
         let values = (0..len(5)).map(|_| T::value()).collect::<Vec<_>>();
         values.iter().for_each(|value| value.look(seen));
         seen.extend(values.len().to_le_bytes());
-        SharedSlice::copied(peer, &values)
+        SharedSlice::copy_from(peer, &values)
     }
 }
 
@@ -397,7 +399,7 @@ fn make<T: Look>(
     };
     let outcome = match &made {
         Ok(_) => as_outcome(seen),
-        Err(error) => Outcome::Failed(error.why(), true),
+        Err(error) => Outcome::Failed(error.kind(), true),
     };
     (made, outcome)
 }
@@ -471,7 +473,7 @@ macro_rules! interface {
                 $( $a.handles(&mut _handles); )*
                 world::entered(stringify!($f), _seen, _handles, peer);
                 if world::rarely(64) {
-                    world::left(Outcome::Failed(Why::PeerPanicked, true));
+                    world::left(Outcome::Failed(ErrorKind::PeerPanicked, true));
                     // A panic without a hook that ends the fuzzer.
                     std::panic::resume_unwind(Box::new("a handler's panic"));
                 }
@@ -579,8 +581,8 @@ pub static HAS: Fun = Fun {
 };
 
 /// Hands a guest's contract over (ABI, "Contracts" CT-2).
-pub static MEET: Fun = Fun {
-    function: &Function::new(signature::MEET, "ABI", "meet"),
+pub static HANDSHAKE: Fun = Fun {
+    function: &Function::new(signature::HANDSHAKE, "ABI", "meet"),
     parameters: &[<ForeignBuf as Look>::TY],
     ok: Ty::Struct(&[]),
     err: None,

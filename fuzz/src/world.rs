@@ -6,7 +6,7 @@
 use std::{cell::RefCell, sync::Arc};
 
 use vmffi::{
-    CallError, Layout, MAX_DEPTH, PAGE, Peer, Why,
+    CallError, ErrorKind, MAX_DEPTH, PAGE_SIZE, Peer, RegionLayout,
     abi::{Answer, Side, pointer},
 };
 
@@ -17,21 +17,21 @@ use super::{
 };
 
 /// By status, from 2 on (ABI, "Statuses").
-pub const WHYS: [Why; 14] = [
-    Why::UnknownFunction,
-    Why::BadPointer,
-    Why::BadValue,
-    Why::OutOfMemory,
-    Why::TooDeep,
-    Why::Busy,
-    Why::Cancelled,
-    Why::VersionMismatch,
-    Why::Unsupported,
-    Why::PeerPanicked,
-    Why::PeerDied,
-    Why::Stale,
-    Why::Refused,
-    Why::Protocol,
+pub const WHYS: [ErrorKind; 14] = [
+    ErrorKind::UnknownFunction,
+    ErrorKind::BadPointer,
+    ErrorKind::BadValue,
+    ErrorKind::OutOfMemory,
+    ErrorKind::TooDeep,
+    ErrorKind::Busy,
+    ErrorKind::Cancelled,
+    ErrorKind::VersionMismatch,
+    ErrorKind::Unsupported,
+    ErrorKind::PeerPanicked,
+    ErrorKind::PeerDied,
+    ErrorKind::Stale,
+    ErrorKind::Refused,
+    ErrorKind::Protocol,
 ];
 
 /// How a call ends.
@@ -42,7 +42,7 @@ pub enum Outcome {
     /// With the declared error.
     App(Vec<u8>),
     /// With a reason, and whether the function was reached.
-    Failed(Why, bool),
+    Failed(ErrorKind, bool),
 }
 
 /// Adds what is seen of a handle to some bytes.
@@ -73,7 +73,7 @@ unsafe impl Sync for Pages {}
 
 impl Pages {
     pub fn new(len: usize) -> Self {
-        let layout = std::alloc::Layout::from_size_align(len, PAGE as usize).expect("a size");
+        let layout = std::alloc::Layout::from_size_align(len, PAGE_SIZE as usize).expect("a size");
         // SAFETY: more than 0 bytes.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         assert!(!base.is_null());
@@ -126,17 +126,17 @@ pub struct Returned {
 }
 
 /// Bytes of each arena.
-const ARENA: u64 = 2 * PAGE;
+const ARENA: u64 = 2 * PAGE_SIZE;
 
 pub struct World {
     pub feed: Feed,
     pub pages: Arc<Pages>,
-    pub layout: Layout,
+    pub layout: RegionLayout,
     /// The crate's side; the other one is played by the fuzzer.
     pub victim: Side,
     pub calls: Vec<Call>,
     /// Why no calls reach the attacker: it is not there yet, or no more.
-    pub gone: Option<Why>,
+    pub gone: Option<ErrorKind>,
     /// A guest ends when the input does.
     pub closing: bool,
     /// Whether a vCPU has been run.
@@ -174,17 +174,17 @@ pub fn with<R>(f: impl FnOnce(&mut World) -> R) -> R {
 
 /// A region's header for two sizes of arena, in words (ABI, "Region header").
 pub fn header(guest: u64, host: u64) -> [u64; 9] {
-    let map = |arena: u64| (arena / 64).next_multiple_of(PAGE);
-    let guest_map = PAGE + map(host);
+    let map = |arena: u64| (arena / 64).next_multiple_of(PAGE_SIZE);
+    let guest_map = PAGE_SIZE + map(host);
     let guest_at = guest_map + map(guest);
     let host_at = guest_at + guest;
     let magic = u64::from_le_bytes(*b"VMFFI\0\0\0");
-    [magic, 1, host_at + host, guest_at, guest, host_at, host, guest_map, PAGE]
+    [magic, 1, host_at + host, guest_at, guest, host_at, host, guest_map, PAGE_SIZE]
 }
 
 /// Begins a run.
-pub fn begin(data: &[u8], victim: Side) -> (Layout, Arc<Pages>) {
-    let layout = Layout::new(ARENA, ARENA).expect("sizes");
+pub fn begin(data: &[u8], victim: Side) -> (RegionLayout, Arc<Pages>) {
+    let layout = RegionLayout::new(ARENA, ARENA).expect("sizes");
     let pages = Arc::new(Pages::new(layout.len() as usize));
     let world = World {
         feed: Feed::new(data),
@@ -298,7 +298,7 @@ pub fn calls(fun: &'static Fun, sent: Vec<u8>) {
 
 /// The victim's call has ended like this.
 pub fn called(outcome: Result<Outcome, CallError>, handles: Vec<Handle>) {
-    let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(error.why(), error.reached()));
+    let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(error.kind(), error.reached()));
     with(|w| {
         let depth = w.calls.len() as u32;
         let Some(Call::Made { fun, arrived, words, result, .. }) = w.calls.pop() else {
@@ -316,8 +316,8 @@ pub fn called(outcome: Result<Outcome, CallError>, handles: Vec<Handle>) {
             None => {
                 assert!(!arrived);
                 let Outcome::Failed(why, false) = outcome else { panic!("{name}: {outcome:?}") };
-                let fine = why == Why::OutOfMemory
-                    || why == Why::TooDeep && depth > MAX_DEPTH
+                let fine = why == ErrorKind::OutOfMemory
+                    || why == ErrorKind::TooDeep && depth > MAX_DEPTH
                     || Some(why) == w.gone;
                 assert!(fine, "{name}: {why:?}");
             }
@@ -352,13 +352,13 @@ impl World {
     /// The attacker marks a block of the victim's.
     pub fn mark(&mut self, granule: u64, loan: u8) {
         let start = self.layout.arena(self.victim).0;
-        let word = pointer::join(start + granule * vmffi::GRANULE as u64, loan);
+        let word = pointer::join(start + granule * vmffi::GRANULE_SIZE as u64, loan);
         self.loans.retain(|(lent, _)| *lent != word);
         self.raw(self.layout.release_map(self.victim) + granule, loan);
     }
 
     pub fn granule(&self, side: Side, word: u64) -> u64 {
-        (pointer::offset(word) - self.layout.arena(side).0) / vmffi::GRANULE as u64
+        (pointer::offset(word) - self.layout.arena(side).0) / vmffi::GRANULE_SIZE as u64
     }
 
     /// The victim gives these back, in whatever order.

@@ -1,6 +1,6 @@
 //! The traps of x86_64 (ABI, "Traps").
 //!
-//! | register | out | back |
+//! | register | trap | answer |
 //! |---|---|---|
 //! | RAX | kind of trap | kind of answer |
 //! | RBX | signature or status | signature or status |
@@ -8,70 +8,68 @@
 //! | R9 | secondary | secondary |
 //! | RDX | port or doorbell address, where the instruction needs one | unchanged |
 //!
-//! Every other register comes back as it was: the rest of the general registers, RFLAGS, segments,
-//! x87, vector and mask registers. Each trap is one instruction of a fixed encoding, listed in
-//! [`code`], and the host resumes the guest right behind it.
+//! The host preserves every other register: the other general registers, RFLAGS, segment, x87, vector and mask
+//! registers. Each trap is one instruction of a fixed encoding, listed in [`code`], and the host resumes the guest
+//! after it.
 //!
 //! # The instruction sequence
 //!
-//! LLVM keeps RBX for itself, as the base pointer of some stack frames, and Rust refuses it as an
-//! operand; moving a value into it unannounced breaks the function around. So the word travels in a
-//! register of the compiler's choice, and changes places with RBX twice:
+//! LLVM reserves RBX as the base pointer of some stack frames, and Rust therefore refuses it as an operand of `asm!`.
+//! So the word is in a register of the compiler's choice, which is exchanged with RBX before and after the trap:
 //!
 //! ```text
-//! xchg rbx, word      ; RBX: our word        word: what the compiler had in RBX
+//! xchg rbx, word      ; RBX: the guest's word      word: the saved RBX
 //! out dx, eax         ; RBX: the host's word
-//! xchg rbx, word      ; RBX: as before       word: the host's word
+//! xchg rbx, word      ; RBX: the saved RBX         word: the host's word
 //! ```
 //!
-//! Should the compiler choose RBX itself (it may, for an unnamed register, in a function without a
-//! base pointer), both exchanges do nothing and the operand is where it has to be.
+//! If the compiler chooses RBX itself, which it may in a function without a base pointer, both exchanges have no effect
+//! and the operand is in RBX already.
 //!
-//! The options of that assembly are as few as are true:
+//! The options of the assembly:
 //!
-//! - No `nomem` and no `readonly`: the host changes memory.
-//! - No `pure` (two equal traps are two traps), no `noreturn`.
-//! - `nostack`: nothing is pushed, and a trap leaves the guest's stack alone. A VM exit stores
-//!   guest state outside the guest; an upcall starts only after the trap, as an ordinary function
-//!   call. So a red zone below RSP survives. It does too where a trap is a signal to a Linux
-//!   process, since the kernel skips the red zone before it lays down the frame.
-//! - `preserves_flags`: XCHG, OUT, MOV, VMCALL and VMMCALL change no flag in a guest, and RFLAGS is
-//!   among the registers that the host gives back as they were.
+//! - `nomem` and `readonly` are absent, because the host changes memory; so is `pure`, because two equal traps are two
+//!   traps; so is `noreturn`.
+//! - `nostack`: neither the instructions nor the host write to the guest's stack during a trap. A VM exit stores the
+//!   guest state outside of the guest, and an upcall starts after the trap, as an ordinary function call. So the red
+//!   zone below RSP stays intact. If the trap is a signal to a Linux process, the kernel skips the red zone before it
+//!   writes the signal frame.
+//! - `preserves_flags`: XCHG, OUT, MOV, VMCALL and VMMCALL do not change flags in a guest (Intel SDM, volume 2; AMD
+//!   APM, volume 3), and the host preserves RFLAGS.
 //!
 //! # Safety of the constructors
 //!
-//! Executing a trap is as powerful as the host that receives it, so making one of these types is
-//! `unsafe`, and using it afterwards is not. All four constructors ask for the same:
+//! A trap has whatever effect its host gives it. So the constructors are `unsafe`, and the use of a value is safe. The
+//! caller of a constructor promises:
 //!
-//! 1. The code runs as a guest, at a privilege level that may execute the instruction, wherever and
-//!    whenever this value or a copy of it is used.
-//! 2. The host claims the trap and speaks this ABI; or else completes it as hosts complete a trap
-//!    unknown to them, and changes no register but RAX, RBX, R8 and R9.
-//! 3. Whatever is answered, the host changes no memory that the guest has not shared with it for
-//!    that purpose.
+//! 1. Wherever this value or a copy of it is used, the code runs as a guest, at a privilege level that may execute the
+//!    instruction.
+//! 2. The host implements this ABI for the trap; or it completes the trap as an unknown one, and changes at most the
+//!    registers RAX, RBX, R8 and R9.
+//! 3. The host changes only memory that the guest has shared with it for that purpose.
 
 use core::arch::asm;
 
 use super::Trap;
-use crate::abi::{Registers, Transport, Way};
+use crate::abi::{Registers, Transport, TrapMethod};
 
-/// The bytes of each trapping instruction, for a host that has to recognise one and step over it:
-/// the guest is resumed at its instruction pointer plus the length of the array.
+/// The encodings of the trapping instructions, for a host that must recognise one and skip it: the host resumes the
+/// guest at its instruction pointer plus the length of the array.
 ///
-/// KVM steps over [`OUT`](code::OUT) and [`DOORBELL`](code::DOORBELL) by itself.
+/// KVM itself skips [`OUT`](code::OUT) and [`DOORBELL`](code::DOORBELL).
 pub mod code {
-    /// `out dx, eax`: what [`Out`](super::Out) executes. The port is in DX.
+    /// `out dx, eax`, the instruction of [`Out`](super::Out). The port is in DX.
     pub const OUT: [u8; 1] = [0xef];
-    /// `mov [rdx], rax`: what [`Doorbell`](super::Doorbell) executes. The address is in RDX.
+    /// `mov [rdx], rax`, the instruction of [`Doorbell`](super::Doorbell). The address is in RDX.
     pub const DOORBELL: [u8; 3] = [0x48, 0x89, 0x02];
-    /// `vmcall`: what [`Vmcall`](super::Vmcall) executes.
+    /// `vmcall`, the instruction of [`Vmcall`](super::Vmcall).
     pub const VMCALL: [u8; 3] = [0x0f, 0x01, 0xc1];
-    /// `vmmcall`: what [`Vmmcall`](super::Vmmcall) executes.
+    /// `vmmcall`, the instruction of [`Vmmcall`](super::Vmmcall).
     pub const VMMCALL: [u8; 3] = [0x0f, 0x01, 0xd9];
 }
 
-/// One trap: takes the instruction, the registers that go out, and the operands that the
-/// instruction has of its own; gives the registers that come back. Must stand in an `unsafe` block.
+/// Executes one trap: takes the instruction, the registers to send, and the instruction's own operands; evaluates to
+/// the registers of the answer. It must stand in an `unsafe` block.
 macro_rules! exchange {
     ($instruction:literal, $out:expr $(, $($operand:tt)+)?) => {{
         let Registers { mut kind, mut word, transport: Transport { mut primary, mut secondary } } =
@@ -93,20 +91,19 @@ macro_rules! exchange {
 
 /// Traps by a four-byte write to an I/O port: `out dx, eax`, one byte long.
 ///
-/// The value on the bus is the low half of the kind. It is there for whoever traces port I/O; a
-/// host takes the kind from RAX. Below the I/O privilege level all four ports from `PORT` on must
-/// be open in the I/O permission bitmap. A `PORT` above `0xfffc`, whose access would run past the
-/// last port, does not compile.
+/// The value written is the low half of the kind; a host reads the whole kind from RAX. If the guest's CPL
+/// is greater than IOPL, the I/O permission bitmap must permit the four ports from `PORT` on (Intel SDM, volume 1, "I/O
+/// Permission Bit Map"). A `PORT` above `0xfffc` does not compile, since the access would extend beyond the last port.
 #[derive(Clone, Copy, Debug)]
 pub struct Out<const PORT: u16>(());
 
 impl<const PORT: u16> Out<PORT> {
-    /// A trap by way of `PORT`.
+    /// A trap by a write to `PORT`.
     ///
     /// # Safety
     ///
-    /// What the [module](self#safety-of-the-constructors) asks for, and: no device answers at
-    /// `PORT` to `PORT + 3` other than the host's end of this ABI.
+    /// What the [module](self#safety-of-the-constructors) requires, and: at `PORT` to `PORT + 3` there is no device
+    /// other than the host's end of this ABI.
     #[must_use]
     pub const unsafe fn new() -> Self {
         const { assert!(PORT <= 0xfffc, "the access is four bytes wide: PORT is at most 0xfffc") }
@@ -117,26 +114,24 @@ impl<const PORT: u16> Out<PORT> {
 impl<const PORT: u16> Trap for Out<PORT> {
     #[inline]
     fn trap(&self, out: Registers) -> Registers {
-        // SAFETY: `self` exists, so who made it has promised that code like this one runs as a
-        // guest that may write to PORT, and that the host behind it changes the four
-        // operands and shared memory only. RBX is exchanged back; memory counts as changed,
-        // for lack of `nomem`.
+        // SAFETY: the caller of `new` promised that this code runs as a guest that may write to `PORT`, and that the
+        // host changes only the four operands and shared memory. The second exchange restores RBX, and without `nomem`
+        // the compiler assumes that memory has changed.
         unsafe { exchange!("out dx, eax", out, in("dx") PORT) }
     }
 }
 
 /// Traps by an aligned eight-byte store to an agreed address: `mov [rdx], rax`, three bytes long.
 ///
-/// The value stored is the kind. The address is one that the guest's page tables map to
-/// guest-physical memory which the host has left unbacked (or, without page tables of its own, one
-/// that the host watches), so that the store reaches nothing but the host.
+/// The value stored is the kind. The guest's page tables map the address to guest-physical memory that the host has
+/// left unbacked; without page tables of its own, the guest uses an address at which its host intercepts stores.
 #[derive(Clone, Copy, Debug)]
 pub struct Doorbell {
     address: u64,
 }
 
 impl Doorbell {
-    /// A trap by a store to `address`, as the guest sees it.
+    /// A trap by a store to `address`, a virtual address of the guest and a multiple of eight.
     ///
     /// # Panics
     ///
@@ -144,15 +139,15 @@ impl Doorbell {
     ///
     /// # Safety
     ///
-    /// What the [module](self#safety-of-the-constructors) asks for, and: no Rust object lies in the
-    /// eight bytes at `address`, so that a store that nobody catches overwrites nothing.
+    /// What the [module](self#safety-of-the-constructors) requires, and: the eight bytes at `address` hold no Rust
+    /// object, so that a store that no host intercepts is harmless.
     #[must_use]
     pub const unsafe fn new(address: u64) -> Self {
-        assert!(address % 8 == 0, "a doorbell's address is a multiple of eight");
+        assert!(address % 8 == 0, "the address of a doorbell must be a multiple of eight");
         Self { address }
     }
 
-    /// The address that the store goes to.
+    /// The address of the store.
     #[must_use]
     pub const fn address(self) -> u64 {
         self.address
@@ -162,38 +157,37 @@ impl Doorbell {
 impl Trap for Doorbell {
     #[inline]
     fn trap(&self, out: Registers) -> Registers {
-        // SAFETY: `self` exists, so who made it has promised that the host catches a store to
-        // `address`, that no Rust object is there if it does not, and that it changes the four
-        // operands and shared memory only. RBX is exchanged back; memory counts as changed, for
-        // lack of `nomem`.
+        // SAFETY: the caller of `new` promised that the host intercepts a store to `address`, that no Rust object is
+        // there if it does not, and that it changes only the four operands and shared memory. The second exchange
+        // restores RBX, and without `nomem` the compiler assumes that memory has changed.
         unsafe { exchange!("mov [rdx], rax", out, in("rdx") self.address) }
     }
 }
 
-/// Traps the way that the boot block says: what a guest uses that runs on any host.
+/// Traps by the method in the boot block, so that one guest program runs on any host.
 #[derive(Clone, Copy, Debug)]
-pub struct Agreed {
+pub struct NegotiatedTrap {
     doorbell: bool,
     operand: u64,
 }
 
-impl Agreed {
-    /// A trap in that way.
+impl NegotiatedTrap {
+    /// A trap by this method.
     ///
     /// # Safety
     ///
-    /// What [`Out::new`] or [`Doorbell::new`] asks for.
+    /// What [`Out::new`] or [`Doorbell::new`] requires for the same port or address.
     #[must_use]
-    pub const unsafe fn new(way: Way) -> Self {
+    pub const unsafe fn new(way: TrapMethod) -> Self {
         match way {
-            Way::Out(port) => Self { doorbell: false, operand: port as u64 },
-            Way::Doorbell(address) => Self { doorbell: true, operand: address },
+            TrapMethod::Out(port) => Self { doorbell: false, operand: port as u64 },
+            TrapMethod::Doorbell(address) => Self { doorbell: true, operand: address },
         }
     }
 }
 
-impl Agreed {
-    /// Whether it is a store; else it is by port.
+impl NegotiatedTrap {
+    /// Whether the trap is a store; else it is a write to a port.
     #[cfg(feature = "guest")]
     #[inline]
     pub(crate) fn is_doorbell(self) -> bool {
@@ -204,40 +198,42 @@ impl Agreed {
     ///
     /// # Safety
     ///
-    /// It [is a doorbell](Self::is_doorbell).
+    /// `self.doorbell` is true.
     #[inline(always)]
     pub(crate) unsafe fn ring(self, out: Registers) -> Registers {
-        // SAFETY: as for `Doorbell`, which whoever made `self` has promised.
+        // SAFETY: `self` is a doorbell, so the caller of `new` promised what `Doorbell::new` requires for the address
+        // in `operand`; `Doorbell::trap` says why that suffices.
         unsafe { exchange!("mov [rdx], rax", out, in("rdx") self.operand) }
     }
 
-    /// Traps by port.
+    /// Traps by a write to a port.
     ///
     /// # Safety
     ///
-    /// It is no doorbell.
+    /// `self.doorbell` is false.
     #[inline(always)]
     pub(crate) unsafe fn put_out(self, out: Registers) -> Registers {
-        // SAFETY: as for `Out`, which whoever made `self` has promised.
+        // SAFETY: `self` is a port, so the caller of `new` promised what `Out::new` requires for the port in `operand`;
+        // `Out::trap` says why that suffices. `operand` was a `u16`, so DX holds all of it.
         unsafe { exchange!("out dx, eax", out, in("rdx") self.operand) }
     }
 }
 
-impl Trap for Agreed {
+impl Trap for NegotiatedTrap {
     #[inline]
     fn trap(&self, out: Registers) -> Registers {
         if self.doorbell {
-            // SAFETY: it is one.
+            // SAFETY: the branch has checked `self.doorbell`.
             unsafe { self.ring(out) }
         } else {
-            // SAFETY: it is none.
+            // SAFETY: the branch has checked that `self.doorbell` is false.
             unsafe { self.put_out(out) }
         }
     }
 
     #[cfg(feature = "guest")]
-    fn agreed(&self) -> Option<Agreed> {
-        Some(*self)
+    fn inline_instruction(&self) -> super::InlineInstruction {
+        super::InlineInstruction::new(*self)
     }
 }
 
@@ -253,8 +249,8 @@ impl Vmcall {
     ///
     /// # Safety
     ///
-    /// What the [module](self#safety-of-the-constructors) asks for, and: the host gives the kinds
-    /// of [`trap`](crate::abi::trap), in RAX, no meaning other than this ABI's.
+    /// What the [module](self#safety-of-the-constructors) requires, and: the host gives the kinds of
+    /// [`trap`](crate::abi::trap), in RAX, only the meaning that this ABI gives them.
     #[must_use]
     pub const unsafe fn new() -> Self {
         Self(())
@@ -264,10 +260,9 @@ impl Vmcall {
 impl Trap for Vmcall {
     #[inline]
     fn trap(&self, out: Registers) -> Registers {
-        // SAFETY: `self` exists, so who made it has promised that code like this one runs as a
-        // guest whose host takes `vmcall` with these kinds as this ABI says, and changes
-        // the four operands and shared memory only. RBX is exchanged back; memory counts as
-        // changed, for lack of `nomem`.
+        // SAFETY: the caller of `new` promised that this code runs as a guest whose host handles `vmcall` with these
+        // kinds as this ABI says, and changes only the four operands and shared memory. The second exchange restores
+        // RBX, and without `nomem` the compiler assumes that memory has changed.
         unsafe { exchange!("vmcall", out) }
     }
 }
@@ -284,9 +279,8 @@ impl Vmmcall {
     ///
     /// # Safety
     ///
-    /// What the [module](self#safety-of-the-constructors) asks for, and: the host intercepts
-    /// `vmmcall`, and gives the kinds of [`trap`](crate::abi::trap), in RAX, no meaning other than
-    /// this ABI's.
+    /// What the [module](self#safety-of-the-constructors) requires, and: the host intercepts `vmmcall`, and gives the
+    /// kinds of [`trap`](crate::abi::trap), in RAX, only the meaning that this ABI gives them.
     #[must_use]
     pub const unsafe fn new() -> Self {
         Self(())
@@ -296,10 +290,9 @@ impl Vmmcall {
 impl Trap for Vmmcall {
     #[inline]
     fn trap(&self, out: Registers) -> Registers {
-        // SAFETY: `self` exists, so who made it has promised that code like this one runs as a
-        // guest whose host intercepts `vmmcall`, takes these kinds as this ABI says, and
-        // changes the four operands and shared memory only. RBX is exchanged back; memory
-        // counts as changed, for lack of `nomem`.
+        // SAFETY: the caller of `new` promised that this code runs as a guest whose host intercepts `vmmcall`, handles
+        // these kinds as this ABI says, and changes only the four operands and shared memory. The second exchange
+        // restores RBX, and without `nomem` the compiler assumes that memory has changed.
         unsafe { exchange!("vmmcall", out) }
     }
 }

@@ -1,28 +1,28 @@
-//! Compares the contracts of two sides, and says where they part.
+//! Compares the contracts of two sides, and reports where they differ.
 
 use core::fmt;
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 use super::{
+    escape::BoundedText,
     read::{BadContract, Contract, Field, Function, Index, Kind},
-    text::Text,
 };
 use crate::abi::Side;
 
-/// How many of a kind are told one by one.
+/// The maximum number of differences, and of names of each kind, that are reported one by one.
 const TOLD: usize = 32;
-/// How many places are told in one function, and how many steps of the way to one.
+/// The maximum number of reported places in one function, and of field names in the path to a place.
 const PLACES: usize = 8;
 
-/// Whether each side serves what the other calls (ABI, "Contracts").
+/// Checks that each side serves what the other calls (ABI, "Contracts").
 ///
-/// Functions that are served and not called, and optional ones that are called and not served, are no
-/// mismatch; they are told beside one.
+/// Functions that are served and not called, and optional functions that are not served, do not cause a mismatch; a
+/// mismatch lists them as well.
 ///
 /// # Errors
 ///
-/// What is missing or different, or that one of the two is no contract.
+/// A [`Mismatch`] if a called function is not served under the same signature, or one of the contracts is invalid.
 pub fn compare(guest: &[u8], host: &[u8]) -> Result<(), Mismatch> {
     let read = |side, bytes| {
         Contract::read(bytes).map_err(|bad| {
@@ -41,12 +41,11 @@ pub fn compare(guest: &[u8], host: &[u8]) -> Result<(), Mismatch> {
     Err(found.into())
 }
 
-/// Two sides that do not fit together: every function that one calls and the other does not serve, or
-/// serves in another form.
+/// The error for contracts that do not match: the functions that one side calls and the other does not serve, or
+/// declares differently.
 ///
-/// Shown, it is a text of several lines for people: each function with both declarations, which side
-/// has which, and the place where they part, a struct in a struct in a parameter if need be. What the
-/// peer says of itself is cut to a sensible length, and escaped.
+/// `Display` gives several lines for diagnostics: each function with both declarations and the place where they differ,
+/// such as a field of a struct in a parameter. Names from the peer are truncated and escaped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mismatch {
     report: Box<Report>,
@@ -63,12 +62,12 @@ struct Report {
     unreadable: Option<(Side, BadContract)>,
     differences: Vec<Difference>,
     more: usize,
-    /// Optional functions that are not there, and functions that are not called, by side.
+    /// Optional functions that are not served, by caller, and functions that are not called, by server.
     absent: [Names; 2],
     unused: [Names; 2],
 }
 
-/// Names, of which only so many are kept.
+/// Up to [`TOLD`] names, and the number of further ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Names {
     names: Vec<String>,
@@ -85,7 +84,7 @@ impl Names {
     }
 }
 
-/// A function that one side calls, and that the other does not serve like that.
+/// A function that one side calls and the other does not serve, or declares differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
@@ -97,11 +96,11 @@ pub struct Difference {
     pub called: String,
     /// The declaration of the other side, if it serves a function with this name.
     pub served: Option<String>,
-    /// Where the two part.
+    /// The places where the declarations differ.
     places: Vec<Place>,
 }
 
-/// A place where two declarations part, and what each has there.
+/// A place where two declarations differ, and the text of each there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     place: String,
@@ -110,14 +109,14 @@ struct Place {
 }
 
 impl Mismatch {
-    /// The functions that do not fit, up to 32 of them: those that the guest calls first, each side's
-    /// in the order of its declarations.
+    /// The functions that do not match, at most 32: first those that the guest calls, then those that the host calls,
+    /// each in the order of declaration.
     #[must_use]
     pub fn differences(&self) -> &[Difference] {
         &self.report.differences
     }
 
-    /// The side whose contract cannot be read at all, and why.
+    /// The side whose contract is invalid, and the reason; `None` if both are valid.
     #[must_use]
     pub fn unreadable(&self) -> Option<(Side, BadContract)> {
         self.report.unreadable
@@ -125,7 +124,7 @@ impl Mismatch {
 }
 
 impl Report {
-    /// Looks for each function that one side calls on the other.
+    /// Records the called functions that are not served.
     fn calls(&mut self, caller: Side, calls: &Contract<'_>, serves: &Contract<'_>) {
         let served = signatures(serves.functions.iter().filter(|function| function.served()));
         for function in calls.functions.iter().filter(|function| function.called()) {
@@ -142,7 +141,7 @@ impl Report {
         }
     }
 
-    /// Looks for functions that one side serves and the other does not call.
+    /// Records the served functions that are not called.
     fn unused(&mut self, server: Side, serves: &Contract<'_>, calls: &Contract<'_>) {
         let called = signatures(calls.functions.iter().filter(|function| function.called()));
         for function in serves.functions.iter().filter(|function| function.served()) {
@@ -158,7 +157,7 @@ impl Report {
     }
 }
 
-/// Signatures in their order.
+/// The signatures, sorted.
 fn signatures<'f>(functions: impl Iterator<Item = &'f Function<'f>>) -> Vec<u64> {
     let mut all: Vec<u64> = functions.map(|function| function.signature).collect();
     all.sort_unstable();
@@ -167,15 +166,15 @@ fn signatures<'f>(functions: impl Iterator<Item = &'f Function<'f>>) -> Vec<u64>
 
 /// Interface and name.
 fn path(function: &Function<'_>) -> String {
-    let mut text = Text::new();
+    let mut text = BoundedText::new();
     text.name(function.interface);
     text.put("::");
     text.name(function.name);
     text.into_string()
 }
 
-fn text(write: impl FnOnce(&mut Text)) -> String {
-    let mut text = Text::new();
+fn text(write: impl FnOnce(&mut BoundedText)) -> String {
+    let mut text = BoundedText::new();
     write(&mut text);
     text.into_string()
 }
@@ -221,30 +220,30 @@ fn places(
     });
     let all = parameters.chain([("the result".into(), called.returned, served.returned)]);
     let differ = all.filter(|(_, a, b)| calls.get(*a).hash != serves.get(*b).hash);
-    differ.take(PLACES).map(|(place, a, b)| Way { calls, serves }.first(place, a, b)).collect()
+    differ.take(PLACES).map(|(place, a, b)| Descent { calls, serves }.first(place, a, b)).collect()
 }
 
-/// The way down into two types that differ.
-struct Way<'a, 'c> {
+/// The search for the place where two types differ.
+struct Descent<'a, 'c> {
     calls: &'a Contract<'c>,
     serves: &'a Contract<'c>,
 }
 
-/// What comes next on the way down.
+/// A step of the search.
 enum Step<'c> {
-    /// They part here, at the member with this number.
+    /// The types differ here, at the member with this index.
     Here(usize),
-    /// They part in these, which are what the field with this name is, if there is a name.
+    /// They differ in these types, of the field with this name; the name is empty for a type argument or a tuple value.
     In(&'c str, Index, Index),
 }
 
-impl<'c> Way<'_, 'c> {
-    /// Goes down as long as the two are declared in the same way, to where they part. Each step is to
-    /// an earlier type, so there is an end.
+impl<'c> Descent<'_, 'c> {
+    /// Descends while the declarations of the two types are alike, to the place where they differ. It terminates,
+    /// because each step leads to an earlier type of the contract.
     fn first(&self, start: String, mut a: Index, mut b: Index) -> Place {
-        let mut place = Text::new();
+        let mut place = BoundedText::new();
         let mut steps = 0;
-        // The types that the last name on the way has.
+        // The types of the last named field.
         let mut named = (a, b);
         loop {
             match self.step(a, b) {
@@ -266,7 +265,7 @@ impl<'c> Way<'_, 'c> {
                         0 => start,
                         _ => format!("{start} at `{place}`"),
                     };
-                    // With the member before, which is the same.
+                    // Shows the previous member too, which is the same on both sides.
                     let from = from.saturating_sub(1);
                     let show = |(a, b)| {
                         let called = text(|text| self.calls.definition(text, a, from));
@@ -275,7 +274,7 @@ impl<'c> Way<'_, 'c> {
                     let same_name = self.calls.get(a).name == self.serves.get(b).name;
                     let (mut called, mut served) = show(if same_name { (a, b) } else { named });
                     if called == served {
-                        // Only what was cut off differs.
+                        // They differ only in the truncated part.
                         (called, served) = show((a, b));
                     }
                     return Place { place, called, served };
@@ -311,7 +310,7 @@ impl<'c> Way<'_, 'c> {
                 let next = pairs.find_map(|(a, b)| {
                     let step = self.within(&a.fields, &b.fields)?;
                     Some(match step {
-                        // The value of a tuple variant goes by the variant's name.
+                        // The value of a tuple variant is named after the variant.
                         Step::In("", next_a, next_b) => Step::In(a.name, next_a, next_b),
                         step => step,
                     })
@@ -346,7 +345,7 @@ impl<'c> Way<'_, 'c> {
         })
     }
 
-    /// The first field whose type differs within.
+    /// The first field whose types differ.
     fn within(&self, a: &[Field<'c>], b: &[Field<'c>]) -> Option<Step<'c>> {
         let mut pairs = a.iter().zip(b);
         pairs.find(|(a, b)| self.differ(a.of, b.of)).map(|(a, b)| Step::In(a.name, a.of, b.of))
@@ -386,7 +385,11 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = &*self.report;
         if let Some((side, bad)) = report.unreadable {
-            return write!(f, "what the {side} says of itself is {bad}");
+            return write!(
+                f,
+                "the contract of the {side} is invalid at byte {}: {}",
+                bad.at, bad.what
+            );
         }
         let count = report.differences.len() + report.more;
         let functions = if count == 1 { "function" } else { "functions" };
@@ -415,7 +418,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// The same text, since that is what a person sees of an error that ends a program.
+/// The text of `Display`, since a program that ends with an error prints its `Debug`.
 impl fmt::Debug for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mismatch({self})")

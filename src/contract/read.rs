@@ -1,35 +1,37 @@
-//! Reads a contract: the peer's, so that nothing in it is believed, and one's own in the same way.
+//! Reads and validates a contract, the peer's and this side's in the same way.
 //!
-//! Every type is made of earlier ones, so nothing is recursive, and hashes are computed along the
-//! way: two functions or types are the same where their hashes are (ABI, "Signatures"), whatever else
-//! a peer claims.
+//! Every type consists of earlier ones, so types are not recursive. The reader computes all hashes itself: two
+//! functions or types are equal if their hashes are equal (ABI, "Signatures").
 
 use core::fmt;
 
 use alloc::vec::Vec;
 
-use super::{MAX_LEN, flag, kind, text::Text};
+use super::{
+    escape::BoundedText,
+    format::{MAX_LEN, flag, kind},
+};
 use crate::abi::Hasher;
 
-/// Bytes that are no contract.
+/// The error for bytes that are not a valid contract (ABI, "Contracts").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BadContract {
-    /// Where reading ended, in bytes from the beginning.
+    /// The offset of the error in bytes.
     pub at: usize,
-    /// What is wrong there.
+    /// The error.
     pub what: &'static str,
 }
 
 impl fmt::Display for BadContract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a contract, at byte {}: {}", self.at, self.what)
+        write!(f, "the contract is invalid at byte {}: {}", self.at, self.what)
     }
 }
 
 impl core::error::Error for BadContract {}
 
-/// What a side says of itself, read: shown, it lists the functions and declared types.
+/// A contract that was read. `Display` lists its functions and declared types.
 ///
 /// ```
 /// use vmffi::{Serve, contract::Contract};
@@ -68,13 +70,13 @@ pub(super) struct Type<'c> {
 
 #[derive(Clone, Debug)]
 pub(super) enum Kind<'c> {
-    /// With what stands between its angle brackets.
+    /// The type arguments.
     Builtin(Vec<Index>),
     Struct(Size, Vec<Field<'c>>),
     Enum(Size, &'c str, Vec<Variant<'c>>),
 }
 
-/// A type by its place in the list; always of an earlier one.
+/// The index of a type in the contract, always of an earlier one.
 pub(super) type Index = u16;
 
 /// Size and alignment in bytes.
@@ -120,15 +122,15 @@ impl Function<'_> {
 }
 
 impl<'c> Contract<'c> {
-    /// Reads a contract. It takes a few times as much memory as the bytes do, whatever these are.
+    /// Reads a contract. The result takes a small multiple of the memory of `bytes`, for any input.
     ///
     /// # Errors
     ///
-    /// Where the bytes are no contract.
+    /// [`BadContract`] if the bytes are not a valid contract of at most [`MAX_LEN`] bytes.
     pub fn read(bytes: &'c [u8]) -> Result<Self, BadContract> {
         let mut from = Reader { bytes, at: 0 };
         if bytes.len() > MAX_LEN {
-            return Err(from.bad("it is too long"));
+            return Err(from.bad("longer than 262144 bytes"));
         }
         let mut contract = Self { types: Vec::new(), functions: Vec::new() };
         for _ in 0..from.u16()? {
@@ -137,26 +139,26 @@ impl<'c> Contract<'c> {
         if from.at == bytes.len() {
             Ok(contract)
         } else {
-            Err(from.bad("it goes on behind its end"))
+            Err(from.bad("trailing bytes after the last record"))
         }
     }
 
-    /// A type by the index that something in the same contract has.
+    /// The type with an index of this contract.
     pub(super) fn get(&self, index: Index) -> &Type<'c> {
         &self.types[usize::from(index)]
     }
 
     /// Writes a type's name with its angle brackets.
-    pub(super) fn name(&self, text: &mut Text, index: Index) {
+    pub(super) fn name(&self, text: &mut BoundedText, index: Index) {
         self.name_within(text, index, 8);
     }
 
-    fn name_within(&self, text: &mut Text, index: Index, depth: u32) {
+    fn name_within(&self, text: &mut BoundedText, index: Index, depth: u32) {
         let of = self.get(index);
         text.name(of.name);
         let Kind::Builtin(arguments) = &of.kind else { return };
         for (nr, argument) in arguments.iter().enumerate() {
-            // Arguments have arguments: 255 of 255, and so on.
+            // Bounds the work: each argument may have 255 arguments in turn.
             if text.is_full() {
                 return;
             }
@@ -172,7 +174,7 @@ impl<'c> Contract<'c> {
     }
 
     /// Writes a function's declaration.
-    pub(super) fn declaration(&self, text: &mut Text, function: &Function<'_>) {
+    pub(super) fn declaration(&self, text: &mut BoundedText, function: &Function<'_>) {
         text.put("fn ");
         text.name(function.name);
         text.put("(");
@@ -189,8 +191,8 @@ impl<'c> Contract<'c> {
         }
     }
 
-    /// Writes a declared type, its members from number `from` on; only the name of any other.
-    pub(super) fn definition(&self, text: &mut Text, index: Index, from: usize) {
+    /// Writes a declared type with its members from index `from` on; of a built-in type only the name.
+    pub(super) fn definition(&self, text: &mut BoundedText, index: Index, from: usize) {
         let of = self.get(index);
         let size = match &of.kind {
             Kind::Builtin(_) => return self.name(text, index),
@@ -221,7 +223,7 @@ impl<'c> Contract<'c> {
         text.end(format_args!(" of size {}, aligned to {}", size.0, size.1));
     }
 
-    fn fields(&self, text: &mut Text, fields: &[Field<'_>], from: usize) {
+    fn fields(&self, text: &mut BoundedText, fields: &[Field<'_>], from: usize) {
         text.put(if from == 0 { " {" } else { " { …," });
         for (nr, field) in fields.iter().enumerate().skip(from) {
             text.put(if nr == from { " " } else { ", " });
@@ -242,7 +244,7 @@ impl fmt::Display for Contract<'_> {
                 (false, false) => "calls ",
                 (false, true) => "may call ",
             })?;
-            let mut text = Text::new();
+            let mut text = BoundedText::new();
             text.name(function.interface);
             text.put("::");
             text.name(function.name);
@@ -252,7 +254,7 @@ impl fmt::Display for Contract<'_> {
         }
         for (index, of) in self.types.iter().enumerate() {
             if !matches!(of.kind, Kind::Builtin(_)) {
-                let mut text = Text::new();
+                let mut text = BoundedText::new();
                 self.definition(&mut text, index as Index, 0);
                 writeln!(f, "{text}")?;
             }
@@ -272,8 +274,9 @@ impl<'c> Reader<'c> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'c [u8], BadContract> {
-        let end = self.at.checked_add(len).ok_or(self.bad("it ends too early"))?;
-        let bytes = self.bytes.get(self.at..end).ok_or(self.bad("it ends too early"))?;
+        let end = self.at.checked_add(len).ok_or(self.bad("unexpected end of the contract"))?;
+        let bytes =
+            self.bytes.get(self.at..end).ok_or(self.bad("unexpected end of the contract"))?;
         self.at = end;
         Ok(bytes)
     }
@@ -307,18 +310,18 @@ impl<'c> Reader<'c> {
         text.map_err(|_| BadContract { at, what: "a name is not UTF-8" })
     }
 
-    /// The index of one of these types.
+    /// Reads the index of one of `types`.
     fn index(&mut self, types: &[Type<'_>]) -> Result<Index, BadContract> {
         let at = self.at;
         let index = self.u16()?;
         if usize::from(index) < types.len() {
             Ok(index)
         } else {
-            Err(BadContract { at, what: "a type is named before it is described" })
+            Err(BadContract { at, what: "the index of a type that is not yet defined" })
         }
     }
 
-    /// The next record: a type, or a function; each is made of the types before it.
+    /// Reads the next record, a type or a function, which consists of the types before it.
     fn record(&mut self, to: &mut Contract<'c>) -> Result<(), BadContract> {
         let at = self.at;
         match self.u8()? {
@@ -326,7 +329,7 @@ impl<'c> Reader<'c> {
             kind @ (kind::BUILTIN | kind::STRUCT | kind::ENUM) => {
                 to.types.push(self.of_kind(kind, &to.types)?);
             }
-            _ => return Err(BadContract { at, what: "a record is of no known kind" }),
+            _ => return Err(BadContract { at, what: "unknown kind of record" }),
         }
         Ok(())
     }
@@ -391,7 +394,7 @@ impl<'c> Reader<'c> {
         let at = self.at;
         let flags = self.u8()?;
         if ![flag::SERVES, flag::CALLS, flag::CALLS | flag::OPTIONAL].contains(&flags) {
-            return Err(BadContract { at, what: "a function is neither served nor called" });
+            return Err(BadContract { at, what: "invalid flags of a function" });
         }
         let (interface, name, count) = (self.text()?, self.text()?, self.u16()?);
         let mut hash = Hasher::new("fn").str(interface).str(name).u64(count.into());

@@ -1,30 +1,41 @@
 //! Writes a contract, at compile time.
 
-use super::{MAX_LEN, flag, kind};
+use super::format::{MAX_LEN, flag, kind};
 use crate::{
     abi::bare,
-    shape::{Declared, Field, Kind, Shape},
+    types::descriptor::{Declared, Field, Kind, Shape},
 };
 
 /// The interfaces that a side serves, and those that it calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Sides {
-    /// Functions, by interface.
+    /// The served functions, by interface.
     pub serves: &'static [&'static [Declared]],
-    /// Functions, by interface.
+    /// The called functions, by interface.
     pub calls: &'static [&'static [Declared]],
 }
 
-/// The number of bytes that the contract has.
+/// The size of the contract in bytes.
+///
+/// # Panics
+///
+/// If a limit of the format is exceeded: a compile error, since it is called in constants.
 #[must_use]
 pub const fn len(sides: Sides) -> usize {
     let mut writer = Writer::<0>::new();
     writer.contract(sides);
-    assert!(writer.len <= MAX_LEN, "the interfaces of one side are more than a contract can hold");
+    assert!(
+        writer.len <= MAX_LEN,
+        "the contract of one side exceeds 262,144 bytes: declare fewer functions or types"
+    );
     writer.len
 }
 
-/// The contract; `LEN` is what [`len`] says.
+/// The contract; `LEN` is the result of [`len`].
+///
+/// # Panics
+///
+/// As [`len`].
 #[must_use]
 pub const fn bytes<const LEN: usize>(sides: Sides) -> [u8; LEN] {
     let mut writer = Writer::<LEN>::new();
@@ -32,15 +43,15 @@ pub const fn bytes<const LEN: usize>(sides: Sides) -> [u8; LEN] {
     writer.bytes
 }
 
-/// The most types that one contract names.
+/// The maximum number of types in one contract.
 const MAX_TYPES: usize = 1024;
 
-/// Bytes so far; of those that do not fit, only the number is kept.
+/// The contract so far. Bytes beyond `LEN` are only counted.
 struct Writer<const LEN: usize> {
     bytes: [u8; LEN],
     len: usize,
     records: usize,
-    /// The hashes of the types so far: a type's index is its place here.
+    /// The hashes of the types so far, by type index.
     types: [u64; MAX_TYPES],
     count: usize,
 }
@@ -50,7 +61,7 @@ impl<const LEN: usize> Writer<LEN> {
         Self { bytes: [0; LEN], len: 0, records: 0, types: [0; MAX_TYPES], count: 0 }
     }
 
-    /// The number of records, and the records: each function behind the types that it names.
+    /// Writes the number of records, and the records: each function after the types that it names.
     const fn contract(&mut self, sides: Sides) {
         self.u16(0);
         self.each(sides.serves, flag::SERVES);
@@ -96,7 +107,7 @@ impl<const LEN: usize> Writer<LEN> {
         self.index(function.returned);
     }
 
-    /// A type, behind those that it is made of, unless it is there.
+    /// Writes a type after the types that it consists of, unless it is written already.
     const fn shape(&mut self, shape: &'static Shape) {
         if self.find(shape).is_some() {
             return;
@@ -196,7 +207,7 @@ impl<const LEN: usize> Writer<LEN> {
     const fn index(&mut self, shape: &Shape) {
         match self.find(shape) {
             Some(index) => self.u16(index),
-            None => panic!("a type was not written before it was named"),
+            None => panic!("internal error: a type was named before it was written"),
         }
     }
 
@@ -210,12 +221,18 @@ impl<const LEN: usize> Writer<LEN> {
     }
 
     const fn u16(&mut self, value: usize) {
-        assert!(value <= u16::MAX as usize, "a name or a list is too long for a contract");
+        assert!(
+            value <= u16::MAX as usize,
+            "a name or a list has more than 65,535 bytes or elements, the limit of a contract"
+        );
         self.put(&(value as u16).to_le_bytes());
     }
 
     const fn u32(&mut self, value: usize) {
-        assert!(value <= u32::MAX as usize, "a type is too large for a contract");
+        assert!(
+            value <= u32::MAX as usize,
+            "the size or an offset of a type exceeds 4 GiB, the limit of a contract"
+        );
         self.put(&(value as u32).to_le_bytes());
     }
 

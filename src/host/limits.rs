@@ -1,81 +1,115 @@
-//! What a guest is allowed, and who hears of what it is refused.
+//! What a guest may use of its host.
 
-use std::{boxed::Box, fmt, time::Duration};
+use core::time::Duration;
 
-use crate::peer::{MAX_DEPTH, Observer};
+use crate::abi::{MAX_DEPTH, MAX_TEXT};
 
-/// How much a guest may have of its host, and how long it may take. The host enforces all of it.
+/// How much of its host a guest may use, and how long it may take. The host enforces all of it.
 ///
 /// ```
 /// use std::time::Duration;
 /// use vmffi::host::Limits;
 ///
-/// let limits = Limits { deadline: Some(Duration::from_secs(1)), calls: 10_000, ..Limits::default() };
+/// let limits = Limits::new().deadline(Duration::from_secs(1)).calls(10_000);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a call to the guest may take, from outside of any handler, and a [`run`](super::Host::run): with
-    /// all that is nested in it. A guest that takes longer is stopped, [`End::Deadline`](super::End::Deadline);
-    /// a handler is not, but its guest is not run on after it. `None`, which is the default: as long as it
-    /// likes. [`Host::within`](super::Host::within) sets another one for some calls.
-    pub deadline: Option<Duration>,
-    /// How many hypercalls a guest may make in one such call. The next one is its end,
-    /// [`End::TooManyCalls`](super::End::TooManyCalls). No limit by default.
-    pub calls: u64,
-    /// How deep calls may be nested, as [`MAX_DEPTH`] counts them, and not more than that, which is the default.
-    /// What is deeper fails with [`Why::TooDeep`](crate::Why::TooDeep).
-    pub depth: u32,
-    /// How many blocks of the host's arena may be in use: what was lent to the guest and not yet given back,
-    /// and what handlers have made and not yet handed over. A handler that wants more gets
-    /// [`Why::OutOfMemory`](crate::Why::OutOfMemory). By default as many as the arena has room for.
-    pub lent_blocks: u32,
-    /// The same in bytes; each block takes a multiple of 64.
-    pub lent_bytes: u64,
-    /// How many handles may live at once, of the guest's memory and of the host's own ([`ForeignBuf`](crate::ForeignBuf),
-    /// [`SharedBuf`](crate::SharedBuf), ..): those of calls under way, and those that handlers keep. A call that
-    /// brings more fails with [`Why::OutOfMemory`](crate::Why::OutOfMemory). No limit by default. Their bytes lie in the
-    /// guest's arena, which is the limit of those.
-    pub handles: usize,
-    /// How many bytes of a guest's last text, and of a line of its log, are looked at; the rest is cut off. 1,024
-    /// by default.
-    pub text: u32,
-    /// How many bytes of its log a guest may send in one call as in `deadline`. Further lines are refused
-    /// ([`Why::Refused`](crate::Why::Refused)), and the observer hears of it. No limit by default.
-    pub log: u64,
+    pub(super) deadline: Option<Duration>,
+    pub(super) calls: u64,
+    pub(super) depth: u32,
+    pub(super) lent_blocks: u32,
+    pub(super) lent_bytes: u64,
+    pub(super) handles: usize,
+    pub(super) text: u32,
+    pub(super) log: u64,
 }
 
 impl Limits {
-    /// Texts of 1,024 bytes, and no limits but those of the ABI itself: the default.
-    pub const NONE: Self = Self {
-        deadline: None,
-        calls: u64::MAX,
-        depth: MAX_DEPTH,
-        lent_blocks: u32::MAX,
-        lent_bytes: u64::MAX,
-        handles: usize::MAX,
-        text: 1024,
-        log: u64::MAX,
-    };
+    /// The default: texts of [`MAX_TEXT`] bytes, and no limits but those of the ABI.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            deadline: None,
+            calls: u64::MAX,
+            depth: MAX_DEPTH,
+            lent_blocks: u32::MAX,
+            lent_bytes: u64::MAX,
+            handles: usize::MAX,
+            text: MAX_TEXT,
+            log: u64::MAX,
+        }
+    }
+
+    /// Maximum time of a call to the guest from outside of any handler, and of a [`run`](super::Host::run), with all that is
+    /// nested in it. A guest that takes longer is stopped, [`GuestExit::Deadline`](super::GuestExit::Deadline). A handler is
+    /// not stopped, but its guest is not resumed after it. Without a deadline a guest may take any time.
+    /// [`Host::with_deadline`](super::Host::with_deadline) sets another deadline for some calls.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Maximum number of hypercalls in one such call. The next one makes the guest exit,
+    /// [`GuestExit::TooManyCalls`](super::GuestExit::TooManyCalls).
+    #[must_use]
+    pub const fn calls(mut self, calls: u64) -> Self {
+        self.calls = calls;
+        self
+    }
+
+    /// Maximum depth of nested calls, as [`MAX_DEPTH`] counts them; a larger value stands for that. A deeper call fails with
+    /// [`ErrorKind::TooDeep`](crate::ErrorKind::TooDeep).
+    #[must_use]
+    pub const fn depth(mut self, depth: u32) -> Self {
+        self.depth = if depth < MAX_DEPTH { depth } else { MAX_DEPTH };
+        self
+    }
+
+    /// Maximum number of blocks of the host's arena that are in use: those that are lent to the guest, and those that
+    /// handlers have made and not yet handed over. A handler that allocates more gets
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    #[must_use]
+    pub const fn lent_blocks(mut self, blocks: u32) -> Self {
+        self.lent_blocks = blocks;
+        self
+    }
+
+    /// The same limit in bytes; each block takes a multiple of [`GRANULE_SIZE`](crate::GRANULE_SIZE).
+    #[must_use]
+    pub const fn lent_bytes(mut self, bytes: u64) -> Self {
+        self.lent_bytes = bytes;
+        self
+    }
+
+    /// Maximum number of handles to the guest's memory and to the host's own ([`ForeignBuf`](crate::ForeignBuf),
+    /// [`SharedBuf`](crate::SharedBuf), …): those of calls under way, and those that handlers keep. A call that brings more
+    /// fails with [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory). The size of the guest's arena limits their bytes.
+    #[must_use]
+    pub const fn handles(mut self, handles: usize) -> Self {
+        self.handles = handles;
+        self
+    }
+
+    /// Maximum length in bytes of guest-supplied text that is copied for diagnostics: its last text, and each line of its
+    /// log. Longer text is truncated.
+    #[must_use]
+    pub const fn text(mut self, bytes: u32) -> Self {
+        self.text = bytes;
+        self
+    }
+
+    /// Maximum number of bytes of log that a guest may send in one call as in [`deadline`](Self::deadline). Further lines are
+    /// refused ([`ErrorKind::Refused`](crate::ErrorKind::Refused)), and the observer is notified.
+    #[must_use]
+    pub const fn log(mut self, bytes: u64) -> Self {
+        self.log = bytes;
+        self
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::NONE
-    }
-}
-
-/// What may be said of a host beside what it needs.
-#[derive(Default)]
-pub struct Options {
-    /// What its guest is allowed.
-    pub limits: Limits,
-    /// Is told of each call that the host refuses or fails, on the thread that serves it: with the function and
-    /// the bad field, where they are known. A panic in it is caught and ignored.
-    pub observer: Option<Box<Observer>>,
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("limits", &self.limits).finish_non_exhaustive()
+        Self::new()
     }
 }

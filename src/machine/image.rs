@@ -1,7 +1,7 @@
-//! A guest's program: an ELF file, read and checked once, put into any number of machines.
+//! A guest's program: an ELF file, parsed and checked once, and loaded into any number of machines.
 //!
-//! Nothing is taken out of the file: segments, relocations and names are places in it, so that it costs no more memory than
-//! it has bytes, and reading it takes time in proportion to them.
+//! Segments, relocations and symbols are kept as ranges of the file, so an image takes little more memory than the
+//! file, and parsing takes time in proportion to its length, whatever the file contains.
 
 use std::{
     fmt, fs, io,
@@ -14,7 +14,7 @@ use std::{
 
 use elf::{ElfBytes, abi, endian::LittleEndian, file::Class, segment::ProgramHeader};
 
-use crate::memory::PAGE;
+use crate::abi::PAGE_SIZE;
 
 mod relocations;
 mod symbols;
@@ -22,20 +22,19 @@ mod symbols;
 use relocations::Relocations;
 use symbols::Symbols;
 
-/// Where a guest may lie: above the first 64 KiB, which hold nothing so that null leads nowhere, and below
-/// 64 GiB.
+/// The lowest address of a segment, 64 KiB: null and small offsets from it stay unmapped.
 const LOWEST: u64 = 0x1_0000;
-/// See [`LOWEST`].
-const HIGHEST: u64 = 0x10_0000_0000;
-/// Where a guest lies that runs anywhere.
+/// The end of the addresses for segments, 64 GiB, where the region begins.
+pub(super) const HIGHEST: u64 = 0x10_0000_0000;
+/// The load bias of position-independent images.
 const BASE: u64 = 0x4000_0000;
-/// The most pieces that a guest may be loaded in.
-const MOST_SEGMENTS: usize = 64;
+/// The greatest number of segments.
+const MAX_SEGMENTS: usize = 64;
 
-/// A guest's program, from an ELF file: static, at a fixed address or position-independent, for x86_64.
+/// A guest's program, from an ELF file for x86_64: statically linked, at fixed addresses (`ET_EXEC`) or
+/// position-independent (`ET_DYN`). Segments must lie between 64 KiB and 64 GiB.
 ///
-/// It is checked here, and the kernel never executes the file. It has a copy of the file; cloning it is cheap, and so is
-/// making many machines of one.
+/// It owns a copy of the file, which is checked once and which the kernel never executes. Clones share the copy.
 #[derive(Clone)]
 pub struct Image(Arc<Parsed>);
 
@@ -44,17 +43,18 @@ struct Parsed {
     segments: Vec<Segment>,
     relocations: Relocations,
     entry: u64,
-    /// What is added to the file's addresses.
-    moves: u64,
+    /// The difference between addresses in the guest and in the file.
+    load_bias: u64,
     symbols: Option<Symbols>,
 }
 
-/// A piece of a guest's memory, of whole pages.
+/// A segment of the program (`PT_LOAD`), extended to whole pages.
 pub(super) struct Segment {
-    /// The address of its first page, and how many bytes of pages there are.
+    /// The address of the first page.
     pub(super) address: u64,
+    /// The length of all pages, in bytes.
     pub(super) len: u64,
-    /// What it begins with, from `skip` on, is in the file; the rest is zeros.
+    /// The offset in the first page at which `bytes` of the file are loaded. The rest of the pages is zeros.
     pub(super) skip: usize,
     bytes: Range<usize>,
     pub(super) write: bool,
@@ -66,7 +66,8 @@ impl Segment {
         self.address + self.len
     }
 
-    /// Where in the file `len` bytes from an address on are, if all of them are.
+    /// The range of the file that is loaded at `len` bytes from an address on; `None` if not all of them are in the
+    /// file.
     fn range(&self, address: u64, len: u64) -> Option<Range<usize>> {
         let from = address.checked_sub(self.address + self.skip as u64)?;
         let to = from.checked_add(len)?;
@@ -75,38 +76,38 @@ impl Segment {
     }
 }
 
-/// Where in the file `len` bytes from an address on are. The segments are sorted by address.
+/// The same in any of the segments, which are sorted by address.
 fn range(segments: &[Segment], address: u64, len: u64) -> Option<Range<usize>> {
     let at = segments.partition_point(|segment| segment.address <= address).checked_sub(1)?;
     segments[at].range(address, len)
 }
 
-/// A file that is no guest.
+/// Why a file cannot be used as an image.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// It cannot be read.
+    /// The file cannot be read.
     Io(io::Error),
-    /// There is no memory for a copy of it, of so many bytes.
+    /// There is not enough memory for a copy of the file, whose length is given in bytes.
     OutOfMemory(usize),
-    /// It is no ELF file, or one that contradicts itself.
+    /// The file is not a valid ELF file: what is wrong.
     Malformed(String),
-    /// It is for another processor, or no program.
+    /// The file is for another processor, or not an executable.
     Wrong(&'static str),
-    /// It needs something that a guest has not got.
+    /// The program needs something that guests do not have.
     Needs {
-        /// What that is: a library, say, with its name. What the file says is escaped and short.
+        /// What it needs, for example a library with its name. Names from the file are escaped and truncated.
         what: String,
         /// What to do instead.
         instead: &'static str,
     },
-    /// A segment lies where no guest may, or where another one does.
+    /// A segment is outside of the address range for guests, overlaps another one, or has invalid sizes or permissions.
     Place {
-        /// Where it begins.
+        /// The address of the segment.
         address: u64,
-        /// How many bytes it has.
+        /// Its length in bytes.
         len: u64,
-        /// What is wrong with that.
+        /// What is wrong.
         why: &'static str,
     },
 }
@@ -116,9 +117,11 @@ impl fmt::Display for ImageError {
         match self {
             Self::Io(error) => write!(f, "the guest's file cannot be read: {error}"),
             Self::OutOfMemory(len) => {
-                write!(f, "there is no memory for the guest's file, of {len} bytes")
+                write!(f, "there is not enough memory for a copy of the guest's file, {len} bytes")
             }
-            Self::Malformed(what) => write!(f, "the guest's file is no sound ELF file: {what}"),
+            Self::Malformed(what) => {
+                write!(f, "the guest's file is not a valid ELF file: {what}")
+            }
             Self::Wrong(what) => write!(f, "the guest's file is {what}"),
             Self::Needs { what, instead } => write!(f, "the guest needs {what}: {instead}"),
             Self::Place { address, len, why } => {
@@ -137,14 +140,8 @@ impl std::error::Error for ImageError {
     }
 }
 
-impl From<elf::ParseError> for ImageError {
-    fn from(error: elf::ParseError) -> Self {
-        Self::Malformed(error.to_string())
-    }
-}
-
 impl Image {
-    /// Reads a file.
+    /// Reads and parses a file.
     ///
     /// # Errors
     ///
@@ -153,11 +150,11 @@ impl Image {
         Self::read(fs::read(path).map_err(ImageError::Io)?)
     }
 
-    /// Reads the bytes of a file, in time that is proportional to their number.
+    /// Copies and parses the bytes of a file, in time proportional to their number.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, and [`ImageError::OutOfMemory`].
+    /// All of [`ImageError`] but [`Io`](ImageError::Io).
     pub fn parse(file: &[u8]) -> Result<Self, ImageError> {
         let mut copy = Vec::new();
         let full = |_| ImageError::OutOfMemory(file.len());
@@ -167,19 +164,20 @@ impl Image {
     }
 
     fn read(file: Vec<u8>) -> Result<Self, ImageError> {
-        let elf = ElfBytes::<LittleEndian>::minimal_parse(&file)?;
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(&file);
+        let elf = elf.map_err(|error| ImageError::Malformed(error.to_string()))?;
         let head = &elf.ehdr;
         if head.class != Class::ELF64 || head.e_machine != abi::EM_X86_64 {
             return Err(ImageError::Wrong("not for x86_64"));
         }
         if head.version != u32::from(abi::EV_CURRENT) {
             let version = head.version;
-            return Err(ImageError::Malformed(std::format!("ELF version {version} is unknown")));
+            return Err(ImageError::Malformed(std::format!("unsupported ELF version {version}")));
         }
-        let moves = match head.e_type {
+        let load_bias = match head.e_type {
             abi::ET_EXEC => 0,
             abi::ET_DYN => BASE,
-            _ => return Err(ImageError::Wrong("no program")),
+            _ => return Err(ImageError::Wrong("not an executable (ET_EXEC or ET_DYN)")),
         };
         let mut segments = Vec::new();
         let mut taken = 0;
@@ -193,16 +191,16 @@ impl Image {
                 }
                 abi::PT_TLS if header.p_memsz != 0 => {
                     let what = std::format!("{} bytes of thread-local storage", header.p_memsz);
-                    let instead = "there is no runtime that would set it up; use a `static`, one for each vCPU where it \
-                                   must be, and no library that has thread-local variables";
+                    let instead = "guests have no runtime that sets it up; use a `static`, or one for each vCPU, and \
+                                   no library that has thread-local variables";
                     return Err(needs(what, instead));
                 }
                 abi::PT_LOAD if header.p_memsz != 0 => {
-                    if segments.len() == MOST_SEGMENTS {
-                        let what = std::format!("it has more than {MOST_SEGMENTS} segments");
+                    if segments.len() == MAX_SEGMENTS {
+                        let what = std::format!("it has more than {MAX_SEGMENTS} segments");
                         return Err(ImageError::Malformed(what));
                     }
-                    let segment = load(&header, file.len(), moves)?;
+                    let segment = load(&header, file.len(), load_bias)?;
                     taken += segment.bytes.len();
                     segments.push(segment);
                 }
@@ -210,39 +208,42 @@ impl Image {
             }
         }
         if taken > file.len() {
-            // They share bytes, which no linker makes: each of them could be all of the file.
-            let what = std::format!("its segments have {taken} bytes of a file of {}", file.len());
+            // Segments that share bytes of the file could take 64 times its length. No linker makes such segments.
+            let what = std::format!(
+                "its segments load {taken} bytes, but the file has {}: segments must not share bytes",
+                file.len()
+            );
             return Err(ImageError::Malformed(what));
         }
         segments.sort_by_key(|segment| segment.address);
         for pair in segments.windows(2) {
             if pair[0].end() > pair[1].address {
-                return Err(bad_place(&pair[1], "lies in pages of another one"));
+                return Err(bad_place(&pair[1], "overlaps the pages of another segment"));
             }
         }
-        let relocations = Relocations::read(&elf, &file, &segments, moves)?;
-        let entry = head.e_entry.wrapping_add(moves);
+        let relocations = Relocations::read(&elf, &file, &segments, load_bias)?;
+        let entry = head.e_entry.wrapping_add(load_bias);
         let enters = |segment: &Segment| {
             segment.execute && (segment.address..segment.end()).contains(&entry)
         };
         if !segments.iter().any(enters) {
-            let what = std::format!("its entry point, {entry:#x}, is not in a segment of code");
+            let what = std::format!("its entry point {entry:#x} is not in an executable segment");
             return Err(ImageError::Malformed(what));
         }
         let symbols = Symbols::find(&elf);
-        Ok(Self(Arc::new(Parsed { file, segments, relocations, entry, moves, symbols })))
+        Ok(Self(Arc::new(Parsed { file, segments, relocations, entry, load_bias, symbols })))
     }
 
-    /// What a segment begins with.
+    /// The bytes of the file that are loaded into a segment, `skip` bytes from its first page on.
     pub(super) fn bytes(&self, segment: &Segment) -> &[u8] {
         &self.0.file[segment.bytes.clone()]
     }
 
-    /// Calls with the address of each word that is relocated, and its value.
+    /// Calls `each` with the address and the value of each relocated word.
     pub(super) fn relocate(&self, mut each: impl FnMut(u64, u64)) {
-        let Parsed { file, segments, relocations, moves, .. } = &*self.0;
-        // They were read once, so none of them fails.
-        let _ = relocations.each(file, segments, *moves, |place, _, value| {
+        let Parsed { file, segments, relocations, load_bias, .. } = &*self.0;
+        // `Relocations::read` has checked all of them, so there is no error.
+        let _ = relocations.each(file, segments, *load_bias, |place, _, value| {
             each(place, value);
             Ok(())
         });
@@ -256,10 +257,11 @@ impl Image {
         self.0.entry
     }
 
-    /// The function that an address is in, and how far in. It looks at each symbol of the file.
+    /// The name of the function that contains an address of the guest, and the offset in it. It takes time in
+    /// proportion to the number of symbols.
     pub(super) fn symbol(&self, address: u64) -> Option<(String, u64)> {
-        let Parsed { file, symbols, moves, .. } = &*self.0;
-        symbols.as_ref()?.of(file, address.checked_sub(*moves)?)
+        let Parsed { file, symbols, load_bias, .. } = &*self.0;
+        symbols.as_ref()?.of(file, address.checked_sub(*load_bias)?)
     }
 }
 
@@ -277,30 +279,30 @@ fn needs(what: impl Into<String>, instead: &'static str) -> ImageError {
     ImageError::Needs { what: what.into(), instead }
 }
 
-fn load(header: &ProgramHeader, file: usize, moves: u64) -> Result<Segment, ImageError> {
+fn load(header: &ProgramHeader, file: usize, load_bias: u64) -> Result<Segment, ImageError> {
     let bad = |why| ImageError::Place { address: header.p_vaddr, len: header.p_memsz, why };
-    let address = header.p_vaddr.checked_add(moves);
+    let address = header.p_vaddr.checked_add(load_bias);
     let end = address.and_then(|address| address.checked_add(header.p_memsz));
-    let (address, end) = address.zip(end).ok_or_else(|| bad("wraps around"))?;
+    let (address, end) = address.zip(end).ok_or_else(|| bad("exceeds the address space"))?;
     if address < LOWEST || end > HIGHEST {
-        return Err(bad("lies where no guest may: they lie from 64 KiB on and below 64 GiB"));
+        return Err(bad("is outside of the address range for guests, 64 KiB to 64 GiB"));
     }
     if header.p_filesz > header.p_memsz {
-        return Err(bad("has more bytes in the file than in memory"));
+        return Err(bad("is larger in the file than in memory"));
     }
     let (write, execute) = (header.p_flags & abi::PF_W != 0, header.p_flags & abi::PF_X != 0);
     if write && execute {
-        return Err(bad("may be written and executed"));
+        return Err(bad("is writable and executable: link code and data into separate segments"));
     }
     let last = header.p_offset.checked_add(header.p_filesz).filter(|last| *last <= file as u64);
     let last = last.ok_or_else(|| {
         let ProgramHeader { p_vaddr, p_offset, p_filesz, .. } = header;
         ImageError::Malformed(std::format!(
-            "the segment at {p_vaddr:#x} has {p_filesz:#x} bytes from {p_offset:#x} on, and the file {file:#x}"
+            "the segment at {p_vaddr:#x} has {p_filesz:#x} bytes at offset {p_offset:#x} of the file, which has {file:#x}"
         ))
     })?;
-    let start = address / PAGE * PAGE;
-    let len = end.next_multiple_of(PAGE) - start;
+    let start = address / PAGE_SIZE * PAGE_SIZE;
+    let len = end.next_multiple_of(PAGE_SIZE) - start;
     let skip = (address - start) as usize;
     let bytes = header.p_offset as usize..last as usize;
     Ok(Segment { address: start, len, skip, bytes, write, execute })

@@ -1,10 +1,10 @@
 //! A guest in a virtual machine, by KVM (the kernel's `Documentation/virt/kvm/api.rst`).
 //!
-//! Guest code runs at the least privilege. What is more privileged is a page of stubs, which the processor
-//! runs when the guest has done what it may not do, and which report that. There are no devices, no
-//! interrupts, and no memory but the guest's own.
+//! Guest code runs in ring 3. Ring 0 consists of one page of stubs: the processor enters one for each exception, and
+//! the stub reports it to the host. The machine has no devices, no interrupts, and no memory besides the guest's and
+//! the privileged pages.
 //!
-//! A call costs one `KVM_RUN`: registers travel in the page that vCPU and host share
+//! A call costs one `KVM_RUN`: registers are exchanged in the page that the vCPU shares with the host
 //! (`KVM_CAP_SYNC_REGS`).
 
 use std::{
@@ -22,11 +22,10 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
 use nix::libc;
 
-use super::{DOORBELL_AT, FORKED, Loaded, MachineError, lost};
+use super::{FORKED, Loaded, MachineError, address_space::DOORBELL_AT, lost};
 use crate::{
-    abi::{Registers, Transport, Way, answer, trap},
-    host::{Broken, Cause, End, Stopper, Vcpu},
-    memory::PAGE,
+    abi::{PAGE_SIZE, Registers, Transport, TrapMethod, answer, trap},
+    host::{FaultCause, GuestExit, ProtocolViolation, Stopper, Vcpu},
 };
 
 mod kick;
@@ -34,14 +33,16 @@ mod tables;
 
 pub(super) use kick::StopSignal;
 use kick::{Kick, Mask};
-use tables::{CODE, DATA, GDT_LIMIT, IDT_LIMIT, PORT, PROBE, REPORT, Supervisor, TASK, TASK_LIMIT};
+use tables::{
+    CODE, DATA, GDT_LIMIT, IDT_LIMIT, PORT, PROBE, PrivilegedPages, REPORT, TASK, TASK_LIMIT,
+};
 
-/// CR0: protection, paging, write protection for all, native x87 errors, alignment checks.
+/// CR0: PE, MP, ET, NE, WP, AM, PG (Intel SDM, volume 3, "Control Registers").
 const CR0: u64 = 0x8005_0033;
-/// The most exits that one access can want, once its instruction is not repeated: it lies in two pages at most, and KVM hands
-/// over 8 bytes at a time, or, for a port, what it has read ahead in one piece.
-const MOST_PIECES: u32 = (2 * PAGE / 8) as u32;
-/// EFER: 64 bits, pages without code. `syscall` is no instruction.
+/// The greatest number of exits for one access of an instruction that is not repeated: the access spans at most two
+/// pages, and KVM reports at most 8 bytes an exit for memory, and all bytes in one exit for a port.
+const MAX_PIECES: u32 = (2 * PAGE_SIZE / 8) as u32;
+/// EFER: LME, LMA, NXE. SCE is clear, so `syscall` is an invalid opcode.
 const EFER: u64 = 0xd00;
 
 fn system(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError {
@@ -49,19 +50,19 @@ fn system(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError 
 }
 
 fn open() -> Result<Kvm, MachineError> {
-    let kvm = Kvm::new().map_err(system("/dev/kvm"))?;
+    let kvm = Kvm::new().map_err(system("opening /dev/kvm"))?;
     let synced = kvm.check_extension_int(Cap::SyncRegs);
-    // It is negative where the question is refused.
+    // `KVM_CHECK_EXTENSION` returns a negative number on errors.
     if synced < 0 || synced & SyncReg::Register as i32 == 0 {
         return Err(MachineError::System {
-            what: "/dev/kvm without KVM_CAP_SYNC_REGS",
+            what: "KVM lacks KVM_CAP_SYNC_REGS",
             error: io::ErrorKind::Unsupported.into(),
         });
     }
     Ok(kvm)
 }
 
-/// Makes the machine, with all vCPUs about to begin.
+/// Makes the virtual machine and its vCPUs, each at the guest's entry point.
 pub(super) fn start(
     loaded: &Arc<Loaded>,
     log: u32,
@@ -71,73 +72,75 @@ pub(super) fn start(
     Ok(vcpus.map(|vcpu| Box::new(vcpu) as Box<dyn Vcpu>).collect())
 }
 
-/// The same, for guests that are to trap in this way, or else as a probe finds best.
+/// The same with a given trap method; with `None`, a probe chooses it.
 fn make(
     loaded: &Arc<Loaded>,
     log: u32,
     signal: StopSignal,
-    way: Option<Way>,
+    trap_method: Option<TrapMethod>,
 ) -> Result<Vec<KvmVcpu>, MachineError> {
     let kvm = open()?;
-    let fd = kvm.create_vm().map_err(system("a virtual machine"))?;
-    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(system("CPUID"))?;
-    // Guest-physical: the machine's memory from 0 on, the supervisor's behind it, then nothing.
+    let fd = kvm.create_vm().map_err(system("KVM_CREATE_VM"))?;
+    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+    let cpuid = cpuid.map_err(system("KVM_GET_SUPPORTED_CPUID"))?;
+    // Guest-physical addresses: the machine's memory from 0 on, then the privileged pages, then, without a memory slot,
+    // the doorbell.
     let physical = loaded.ram.len();
-    // The supervisor's size follows from what it maps; the bell is far behind it.
-    let bell = (physical + physical / 128 + (1 << 24)).next_multiple_of(PAGE);
-    let supervisor = Supervisor::new(loaded, physical, bell)?;
-    if supervisor.end() > bell || bell + PAGE > 1 << physical_bits(&cpuid) {
+    // Page tables take 1/512 of what they map, so the privileged pages end before the doorbell; that is checked below.
+    let doorbell = (physical + physical / 128 + (1 << 24)).next_multiple_of(PAGE_SIZE);
+    let privileged = PrivilegedPages::new(loaded, physical, doorbell)?;
+    if privileged.end() > doorbell || doorbell + PAGE_SIZE > 1 << physical_bits(&cpuid) {
         return Err(MachineError::Config(
-            "the machine has more memory than processors here address",
+            "the machine's memory exceeds the physical address width of this processor: use smaller arenas and stacks",
         ));
     }
-    let machine = Arc::new(Shared { fd, supervisor, bell, loaded: loaded.clone(), signal });
+    let machine = Arc::new(KvmMachine { fd, privileged, doorbell, loaded: loaded.clone(), signal });
     machine.map(&kvm)?;
     let mut vcpus = Vec::new();
-    for cpu in 0..loaded.stacks.len() as u64 {
+    for cpu in 0..loaded.space.stacks.len() as u64 {
         vcpus.push(KvmVcpu::new(&machine, cpu, &cpuid)?);
     }
-    let way = match (way, vcpus.first_mut()) {
-        (Some(way), _) => way,
+    let trap_method = match (trap_method, vcpus.first_mut()) {
+        (Some(trap_method), _) => trap_method,
         (None, Some(first)) => first.probe()?,
-        (None, None) => Way::Out(PORT),
+        (None, None) => TrapMethod::Out(PORT),
     };
-    if way != Way::Out(PORT) {
-        machine.supervisor.map_doorbell();
+    if trap_method != TrapMethod::Out(PORT) {
+        machine.privileged.map_doorbell();
     }
-    loaded.write_boot(way, log);
+    loaded.write_boot(trap_method, log);
     let start = |mut vcpu: KvmVcpu| {
-        vcpu.way = way;
+        vcpu.trap_method = trap_method;
         vcpu.begin(&cpuid)?;
         Ok(vcpu)
     };
     vcpus.into_iter().map(start).collect()
 }
 
-/// The width of a guest-physical address, in bits.
+/// The width of a guest-physical address, in bits (CPUID leaf 0x80000008, EAX bits 0 to 7).
 fn physical_bits(cpuid: &CpuId) -> u32 {
     leaf(cpuid, 0x8000_0008).map_or(36, |[eax, ..]| eax & 0xff).clamp(32, 52)
 }
 
-/// EAX, EBX, ECX and EDX of a leaf of CPUID, with index 0.
+/// EAX, EBX, ECX and EDX of subleaf 0 of a CPUID leaf.
 fn leaf(cpuid: &CpuId, function: u32) -> Option<[u32; 4]> {
     let entry = cpuid.as_slice().iter().find(|e| e.function == function && e.index == 0)?;
     Some([entry.eax, entry.ebx, entry.ecx, entry.edx])
 }
 
-/// What all vCPUs of a machine have in common.
-struct Shared {
+/// A virtual machine: what its vCPUs share.
+struct KvmMachine {
     fd: VmFd,
-    supervisor: Supervisor,
+    privileged: PrivilegedPages,
     /// The guest-physical address of the doorbell.
-    bell: u64,
+    doorbell: u64,
     loaded: Arc<Loaded>,
     signal: StopSignal,
 }
 
-impl Shared {
-    /// Gives the machine its memory. What the guest may not write, it cannot write through a page table
-    /// either.
+impl KvmMachine {
+    /// Adds the memory slots. Slots of parts that the guest may not write are read-only, in addition to the page
+    /// tables.
     fn map(&self, kvm: &Kvm) -> Result<(), MachineError> {
         let read_only = if kvm.check_extension(Cap::ReadonlyMem) { KVM_MEM_READONLY } else { 0 };
         let mut slot = 0;
@@ -150,10 +153,13 @@ impl Shared {
                 userspace_addr: at.expose_provenance() as u64,
             };
             slot += 1;
-            // SAFETY: as much is mapped there for as long as `self`, which owns the machine.
-            unsafe { self.fd.set_user_memory_region(region) }.map_err(system("a machine's memory"))
+            // SAFETY: `at` leads to `len` mapped bytes of `loaded.ram` or `privileged`, which `self` owns along with
+            // `fd`, and nothing unmaps them before. The guest changes them only through these slots, and this program
+            // accesses them through raw pointers only.
+            unsafe { self.fd.set_user_memory_region(region) }
+                .map_err(system("KVM_SET_USER_MEMORY_REGION"))
         };
-        let mut parts = self.loaded.parts.iter().peekable();
+        let mut parts = self.loaded.space.parts.iter().peekable();
         while let Some(first) = parts.next() {
             let mut len = first.len;
             while let Some(next) = parts.next_if(|next| next.write == first.write) {
@@ -162,44 +168,44 @@ impl Shared {
             let flags = if first.write { 0 } else { read_only };
             add(first.offset, len, self.loaded.ram.at(first.offset), flags)?;
         }
-        let memory = self.supervisor.memory();
+        let memory = self.privileged.memory();
         add(self.loaded.ram.len(), memory.len() as u64, memory.at(), 0)
     }
 }
 
-/// All registers that a guest can change, and those that say how it runs.
-struct Kept {
+/// The state of a vCPU that a guest can change, and the control registers.
+struct VcpuSnapshot {
     regs: kvm_regs,
     sregs: kvm_sregs,
-    vectors: Box<kvm_xsave>,
+    xsave: Box<kvm_xsave>,
     events: kvm_vcpu_events,
-    /// DR6 says which debug exception came last.
+    /// A debug exception changes DR6.
     debug: kvm_debugregs,
 }
 
 struct KvmVcpu {
     fd: VcpuFd,
-    machine: Arc<Shared>,
+    machine: Arc<KvmMachine>,
     number: u64,
-    way: Way,
+    trap_method: TrapMethod,
     kick: Arc<Kick>,
     mask: Mask,
-    kept: Option<Kept>,
+    snapshot: Option<VcpuSnapshot>,
 }
 
 impl KvmVcpu {
-    fn new(machine: &Arc<Shared>, number: u64, cpuid: &CpuId) -> Result<Self, MachineError> {
-        let fd = machine.fd.create_vcpu(number).map_err(system("a vCPU"))?;
-        fd.set_cpuid2(cpuid).map_err(system("a vCPU's CPUID"))?;
+    fn new(machine: &Arc<KvmMachine>, number: u64, cpuid: &CpuId) -> Result<Self, MachineError> {
+        let fd = machine.fd.create_vcpu(number).map_err(system("KVM_CREATE_VCPU"))?;
+        fd.set_cpuid2(cpuid).map_err(system("KVM_SET_CPUID2"))?;
         let (kick, mask) = (Arc::new(Kick::new(machine.signal)), Mask::new(machine.signal));
-        let (machine, way) = (machine.clone(), Way::Out(PORT));
-        Ok(Self { fd, machine, number, way, kick, mask, kept: None })
+        let (machine, trap_method) = (machine.clone(), TrapMethod::Out(PORT));
+        Ok(Self { fd, machine, number, trap_method, kick, mask, snapshot: None })
     }
 
-    /// Sets the registers of a vCPU that begins at an instruction, at the least privilege.
+    /// Sets all registers, for ring 3, with the page tables at `root`. `regs` has the entry point.
     fn enter(&mut self, root: u64, cr4: u64, regs: kvm_regs) -> Result<(), MachineError> {
-        let supervisor = &self.machine.supervisor;
-        let mut sregs = self.fd.get_sregs().map_err(system("a vCPU's registers"))?;
+        let privileged = &self.machine.privileged;
+        let mut sregs = self.fd.get_sregs().map_err(system("KVM_GET_SREGS"))?;
         let segment = |selector: u16, type_, long| kvm_segment {
             selector,
             type_,
@@ -217,29 +223,29 @@ impl KvmVcpu {
         (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
         sregs.ldt = kvm_segment { unusable: 1, ..Default::default() };
         sregs.tr = kvm_segment {
-            base: supervisor.task_at(self.number),
+            base: privileged.task_at(self.number),
             limit: TASK_LIMIT,
             selector: TASK,
             type_: 11,
             present: 1,
             ..Default::default()
         };
-        (sregs.gdt.base, sregs.gdt.limit) = (supervisor.gdt(), GDT_LIMIT);
-        (sregs.idt.base, sregs.idt.limit) = (supervisor.idt(), IDT_LIMIT);
+        (sregs.gdt.base, sregs.gdt.limit) = (privileged.gdt(), GDT_LIMIT);
+        (sregs.idt.base, sregs.idt.limit) = (privileged.idt(), IDT_LIMIT);
         (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = (CR0, root, cr4, EFER);
-        self.fd.set_sregs(&sregs).map_err(system("a vCPU's control registers"))?;
-        self.fd.set_regs(&regs).map_err(system("a vCPU's registers"))
+        self.fd.set_sregs(&sregs).map_err(system("KVM_SET_SREGS"))?;
+        self.fd.set_regs(&regs).map_err(system("KVM_SET_REGS"))
     }
 
-    /// Finds out whether `out` traps: the guest is told to use it, or else the doorbell. Behind a machine
-    /// without hardware of its own, it may be an exception whatever the bitmap says.
-    fn probe(&mut self) -> Result<Way, MachineError> {
+    /// Executes `out` in ring 3, to find out whether it traps; if not, the guest is to use the doorbell. Under a
+    /// software implementation of KVM, `out` may raise an exception in spite of the I/O permission bitmap.
+    fn probe(&mut self) -> Result<TrapMethod, MachineError> {
         let regs = kvm_regs { rip: PROBE, rdx: u64::from(PORT), rflags: 2, ..Default::default() };
-        self.enter(self.machine.supervisor.probe_root, 0x620, regs)?;
+        self.enter(self.machine.privileged.probe_root, 0x620, regs)?;
         let works = loop {
             match self.fd.run() {
                 Ok(VcpuExit::IoOut(PORT, data)) => break data.len() == 4,
-                // A signal of the program's says nothing about the processor.
+                // A signal for this thread interrupted it: try again.
                 Ok(VcpuExit::Intr) => {}
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
                 Err(error) => return Err(system("KVM_RUN")(error)),
@@ -247,15 +253,16 @@ impl KvmVcpu {
             }
         };
         self.complete().map_err(MachineError::system("KVM_RUN"))?;
-        Ok(if works { Way::Out(PORT) } else { Way::Doorbell(DOORBELL_AT) })
+        Ok(if works { TrapMethod::Out(PORT) } else { TrapMethod::Doorbell(DOORBELL_AT) })
     }
 
-    /// Completes what is pending from the last exit, and runs nothing, until KVM says that nothing is (its API document,
-    /// "The kvm_run structure": `immediate_exit` completes pending operations without further instructions).
+    /// Completes the operation that is pending from the last exit, without executing an instruction of the guest (KVM
+    /// API, "The kvm_run structure": `immediate_exit` completes pending operations).
     ///
-    /// An access may come in pieces, and a repeated instruction wants one exit an element, of which the guest says how
-    /// many: behind the first piece its count is set to 0, with which it ends. So who goes on with the guest, and has
-    /// registers to lose, has had it trap by one access.
+    /// KVM reports a wide access in several exits, and a repeated string instruction in one or more exits for each
+    /// element. The guest chooses the count of the latter, so this function sets RCX to 0 after the first exit, which
+    /// ends the instruction. A trap is one access in one exit, so the registers of a guest that has trapped do not
+    /// change.
     fn complete(&mut self) -> io::Result<()> {
         self.fd.set_kvm_immediate_exit(1);
         let done = self.complete_pieces();
@@ -264,14 +271,14 @@ impl KvmVcpu {
     }
 
     fn complete_pieces(&mut self) -> io::Result<()> {
-        for piece in 0..MOST_PIECES {
+        for piece in 0..MAX_PIECES {
             if piece != 0 {
                 let mut regs = self.fd.get_regs()?;
                 regs.rcx = 0;
                 self.fd.set_regs(&regs)?;
             }
             match self.fd.run() {
-                // There is one more.
+                // The access has another piece.
                 Ok(_) => {}
                 Err(error) if error.errno() == libc::EINTR => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -279,115 +286,120 @@ impl KvmVcpu {
         }
         Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "KVM does not complete the guest's last access",
+            "KVM did not complete the guest's last access after 1024 exits",
         ))
     }
 
-    /// Has the vCPU begin with the guest.
+    /// Sets all registers for the guest's entry point (ABI, "Boot block").
     fn begin(&mut self, cpuid: &CpuId) -> Result<(), MachineError> {
         let has = |function, register: usize, bit: u32| {
             leaf(cpuid, function).is_some_and(|leaf| leaf[register] >> bit & 1 != 0)
         };
-        // CR4: physical addresses of more than 32 bits, SSE with its exceptions; and where there is such a
-        // thing, the supervisor runs and reads nothing of the guest's, which does not see its tables.
+        // CR4: PAE, OSFXSR, OSXMMEXCPT; and if available SMEP and SMAP, so that ring 0 neither executes nor accesses
+        // user pages, and UMIP, so that `sgdt` and the like fault in ring 3.
         let mut cr4 = 0x620;
         for (bit, there) in [(20, has(7, 1, 7)), (21, has(7, 1, 20)), (11, has(7, 2, 2))] {
             cr4 |= u64::from(there) << bit;
         }
-        // x87, SSE, AVX and AVX-512, as far as there is such a thing. A machine without hardware of its own
-        // may say so in this leaf alone.
-        let vectors = u64::from(leaf(cpuid, 0xd).map_or(0, |[eax, ..]| eax & 0xe7));
-        let xsave = has(1, 2, 26) || vectors & 4 != 0;
+        // XCR0: x87, SSE, AVX and AVX-512, as far as leaf 0xd lists them. A software implementation of KVM may clear
+        // the XSAVE bit of leaf 1, though it supports AVX.
+        let features = u64::from(leaf(cpuid, 0xd).map_or(0, |[eax, ..]| eax & 0xe7));
+        let xsave = has(1, 2, 26) || features & 4 != 0;
         if xsave {
             cr4 |= 1 << 18;
         }
-        let stack = self.machine.loaded.stacks[self.number as usize];
+        let stack = self.machine.loaded.space.stacks[self.number as usize];
         let rip = self.machine.loaded.image.entry();
         let regs = kvm_regs { rip, rsp: stack, rdi: stack, rflags: 2, ..Default::default() };
-        self.enter(self.machine.supervisor.root, cr4, regs)?;
+        self.enter(self.machine.privileged.root, cr4, regs)?;
         if xsave {
-            let value = vectors | 1;
+            let value = features | 1;
             let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
             xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value };
-            self.fd.set_xcrs(&xcrs).map_err(system("a vCPU's vector registers"))?;
+            self.fd.set_xcrs(&xcrs).map_err(system("KVM_SET_XCRS"))?;
         }
         self.fd.set_sync_valid_reg(SyncReg::Register);
         Ok(())
     }
 
+    /// Describes a triple fault.
     #[cold]
-    fn shut_down(&self) -> End {
+    fn shut_down(&self) -> GuestExit {
         let instruction = self.fd.sync_regs().regs.rip;
-        End::Fault(self.machine.loaded.fault(Cause::Exception(8), None, instruction))
+        GuestExit::Fault(self.machine.loaded.fault(FaultCause::Exception(8), None, instruction))
     }
 
-    /// An access that KVM would have had to carry out itself, by an instruction that it does not know. Some
-    /// kernels tell the guest that the instruction is invalid, others tell its host.
+    /// Describes an internal error of KVM. If KVM cannot emulate the instruction of an access, some kernels raise an
+    /// invalid opcode in the guest, and others exit with `KVM_INTERNAL_ERROR_EMULATION`: both become the same fault.
     #[cold]
-    fn unknown(&mut self) -> End {
-        // SAFETY: integers, which are there after this exit.
+    fn internal_error(&mut self) -> GuestExit {
+        // SAFETY: KVM fills in the `internal` variant of the union for the exit reason `KVM_EXIT_INTERNAL_ERROR`, which
+        // the caller has seen, and every bit pattern is a valid `u32`.
         let error = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal.suberror };
         if error != KVM_INTERNAL_ERROR_EMULATION {
-            return End::Lost(std::format!("KVM: internal error {error}"));
+            return GuestExit::Lost(std::format!("KVM: internal error {error}"));
         }
         let instruction = self.fd.sync_regs().regs.rip;
-        End::Fault(self.machine.loaded.fault(Cause::Exception(6), None, instruction))
+        GuestExit::Fault(self.machine.loaded.fault(FaultCause::Exception(6), None, instruction))
     }
 
-    /// Describes what a stub reports.
+    /// Describes the exception that a stub reports.
     #[cold]
-    fn fault(&self) -> End {
+    fn fault(&self) -> GuestExit {
         let regs = self.fd.sync_regs().regs;
-        let supervisor = &self.machine.supervisor;
-        let Some((vector, instruction)) = supervisor.report(self.number, regs.rip, regs.rsp) else {
-            return End::Protocol(Broken::Access { at: u64::from(REPORT) });
+        let privileged = &self.machine.privileged;
+        let Some((vector, instruction)) = privileged.report(self.number, regs.rip, regs.rsp) else {
+            return GuestExit::Protocol(ProtocolViolation::Access { at: u64::from(REPORT) });
         };
         let address = match self.fd.get_sregs() {
             Ok(sregs) if vector == 14 => Some(sregs.cr2),
             _ => None,
         };
-        let cause = Cause::Exception(vector);
-        End::Fault(self.machine.loaded.fault(cause, address, instruction))
+        let cause = FaultCause::Exception(vector);
+        GuestExit::Fault(self.machine.loaded.fault(cause, address, instruction))
     }
 }
 
 impl KvmVcpu {
-    /// Runs until the vCPU comes back: whether for a trap, or for a signal or nothing.
-    fn resume(&mut self) -> Result<bool, End> {
-        let (way, bell) = (self.way, self.machine.bell);
-        // An access that is no trap, where the guest has it.
-        let odd = |at: u64| {
-            let at = if at & !(PAGE - 1) == bell { DOORBELL_AT + at % PAGE } else { at };
-            Err(End::Protocol(Broken::Access { at }))
+    /// Runs until the next exit. Returns true for a trap, and false if a signal or nothing interrupted the vCPU.
+    fn resume(&mut self) -> Result<bool, GuestExit> {
+        let (trap_method, doorbell) = (self.trap_method, self.machine.doorbell);
+        // Reports an invalid access by its guest address, or its port.
+        let invalid = |at: u64| {
+            let at =
+                if at & !(PAGE_SIZE - 1) == doorbell { DOORBELL_AT + at % PAGE_SIZE } else { at };
+            Err(GuestExit::Protocol(ProtocolViolation::Access { at }))
         };
         match self.fd.run() {
             Ok(VcpuExit::MmioWrite(at, [_, _, _, _, _, _, _, _]))
-                if at == bell && way != Way::Out(PORT) =>
+                if at == doorbell && trap_method != TrapMethod::Out(PORT) =>
             {
                 Ok(true)
             }
-            Ok(VcpuExit::IoOut(PORT, [_, _, _, _])) if way == Way::Out(PORT) => Ok(true),
+            Ok(VcpuExit::IoOut(PORT, [_, _, _, _])) if trap_method == TrapMethod::Out(PORT) => {
+                Ok(true)
+            }
             Ok(VcpuExit::IoOut(REPORT, _)) => Err(self.fault()),
-            Ok(VcpuExit::MmioWrite(at, _) | VcpuExit::MmioRead(at, _)) => odd(at),
-            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => odd(port.into()),
+            Ok(VcpuExit::MmioWrite(at, _) | VcpuExit::MmioRead(at, _)) => invalid(at),
+            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => invalid(port.into()),
             Ok(VcpuExit::Intr) => Ok(false),
-            // A fault in a fault in a fault, or what a stub cannot report.
             Ok(VcpuExit::Shutdown) => Err(self.shut_down()),
-            Ok(VcpuExit::InternalError) => Err(self.unknown()),
-            Ok(exit) => Err(End::Lost(std::format!("KVM: {exit:?}"))),
+            Ok(VcpuExit::InternalError) => Err(self.internal_error()),
+            Ok(exit) => Err(GuestExit::Lost(std::format!("KVM: {exit:?}"))),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(false),
-            Err(error) => Err(End::Lost(lost("KVM_RUN", error))),
+            Err(error) => Err(GuestExit::Lost(lost("KVM_RUN", error))),
         }
     }
 
-    /// Runs to the next trap, unless it is stopped.
-    fn run_on(&mut self) -> Result<(), End> {
-        let back = &raw mut self.fd.get_kvm_run().immediate_exit;
-        let refused = |error: io::Error| End::Lost(lost("the signals of a vCPU's thread", error));
+    /// Runs to the next trap, or until the vCPU is stopped.
+    fn run_to_trap(&mut self) -> Result<(), GuestExit> {
+        let immediate_exit = &raw mut self.fd.get_kvm_run().immediate_exit;
+        let refused =
+            |error: io::Error| GuestExit::Lost(lost("the signal mask of a vCPU's thread", error));
         loop {
             self.mask.set(&self.fd).map_err(refused)?;
-            if !self.kick.begin(back) {
-                return Err(End::Stopped);
+            if !self.kick.begin(immediate_exit) {
+                return Err(GuestExit::Stopped);
             }
             let trapped = self.resume();
             let (kick, fd) = (&self.kick, &mut self.fd);
@@ -403,12 +415,12 @@ impl KvmVcpu {
 }
 
 impl Vcpu for KvmVcpu {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         if !self.kick.is_ours() {
-            return Err(End::Lost(FORKED.into()));
+            return Err(GuestExit::Lost(FORKED.into()));
         }
         if let Some(Registers { kind, word, transport }) = answer {
-            // Of another call of the program's, or of a handler's.
+            // The program may have changed the thread's signal mask before this call.
             if kind == answer::UPCALL {
                 self.mask.expire();
             }
@@ -417,7 +429,7 @@ impl Vcpu for KvmVcpu {
             (regs.r8, regs.r9) = (transport.primary, transport.secondary);
             self.fd.set_sync_dirty_reg(SyncReg::Register);
         }
-        self.run_on()?;
+        self.run_to_trap()?;
         let regs = &self.fd.sync_regs_mut().regs;
         let transport = Transport { primary: regs.r8, secondary: regs.r9 };
         if regs.rax != trap::CALL {
@@ -433,23 +445,23 @@ impl Vcpu for KvmVcpu {
         self.complete()
     }
 
-    fn keep(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
+    fn snapshot(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
         if !self.kick.is_ours() {
             return Err(io::Error::other(FORKED));
         }
-        // Behind the trap, which the answer to it finds done.
-        let kept = Kept {
+        // `settle` has completed the trap, so RIP is behind its instruction.
+        let snapshot = VcpuSnapshot {
             regs: self.fd.get_regs()?,
             sregs: self.fd.get_sregs()?,
-            vectors: Box::new(self.fd.get_xsave()?),
+            xsave: Box::new(self.fd.get_xsave()?),
             events: self.fd.get_vcpu_events()?,
             debug: self.fd.get_debug_regs()?,
         };
         if self.number == 0 {
-            self.machine.loaded.keep(cancelled)?;
+            self.machine.loaded.take_snapshot(cancelled)?;
         }
-        self.fd.sync_regs_mut().regs = kept.regs;
-        self.kept = Some(kept);
+        self.fd.sync_regs_mut().regs = snapshot.regs;
+        self.snapshot = Some(snapshot);
         Ok(())
     }
 
@@ -457,15 +469,16 @@ impl Vcpu for KvmVcpu {
         if !self.kick.is_ours() {
             return Err(io::Error::other(FORKED));
         }
-        let kept = self.kept.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        self.fd.set_sregs(&kept.sregs)?;
-        // SAFETY: it is whole, from this vCPU itself; the features that XCR0 lets it have (see `begin`) fit into the
-        // 4 KiB of this form, which only AMX would exceed.
-        unsafe { self.fd.set_xsave(&kept.vectors) }?;
-        self.fd.set_debug_regs(&kept.debug)?;
-        self.fd.set_vcpu_events(&kept.events)?;
-        // With the next answer.
-        self.fd.sync_regs_mut().regs = kept.regs;
+        let snapshot = self.snapshot.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        self.fd.set_sregs(&snapshot.sregs)?;
+        // SAFETY: `KVM_SET_XSAVE` reads as many bytes as the enabled features take (KVM API, "KVM_SET_XSAVE"). Only
+        // features that are enabled dynamically, that is AMX, take more than the 4 KiB of `kvm_xsave`, and this crate
+        // enables none.
+        unsafe { self.fd.set_xsave(&snapshot.xsave) }?;
+        self.fd.set_debug_regs(&snapshot.debug)?;
+        self.fd.set_vcpu_events(&snapshot.events)?;
+        // The next `KVM_RUN` sets these.
+        self.fd.sync_regs_mut().regs = snapshot.regs;
         self.fd.set_sync_dirty_reg(SyncReg::Register);
         if self.number == 0 {
             self.machine.loaded.restore()?;

@@ -1,29 +1,29 @@
-//! Mapped memory of a machine, which is the process's that has mapped it, and not its children's.
+//! Mapped memory of a machine, which forked children do not inherit.
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
 use nix::libc;
 
-use crate::host::fork::ProcessId;
+use crate::memory::ProcessId;
 
-/// Memory that was mapped here, and is unmapped when this is dropped.
+/// Memory that is mapped by this process, and unmapped when this is dropped.
 ///
-/// A child that is forked does not have it: not the parent's memory under another name, and nothing at that address,
-/// where it may map something of its own. So dropping what the child inherited unmaps nothing.
+/// A forked child does not inherit the mapping (`MADV_DONTFORK`, madvise(2)), and may map something else at its
+/// address. Therefore dropping the child's copy of this unmaps nothing.
 pub(super) struct Mapping {
     at: *mut u8,
     len: usize,
     process: ProcessId,
 }
 
-// SAFETY: the address is used through raw pointers only, which any thread may do; what is reached there is for their
-// users to order.
+// SAFETY: munmap(2) may run on any thread, and `at` is the only field that is not `Send`. Whoever accesses the memory
+// through `at` does so in an unsafe block, and must rule out data races there.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; no method changes the mapping through a shared reference.
+// SAFETY: with a shared reference, the methods only return the address and the length, which never change.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps so many bytes of a file, shared, or of new zeroed memory.
+    /// Maps `len` bytes, to be read and written: the beginning of a file, shared, or new zeroed memory.
     pub(super) fn new(len: u64, file: Option<&File>) -> io::Result<Self> {
         let bytes = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let (kind, file) = match file {
@@ -31,13 +31,14 @@ impl Mapping {
             None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
         };
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, kind | libc::MAP_NORESERVE);
-        // SAFETY: a new mapping, at an address of the kernel's choice, disturbs no other one.
+        // SAFETY: without `MAP_FIXED`, the kernel chooses an address range that overlaps no existing mapping.
         let at = unsafe { libc::mmap(core::ptr::null_mut(), bytes, access, kind, file, 0) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let this = Self { at: at.cast(), len: bytes, process: ProcessId::current() };
-        // SAFETY: as many bytes were mapped there by the call above.
+        // SAFETY: the call above has mapped `bytes` bytes at `at`, and `MADV_DONTFORK` changes no memory of this
+        // process.
         if unsafe { libc::madvise(at, bytes, libc::MADV_DONTFORK) } != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -58,8 +59,9 @@ impl Drop for Mapping {
         if self.process != ProcessId::current() {
             return;
         }
-        // Where the kernel refuses, for want of room in its list of mappings, the memory stays, which nothing uses.
-        // SAFETY: it was mapped by `new` in this process, and nobody else unmaps it.
+        // If the kernel fails, at the limit of its number of mappings, the memory stays mapped and unused.
+        // SAFETY: `new` has mapped these bytes in this process, and only this function unmaps them. Owners of a mapping
+        // promise, where they hand out pointers into it, that none is used after it is dropped.
         unsafe { libc::munmap(self.at.cast(), self.len) };
     }
 }

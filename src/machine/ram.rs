@@ -1,4 +1,4 @@
-//! A machine's memory: one file without a name, mapped here and wherever the guest runs.
+//! A machine's memory: an anonymous file (memfd_create(2)), mapped here and in the guest.
 
 use std::{
     fs::File,
@@ -17,9 +17,9 @@ use nix::{
 };
 
 use super::{MachineError, mapping::Mapping, signals};
-use crate::memory::PAGE;
+use crate::abi::PAGE_SIZE;
 
-/// Zeroed memory, taken as it is touched.
+/// Zeroed memory, whose pages are allocated on first access.
 pub(super) struct Ram {
     map: Mapping,
     file: File,
@@ -32,89 +32,94 @@ impl Ram {
             signals::change_file(len, || file.set_len(len))?;
             Ok(Self { map: Mapping::new(len, Some(&file))?, file })
         };
-        new().map_err(MachineError::system("memory for the machine"))
+        new().map_err(MachineError::system("allocating the machine's memory"))
     }
 
     pub(super) fn len(&self) -> u64 {
         self.map.len() as u64
     }
 
-    /// The address of an offset that is in the memory.
+    /// The address of an offset that is less than the length of the memory.
     pub(super) fn at(&self, offset: u64) -> *mut u8 {
-        debug_assert!(offset < self.len(), "a part of the machine's memory is in it");
-        // SAFETY: the offsets of this machine's parts are in its memory.
+        assert!(offset < self.len(), "the offset {offset:#x} is outside of the machine's memory");
+        // SAFETY: the assertion keeps the offset within the mapping, which is `len` bytes long.
         unsafe { self.map.at().add(offset as usize) }
     }
 
-    /// Writes bytes, as far as there is room.
+    /// Writes bytes, up to the end of the memory.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) {
         let room = self.len().saturating_sub(offset).min(bytes.len() as u64) as usize;
         if room != 0 {
-            // SAFETY: there is room for as many bytes, and no reference leads there.
+            // SAFETY: `room` is at most `bytes.len()`, and at most what the mapping has behind `offset`. No reference
+            // leads into the mapping, so `bytes` does not overlap it. The guest is stopped or has not started, see the
+            // callers.
             unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(offset), room) };
         }
     }
 
-    /// Reads bytes, as far as there are any; the rest stays as it is.
+    /// Reads bytes, up to the end of the memory; the rest of `bytes` is unchanged.
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) {
         let room = self.len().saturating_sub(offset).min(bytes.len() as u64) as usize;
         if room != 0 {
-            // SAFETY: there are as many bytes, and no reference leads there.
+            // SAFETY: `room` is at most `bytes.len()`, and at most what the mapping has behind `offset`. No reference
+            // leads into the mapping, so `bytes` does not overlap it. The guest is stopped or has not started, see the
+            // callers.
             unsafe { core::ptr::copy_nonoverlapping(self.at(offset), bytes.as_mut_ptr(), room) };
         }
     }
 
-    /// The file.
+    /// The file, for mapping it elsewhere.
     #[cfg(feature = "process")]
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Copies what there is in parts of the memory, up to `most` bytes, unless it is cancelled.
-    pub(super) fn keep(
+    /// Copies all pages of some ranges that are not zero, at most `max` bytes. If `cancelled` becomes true, it fails
+    /// with [`Interrupted`](io::ErrorKind::Interrupted). The caller has stopped the guest.
+    pub(super) fn snapshot(
         &self,
         parts: impl Iterator<Item = Range<u64>>,
-        most: u64,
+        max: u64,
         cancelled: &AtomicBool,
-    ) -> io::Result<Kept> {
-        let go_on = || match cancelled.load(Ordering::Relaxed) {
+    ) -> io::Result<Snapshot> {
+        let check_cancelled = || match cancelled.load(Ordering::Relaxed) {
             true => Err(io::Error::from(io::ErrorKind::Interrupted)),
             false => Ok(()),
         };
-        let mut page = [0; PAGE as usize];
+        let mut page = [0; PAGE_SIZE as usize];
         let mut is_zero = |at| {
             self.read(at, &mut page);
-            page == [0; PAGE as usize]
+            page == [0; PAGE_SIZE as usize]
         };
         let mut runs: Vec<Run> = Vec::new();
-        let mut kept = 0;
+        let mut copied = 0;
         let parts: Vec<_> = parts.collect();
         for part in &parts {
-            // A run is of one part, also where the next one follows.
+            // No run crosses the end of a part, since `write_back` goes by parts.
             self.each_run(part.clone(), |data| {
                 let mut at = data.start;
                 while at < data.end {
-                    go_on()?;
+                    check_cancelled()?;
                     let start = at;
                     while at < data.end && !is_zero(at) {
-                        go_on()?;
-                        at += PAGE;
+                        check_cancelled()?;
+                        at += PAGE_SIZE;
                     }
                     if at == start {
-                        at += PAGE;
+                        at += PAGE_SIZE;
                         continue;
                     }
-                    kept += at - start;
-                    if kept > most {
-                        return Err(too_much(kept, most));
+                    copied += at - start;
+                    if copied > max {
+                        return Err(too_large(copied, max));
                     }
-                    let full = |_| too_much(kept, most);
+                    let full = |_| too_large(copied, max);
                     let mut bytes = Vec::new();
                     bytes.try_reserve_exact((at - start) as usize).map_err(full)?;
                     bytes.resize((at - start) as usize, 0);
-                    for (nr, bytes) in (0..).zip(bytes.chunks_mut(AT_ONCE)) {
-                        go_on()?;
-                        self.read(start + nr * AT_ONCE as u64, bytes);
+                    for (nr, bytes) in (0..).zip(bytes.chunks_mut(COPY_CHUNK)) {
+                        check_cancelled()?;
+                        self.read(start + nr * COPY_CHUNK as u64, bytes);
                     }
                     runs.try_reserve(1).map_err(full)?;
                     runs.push(Run { at: start, bytes });
@@ -122,18 +127,18 @@ impl Ram {
                 Ok(())
             })?;
         }
-        Ok(Kept { parts, runs })
+        Ok(Snapshot { parts, runs })
     }
 
-    /// Makes those parts what they were. The kernel writes, as the guest does, and not this program: other threads may
-    /// be reading there, by handles that are stale.
-    pub(super) fn restore(&self, kept: &Kept) -> io::Result<()> {
-        signals::change_file(self.len(), || self.write_back(kept))
+    /// Restores the ranges of a snapshot. It writes by pwrite(2), since other threads may be reading the memory by
+    /// stale handles: like a write of the guest, a write of the kernel is no data race of this program.
+    pub(super) fn restore(&self, snapshot: &Snapshot) -> io::Result<()> {
+        signals::change_file(self.len(), || self.write_back(snapshot))
     }
 
-    fn write_back(&self, kept: &Kept) -> io::Result<()> {
-        let mut runs = kept.runs.iter().peekable();
-        for part in &kept.parts {
+    fn write_back(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let mut runs = snapshot.runs.iter().peekable();
+        for part in &snapshot.parts {
             let mut from = part.start;
             while let Some(run) = runs.next_if(|run| run.at < part.end) {
                 self.clear(from..run.at)?;
@@ -145,12 +150,12 @@ impl Ram {
         Ok(())
     }
 
-    /// Makes a range of whole pages zeros, likewise.
+    /// Zeroes a range of whole pages, by system calls for the same reason.
     fn clear(&self, range: Range<u64>) -> io::Result<()> {
-        static ZEROS: [u8; 16 * PAGE as usize] = [0; 16 * PAGE as usize];
+        static ZEROS: [u8; 16 * PAGE_SIZE as usize] = [0; 16 * PAGE_SIZE as usize];
         self.each_run(range, |run| {
             let len = run.end - run.start;
-            if len > IN_PLACE {
+            if len > MAX_ZEROED_IN_PLACE {
                 let how =
                     FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
                 return Ok(fallocate(self.file.as_fd(), how, run.start as i64, len as i64)?);
@@ -163,7 +168,7 @@ impl Ram {
         })
     }
 
-    /// Calls with each run of pages in a range that are taken.
+    /// Calls `each` with each run of allocated pages in a range (lseek(2), `SEEK_DATA`).
     fn each_run(
         &self,
         range: Range<u64>,
@@ -174,7 +179,7 @@ impl Ram {
         while at < range.end {
             let start = match lseek(file, at as i64, Whence::SeekData) {
                 Ok(start) => start as u64,
-                // There is none behind it.
+                // No data up to the end of the file.
                 Err(Errno::ENXIO) => break,
                 Err(error) => return Err(error.into()),
             };
@@ -189,29 +194,29 @@ impl Ram {
     }
 }
 
-/// As many bytes are copied between two looks at whether to go on.
-const AT_ONCE: usize = 1 << 20;
+/// How many bytes are copied between two checks for cancellation.
+const COPY_CHUNK: usize = 1 << 20;
 
-fn too_much(kept: u64, most: u64) -> io::Error {
+fn too_large(copied: u64, max: u64) -> io::Error {
     io::Error::new(
         io::ErrorKind::OutOfMemory,
         std::format!(
-            "the guest had written {kept} bytes or more when it had started up, and there is room for a copy of {most}; \
-             allow the machine more memory"
+            "the guest's snapshot takes {copied} bytes or more, but only {max} are left of the machine's memory limit: \
+             raise `MachineBuilder::memory`"
         ),
     )
 }
 
-/// As many bytes of pages are zeroed in place when they are to be none; more are given back to the system.
-const IN_PLACE: u64 = 1 << 20;
+/// The longest run of allocated pages, in bytes, that is zeroed in place; the pages of a longer one are freed.
+const MAX_ZEROED_IN_PLACE: u64 = 1 << 20;
 
-/// What parts of a memory have held. All else in them is zeros.
-pub(super) struct Kept {
+/// The contents of some ranges of a memory: the runs, and zeros elsewhere. Ranges and runs are sorted by offset.
+pub(super) struct Snapshot {
     parts: Vec<Range<u64>>,
     runs: Vec<Run>,
 }
 
-/// Pages of it, one behind the other.
+/// Consecutive pages, from the offset `at` on.
 struct Run {
     at: u64,
     bytes: Vec<u8>,

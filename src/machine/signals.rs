@@ -1,4 +1,4 @@
-//! The calling thread's signals, as the kernel has them: sets of 64 bits, in which signal 1 is bit 0.
+//! The calling thread's signals, as sets of 64 bits like the kernel's: signal 1 is bit 0.
 
 use std::io;
 
@@ -9,6 +9,7 @@ pub(super) const fn set(signal: c_int) -> u64 {
     1 << (signal - 1)
 }
 
+/// The length of a set, in bytes.
 const LEN: usize = size_of::<u64>();
 
 fn answer(result: libc::c_long) -> io::Result<c_int> {
@@ -18,25 +19,27 @@ fn answer(result: libc::c_long) -> io::Result<c_int> {
 /// The signals that this thread blocks.
 pub(super) fn blocked() -> io::Result<u64> {
     let (none, mut blocked) = (core::ptr::null::<u64>(), 0_u64);
-    // SAFETY: the kernel writes as many bytes as it is told, and reads no set.
+    // SAFETY: without a new set, rt_sigprocmask(2) only writes `LEN` bytes, the size of `blocked`, which outlives the
+    // call.
     let asked = unsafe {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, none, &raw mut blocked, LEN)
     };
     answer(asked).map(|_| blocked)
 }
 
-/// The signals that wait until this thread blocks them no longer.
+/// The signals that are pending for this thread or its process.
 pub(super) fn pending() -> io::Result<u64> {
     let mut pending = 0_u64;
-    // SAFETY: the kernel writes as many bytes as it is told.
+    // SAFETY: rt_sigpending(2) writes `LEN` bytes, the size of `pending`, which outlives the call.
     let asked = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, LEN) };
     answer(asked).map(|_| pending)
 }
 
-/// Has this thread block these signals and no others; says which it has blocked before.
+/// Sets this thread's signal mask; returns the previous one.
 fn replace(set: u64) -> io::Result<u64> {
     let mut before = 0_u64;
-    // SAFETY: the kernel reads and writes as many bytes as it is told.
+    // SAFETY: rt_sigprocmask(2) reads `LEN` bytes of `set` and writes as many of `before`; both have that size, and
+    // outlive the call.
     let done = unsafe {
         let how = libc::SIG_SETMASK;
         libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut before, LEN)
@@ -44,11 +47,12 @@ fn replace(set: u64) -> io::Result<u64> {
     answer(done).map(|_| before)
 }
 
-/// Takes a signal that is pending, without a wait. Says whether there was one.
+/// Consumes one pending signal of this number, without waiting. Returns whether there was one.
 pub(super) fn take(signal: c_int) -> io::Result<bool> {
     let (set, info) = (set(signal), core::ptr::null_mut::<libc::siginfo_t>());
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel reads a set of as many bytes as it is told, and a time; it is given no place for a description.
+    // SAFETY: rt_sigtimedwait(2) reads `LEN` bytes of `set` and the timeout, which outlive the call, and writes
+    // nothing, since `info` is null.
     let taken = unsafe {
         libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, info, &raw const now, LEN)
     };
@@ -59,19 +63,21 @@ pub(super) fn take(signal: c_int) -> io::Result<bool> {
     }
 }
 
-/// Changes a file that has, or is to have, `len` bytes. Where RLIMIT_FSIZE forbids that, the kernel sends this thread a SIGXFSZ,
-/// which would end the program: the error is all that comes of it here.
+/// Calls `change`, which changes a file within its first `len` bytes. If RLIMIT_FSIZE forbids that, the kernel also
+/// sends this thread SIGXFSZ, whose default action ends the program: the signal is blocked and consumed, so that only
+/// the error remains.
 pub(super) fn change_file<T>(len: u64, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     struct Restored(u64);
     impl Drop for Restored {
         fn drop(&mut self) {
-            // It was this thread's mask before, so there is nothing about it to refuse.
+            // rt_sigprocmask(2) with valid pointers and `SIG_SETMASK` does not fail.
             let _ = replace(self.0);
         }
     }
     let this = set(libc::SIGXFSZ);
     let before = blocked()?;
-    // One that is pending is for the program, which blocks it, and is not told apart from another one.
+    // If the program blocks the signal and one is pending already, that one is the program's and must stay pending. A
+    // second one merges with it.
     let others = before & this != 0 && pending()? & this != 0;
     let _restored = Restored(replace(before | this)?);
     match change() {
@@ -80,14 +86,14 @@ pub(super) fn change_file<T>(len: u64, change: impl FnOnce() -> io::Result<T>) -
                 take(libc::SIGXFSZ)?;
             }
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: the kernel writes the limit there.
+            // SAFETY: getrlimit(2) writes one `rlimit` to `limit`, which outlives the call.
             answer(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) }.into())?;
             let libc::rlimit { rlim_cur: limit, .. } = limit;
             if limit >= len {
                 return Err(error);
             }
             Err(io::Error::other(std::format!(
-                "RLIMIT_FSIZE is {limit} bytes, and a file of {len} bytes is needed: raise the limit"
+                "RLIMIT_FSIZE is {limit} bytes, but a file of {len} bytes is needed: raise the limit"
             )))
         }
         done => done,

@@ -1,47 +1,155 @@
-//! Interfaces: the trait, the client, the parameters of each function, and the entries of a table.
+//! Interfaces: the trait, the client, the parameters of each function, and the entries of the
+//! dispatch table.
+//!
+//! `__interface` expands the list of functions five times, each time with `__attributes` and one of
+//! these:
+//!
+//! - `__trait_fn`: the trait's method;
+//! - `__call`: the client's half, that is the parameter struct, the signature and the client's
+//!   method;
+//! - `__count`: how many functions `#[cfg]` leaves, for the length of the lists;
+//! - `__function`: the function in the list that handshake and contract read;
+//! - `__entry`: the server's half, as an entry of the dispatch table.
+//!
+//! The macros below share these parts of their grammar:
+//!
+//! ```text
+//! sorted = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
+//! params = ( ( NAME : TYPE ( , NAME : TYPE )* )? )
+//! ```
 
-/// The declared return type, `()` if there is none.
+/// The declared return type, or `()` if the declaration has none.
+///
+/// ```text
+/// input  = TYPE?
+/// output = a type
+/// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __ret {
     () => {
         ()
     };
-    ($t:ty) => {
-        $t
+    ($ty:ty) => {
+        $ty
     };
 }
 
-/// An interface: its trait, its client, its functions' parameters, and its table.
+/// An interface.
 ///
-/// `$icfg` and `$cfg` are the same attributes, once to be passed on and once to be repeated.
+/// ```text
+/// input    = cfg: [ATTRIBUTE*] cfg_list: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME
+///            functions: [function*]
+/// function = { attrs: [ATTRIBUTE*] name: NAME params: params returns: [TYPE?] }
+/// output   = items: the trait, the client, the items of `__call` for each function, and the impls that
+///            `serve!` reads
+/// ```
+///
+/// `cfg` and `cfg_list` are the same attributes. `cfg` is taken apart, to be put on items.
+/// `cfg_list` is one token, since a repetition of functions cannot contain a repetition of
+/// attributes that are not the function's.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __interface {
-    ($icfg:tt [$($cfg:tt)*] [$($kept:tt)*] [$vis:vis] $name:ident { $( [$($m:tt)*] $f:ident $args:tt $r:tt )* }) => {
-        $($cfg)* $($kept)*
-        #[allow(dead_code, clippy::too_many_arguments, reason = "who calls does not serve; `&self` and `&Peer` are not the user's")]
-        $vis trait $name { $( $crate::__split! { [$($m)*] [] [] [] [] __trait_fn $f $args $r } )* }
+    (
+        cfg: [$($cfg:tt)*]
+        cfg_list: $cfg_list:tt
+        attrs: [$($attr:tt)*]
+        vis: [$vis:vis]
+        name: $name:ident
+        functions: [$( {
+            attrs: [$($fattr:tt)*]
+            name: $function:ident
+            params: $params:tt
+            returns: $returns:tt
+        } )*]
+    ) => {
+        $($cfg)*
+        $($attr)*
+        #[allow(
+            dead_code, clippy::too_many_arguments,
+            reason = "a calling side does not serve, and the user has not declared `&self` and `&Peer`"
+        )]
+        $vis trait $name { $(
+            $crate::__attributes! {
+                todo: [$($fattr)*]
+                cfg: []
+                attrs: []
+                size: []
+                optional: []
+                then: __trait_fn
+                name: $function
+                params: $params
+                returns: $returns
+            }
+        )* }
         $crate::__private::paste::paste! {
-            $($cfg)* #[allow(dead_code, reason = "who serves does not call")]
-            #[doc = "Calls [`" $name "`] on the other side. Made from a `&Peer`."]
-            #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy, $crate::__private::core::fmt::Debug)]
+            $($cfg)*
+            #[allow(dead_code, reason = "a serving side does not call")]
+            #[doc = "Calls the functions of [`" $name "`] on the peer. Made from a `&Peer`."]
+            #[derive(
+                $crate::__private::core::clone::Clone,
+                $crate::__private::core::marker::Copy,
+                $crate::__private::core::fmt::Debug,
+            )]
             $vis struct [<$name Client>]<'__peer> { peer: &'__peer $crate::Peer }
             $($cfg)*
-            impl<'__peer> $crate::__private::core::convert::From<&'__peer $crate::Peer> for [<$name Client>]<'__peer> {
+            impl<'__peer> $crate::__private::core::convert::From<&'__peer $crate::Peer>
+                for [<$name Client>]<'__peer>
+            {
                 fn from(peer: &'__peer $crate::Peer) -> Self { Self { peer } }
             }
-            $( $crate::__split! { [$($m)*] $icfg [] [] [] __call [$vis] $name [<$name Client>] [<Params $name $f:camel>] $f [<has_ $f>] $args $r } )*
+            $( $crate::__attributes! {
+                todo: [$($fattr)*]
+                cfg: $cfg_list
+                attrs: []
+                size: []
+                optional: []
+                then: __call
+                vis: [$vis]
+                interface: $name
+                client: [<$name Client>]
+                struct: [<Params $name $function:camel>]
+                name: $function
+                has: [<has_ $function>]
+                params: $params
+                returns: $returns
+            } )*
             $($cfg)*
-            #[allow(unused_mut, unused_assignments, deprecated, reason = "lists may be empty, and they name what is deprecated")]
+            #[allow(
+                unused_mut, unused_assignments, deprecated,
+                reason = "an interface may have no functions, and the lists name deprecated functions"
+            )]
             const _: () = {
-                use $crate::dispatch as __dispatch;
-                const __N: usize = { let mut n = 0; $( $crate::__split! { [$($m)*] [] [] [] [] __count n } )* n };
+                use $crate::__private::dispatch as __dispatch;
+                const __N: usize = {
+                    let mut n = 0;
+                    $( $crate::__attributes! {
+                        todo: [$($fattr)*]
+                        cfg: []
+                        attrs: []
+                        size: []
+                        optional: []
+                        then: __count
+                        index: n
+                    } )*
+                    n
+                };
                 impl __dispatch::Interface for dyn $name {
-                    const FUNCTIONS: &'static [$crate::shape::Declared] = &{
-                        let mut all = [$crate::shape::Declared::NOBODY; __N];
+                    const FUNCTIONS: &'static [$crate::__private::Declared] = &{
+                        let mut all = [$crate::__private::Declared::NOBODY; __N];
                         let mut n = 0;
-                        $( $crate::__split! { [$($m)*] [] [] [] [] __function all n [<Params $name $f:camel>] } )*
+                        $( $crate::__attributes! {
+                            todo: [$($fattr)*]
+                            cfg: []
+                            attrs: []
+                            size: []
+                            optional: []
+                            then: __function
+                            list: all
+                            index: n
+                            struct: [<Params $name $function:camel>]
+                        } )*
                         all
                     };
                 }
@@ -49,7 +157,22 @@ macro_rules! __interface {
                     const ENTRIES: &'static [__dispatch::Entry<__Server>] = &{
                         let mut all = [__dispatch::Entry::EMPTY; __N];
                         let mut n = 0;
-                        $( $crate::__split! { [$($m)*] [] [] [] [] __entry all n __Server $name [<Params $name $f:camel>] $f $args $r } )*
+                        $( $crate::__attributes! {
+                            todo: [$($fattr)*]
+                            cfg: []
+                            attrs: []
+                            size: []
+                            optional: []
+                            then: __entry
+                            list: all
+                            index: n
+                            server: __Server
+                            interface: $name
+                            struct: [<Params $name $function:camel>]
+                            name: $function
+                            params: $params
+                            returns: $returns
+                        } )*
                         all
                     };
                 }
@@ -58,177 +181,402 @@ macro_rules! __interface {
     };
 }
 
+/// A method of the trait.
+///
+/// ```text
+/// input  = sorted name: NAME params: params returns: [TYPE?]
+/// output = an item of a trait
+/// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __trait_fn {
-    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt $optional:tt $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
-        $($cfg)* $($kept)*
-        fn $f(&self, peer: &$crate::Peer, $($a: $t),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Handled;
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: [$($attr:tt)*]
+        size: $size:tt
+        optional: $optional:tt
+        name: $function:ident
+        params: ($($param:ident : $ty:ty),*)
+        returns: [$($ret:ty)?]
+    ) => {
+        $($cfg)*
+        $($attr)*
+        fn $function(&self, peer: &$crate::Peer, $($param: $ty),*)
+            -> <$crate::__ret!($($ret)?) as $crate::FfiReturn>::Handled;
     };
 }
 
+/// Counts a function.
+///
+/// ```text
+/// input  = sorted index: VARIABLE
+/// output = a statement that increments the variable
+/// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __count {
-    ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $n:ident) => { $($cfg)* { $n += 1; } };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __function {
-    ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $params:ident) => {
-        $($cfg)* { $all[$n] = $params::__DECLARED; $n += 1; }
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        index: $index:ident
+    ) => {
+        $($cfg)* { $index += 1; }
     };
 }
 
+/// Puts a function into the list of declared functions.
+///
+/// ```text
+/// input  = sorted list: VARIABLE index: VARIABLE struct: NAME
+/// output = a statement that fills one place of the list and increments the index
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __function {
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        list: $list:ident
+        index: $index:ident
+        struct: $struct:ident
+    ) => {
+        $($cfg)* { $list[$index] = $struct::__DECLARED; $index += 1; }
+    };
+}
+
+/// Puts the server's half of a function into the dispatch table.
+///
+/// ```text
+/// input  = sorted list: VARIABLE index: VARIABLE server: TYPE_NAME interface: NAME struct: NAME
+///          name: NAME params: params returns: [TYPE?]
+/// output = a statement that fills one place of the list and increments the index
+/// ```
+///
+/// The caller has `__dispatch` in scope.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __entry {
-    ([$($cfg:tt)*] $kept:tt $size:tt $optional:tt $all:ident $n:ident $S:ident $name:ident $params:ident $f:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        list: $list:ident
+        index: $index:ident
+        server: $server:ident
+        interface: $interface:ident
+        struct: $struct:ident
+        name: $function:ident
+        params: ($($param:ident : $ty:ty),*)
+        returns: [$($ret:ty)?]
+    ) => {
         $($cfg)* {
-            let call: __dispatch::Call<$S> = |server, peer, transport, status| {
-                let span = $crate::trace::Span::serve(peer, $params::FUNCTION);
-                // SAFETY: `__receive` judges the words of this call, once.
-                let from = unsafe { $crate::call::incoming(peer) };
-                let transport = match $crate::__receive! { $params transport from, ($($a : $t),*) } {
-                    $crate::__private::core::result::Result::Ok(($($a,)*)) => {
-                        $crate::call::answer::<$crate::__ret!($($r)?)>(peer, $params::FUNCTION, <$S as $name>::$f(server, peer, $($a),*), status)
+            let call: __dispatch::Call<$server> = |server, peer, transport, status| {
+                let span = $crate::__private::Span::serve(peer, $struct::FUNCTION);
+                // SAFETY: dispatch calls an entry with the peer and the transport of one call.
+                // `__receive` below decodes each pointer word of that transport once, and nothing
+                // else uses `from`.
+                let from = unsafe { $crate::__private::incoming(peer) };
+                let transport = match $crate::__receive! {
+                    struct: $struct
+                    transport: transport
+                    from: from
+                    params: ($($param : $ty),*)
+                } {
+                    $crate::__private::core::result::Result::Ok(($($param,)*)) => {
+                        $crate::__private::answer::<$crate::__ret!($($ret)?)>(
+                            peer,
+                            $struct::FUNCTION,
+                            <$server as $interface>::$function(server, peer, $($param),*),
+                            status,
+                        )
                     }
-                    $crate::__private::core::result::Result::Err(error) => $crate::call::refuse(error, peer, $params::FUNCTION, status),
+                    $crate::__private::core::result::Result::Err(error) => {
+                        $crate::__private::refuse(error, peer, $struct::FUNCTION, status)
+                    }
                 };
                 span.end(*status);
                 transport
             };
-            // SAFETY: parameters are judged and results are lent as the declaration says that `FUNCTION` is made from.
-            $all[$n] = unsafe { __dispatch::Entry::new($params::FUNCTION, call) };
-            $n += 1;
+            // SAFETY: this macro makes `call` and `FUNCTION` from the same declaration: `call`
+            // decodes the declared parameters, and `answer` lends a result of the declared type.
+            $list[$index] = unsafe { __dispatch::Entry::new($struct::FUNCTION, call) };
+            $index += 1;
         }
     };
 }
 
-/// A function as its caller sees it: the parameters' layout, the signature, the client's method.
+/// The client's half of a function.
+///
+/// ```text
+/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME struct: NAME name: NAME has: NAME
+///          params: params returns: [TYPE?]
+/// output = items: the parameter struct with the function's signature, and the methods of the client
+/// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __call {
-    ([$($cfg:tt)*] [$($kept:tt)*] $size:tt $optional:tt [$vis:vis] $interface:ident $client:ident $params:ident $f:ident $has:ident ($($a:ident : $t:ty),*) [$($r:ty)?]) => {
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: [$($attr:tt)*]
+        size: $size:tt
+        optional: $optional:tt
+        vis: [$vis:vis]
+        interface: $interface:ident
+        client: $client:ident
+        struct: $struct:ident
+        name: $function:ident
+        has: $has:ident
+        params: ($($param:ident : $ty:ty),*)
+        returns: [$($ret:ty)?]
+    ) => {
         $($cfg)*
-        #[doc = $crate::__private::core::concat!("The parameters of `", $crate::__private::core::stringify!($interface), "::", $crate::__private::core::stringify!($f), "` as they lie in memory.")]
+        #[doc = $crate::__private::core::concat!(
+            "The parameters of `",
+            $crate::__private::core::stringify!($interface),
+            "::",
+            $crate::__private::core::stringify!($function),
+            "` as they lie in memory.",
+        )]
         #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy)]
-        #[allow(dead_code, missing_debug_implementations, reason = "who serves does not fill it, and it is bytes")]
+        #[allow(
+            dead_code, missing_debug_implementations,
+            reason = "a serving side does not fill it, and its fields are wire twins"
+        )]
         #[repr(C)]
-        $vis struct $params { $( $a: <$t as $crate::FfiType>::Wire, )* }
+        $vis struct $struct { $( $param: <$ty as $crate::FfiType>::Wire, )* }
         $($cfg)*
-        #[allow(dead_code, clippy::too_many_arguments, reason = "nobody calls all functions; `&self` is not the user's")]
+        #[allow(
+            dead_code, clippy::too_many_arguments,
+            reason = "a client need not call every function, and the user has not declared `&self`"
+        )]
         const _: () = {
             use $crate::__private::core as __core;
-            impl $params {
+            impl $struct {
                 /// The function: its signature and its names.
                 pub const FUNCTION: &'static $crate::abi::Function = &Self::__DECLARED.function;
                 #[doc(hidden)]
-                pub const __DECLARED: $crate::shape::Declared = {
-                    $crate::__check! { $size $params $f ($($a : $t),*) }
-                    $crate::shape::Declared::new(
+                pub const __DECLARED: $crate::__private::Declared = {
+                    $crate::__check! {
+                        size: $size
+                        struct: $struct
+                        name: $function
+                        params: ($($param : $ty),*)
+                    }
+                    $crate::__private::Declared::new(
                         __core::stringify!($interface),
-                        __core::stringify!($f),
+                        __core::stringify!($function),
                         __core::stringify!($optional),
-                        &[$( (__core::stringify!($a), <$t as $crate::FfiType>::SHAPE) ),*],
-                        <$crate::__ret!($($r)?) as $crate::FfiReturn>::SHAPE,
+                        &[$( (__core::stringify!($param), <$ty as $crate::FfiType>::SHAPE) ),*],
+                        <$crate::__ret!($($ret)?) as $crate::FfiReturn>::SHAPE,
                     )
                 };
             }
-            $crate::__unpack! { $params ($($a : $t),*) }
+            $crate::__unpack! {
+                struct: $struct
+                params: ($($param : $ty),*)
+            }
             impl $client<'_> {
-                $($kept)* #[inline]
-                pub fn $f(&self, $($a: impl $crate::SendAs<$t>),*) -> <$crate::__ret!($($r)?) as $crate::FfiReturn>::Received {
+                $($attr)*
+                #[inline]
+                pub fn $function(&self, $($param: impl $crate::SendAs<$ty>),*)
+                    -> <$crate::__ret!($($ret)?) as $crate::FfiReturn>::Received
+                {
                     let mut out = self.peer.outgoing();
-                    let transport = $crate::__send! { out $params ($($a : $t),*) };
-                    // SAFETY: `__send` has made the transport, through `out`, as the declaration says that `FUNCTION` is
-                    // made from.
-                    unsafe { $crate::call::finish::<$crate::__ret!($($r)?)>(&mut out, $params::FUNCTION, transport) }
+                    let transport = $crate::__send! {
+                        out: out
+                        struct: $struct
+                        params: ($($param : $ty),*)
+                    };
+                    // SAFETY: this macro makes `__send` and `FUNCTION` from the same declaration:
+                    // `__send` makes the transport through `out`, with the `SendAs` of each
+                    // declared parameter, and `FUNCTION` returns the declared type.
+                    unsafe {
+                        $crate::__private::finish::<$crate::__ret!($($ret)?)>(
+                            self.peer,
+                            &mut out,
+                            $struct::FUNCTION,
+                            transport,
+                        )
+                    }
                 }
-                $crate::__has! { $optional $params $f $has }
+                $crate::__has! {
+                    optional: $optional
+                    struct: $struct
+                    name: $function
+                    has: $has
+                }
             }
         };
     };
 }
 
+/// The client's method that asks whether the peer serves an optional function.
+///
+/// ```text
+/// input  = optional: [optional?] struct: NAME name: NAME has: NAME
+/// output = nothing, or an item of an impl
+/// ```
+///
+/// The caller has `__core` in scope.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __has {
-    ([] $params:ident $f:ident $has:ident) => {};
-    ([optional] $params:ident $f:ident $has:ident) => {
-        #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($f), "`.")]
+    (optional: [] struct: $struct:ident name: $function:ident has: $has:ident) => {};
+    (optional: [optional] struct: $struct:ident name: $function:ident has: $has:ident) => {
+        #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
         pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
-            self.peer.has($params::FUNCTION)
+            self.peer.has($struct::FUNCTION)
         }
     };
 }
 
-// What depends on the number of parameters: none travels as nothing, one in the transport, more in a
-// struct in memory.
+// The macros below depend on the number of parameters (ABI, "Parameter structs"): without
+// parameters the transport is empty, one parameter travels in the transport, and several travel in
+// a parameter struct.
 
-/// Checks the layout of a parameter struct, and its size against a pin.
+/// Checks the layout of a parameter struct against the ABI and, where a size is pinned, its size.
+///
+/// ```text
+/// input  = size: [EXPR?] struct: NAME name: NAME params: params
+/// output = statements, or a compile error
+/// ```
+///
+/// The caller has `__core` in scope.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __check {
-    ([] $params:ident $f:ident ()) => {};
-    ([] $params:ident $f:ident ($a:ident : $t:ty)) => {};
-    ([$($size:expr)?] $params:ident $f:ident ($a:ident : $t:ty $(, $b:ident : $u:ty)+)) => {
-        $crate::layout::Rule::new()
-            .field::<$t>($crate::__offset!($params, $a))
-            $( .field::<$u>($crate::__offset!($params, $b)) )+
-            .check::<$params>();
-        $( $crate::text::pin(__core::stringify!($f), __core::mem::size_of::<$params>(), $size); )?
+    (size: [] struct: $struct:ident name: $function:ident params: ()) => {};
+    (
+        size: []
+        struct: $struct:ident
+        name: $function:ident
+        params: ($param:ident : $ty:ty)
+    ) => {};
+    (
+        size: [$($size:expr)?]
+        struct: $struct:ident
+        name: $function:ident
+        params: ($first:ident : $first_ty:ty $(, $param:ident : $ty:ty)+)
+    ) => {
+        $crate::__private::Rule::new()
+            .field::<$first_ty>($crate::__offset!($struct, $first))
+            $( .field::<$ty>($crate::__offset!($struct, $param)) )+
+            .check::<$struct>();
+        $( $crate::__private::pin(__core::stringify!($function), __core::mem::size_of::<$struct>(), $size); )?
     };
-    ([$($size:expr)?] $params:ident $f:ident $args:tt) => { __core::compile_error! {
-        __core::concat!("function `", __core::stringify!($f), "`: `#[size]` pins a parameter struct, and there is none for fewer than two parameters")
-    } };
+    (
+        size: [$($size:expr)?]
+        struct: $struct:ident
+        name: $function:ident
+        params: $params:tt
+    ) => {
+        $crate::__say! {
+            "function `" {$function} "`: `#[size(..)]` pins a parameter struct, which only a function "
+            "of at least two parameters has"
+        }
+    };
 }
 
-/// Makes owned parameters out of a struct.
+/// Makes the parameters from a parameter struct.
+///
+/// ```text
+/// input  = struct: NAME params: params
+/// output = nothing, or an item: `Unpackable` for the parameter struct
+/// ```
+///
+/// The caller has `__core` in scope.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __unpack {
-    ($params:ident ()) => {};
-    ($params:ident ($a:ident : $t:ty)) => {};
-    ($params:ident ($($a:ident : $t:ty),+)) => {
-        // SAFETY: `repr(C)`, and every field is a wire twin, of which any bytes are a value. Each is judged once.
-        unsafe impl $crate::Unpackable for $params {
-            type Output = ($($t,)+);
+    (struct: $struct:ident params: ()) => {};
+    (struct: $struct:ident params: ($param:ident : $ty:ty)) => {};
+    (struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
+        // SAFETY: the struct is `repr(C)`, and each of its fields is a wire twin, so any bytes are
+        // a value of it. `unpack` decodes each field once, at the field's own offset.
+        unsafe impl $crate::Unpackable for $struct {
+            type Output = ($($ty,)+);
             #[inline]
-            fn unpack(wire: &[u8], from: $crate::peer::Incoming<'_>) -> __core::result::Result<Self::Output, $crate::CallError> {
-                $( let $a = $crate::wire::field::<$t>(wire, $crate::__offset!($params, $a), __core::stringify!($a), from); )+
-                __core::result::Result::Ok(($($a?,)+))
+            fn unpack(
+                wire: &[u8],
+                from: $crate::Incoming<'_>,
+            ) -> __core::result::Result<Self::Output, $crate::CallError> {
+                $( let $param = $crate::__private::field::<$ty>(
+                    wire,
+                    $crate::__offset!($struct, $param),
+                    __core::stringify!($param),
+                    from,
+                ); )+
+                __core::result::Result::Ok(($($param?,)+))
             }
         }
     };
 }
 
-/// Sends the parameters: a `Result` of the transport.
+/// Makes the transport of a call from the parameters.
+///
+/// ```text
+/// input  = out: VARIABLE struct: NAME params: params
+/// output = an expression of type `Result<Transport, CallError>`
+/// ```
+///
+/// The parameters are variables. The caller has `__core` in scope.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __send {
-    ($out:ident $params:ident ()) => { $crate::call::nothing() };
-    ($out:ident $params:ident ($a:ident : $t:ty)) => { $crate::SendAs::<$t>::into_transport($a, &mut $out) };
-    ($out:ident $params:ident ($($a:ident : $t:ty),+)) => {
-        $out.place::<$params>(|wire, out| {
-            $( $crate::wire::put::<$t, _>($a, wire, $crate::__offset!($params, $a), out)?; )+
+    (out: $out:ident struct: $struct:ident params: ()) => {
+        $crate::__private::nothing()
+    };
+    (out: $out:ident struct: $struct:ident params: ($param:ident : $ty:ty)) => {
+        $crate::SendAs::<$ty>::into_transport($param, &mut $out)
+    };
+    (out: $out:ident struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
+        $out.place::<$struct>(|wire, out| {
+            $( $crate::__private::put::<$ty, _>($param, wire, $crate::__offset!($struct, $param), out)?; )+
             __core::result::Result::Ok(())
         })
     };
 }
 
-/// Takes the parameters: a `Result` of a tuple.
+/// Makes the parameters from the transport of a call.
+///
+/// ```text
+/// input  = struct: NAME transport: VARIABLE from: VARIABLE params: params
+/// output = an expression: a `Result` of a tuple of the parameters, or a `CallError`
+/// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __receive {
-    ($params:ident $transport:ident $from:ident, ()) => {
+    (
+        struct: $struct:ident
+        transport: $transport:ident
+        from: $from:ident
+        params: ()
+    ) => {
         <() as $crate::FfiType>::from_transport($transport, $from)
     };
-    ($params:ident $transport:ident $from:ident, ($a:ident : $t:ty)) => {
-        $crate::call::alone::<$t>($transport, $from, $crate::__private::core::stringify!($a))
+    (
+        struct: $struct:ident
+        transport: $transport:ident
+        from: $from:ident
+        params: ($param:ident : $ty:ty)
+    ) => {
+        $crate::__private::alone::<$ty>(
+            $transport,
+            $from,
+            $crate::__private::core::stringify!($param),
+        )
     };
-    ($params:ident $transport:ident $from:ident, ($($a:ident : $t:ty),+)) => {
-        $crate::call::receive::<$params>($transport, $from)
+    (
+        struct: $struct:ident
+        transport: $transport:ident
+        from: $from:ident
+        params: ($($param:ident : $ty:ty),+)
+    ) => {
+        $crate::__private::receive::<$struct>($transport, $from)
     };
 }

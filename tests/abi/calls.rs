@@ -20,9 +20,9 @@ fn a_call_by_hand() {
     let word = answer.transport.primary;
     assert_eq!(word & 0x00ff_ffff_ffff_ffff, region.arena(Side::Host), "P-4, A-2");
     assert_eq!(region.bytes(region.arena(Side::Host), 3), [7, 7, 7]);
-    assert_eq!(region.pair.to_guest().arena_stats().blocks, 1, "A-6: lent");
+    assert_eq!(region.pair.guest().arena_stats().blocks, 1, "A-6: lent");
     region.mark(Side::Host, region.arena(Side::Host)).store((word >> 56) as u8, Ordering::Release);
-    assert_eq!(region.pair.to_guest().arena_stats().blocks, 0, "M-3: given back");
+    assert_eq!(region.pair.guest().arena_stats().blocks, 0, "M-3: given back");
 
     // number 0, no mark.
     region.poke(region.pair.layout().release_map(Side::Guest), &[0; 8]);
@@ -49,8 +49,8 @@ fn bad_calls_are_refused() {
     let status = |function, primary, secondary| region.call(function, primary, secondary).status;
 
     // C-1
-    let unknown = |signature| raw(region.pair.to_host(), signature, EMPTY).status;
-    let known = [signature::HAS, signature::MEET, signature::LOG];
+    let unknown = |signature| raw(region.pair.host(), signature, EMPTY).status;
+    let known = [signature::HAS, signature::HANDSHAKE, signature::LOG];
     for signature in (0..16).filter(|signature| !known.contains(signature)).chain([0xdead_beef]) {
         assert_eq!(unknown(signature), 2, "signature {signature:#x}");
     }
@@ -153,9 +153,9 @@ fn a_refused_call_gives_handles_back() {
 #[test]
 fn a_kept_handle_stays_lent() {
     let region = Region::new();
-    let to_host = region.pair.to_host();
+    let to_host = region.pair.host();
     let file = SharedFile {
-        name: SharedStr::copied(to_host, "name").unwrap(),
+        name: SharedStr::copy_from(to_host, "name").unwrap(),
         stat: Stat { size: 1, mode: 2, links: 3 },
         body: None,
         meta: None,
@@ -169,7 +169,7 @@ fn a_kept_handle_stays_lent() {
 #[test]
 fn has_is_signature_1() {
     let region = Region::new();
-    let has = |signature| raw(region.pair.to_host(), 1, Transport::word(signature));
+    let has = |signature| raw(region.pair.host(), 1, Transport::word(signature));
     for function in FUNCTIONS {
         assert_eq!(has(function.signature), Answer { status: 0, transport: Transport::word(1) });
     }
@@ -178,12 +178,11 @@ fn has_is_signature_1() {
     }
     // T-3: a byte count has no place there.
     for primary in [0, FUNCTIONS[0].signature] {
-        let answer = raw(region.pair.to_host(), 1, Transport { primary, secondary: 1 });
+        let answer = raw(region.pair.host(), 1, Transport { primary, secondary: 1 });
         assert_eq!(answer, Answer::status(4));
     }
     // The guest answers it too.
-    let has =
-        raw(region.pair.to_guest(), 1, Transport::word(ParamsLadderClimb::FUNCTION.signature));
+    let has = raw(region.pair.guest(), 1, Transport::word(ParamsLadderClimb::FUNCTION.signature));
     assert_eq!(has.transport.primary, 1);
     let (_, text) = DOCUMENT.split_once("**SG-6** Signatures 0 to ").unwrap();
     assert!(text.starts_with(&format!("{} are reserved", signature::FIRST_FREE - 1)));
@@ -194,11 +193,11 @@ fn has_is_signature_1() {
 #[test]
 fn calls_nest_sixteen_deep() {
     let region = Region::new();
-    for peer in [region.pair.to_host(), region.pair.to_guest()] {
+    for peer in [region.pair.host(), region.pair.guest()] {
         let ladder = LadderClient::from(peer);
         assert_eq!(ladder.climb(16), Ok(16));
         let error = ladder.climb(17).unwrap_err();
-        assert_eq!(error.why(), Why::TooDeep);
+        assert_eq!(error.kind(), ErrorKind::TooDeep);
     }
     assert_eq!(MAX_DEPTH, 16);
     assert!(DOCUMENT.contains("Calls may be nested 16 deep (`MAX_DEPTH`)"));
@@ -209,12 +208,12 @@ fn calls_nest_sixteen_deep() {
 #[test]
 fn each_vcpu_has_a_chain_of_its_own() {
     let region = Region::with(0, Host { top: Some(Barrier::new(2)), ..Host::default() });
-    let climb = |left| LadderClient::from(region.pair.to_host()).climb(left);
+    let climb = |left| LadderClient::from(region.pair.host()).climb(left);
     std::thread::scope(|scope| {
         let chains = [15, 15].map(|left| scope.spawn(move || climb(left)));
         assert_eq!(chains.map(|chain| chain.join().unwrap()), [Ok(15), Ok(15)]);
     });
-    assert_eq!(climb(17).unwrap_err().why(), Why::TooDeep);
+    assert_eq!(climb(17).unwrap_err().kind(), ErrorKind::TooDeep);
 }
 
 /// ABI, Checks C-9: a read stays in the bytes that were checked when the handle came, and what is
@@ -223,15 +222,15 @@ fn each_vcpu_has_a_chain_of_its_own() {
 fn reads_are_judged_each_time() {
     fn received<T: FfiType>(region: &Region, value: impl SendAs<T>) -> (T, u64) {
         let sent = region.sent::<T>(value);
-        let held = T::from_transport(sent, incoming(region.pair.to_guest())).unwrap();
+        let held = T::from_transport(sent, incoming(region.pair.guest())).unwrap();
         (held, pointer::offset(sent.primary))
     }
-    let why = |error: CallError| error.why();
+    let why = |error: CallError| error.kind();
     let region = Region::new();
 
-    let flag = Shared::new(region.pair.to_host(), true).unwrap();
+    let flag = Shared::new(region.pair.host(), true).unwrap();
     let (flag, at) = received::<Foreign<bool>>(&region, flag);
-    for (byte, read) in [(1, Ok(true)), (2, Err(Why::BadValue)), (0, Ok(false))] {
+    for (byte, read) in [(1, Ok(true)), (2, Err(ErrorKind::BadValue)), (0, Ok(false))] {
         region.poke(at, &[byte]);
         assert_eq!(flag.read().map_err(why), read);
     }
@@ -240,24 +239,28 @@ fn reads_are_judged_each_time() {
     region.poke(at + 8, &[b'c', 0, 0, 0]);
     region.poke(at + 4, &0xd800_u32.to_le_bytes());
     assert_eq!(letters.get(0), Ok(Some('a')));
-    assert_eq!(letters.get(1).map_err(why), Err(Why::BadValue));
+    assert_eq!(letters.get(1).map_err(why), Err(ErrorKind::BadValue));
     assert_eq!(letters.get(2), Ok(None));
-    assert_eq!(letters.to_vec().map_err(why), Err(Why::BadValue));
+    assert_eq!(letters.read_vec().map_err(why), Err(ErrorKind::BadValue));
     region.poke(at + 4, &[b'd', 0, 0, 0]);
-    assert_eq!(letters.to_vec(), Ok(vec!['a', 'd']));
+    assert_eq!(letters.read_vec(), Ok(vec!['a', 'd']));
 
     let (text, at) = received::<ForeignStr>(&region, "ab");
     region.poke(at, &[0xff]);
-    assert_eq!(text.to_string().map_err(why), Err(Why::BadValue));
+    assert_eq!(text.read_string().map_err(why), Err(ErrorKind::BadValue));
     region.poke(at, b"x");
-    assert_eq!(text.to_string().as_deref(), Ok("xb"));
+    assert_eq!(text.read_string().as_deref(), Ok("xb"));
 
     let (bytes, _) = received::<ForeignBuf>(&region, &[1, 2, 3]);
     let mut two = [0; 2];
     assert_eq!(bytes.read_at(1, &mut two), Ok(()));
     assert_eq!(two, [2, 3]);
     for from in [2, 3, 4, usize::MAX] {
-        assert_eq!(bytes.read_at(from, &mut two).map_err(why), Err(Why::BadPointer), "{from}");
+        assert_eq!(
+            bytes.read_at(from, &mut two).map_err(why),
+            Err(ErrorKind::BadPointer),
+            "{from}"
+        );
     }
     assert_eq!(two, [2, 3]);
 }
@@ -295,8 +298,8 @@ vmffi::serve!(Clocks: older::Clock, newer::Clock);
 #[test]
 fn a_changed_function_is_another_one() {
     let pair = Loopback::new((), Clocks).unwrap();
-    assert_eq!(older::ClockClient::from(pair.to_host()).now(), Ok(32));
-    assert_eq!(newer::ClockClient::from(pair.to_host()).now(), Ok(64));
+    assert_eq!(older::ClockClient::from(pair.host()).now(), Ok(32));
+    assert_eq!(newer::ClockClient::from(pair.host()).now(), Ok(64));
 }
 
 type Time = u64;
@@ -332,7 +335,7 @@ fn signatures_that_are_the_same() {
 /// ABI, Signatures SG-8: a table with the same signature twice cannot be made.
 #[test]
 fn signatures_differ_within_a_side() {
-    use vmffi::dispatch::{Index, buckets, slots};
+    use vmffi::__private::dispatch::{Index, buckets, slots};
     let [one, other] = [*FUNCTIONS[0], *FUNCTIONS[1]];
     let make = |functions| {
         std::panic::catch_unwind(|| Index::<{ buckets(2) }, { slots(2) }>::build(&functions))
@@ -353,7 +356,7 @@ fn lines_of_a_log() {
     let send = |line: &[u8]| {
         region.poke(arena, line);
         let transport = Transport { primary: arena | 1 << 56, secondary: line.len() as u64 };
-        raw(region.pair.to_host(), signature::LOG, transport)
+        raw(region.pair.host(), signature::LOG, transport)
     };
     for (line, status) in [
         (&b"\x03\x05guestall is well"[..], 0),
@@ -371,6 +374,6 @@ fn lines_of_a_log() {
         assert_eq!(mark, u8::from(!line.is_empty()), "{line:?}");
     }
     let outside = Transport { primary: arena - 64, secondary: 8 };
-    assert_eq!(raw(region.pair.to_host(), signature::LOG, outside).status, 3);
-    assert_eq!(raw(region.pair.to_guest(), signature::LOG, EMPTY).status, 2, "it is for hosts");
+    assert_eq!(raw(region.pair.host(), signature::LOG, outside).status, 3);
+    assert_eq!(raw(region.pair.guest(), signature::LOG, EMPTY).status, 2, "it is for hosts");
 }

@@ -233,20 +233,20 @@ fn kinds_are_the_documents() {
 fn statuses_are_the_documents() {
     let rows = table("Statuses", &["number", "name", "meaning"]);
     let all = [
-        Why::UnknownFunction,
-        Why::BadPointer,
-        Why::BadValue,
-        Why::OutOfMemory,
-        Why::TooDeep,
-        Why::Busy,
-        Why::Cancelled,
-        Why::VersionMismatch,
-        Why::Unsupported,
-        Why::PeerPanicked,
-        Why::PeerDied,
-        Why::Stale,
-        Why::Refused,
-        Why::Protocol,
+        ErrorKind::UnknownFunction,
+        ErrorKind::BadPointer,
+        ErrorKind::BadValue,
+        ErrorKind::OutOfMemory,
+        ErrorKind::TooDeep,
+        ErrorKind::Busy,
+        ErrorKind::Cancelled,
+        ErrorKind::VersionMismatch,
+        ErrorKind::Unsupported,
+        ErrorKind::PeerPanicked,
+        ErrorKind::PeerDied,
+        ErrorKind::Stale,
+        ErrorKind::Refused,
+        ErrorKind::Protocol,
     ];
     assert_eq!(rows.len(), all.len());
     for (row, why) in rows.iter().zip(all) {
@@ -289,14 +289,14 @@ fn header_fields_are_the_documents() {
         "host_release_map" => layout.release_map(Side::Host),
         _ => panic!("what is `{field}`?"),
     };
-    let mut header = vec![0; PAGE as usize];
+    let mut header = vec![0; PAGE_SIZE as usize];
     let rows = table("Region header", &["offset", "bytes", "field", "value"]);
     assert_eq!(rows.len(), 9);
     for row in rows {
         let (at, len) = (number(&row[0]) as usize, number(&row[1]) as usize);
         header[at..at + len].copy_from_slice(&right(&row[2]).to_le_bytes()[..len]);
     }
-    assert_eq!(region.bytes(0, PAGE as usize), header);
+    assert_eq!(region.bytes(0, PAGE_SIZE as usize), header);
 
     // The formulae of R-4, and the example of R-7.
     let up = |len: u64| len.div_ceil(4096) * 4096;

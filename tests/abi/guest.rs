@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 
 use vmffi::abi::Registers;
 use vmffi::arch::Trap;
-use vmffi::guest::{Guest as End, Place};
+use vmffi::{
+    RegionMemory,
+    guest::{Guest as Connected, GuestStorage},
+};
 
 use super::*;
 
@@ -41,22 +44,23 @@ type Steps = Mutex<VecDeque<(Registers, Registers)>>;
 /// A guest's end that serves `Ladder`, its script, and the region, which must outlive its use.
 macro_rules! connect {
     () => {{
-        static PLACE: Place<Guest, Script, 192> = Place::new();
+        static PLACE: GuestStorage<Guest, Script, 192> = GuestStorage::new();
         static STEPS: Steps = Mutex::new(VecDeque::new());
         connect(&PLACE, &STEPS)
     }};
 }
 
 fn connect(
-    place: &'static Place<Guest, Script, 192>,
+    place: &'static GuestStorage<Guest, Script, 192>,
     steps: &'static Steps,
-) -> (&'static End<Script>, Script, Region) {
+) -> (&'static Connected<Script>, Script, Region) {
     let region = Region::new();
     let (base, len) = (region.base, region.pair.layout().len());
     meets(&region, steps, Guest::CONTRACT);
     // SAFETY: the tests keep the region for as long as they use the end, and call nothing through the
     // pair that has laid it out.
-    let end = unsafe { End::connect(place, Script(steps), Guest, base, len) }.unwrap();
+    let memory = unsafe { RegionMemory::permanent(base, len) };
+    let end = Connected::connect(place, memory, Script(steps), Guest).unwrap();
     // The host gives the contract back.
     region.poke(region.pair.layout().release_map(Side::Guest), &[1]);
     (end, Script(steps), region)
@@ -66,7 +70,7 @@ fn connect(
 /// host accepts it.
 fn meets(region: &Region, steps: &'static Steps, contract: &[u8]) {
     let at = region.arena(Side::Guest) | 1 << 56;
-    let meet = words(trap::CALL, signature::MEET, at, contract.len() as u64);
+    let meet = words(trap::CALL, signature::HANDSHAKE, at, contract.len() as u64);
     Script(steps).once(meet, words(answer::ANSWER, 0, 0, 0));
 }
 
@@ -129,10 +133,10 @@ fn a_kind_that_the_guest_does_not_know() {
         let call = words(trap::CALL, signature, arena | loan << 56, 2);
         script.once(call, words(kind, 0, u64::MAX, u64::MAX));
         let error = VectorsClient::from(end.host()).sum(&[7]).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Unsupported, false));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Unsupported, false));
         assert_eq!(end.host().arena_stats().blocks, 0);
         script.once(words(trap::READY, 0, 0, 0), words(kind, 0, 0, 0));
-        assert_eq!(end.park().unwrap_err().why(), Why::Unsupported);
+        assert_eq!(end.park().unwrap_err().kind(), ErrorKind::Unsupported);
     }
     script.set([]);
 }
@@ -144,20 +148,20 @@ fn statuses_that_the_guest_knows_and_others() {
     let vectors = VectorsClient::from(end.host());
     let says = |status, primary, secondary| {
         script.once(CALL, words(answer::ANSWER, status, primary, secondary));
-        vectors.nothing().map_err(|error| (error.why(), error.reached()))
+        vectors.nothing().map_err(|error| (error.kind(), error.reached()))
     };
     for number in 2..16_u64 {
-        let why = CallError::from_status(number).why();
+        let why = CallError::from_status(number).kind();
         assert_eq!(why as u64, number);
         assert_eq!(says(number, 0, 0), Err((why, false)));
         assert_eq!(says(number + 64, 0, 0), Err((why, true)));
         assert_eq!(says(number, u64::MAX, 1), Err((why, false)), "S-1: not looked at");
     }
     for number in [1, 16, 63, 64, 65, 80, 127, 128, 130, 1 << 32, u64::MAX] {
-        assert_eq!(says(number, 0, 0), Err((Why::Protocol, true)), "{number}");
+        assert_eq!(says(number, 0, 0), Err((ErrorKind::Protocol, true)), "{number}");
     }
-    assert_eq!(says(0, 1, 0), Err((Why::BadValue, true)));
-    assert_eq!(says(0, 0, 1), Err((Why::BadValue, true)));
+    assert_eq!(says(0, 1, 0), Err((ErrorKind::BadValue, true)));
+    assert_eq!(says(0, 0, 1), Err((ErrorKind::BadValue, true)));
     assert_eq!(says(0, 0, 0), Ok(()));
     script.set([]);
 }
@@ -170,14 +174,14 @@ fn has_is_judged_as_any_other() {
     let says = |status, primary, secondary| {
         let ask = words(trap::CALL, 1, function.signature, 0);
         script.once(ask, words(answer::ANSWER, status, primary, secondary));
-        end.host().has(function).map_err(|error| (error.why(), error.reached()))
+        end.host().has(function).map_err(|error| (error.kind(), error.reached()))
     };
     assert_eq!([says(0, 0, 0), says(0, 1, 0)], [Ok(false), Ok(true)]);
     for (primary, secondary) in [(2, 0), (257, 0), (u64::MAX, 0), (0, 1), (1, 1)] {
-        assert_eq!(says(0, primary, secondary), Err((Why::BadValue, true)));
+        assert_eq!(says(0, primary, secondary), Err((ErrorKind::BadValue, true)));
     }
-    assert_eq!(says(2, 0, 0), Err((Why::UnknownFunction, false)));
-    assert_eq!(says(1, 0, 0), Err((Why::Protocol, true)));
+    assert_eq!(says(2, 0, 0), Err((ErrorKind::UnknownFunction, false)));
+    assert_eq!(says(1, 0, 0), Err((ErrorKind::Protocol, true)));
     script.set([]);
 }
 
@@ -186,7 +190,7 @@ fn has_is_judged_as_any_other() {
 #[test]
 fn a_guest_connects_to_its_own_version() {
     static STEPS: Steps = Mutex::new(VecDeque::new());
-    static PLACES: [Place<(), Script, 192>; 4] = [const { Place::new() }; 4];
+    static PLACES: [GuestStorage<(), Script, 192>; 4] = [const { GuestStorage::new() }; 4];
     let bytes = [(8, 2, false), (9, 1, false), (12, 2, true), (72, 255, true)];
     for ((at, byte, right), place) in bytes.into_iter().zip(&PLACES) {
         let region = Region::new();
@@ -196,7 +200,8 @@ fn a_guest_connects_to_its_own_version() {
         }
         let (base, len) = (region.base, region.pair.layout().len());
         // SAFETY: the end is not used, if there is one.
-        let end = unsafe { End::connect(place, Script(&STEPS), (), base, len) };
+        let memory = unsafe { RegionMemory::permanent(base, len) };
+        let end = Connected::connect(place, memory, Script(&STEPS), ());
         let refused = matches!(end, Err(ConnectError::Region(RegionError::Version { .. })));
         assert_eq!((end.is_ok(), refused), (right, !right), "byte {at}");
     }

@@ -12,9 +12,9 @@ use vmffi::abi::{ABI_VERSION, Answer, Side, Transport, answer, pointer, signatur
 use vmffi::contract::Contract;
 use vmffi::loopback::Loopback;
 use vmffi::{
-    CallError, ConnectError, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr,
-    GRANULE, Layout, MAX_DEPTH, PAGE, Peer, RegionError, SendAs, Serve, Shared, SharedBuf,
-    SharedStr, Why,
+    CallError, ConnectError, ErrorKind, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice,
+    ForeignStr, GRANULE_SIZE, MAX_DEPTH, PAGE_SIZE, Peer, RegionError, RegionLayout, RegionMemory,
+    SendAs, Serve, Shared, SharedBuf, SharedStr,
 };
 
 mod calls;
@@ -173,16 +173,16 @@ impl Vectors for Host {
         Shared::new(guest, Stat { size: file, mode: 2, links: 3 })
     }
     fn read(&self, guest: &Peer, file: u64, max: u32) -> Result<SharedBuf, CallError> {
-        SharedBuf::copied(guest, &vec![file as u8; max as usize])
+        SharedBuf::copy_from(guest, &vec![file as u8; max as usize])
     }
     fn open(&self, _: &Peer, path: ForeignStr, flags: u32) -> Result<u64, Failure<OpenError>> {
         match flags {
-            0 => Ok(path.to_string()?.len() as u64),
+            0 => Ok(path.read_string()?.len() as u64),
             _ => Err(OpenError::Denied.into()),
         }
     }
     fn sum(&self, _: &Peer, values: ForeignSlice<u16>) -> Result<u64, CallError> {
-        Ok(values.to_vec()?.into_iter().map(u64::from).sum())
+        Ok(values.read_vec()?.into_iter().map(u64::from).sum())
     }
     fn total(&self, _: &Peer, _: ForeignSlice<Stat>, mixed: Mixed) -> Result<Mixed, CallError> {
         Ok(mixed)
@@ -263,9 +263,9 @@ impl Region {
 
     /// In memory that is full of one byte.
     fn with(fill: u8, server: Host) -> Self {
-        let (guest, host) = (3 * PAGE, 75 * PAGE);
-        let len = Layout::new(guest, host).unwrap().len();
-        let heap = HeapLayout::from_size_align(len as usize, PAGE as usize).unwrap();
+        let (guest, host) = (3 * PAGE_SIZE, 75 * PAGE_SIZE);
+        let len = RegionLayout::new(guest, host).unwrap().len();
+        let heap = HeapLayout::from_size_align(len as usize, PAGE_SIZE as usize).unwrap();
         // SAFETY: `heap` has a size.
         let base = unsafe { alloc_zeroed(heap) };
         assert!(!base.is_null());
@@ -274,8 +274,8 @@ impl Region {
         let builder = Loopback::builder().arenas(guest, host);
         // SAFETY: `base` has `len` bytes for as long as the `Pages` live, and no reference covers
         // them; the only other accesses are those of this thread through `self.base`, between calls.
-        let pair =
-            unsafe { builder.build_in(base, len, Box::new(Pages(base, heap)), Guest, server) };
+        let memory = unsafe { RegionMemory::new(base, len, Box::new(Pages(base, heap))) };
+        let pair = builder.memory(memory).build(Guest, server);
         Self { pair: pair.unwrap(), base }
     }
 
@@ -309,7 +309,7 @@ impl Region {
 
     /// The byte of a release map for the granule of an offset in that side's arena.
     fn mark(&self, side: Side, offset: u64) -> &AtomicU8 {
-        let granule = (offset - self.arena(side)) / GRANULE as u64;
+        let granule = (offset - self.arena(side)) / GRANULE_SIZE as u64;
         let byte = self.at(self.pair.layout().release_map(side) + granule, 1);
         // SAFETY: a byte of a release map, only ever used as an atomic.
         unsafe { AtomicU8::from_ptr(byte) }
@@ -326,7 +326,7 @@ impl Region {
 
     /// What the guest sends for a value that is alone in a transport.
     fn sent<T: FfiType>(&self, value: impl SendAs<T>) -> Transport {
-        let mut out = self.pair.to_host().outgoing();
+        let mut out = self.pair.host().outgoing();
         let transport = value.into_transport(&mut out).unwrap();
         // As if a call had taken it along.
         std::mem::forget(out);
@@ -336,7 +336,7 @@ impl Region {
     /// The wire form that the guest sends for a value.
     fn wire<T: FfiType>(&self, value: impl SendAs<T>) -> Vec<u8> {
         let mut wire = vec![0; size_of::<T::Wire>()];
-        value.encode(&mut wire, &mut self.pair.to_host().outgoing()).unwrap();
+        value.encode(&mut wire, &mut self.pair.host().outgoing()).unwrap();
         wire
     }
 
@@ -350,7 +350,7 @@ impl Region {
 
     /// A hypercall, by the numbers.
     fn call(&self, function: &vmffi::abi::Function, primary: u64, secondary: u64) -> Answer {
-        raw(self.pair.to_host(), function.signature, Transport { primary, secondary })
+        raw(self.pair.host(), function.signature, Transport { primary, secondary })
     }
 }
 

@@ -34,7 +34,8 @@ fn scalars_in_a_transport() {
 fn wire_forms_behind_a_pointer() {
     let region = Region::new();
     // Old data must not shine through.
-    let old = SharedBuf::copied(region.pair.to_host(), &[0xaa; 4 * PAGE as usize / 2]).unwrap();
+    let old =
+        SharedBuf::copy_from(region.pair.host(), &[0xaa; 4 * PAGE_SIZE as usize / 2]).unwrap();
     drop(old);
     let stat = Stat { size: 0x0102, mode: 3, links: 4 };
     assert_eq!(
@@ -82,7 +83,7 @@ fn wire_forms_behind_a_pointer() {
 #[test]
 fn handles_are_pointer_words() {
     let region = Region::new();
-    let to_host = region.pair.to_host();
+    let to_host = region.pair.host();
     let arena = region.arena(Side::Guest);
 
     let text = region.sent::<ForeignStr>("twelve bytes");
@@ -102,7 +103,7 @@ fn handles_are_pointer_words() {
     assert_eq!(region.bytes(arena + 128, 16), form);
 
     let file = SharedFile {
-        name: SharedStr::copied(to_host, "ab").unwrap(),
+        name: SharedStr::copy_from(to_host, "ab").unwrap(),
         stat,
         body: Some(SharedBuf::with_capacity(to_host, 0).unwrap()),
         meta: None,
@@ -140,7 +141,7 @@ fn loans_are_numbered_in_turn() {
 #[test]
 fn a_parameter_struct_is_free_when_the_call_ends() {
     let region = Region::new();
-    let client = VectorsClient::from(region.pair.to_host());
+    let client = VectorsClient::from(region.pair.host());
     assert_eq!(client.scalars(1, -2, 3, -4, 5_usize, -6_isize, 1.5, -2.5, true, 'ä'), Ok(1));
     assert_eq!(region.marks(), [], "no loan");
     #[rustfmt::skip]
@@ -154,12 +155,12 @@ fn a_parameter_struct_is_free_when_the_call_ends() {
         &[1, 0, 0, 0, 0xe4, 0, 0, 0],
     ]);
     assert_eq!(region.bytes(region.arena(Side::Guest), 56), right);
-    assert_eq!(region.pair.to_host().arena_stats().blocks, 0);
+    assert_eq!(region.pair.host().arena_stats().blocks, 0);
 
     // A buffer that the handler keeps is not given back; the rest is.
-    let shared = Shared::new(region.pair.to_host(), Stat { size: 1, mode: 2, links: 3 }).unwrap();
+    let shared = Shared::new(region.pair.host(), Stat { size: 1, mode: 2, links: 3 }).unwrap();
     assert_eq!(client.maybe(Some(b"keep"), Some(shared), Some(None::<u8>)), Ok(Some(true)));
-    let stats = region.pair.to_host().arena_stats();
+    let stats = region.pair.host().arena_stats();
     assert_eq!(stats.blocks, 1, "the buffer");
 }
 
@@ -167,8 +168,8 @@ fn a_parameter_struct_is_free_when_the_call_ends() {
 #[test]
 fn only_what_is_written_is_sent() {
     let region = Region::with(0xaa, Host::default());
-    let mut buf = SharedBuf::with_capacity(region.pair.to_host(), 1000).unwrap();
-    buf.append(b"abc").unwrap();
+    let mut buf = SharedBuf::with_capacity(region.pair.host(), 1000).unwrap();
+    buf.extend_from_slice(b"abc").unwrap();
     let sent = region.sent::<ForeignBuf>(buf);
     assert_eq!(sent.secondary, 3);
     assert_eq!(region.bytes(pointer::offset(sent.primary), 3), b"abc");
@@ -179,19 +180,19 @@ fn only_what_is_written_is_sent() {
 fn a_reset_ends_every_loan() {
     let mut region = Region::new();
     let arena = region.arena(Side::Guest);
-    let own = SharedBuf::copied(region.pair.to_host(), b"own").unwrap();
+    let own = SharedBuf::copy_from(region.pair.host(), b"own").unwrap();
     let sent = region.sent::<ForeignBuf>(b"lent");
     assert_eq!(sent.primary, (arena + 64) | (1 << 56));
-    let held = ForeignBuf::from_transport(sent, incoming(region.pair.to_guest())).unwrap();
-    let read = VectorsClient::from(region.pair.to_host()).read(7, 3).unwrap();
+    let held = ForeignBuf::from_transport(sent, incoming(region.pair.guest())).unwrap();
+    let read = VectorsClient::from(region.pair.host()).read(7, 3).unwrap();
     let blocks =
-        |pair: &Loopback| [pair.to_host(), pair.to_guest()].map(|peer| peer.arena_stats().blocks);
+        |pair: &Loopback| [pair.host(), pair.guest()].map(|peer| peer.arena_stats().blocks);
     assert_eq!(blocks(&region.pair), [2, 1]);
     region.pair.reset();
     assert_eq!(blocks(&region.pair), [1, 0], "what was not handed over is its owner's");
 
     for handle in [held, read] {
-        assert_eq!(handle.to_vec().unwrap_err().why(), Why::Stale);
+        assert_eq!(handle.read_vec().unwrap_err().kind(), ErrorKind::Stale);
     }
     assert_eq!(region.mark(Side::Guest, arena + 64).load(Ordering::Acquire), 0, "no mark");
     let again = region.sent::<ForeignBuf>(b"lent again");
@@ -210,14 +211,14 @@ fn a_reset_ends_every_loan() {
 fn what_is_in_an_arena_says_nothing() {
     for fill in [1, 2, 0xff] {
         let region = Region::with(fill, Host::default());
-        let to_host = region.pair.to_host();
+        let to_host = region.pair.host();
         let word = region.sent::<ForeignBuf>(&[5; 100]).primary;
         assert_eq!(word, region.arena(Side::Guest) | 1 << 56, "the first loan");
         assert_eq!(to_host.arena_stats().blocks, 1, "{fill}: ended by an old mark");
         let client = VectorsClient::from(to_host);
         let read = client.read(9, 100).unwrap();
-        assert_eq!(region.pair.to_guest().arena_stats().blocks, 1, "{fill}: the host's");
-        assert_eq!(read.to_vec().unwrap(), [9; 100]);
+        assert_eq!(region.pair.guest().arena_stats().blocks, 1, "{fill}: the host's");
+        assert_eq!(read.read_vec().unwrap(), [9; 100]);
 
         assert_eq!(to_host.arena_stats().blocks, 1, "the parameters are back");
 
@@ -239,7 +240,7 @@ fn what_is_in_an_arena_says_nothing() {
 #[test]
 fn a_mark_names_the_loan() {
     let region = Region::new();
-    let blocks = || region.pair.to_host().arena_stats().blocks;
+    let blocks = || region.pair.host().arena_stats().blocks;
     let word = region.sent::<ForeignBuf>(&[1, 2, 3]).primary;
     let mark = region.mark(Side::Guest, pointer::offset(word));
     for wrong in (0..=255).filter(|number| *number != pointer::loan(word)) {

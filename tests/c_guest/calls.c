@@ -104,7 +104,7 @@ static const uint8_t *bytes_of(struct vm_answer got, uint64_t len, uint64_t alig
     return right ? bytes : none;
 }
 
-/* ABI, Parameter structs PS-3 and PS-4, Types TY-2 and TY-7, Layout L-1 to L-4, Arenas and loans
+/* ABI, Parameter structs PS-3 and PS-4, Types TY-2 and TY-7, RegionLayout L-1 to L-4, Arenas and loans
  * A-5 and A-8: several parameters, and structs. */
 static void structs(void)
 {
@@ -481,7 +481,7 @@ static void kept(void)
 static void has(void)
 {
     const uint64_t served[] = {Vectors_nothing.signature, Next_u8.signature, Desk_climb.signature};
-    const uint64_t others[] = {0, VM_HAS, VM_MEET, 15, 16, Plugin_add.signature};
+    const uint64_t others[] = {0, VM_HAS, VM_HANDSHAKE, 15, 16, Plugin_add.signature};
     bool right = true;
     for (unsigned i = 0; i < 3; i++) {
         struct vm_answer got = vm_call(VM_HAS, served[i], 0);

@@ -10,9 +10,9 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ConnectError, Failure, Layout, MAX_DEPTH, Peer, Why,
+    CallError, ConnectError, ErrorKind, Failure, MAX_DEPTH, Peer, RegionLayout, RegionMemory,
     abi::{Answer, Side, Transport, signature},
-    host::{Host, Options, Ran},
+    host::{Host, RunOutcome},
 };
 
 use super::{
@@ -57,7 +57,7 @@ struct Machine {
 impl Machine {
     fn new(arguments: &[&str]) -> Option<Self> {
         let program = program()?;
-        let layout = Layout::new(256 << 10, 512 << 10).unwrap();
+        let layout = RegionLayout::new(256 << 10, 512 << 10).unwrap();
         let region = Region::new(&layout);
         assert_ne!(region.base.addr(), GUESTS_REGION, "O-2: another address");
         let runs = Arc::<AtomicUsize>::default();
@@ -68,11 +68,9 @@ impl Machine {
         let (base, len) = (region.base, region.len as u64);
         // SAFETY: mapped until `region` is dropped, and no reference covers it. The guest maps the
         // header and the host's arena for reading only.
-        let host = unsafe {
-            let options = Options { observer: Some(Box::new(observer)), ..Options::default() };
-            let keep = Box::new(region);
-            Host::new(layout, base, len, keep, Server::default(), [process], options)
-        };
+        let memory = unsafe { RegionMemory::new(base, len, Box::new(region)) };
+        let builder = Host::builder(memory, layout).observe(observer);
+        let host = builder.build(Server::default(), [process]);
         Some(Self { host: host.unwrap(), output, refused, runs })
     }
 
@@ -100,7 +98,7 @@ fn calls() {
     let Some(machine) = Machine::new(&["calls"]) else { return };
     let ran = machine.host.run();
     let lines = machine.check("honest calls");
-    assert_eq!(ran, Ok(Ran::Exited(0)));
+    assert_eq!(ran, Ok(RunOutcome::Exited(0)));
     assert!(lines.len() > 150, "{}", lines.len());
     assert_eq!(machine.blocks(), 0);
 }
@@ -111,24 +109,24 @@ fn calls() {
 fn upcalls() {
     let Some(machine) = Machine::new(&["upcalls"]) else { return };
     let plugin = PluginClient::from(machine.host.guest());
-    assert_eq!(plugin.add(1, 2_u64).unwrap_err().why(), Why::Busy, "it has not started");
-    assert_eq!(machine.host.run(), Ok(Ran::Ready));
+    assert_eq!(plugin.add(1, 2_u64).unwrap_err().kind(), ErrorKind::Busy, "it has not started");
+    assert_eq!(machine.host.run(), Ok(RunOutcome::Ready));
     honest_upcalls(&machine);
     hostile_upcalls(&machine);
-    assert_eq!(machine.host.run(), Ok(Ran::Ready), "it was let go, and is parked again");
+    assert_eq!(machine.host.run(), Ok(RunOutcome::Ready), "it was let go, and is parked again");
     honest_upcalls(&machine);
     assert_eq!(plugin.keep(b"for good"), Ok(()));
     assert_eq!(machine.blocks(), 1);
-    assert_eq!(machine.host.run(), Ok(Ran::Ready), "with words that are not looked at");
+    assert_eq!(machine.host.run(), Ok(RunOutcome::Ready), "with words that are not looked at");
     assert_eq!(machine.blocks(), 1);
     let runs = machine.runs.load(Ordering::Relaxed);
-    assert_eq!(machine.host.run(), Ok(Ran::Exited(7)));
+    assert_eq!(machine.host.run(), Ok(RunOutcome::Exited(7)));
     assert_eq!(machine.blocks(), 0, "A-6: it is gone, and its host takes back all");
     assert_eq!(machine.runs.load(Ordering::Relaxed), runs + 1);
 
-    assert_eq!(machine.host.run(), Ok(Ran::Exited(7)));
+    assert_eq!(machine.host.run(), Ok(RunOutcome::Exited(7)));
     let error = plugin.nothing().unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
     assert_eq!(machine.runs.load(Ordering::Relaxed), runs + 1, "TR-18: it is never resumed");
     assert_eq!(machine.check("upcalls, as the guest saw them").len(), 6);
 }
@@ -143,8 +141,8 @@ fn honest_upcalls(machine: &Machine) {
         assert_eq!(plugin.total(&vec![3; len]), Ok(3 * len as u64));
         assert_eq!(machine.blocks(), 0, "given back");
     }
-    assert_eq!(plugin.shout("quiet").unwrap().to_string().unwrap(), "QUIET");
-    assert_eq!(plugin.shout("").unwrap().to_string().unwrap(), "");
+    assert_eq!(plugin.shout("quiet").unwrap().read_string().unwrap(), "QUIET");
+    assert_eq!(plugin.shout("").unwrap().read_string().unwrap(), "");
     assert_eq!(plugin.maybe(None::<&[u8]>), Ok(None));
     assert_eq!(plugin.maybe(Some(&[])), Ok(Some(0)));
     assert_eq!(plugin.maybe(Some(b"abc")), Ok(Some(3)));
@@ -152,18 +150,18 @@ fn honest_upcalls(machine: &Machine) {
     assert_eq!(plugin.halve(7), Err(Failure::App(OpenError::Denied)));
     // Two calls a step, and the first counts.
     assert_eq!(plugin.climb(MAX_DEPTH - 1), Ok(MAX_DEPTH - 1));
-    assert_eq!(plugin.climb(MAX_DEPTH).unwrap_err().why(), Why::TooDeep);
+    assert_eq!(plugin.climb(MAX_DEPTH).unwrap_err().kind(), ErrorKind::TooDeep);
     assert_eq!(guest.has(ParamsPluginAdd::FUNCTION), Ok(true));
     assert_eq!(guest.has(ParamsDeskClimb::FUNCTION), Ok(false));
     assert_eq!(plugin.has_missing(), Ok(false));
-    assert_eq!(plugin.missing().unwrap_err().why(), Why::UnknownFunction);
+    assert_eq!(plugin.missing().unwrap_err().kind(), ErrorKind::UnknownFunction);
     assert_eq!(machine.blocks(), 0);
 }
 
 /// ABI, Overview O-5: the guest makes the same checks.
 fn hostile_upcalls(machine: &Machine) {
     let guest = machine.host.guest();
-    let layout = Layout::new(256 << 10, 512 << 10).unwrap();
+    let layout = RegionLayout::new(256 << 10, 512 << 10).unwrap();
     let ((own, len), (other, _)) = (layout.arena(Side::Host), layout.arena(Side::Guest));
     let lent = own | 1 << 56;
     for (name, function, primary, secondary, status) in [
@@ -185,7 +183,7 @@ fn hostile_upcalls(machine: &Machine) {
         let answer = raw(guest, function.signature, Transport { primary, secondary });
         assert_eq!(answer.status, status, "{name}: {function} with {primary:#x}, {secondary:#x}");
     }
-    for unknown in [0, signature::MEET, 15, 16, u64::MAX] {
+    for unknown in [0, signature::HANDSHAKE, 15, 16, u64::MAX] {
         assert_eq!(raw(guest, unknown, Transport::EMPTY).status, 2);
     }
     let twice = Transport { primary: 1, secondary: 1 };
@@ -200,7 +198,7 @@ fn hostile() {
     let Some(machine) = Machine::new(&["hostile"]) else { return };
     let ran = machine.host.run();
     let lines = machine.check("a hostile batch");
-    assert_eq!(ran, Ok(Ran::Exited(0)));
+    assert_eq!(ran, Ok(RunOutcome::Exited(0)));
     assert!(lines.len() > 150, "{}", lines.len());
     assert_eq!(machine.blocks(), 0);
 
@@ -293,29 +291,29 @@ fn ends() {
 
 fn ends_so(machine: &Machine, place: &str, how: &str, end: End) {
     let why = match end {
-        End::Poisoned => Why::Protocol,
-        End::Died | End::Exited => Why::PeerDied,
+        End::Poisoned => ErrorKind::Protocol,
+        End::Died | End::Exited => ErrorKind::PeerDied,
     };
     let plugin = PluginClient::from(machine.host.guest());
     if place == "parked" {
-        assert_eq!(machine.host.run(), Ok(Ran::Ready), "{how}");
+        assert_eq!(machine.host.run(), Ok(RunOutcome::Ready), "{how}");
         plugin.keep(b"kept").unwrap();
         assert_eq!(machine.blocks(), 1);
         let error = plugin.misbehave().unwrap_err();
-        assert_eq!((error.why(), error.reached()), (why, true), "{how}");
+        assert_eq!((error.kind(), error.reached()), (why, true), "{how}");
     }
     let mut runs = (place == "parked").then(|| machine.runs.load(Ordering::Relaxed));
     for _ in 0..2 {
         match machine.host.run() {
-            Ok(Ran::Exited(5)) if end == End::Exited => {}
-            Err(ConnectError::Ended(ended)) if matches!(end, End::Poisoned | End::Died) => {
-                assert_eq!(ended.why(), why, "{place}: {how}");
+            Ok(RunOutcome::Exited(5)) if end == End::Exited => {}
+            Err(ConnectError::Exited(ended)) if matches!(end, End::Poisoned | End::Died) => {
+                assert_eq!(ended.kind(), why, "{place}: {how}");
             }
             other => panic!("{place}: {how}: {other:?}"),
         }
         assert_eq!(machine.blocks(), 0, "{place}: {how}");
         let error = plugin.keep(b"more").unwrap_err();
-        assert_eq!((error.why(), error.reached()), (why, false), "{place}: {how}");
+        assert_eq!((error.kind(), error.reached()), (why, false), "{place}: {how}");
         assert_eq!(machine.blocks(), 0, "{place}: {how}");
         let now = machine.runs.load(Ordering::Relaxed);
         assert_eq!(*runs.get_or_insert(now), now, "{place}: {how}: it was resumed");

@@ -52,11 +52,11 @@ static void run(uint64_t at, const struct row *row)
 
 /* ABI, Checks C-1 to C-8 and C-11, Transport T-3 and T-4, Pointers P-1 to P-5, Arenas and loans
  * A-5, Types TY-2 to TY-6 and TY-8 to TY-11, Parameter structs PS-1 and PS-3 to PS-6, Statuses
- * S-1, S-3 and S-4, Signatures SG-6 and SG-7, Layout L-3, Contracts CT-2. */
+ * S-1, S-3 and S-4, Signatures SG-6 and SG-7, RegionLayout L-3, Contracts CT-2. */
 void hostile_calls(void)
 {
     static const struct vm_function none = {"-", "", 0, 0, 0xdeadbeef};
-    static const struct vm_function has = {"-", "", 0, 0, VM_HAS}, meets = {"-", "", 0, 0, VM_MEET};
+    static const struct vm_function has = {"-", "", 0, 0, VM_HAS}, meets = {"-", "", 0, 0, VM_HANDSHAKE};
     static const struct vm_function zero = {"-", "", 0, 0, 0}, fifteen = {"-", "", 0, 0, 15};
     static const struct vm_function sixteen = {"-", "", 0, 0, 16};
     const uint64_t block = vm_new(4096);
@@ -76,9 +76,9 @@ void hostile_calls(void)
         {"SG-6 signature 16, with a handle", &sixteen, "-", one, 5, 2, 0, NONE},
         {"SG-7 HAS with a byte count", &has, "-", 1, 1, 4, 0, NONE},
 
-        {"CT-2 MEET with nothing there", &meets, "-", 0, 40, 3, 0, NONE},
-        {"CT-2 MEET across the arena's end", &meets, "-", W(end - 1, 1), 2, 3, 0, NONE},
-        {"CT-2 MEET in the host's arena", &meets, "-", W(h, 1), 2, 3, 0, NONE},
+        {"CT-2 HANDSHAKE with nothing there", &meets, "-", 0, 40, 3, 0, NONE},
+        {"CT-2 HANDSHAKE across the arena's end", &meets, "-", W(end - 1, 1), 2, 3, 0, NONE},
+        {"CT-2 HANDSHAKE in the host's arena", &meets, "-", W(h, 1), 2, 3, 0, NONE},
 
         /* C-2 */
         {"PS-1 a word for no parameter", &Vectors_nothing, "-", 1, 0, 4, 0, NONE},

@@ -20,10 +20,10 @@ use std::{
 };
 
 use vmffi::{
-    Layout,
+    RegionLayout,
     abi::{Registers, Transport},
     arch::x86_64::code,
-    host::{Broken, Cause, End, Fault, Vcpu},
+    host::{Fault, FaultCause, GuestExit, ProtocolViolation, Vcpu},
 };
 
 /// Where the guest has its region, and where it traps. `declarations.h` has the same numbers.
@@ -52,7 +52,7 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    pub fn new(layout: &Layout) -> Self {
+    pub fn new(layout: &RegionLayout) -> Self {
         let file = memory_file(c"region");
         file.set_len(layout.len()).expect("memory");
         let (len, both) = (layout.len() as usize, libc::PROT_READ | libc::PROT_WRITE);
@@ -145,14 +145,14 @@ impl Process {
     }
 
     /// Waits until the child stands, and says by which signal.
-    fn wait(&self) -> Result<i32, End> {
+    fn wait(&self) -> Result<i32, GuestExit> {
         let mut status = 0;
         // SAFETY: the child is ours, and `status` is a local variable.
         let pid = unsafe { libc::waitpid(self.pid(), &mut status, 0) };
         if pid == self.pid() && libc::WIFSTOPPED(status) {
             Ok(libc::WSTOPSIG(status))
         } else {
-            Err(End::Lost("it does not stop".into()))
+            Err(GuestExit::Lost("it does not stop".into()))
         }
     }
 
@@ -177,7 +177,7 @@ impl Process {
     }
 
     /// What the child was stopped for: a trap, or something else.
-    fn trap(&self) -> io::Result<Result<Registers, End>> {
+    fn trap(&self) -> io::Result<Result<Registers, GuestExit>> {
         // SAFETY: integers and unions of them.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: the data are a signal's, to be written.
@@ -186,13 +186,13 @@ impl Process {
         let address = unsafe { info.si_addr() } as u64;
         let registers = self.registers()?;
         if address / 4096 != DOORBELL / 4096 {
-            return Ok(Err(End::Fault(Fault::new(Cause::Exception(14), registers.rip))));
+            return Ok(Err(GuestExit::Fault(Fault::new(FaultCause::Exception(14), registers.rip))));
         }
         let at = registers.rip as *mut c_void;
         // SAFETY: the request has no data; the address is the child's.
         let found = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.pid(), at, 0) }.to_le_bytes();
         if address != DOORBELL || !found.starts_with(&code::DOORBELL) || registers.rdx != DOORBELL {
-            return Ok(Err(End::Protocol(Broken::Access { at: address }))); // not the agreed one
+            return Ok(Err(GuestExit::Protocol(ProtocolViolation::Access { at: address }))); // not the agreed one
         }
         Ok(Ok(Registers {
             kind: registers.rax,
@@ -203,9 +203,9 @@ impl Process {
 }
 
 impl Vcpu for Process {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         assert_eq!(self.tracer, thread::current().id(), "tracing belongs to one thread");
-        let gone = |error: io::Error| End::Lost(error.to_string());
+        let gone = |error: io::Error| GuestExit::Lost(error.to_string());
         if let Some(answer) = answer {
             self.complete(answer).map_err(gone)?;
         }
@@ -215,7 +215,7 @@ impl Vcpu for Process {
         unsafe { trace(libc::PTRACE_CONT, self.pid(), null_mut()) }.map_err(gone)?;
         match self.wait()? {
             libc::SIGSEGV => self.trap().map_err(gone)?,
-            signal => Err(End::Fault(Fault::new(Cause::Signal(signal), 0))),
+            signal => Err(GuestExit::Fault(Fault::new(FaultCause::Signal(signal), 0))),
         }
     }
 }

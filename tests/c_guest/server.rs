@@ -164,20 +164,20 @@ impl Vectors for Server {
         Shared::new(guest, Stat { size: file, mode: 2, links: 3 })
     }
     fn read(&self, guest: &Peer, file: u64, max: u32) -> Result<SharedBuf, CallError> {
-        SharedBuf::copied(guest, &vec![file as u8; max as usize])
+        SharedBuf::copy_from(guest, &vec![file as u8; max as usize])
     }
     fn open(&self, _: &Peer, path: ForeignStr, flags: u32) -> Result<u64, Failure<OpenError>> {
-        match (&*path.to_string()?, flags) {
+        match (&*path.read_string()?, flags) {
             ("missing", _) => Err(OpenError::NotFound.into()),
             (path, 0) => Ok(path.len() as u64),
             _ => Err(OpenError::Denied.into()),
         }
     }
     fn sum(&self, _: &Peer, values: ForeignSlice<u16>) -> Result<u64, CallError> {
-        Ok(values.to_vec()?.into_iter().map(u64::from).sum())
+        Ok(values.read_vec()?.into_iter().map(u64::from).sum())
     }
     fn total(&self, _: &Peer, files: ForeignSlice<Stat>, mixed: Mixed) -> Result<Mixed, CallError> {
-        let modes = files.to_vec()?.iter().map(|stat| stat.mode).sum::<u32>();
+        let modes = files.read_vec()?.iter().map(|stat| stat.mode).sum::<u32>();
         Ok(Mixed { b: mixed.b + modes, e: !mixed.e, ..mixed })
     }
     fn event(&self, _: &Peer, event: Event) -> Result<Option<Event>, CallError> {
@@ -189,8 +189,8 @@ impl Vectors for Server {
     }
     fn send(&self, _: &Peer, file: File) -> Result<(), Failure<Level>> {
         let meta = file.meta.map(|meta| meta.read()).transpose()?;
-        let right = file.name.to_string()? == "name" && meta == Some(file.stat);
-        match file.body.map(|body| body.to_vec()).transpose()? {
+        let right = file.name.read_string()? == "name" && meta == Some(file.stat);
+        match file.body.map(|body| body.read_vec()).transpose()? {
             Some(body) if right && body.is_empty() => Ok(()),
             Some(_) => Err(Level::High.into()),
             None => Err(Level::Low.into()),
@@ -279,10 +279,10 @@ impl Desk for Server {
         Ok(buf)
     }
     fn count(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
-        Ok(bytes.to_vec()?.into_iter().map(u64::from).sum())
+        Ok(bytes.read_vec()?.into_iter().map(u64::from).sum())
     }
     fn shout(&self, guest: &Peer, text: ForeignStr) -> Result<SharedStr, CallError> {
-        SharedStr::copied(guest, &text.to_string()?.to_uppercase())
+        SharedStr::copy_from(guest, &text.read_string()?.to_uppercase())
     }
     fn spot(&self, guest: &Peer, stat: Foreign<Stat>) -> Result<Shared<Stat>, CallError> {
         let stat = stat.read()?;
@@ -293,7 +293,7 @@ impl Desk for Server {
         guest: &Peer,
         bytes: Option<ForeignBuf>,
     ) -> Result<Option<SharedBuf>, CallError> {
-        bytes.map(|bytes| SharedBuf::copied(guest, &bytes.to_vec()?)).transpose()
+        bytes.map(|bytes| SharedBuf::copy_from(guest, &bytes.read_vec()?)).transpose()
     }
     fn maybe_spot(
         &self,
@@ -309,11 +309,11 @@ impl Desk for Server {
         a.checked_div(b).ok_or(OpenError::Denied.into())
     }
     fn judge(&self, guest: &Peer, text: ForeignStr) -> Result<Stat, Failure<SharedComplaint>> {
-        let text = text.to_string()?;
+        let text = text.read_string()?;
         match text.find(' ') {
             None => Ok(Stat { size: text.len() as u64, mode: 1, links: 2 }),
             Some(at) => Err(Failure::App(SharedComplaint {
-                about: SharedStr::copied(guest, "a space")?,
+                about: SharedStr::copy_from(guest, "a space")?,
                 at: at as u32,
             })),
         }
@@ -322,9 +322,9 @@ impl Desk for Server {
         let stat = Stat { size: 5, mode: 6, links: 7 };
         let full = level == Level::High;
         Ok(SharedFile {
-            name: SharedStr::copied(guest, "report")?,
+            name: SharedStr::copy_from(guest, "report")?,
             stat,
-            body: full.then(|| SharedBuf::copied(guest, b"body")).transpose()?,
+            body: full.then(|| SharedBuf::copy_from(guest, b"body")).transpose()?,
             meta: full.then(|| Shared::new(guest, stat)).transpose()?,
         })
     }
@@ -336,7 +336,7 @@ impl Desk for Server {
     fn drop_kept(&self, _: &Peer) -> Result<u64, CallError> {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap());
         kept.iter().try_fold(0, |sum, bytes| {
-            Ok(sum + bytes.to_vec()?.into_iter().map(u64::from).sum::<u64>())
+            Ok(sum + bytes.read_vec()?.into_iter().map(u64::from).sum::<u64>())
         })
     }
     fn held(&self, guest: &Peer) -> Result<u64, CallError> {
@@ -371,7 +371,7 @@ impl Desk for Server {
 
 /// The status word that an error stands for.
 pub fn status(error: &CallError) -> u64 {
-    error.why() as u64 | if error.reached() { 64 } else { 0 }
+    error.kind() as u64 | if error.reached() { 64 } else { 0 }
 }
 
 vmffi::serve!(Server: Vectors, Next, Desk; calls Plugin, Liar);

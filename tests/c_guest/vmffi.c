@@ -514,5 +514,5 @@ uint64_t vm_meet(struct vm_contract *contract)
 {
     memcpy(contract->bytes, &contract->records, 2);
     uint64_t word = vm_lend_bytes(contract->bytes, contract->len);
-    return vm_call(VM_MEET, word, contract->len).status;
+    return vm_call(VM_HANDSHAKE, word, contract->len).status;
 }

@@ -11,7 +11,7 @@
 enum { VM_PAGE = 4096, VM_GRANULE = 64, VM_MAX_DEPTH = 16, VM_VERSION = 1 };
 
 /* Reserved signatures (SG-7, CT-2). */
-enum { VM_HAS = 1, VM_MEET = 2 };
+enum { VM_HAS = 1, VM_HANDSHAKE = 2 };
 
 /* Kinds of trap and of answer (TR-2, TR-3). */
 #define VM_CALL UINT64_C(0x564d464600000001)

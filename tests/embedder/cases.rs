@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use vmffi::machine::Backend;
 
 use super::{checks, drops, forks, limits, makes, signals, state};
-use crate::guests;
+use support::guests;
 
 /// Names the case that a process was made for.
 const CASE: &str = "VMFFI_TEST_CASE";

@@ -1,14 +1,14 @@
-//! What `Backend::check` says, `Machine::build` does, whatever the program may not do.
+//! What `Backend::check` says, `MachineBuilder::build` does, whatever the program may not do.
 
 use std::io::Error;
 
-use vmffi::{host::Ran, machine::Backend};
+use vmffi::{host::RunOutcome, machine::Backend};
 
 use super::{
     cases::{Case, any, kvm},
     makes::{done, forked, image, machine, nothing_left, started, works_in_every_way},
 };
-use crate::host::Host;
+use support::host::Host;
 
 pub const CASES: &[Case] = &[
     ("a_check_makes_what_is_made", any, checks),
@@ -60,8 +60,8 @@ fn agree(backend: Backend, what: &str, call: libc::c_long, request: Option<u32>)
         let checked = backend.check();
         let ran = machine().build(backend, Host::default()).map_err(|error| error.to_string());
         let ran = ran.and_then(|host| match host.run() {
-            Ok(Ran::Ready) => Ok(()),
-            other => Err(format!("{other:?} {:?}", host.end())),
+            Ok(RunOutcome::Ready) => Ok(()),
+            other => Err(format!("{other:?} {:?}", host.guest_exit())),
         });
         println!(
             "{backend} without {what}: {}",

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmffi::{Why, host::End, machine::Backend};
+use vmffi::{ErrorKind, host::GuestExit, machine::Backend};
 
 use super::{
     cases::{Case, any, process, skip},
@@ -19,7 +19,7 @@ use super::{
         works_in_every_way,
     },
 };
-use crate::shared::control::ControlClient;
+use support::shared::control::ControlClient;
 
 pub const CASES: &[Case] = &[
     ("dropped_by_another_user", any, other_user),
@@ -61,7 +61,7 @@ fn other_user(backend: Backend) {
     let host = started(&machine(), backend);
     let stopped = started(&machine(), backend);
     stopped.stopper().stop();
-    let built = machine().build(backend, crate::host::Host::default()).unwrap();
+    let built = machine().build(backend, support::host::Host::default()).unwrap();
     become_nobody();
     for host in [host, stopped, built] {
         soon(host);
@@ -93,9 +93,9 @@ fn other_user_calls(backend: Backend) {
     let host = started(&machine(), backend);
     become_nobody();
     let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
-    assert_eq!(error.why(), Why::PeerDied);
-    let end = host.end().unwrap();
-    assert!(matches!(&end, End::Lost(why) if why.contains("change of user")), "{end}");
+    assert_eq!(error.kind(), ErrorKind::PeerDied);
+    let end = host.guest_exit().unwrap();
+    assert!(matches!(&end, GuestExit::Lost(why) if why.contains("change of user")), "{end}");
     soon(host);
     nothing_left();
     works_in_every_way(&started(&machine(), backend));
@@ -172,7 +172,7 @@ fn after_its_thread(backend: Backend) {
     let host = host.join().unwrap();
     let called = ControlClient::from(host.guest()).sum(4);
     if process(backend) {
-        assert_eq!(called.map_err(|error| error.why()), Err(Why::Busy));
+        assert_eq!(called.map_err(|error| error.kind()), Err(ErrorKind::Busy));
     } else {
         assert_eq!(called, Ok(10));
     }
@@ -202,7 +202,7 @@ fn after_a_wait(backend: Backend) {
     // SAFETY: it is given no place for the status.
     assert_eq!(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) }, pid);
     let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
-    assert_eq!(error.why(), Why::PeerDied);
+    assert_eq!(error.kind(), ErrorKind::PeerDied);
     assert!(host.reset().is_err());
     soon(host);
     nothing_left();

@@ -11,9 +11,9 @@ use std::{
 };
 
 use vmffi::{
-    ForeignBuf, Peer, SharedBuf, Why,
-    host::End,
-    machine::{Backend, Machine},
+    ErrorKind, ForeignBuf, SharedBuf,
+    host::GuestExit,
+    machine::{Backend, MachineBuilder},
 };
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
         nothing_left, started, works, works_in_every_way,
     },
 };
-use crate::{
+use support::{
     host::Host,
     shared::{control::ControlClient, state::StateClient},
 };
@@ -49,7 +49,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// A machine that is new in this process does all that machines do.
-fn makes_another(machine: &Machine, backend: Backend) {
+fn makes_another(machine: &MachineBuilder, backend: Backend) {
     let another = started(machine, backend);
     works_in_every_way(&another);
 }
@@ -96,7 +96,7 @@ fn after_a_deadline(backend: Backend) {
 fn of_a_builder(backend: Backend) {
     let machine = machine();
     forked(|| makes_another(&machine, backend));
-    forked(|| makes_another(&Machine::new(image()).arenas(1 << 20, 1 << 20), backend));
+    forked(|| makes_another(&MachineBuilder::new(image()).arenas(1 << 20, 1 << 20), backend));
     drop(started(&machine, backend));
     forked(|| makes_another(&machine, backend));
     makes_another(&machine, backend);
@@ -113,8 +113,14 @@ fn while_threads_call(backend: Backend) {
             thread::spawn(move || {
                 let host = started(&machine, backend);
                 while !done.load(Ordering::Relaxed) {
-                    let within: &Peer = &host.within(Duration::from_secs(20));
-                    assert_eq!(ControlClient::from(within).sum(3), Ok(6), "{:?}", host.end());
+                    let within = host.with_deadline(Duration::from_secs(20));
+                    let within = within.guest();
+                    assert_eq!(
+                        ControlClient::from(within).sum(3),
+                        Ok(6),
+                        "{:?}",
+                        host.guest_exit()
+                    );
                     calls.fetch_add(1, Ordering::Relaxed);
                 }
                 works_in_every_way(&host);
@@ -149,9 +155,13 @@ fn during_a_deadline(backend: Backend) {
     let inner = machine.clone();
     let server = Host::on_spin(move || forked(|| makes_another(&inner, backend)));
     let host = super::makes::start(&machine, backend, server);
-    let within: &Peer = &host.within(Duration::from_secs(2));
+    let within = host.with_deadline(Duration::from_secs(2));
+    let within = within.guest();
     let error = ControlClient::from(within).spin().unwrap_err();
-    assert_eq!((error.why(), host.end()), (Why::Cancelled, Some(End::Deadline)));
+    assert_eq!(
+        (error.kind(), host.guest_exit()),
+        (ErrorKind::Cancelled, Some(GuestExit::Deadline))
+    );
     host.reset().unwrap();
     works(&host);
 }
@@ -195,11 +205,12 @@ fn cannot_call(backend: Backend) {
         assert!(!error.reached(), "{error}");
         let error = ControlClient::from(host.guest()).says("a text").unwrap_err();
         assert!(!error.reached(), "{error}");
-        let within: &Peer = &host.within(Duration::from_millis(50));
+        let within = host.with_deadline(Duration::from_millis(50));
+        let within = within.guest();
         let error = ControlClient::from(within).spin().unwrap_err();
         assert!(!error.reached(), "{error}");
         assert!(SharedBuf::zeroed(host.guest(), 64).is_err());
-        assert!(SharedBuf::copied(host.guest(), b"some").is_err());
+        assert!(SharedBuf::copy_from(host.guest(), b"some").is_err());
     });
     works_in_every_way(&host);
     assert_eq!(host.guest().arena_stats().blocks, 0);
@@ -209,7 +220,7 @@ fn cannot_call(backend: Backend) {
 fn cannot_run(backend: Backend) {
     let host = machine().build(backend, Host::default()).unwrap();
     forked(|| assert!(host.run().is_err()));
-    assert_eq!(host.run(), Ok(vmffi::host::Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(vmffi::host::RunOutcome::Ready), "{:?}", host.guest_exit());
     forked(|| assert!(host.run().is_err()));
     works_in_every_way(&host);
 }
@@ -226,13 +237,13 @@ fn cannot_stop(backend: Backend) {
             thread::sleep(Duration::from_millis(20));
             forked(|| stopper.stop());
             thread::sleep(Duration::from_millis(100));
-            assert_eq!(host.end(), None, "a child has stopped its parent's guest");
+            assert_eq!(host.guest_exit(), None, "a child has stopped its parent's guest");
             stopper.stop();
         });
         let error = ControlClient::from(host.guest()).spin().unwrap_err();
-        assert_eq!(error.why(), Why::Cancelled);
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
     });
-    assert_eq!(host.end(), Some(End::Stopped));
+    assert_eq!(host.guest_exit(), Some(GuestExit::Stopped));
 }
 
 fn cannot_reset(backend: Backend) {
@@ -246,16 +257,16 @@ fn stale_handles(backend: Backend) {
     let gift: &[u8] = &[0x6b; 1000];
     let host = super::makes::start(&machine(), backend, Host::with_gift(gift));
     let taken: Vec<ForeignBuf> = vec![StateClient::from(host.guest()).gift().unwrap()];
-    let shared = SharedBuf::copied(host.guest(), &[7; 100]).unwrap();
+    let shared = SharedBuf::copy_from(host.guest(), &[7; 100]).unwrap();
     let mut slot = Some((taken, shared));
     forked(|| {
         let (taken, shared) = slot.take().unwrap();
-        let error = taken[0].to_vec().unwrap_err();
-        assert_eq!(error.why(), Why::Stale, "{error}");
+        let error = taken[0].read_vec().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stale, "{error}");
         drop((taken, shared));
     });
     let (taken, shared) = slot.unwrap();
-    assert_eq!(taken[0].to_vec().unwrap(), gift);
+    assert_eq!(taken[0].read_vec().unwrap(), gift);
     assert_eq!(shared.as_slice(), &[7; 100]);
     drop((taken, shared));
     works_in_every_way(&host);
@@ -315,7 +326,7 @@ fn in_a_handler(backend: Backend) {
         assert_eq!(ControlClient::from(guest).sum(3), Ok(6));
     });
     let host: Built = super::makes::start(&machine(), backend, server);
-    assert!(ControlClient::from(host.guest()).calls_back().is_ok(), "{:?}", host.end());
+    assert!(ControlClient::from(host.guest()).calls_back().is_ok(), "{:?}", host.guest_exit());
     works_in_every_way(&host);
 }
 
@@ -336,12 +347,12 @@ fn of_another_thread(backend: Backend) {
                     makes_another(&machine, backend);
                 });
             }
-            assert_eq!(host.end(), None);
+            assert_eq!(host.guest_exit(), None);
             host.stopper().stop();
         });
         assert_eq!(
-            ControlClient::from(host.guest()).spin().map_err(|error| error.why()),
-            Err(Why::Cancelled)
+            ControlClient::from(host.guest()).spin().map_err(|error| error.kind()),
+            Err(ErrorKind::Cancelled)
         );
     });
     host.reset().unwrap();

@@ -8,16 +8,16 @@ use std::{
 };
 
 use vmffi::{
-    Peer, Why,
-    host::{End, ResetError},
-    machine::{Backend, Machine, MachineError},
+    ErrorKind,
+    host::{GuestExit, ResetError},
+    machine::{Backend, MachineBuilder, MachineError},
 };
 
 use super::{
     cases::{Case, any, kvm, process, skip},
     makes::{done, fork, image, join, machine, nothing_left, started, works, works_in_every_way},
 };
-use crate::{
+use support::{
     host::Host,
     shared::{control::ControlClient, state::StateClient},
 };
@@ -56,7 +56,7 @@ fn unlimited(resource: Resource) {
 }
 
 #[track_caller]
-fn refused(machine: &Machine, backend: Backend) -> String {
+fn refused(machine: &MachineBuilder, backend: Backend) -> String {
     match machine.build(backend, Host::default()) {
         Err(error @ MachineError::System { .. }) => error.to_string(),
         Err(error) => panic!("{error:?}"),
@@ -92,9 +92,9 @@ fn file_size_later(backend: Backend) {
             Err(ResetError::Failed(why)) => assert!(why.contains("RLIMIT_FSIZE"), "{why}"),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(host.end(), Some(End::Lost(_))), "{:?}", host.end());
+        assert!(matches!(host.guest_exit(), Some(GuestExit::Lost(_))), "{:?}", host.guest_exit());
         let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
-        assert_eq!(error.why(), Why::PeerDied);
+        assert_eq!(error.kind(), ErrorKind::PeerDied);
         unlimited(libc::RLIMIT_FSIZE);
         host.reset().unwrap();
         works_in_every_way(&host);
@@ -167,7 +167,7 @@ fn few_descriptors(backend: Backend) {
         assert_eq!(built.is_ok(), checked.is_ok(), "{room}: {checked:?}");
         match built {
             Ok(host) => {
-                assert_eq!(host.run(), Ok(vmffi::host::Ran::Ready));
+                assert_eq!(host.run(), Ok(vmffi::host::RunOutcome::Ready));
                 works_in_every_way(&host);
                 assert!(room >= 3, "{room}");
                 return;
@@ -204,7 +204,8 @@ fn few_processes(backend: Backend) {
     let host = started(&machine(), backend);
     // The thread that watches deadlines cannot be started, so a call with one is stopped at once.
     limit(libc::RLIMIT_NPROC, 0);
-    let within: &Peer = &host.within(Duration::from_secs(30));
+    let within = host.with_deadline(Duration::from_secs(30));
+    let within = within.guest();
     let began = std::time::Instant::now();
     assert!(ControlClient::from(within).spin().is_err());
     assert!(began.elapsed() < Duration::from_secs(5));
@@ -257,9 +258,9 @@ fn processor_time(backend: Backend) {
     done(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &second) });
     let host = started(&machine(), backend);
     let error = ControlClient::from(host.guest()).spin().unwrap_err();
-    assert_eq!(error.why(), Why::PeerDied);
-    let end = host.end().unwrap();
-    assert!(matches!(&end, End::Lost(why) if why.contains("SIGKILL")), "{end}");
+    assert_eq!(error.kind(), ErrorKind::PeerDied);
+    let end = host.guest_exit().unwrap();
+    assert!(matches!(&end, GuestExit::Lost(why) if why.contains("SIGKILL")), "{end}");
     assert!(host.reset().is_err());
     drop(host);
     nothing_left();
@@ -287,7 +288,7 @@ fn processor_time_here(backend: Backend) {
         HANDLED.load(Ordering::Relaxed)
     });
     let error = ControlClient::from(host.guest()).spin().unwrap_err();
-    assert_eq!((error.why(), host.end()), (Why::Cancelled, Some(End::Stopped)));
+    assert_eq!((error.kind(), host.guest_exit()), (ErrorKind::Cancelled, Some(GuestExit::Stopped)));
     assert!(handled.join().unwrap() > 0);
     unlimited(libc::RLIMIT_CPU);
     host.reset().unwrap();

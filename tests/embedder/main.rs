@@ -5,8 +5,6 @@
 //! signals. A case that does not end is killed, and has failed. Where a backend cannot be used, its cases are ignored
 //! by name.
 
-extern crate alloc;
-
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[path = "."]
 mod linux {
@@ -19,18 +17,6 @@ mod linux {
     pub mod signals;
     pub mod state;
 }
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "../../examples/guests/mod.rs"]
-mod guests;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "../machines/suite/host.rs"]
-#[allow(dead_code)]
-mod host;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "../machines/guest/src/shared/mod.rs"]
-#[allow(dead_code)]
-pub mod shared;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn main() -> std::process::ExitCode {

@@ -9,13 +9,13 @@ use std::{
 };
 
 use vmffi::{
-    Peer, Why,
-    host::{End, Ran, Vcpu},
-    machine::{Backend, Image, Machine},
+    ErrorKind,
+    host::{GuestExit, RunOutcome, Vcpu},
+    machine::{Backend, Image, MachineBuilder},
 };
 
 use super::cases::{Case, GUEST};
-use crate::{host::Host, shared::control::ControlClient};
+use support::{host::Host, shared::control::ControlClient};
 
 pub const CASES: &[Case] = &[];
 
@@ -31,18 +31,18 @@ pub fn image() -> &'static Image {
     IMAGE.get_or_init(|| open().expect("the guest's program is one"))
 }
 
-pub fn machine() -> Machine {
-    Machine::new(image()).arenas(1 << 20, 1 << 20)
+pub fn machine() -> MachineBuilder {
+    MachineBuilder::new(image()).arenas(1 << 20, 1 << 20)
 }
 
 /// A guest that waits for calls.
-pub fn started(machine: &Machine, backend: Backend) -> Built {
+pub fn started(machine: &MachineBuilder, backend: Backend) -> Built {
     start(machine, backend, Host::default())
 }
 
-pub fn start(machine: &Machine, backend: Backend, server: Host) -> Built {
+pub fn start(machine: &MachineBuilder, backend: Backend, server: Host) -> Built {
     let host = machine.build(backend, server).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     host
 }
 
@@ -56,7 +56,7 @@ impl Begins {
 }
 
 /// A guest that tells, when it is about to run for ever.
-pub fn spinner(machine: &Machine, backend: Backend) -> (Built, Begins) {
+pub fn spinner(machine: &MachineBuilder, backend: Backend) -> (Built, Begins) {
     let (begun, begins) = mpsc::channel();
     let begun = Mutex::new(begun);
     let server = Host::on_spin(move || {
@@ -69,18 +69,19 @@ pub fn spinner(machine: &Machine, backend: Backend) -> (Built, Begins) {
 /// The guest computes.
 #[track_caller]
 pub fn works(host: &Built) {
-    assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10), "{:?}", host.end());
+    assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10), "{:?}", host.guest_exit());
 }
 
 /// A deadline of 50 ms ends an endless guest, which works again after a reset.
 #[track_caller]
 pub fn meets_a_deadline(host: &Built) {
     let began = Instant::now();
-    let within: &Peer = &host.within(Duration::from_millis(50));
+    let within = host.with_deadline(Duration::from_millis(50));
+    let within = within.guest();
     let ended = ControlClient::from(within).spin();
     let took = began.elapsed();
-    assert_eq!(ended.map_err(|error| error.why()), Err(Why::Cancelled), "after {took:?}");
-    assert_eq!(host.end(), Some(End::Deadline), "after {took:?}");
+    assert_eq!(ended.map_err(|error| error.kind()), Err(ErrorKind::Cancelled), "after {took:?}");
+    assert_eq!(host.guest_exit(), Some(GuestExit::Deadline), "after {took:?}");
     assert!(took >= Duration::from_millis(50) && took < SOON, "{took:?}");
     host.reset().unwrap();
     works(host);
@@ -111,11 +112,16 @@ pub fn is_stopped(host: &Built, begins: &Begins) {
         });
         let error = ControlClient::from(host.guest()).spin().unwrap_err();
         let ended = Instant::now();
-        assert_eq!((error.why(), error.reached()), (Why::Cancelled, true), "{:?}", host.end());
+        assert_eq!(
+            (error.kind(), error.reached()),
+            (ErrorKind::Cancelled, true),
+            "{:?}",
+            host.guest_exit()
+        );
         let took = ended - stops.join().unwrap();
         assert!(took < SOON, "{took:?}");
     });
-    assert_eq!(host.end(), Some(End::Stopped));
+    assert_eq!(host.guest_exit(), Some(GuestExit::Stopped));
 }
 
 /// A system call that must work.

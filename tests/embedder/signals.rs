@@ -11,8 +11,8 @@ use std::{
 };
 
 use vmffi::{
-    Why,
-    host::End,
+    ErrorKind,
+    host::GuestExit,
     machine::{Backend, MachineError},
 };
 
@@ -24,7 +24,7 @@ use super::{
         works_in_every_way,
     },
 };
-use crate::{host::Host, shared::control::ControlClient};
+use support::{host::Host, shared::control::ControlClient};
 
 pub const CASES: &[Case] = &[
     ("real_time_signals_stop", kvm, real_time),
@@ -325,7 +325,10 @@ fn others_delivered(backend: Backend) {
         });
         began.send(()).unwrap();
         let error = ControlClient::from(host.guest()).spin().unwrap_err();
-        assert_eq!((error.why(), host.end()), (Why::Cancelled, Some(End::Stopped)));
+        assert_eq!(
+            (error.kind(), host.guest_exit()),
+            (ErrorKind::Cancelled, Some(GuestExit::Stopped))
+        );
         assert_eq!(other.join().unwrap(), 1, "blocked before: {blocked_before}");
         begins.wait();
         host.reset().unwrap();

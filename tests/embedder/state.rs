@@ -3,9 +3,8 @@
 use std::{env, ffi::CString, fs, mem, thread, time::Duration};
 
 use vmffi::{
-    Peer,
-    host::Ran,
-    machine::{Backend, Machine},
+    host::RunOutcome,
+    machine::{Backend, MachineBuilder},
 };
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
         started, works, works_in_every_way,
     },
 };
-use crate::{host::Host, shared::control::ControlClient};
+use support::{host::Host, shared::control::ControlClient};
 
 pub const CASES: &[Case] = &[
     ("standard_descriptors_are_closed", any, no_standard_descriptors),
@@ -66,7 +65,7 @@ fn no_standard_descriptors(backend: Backend) {
             // SAFETY: it is this case's own.
             done(unsafe { libc::close(kept) });
         }
-        assert_eq!((ran, checked), (Ok(Ok(Ran::Ready)), Ok(())), "0 to {last} were closed");
+        assert_eq!((ran, checked), (Ok(Ok(RunOutcome::Ready)), Ok(())), "0 to {last} were closed");
         nothing_left();
     }
 }
@@ -263,7 +262,7 @@ fn threads_that_end(backend: Backend) {
 
 /// The thread that watches deadlines is no child of the one that needed it first.
 fn builder_of_a_thread(backend: Backend) {
-    let machine: Machine = thread::spawn(move || {
+    let machine: MachineBuilder = thread::spawn(move || {
         let machine = machine();
         meets_a_deadline(&started(&machine, backend));
         machine
@@ -279,7 +278,8 @@ fn no_environment(backend: Backend) {
     unsafe { libc::clearenv() };
     works_in_every_way(&started(&machine(), backend));
     let host = started(&machine(), backend);
-    let within: &Peer = &host.within(Duration::from_secs(5));
+    let within = host.with_deadline(Duration::from_secs(5));
+    let within = within.guest();
     assert_eq!(ControlClient::from(within).sum(4), Ok(10));
 }
 

@@ -6,16 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use support::{interface::*, panics, region::WRITES};
 use vmffi::{
     ForeignBuf, SendAs,
     abi::{Function, Side, Transport, pointer},
 };
 
-use super::{
-    attack::{Field, StopOnDrop, assert_no_panics},
-    interface::*,
-    region::WRITES,
-};
+use super::attack::{Field, StopOnDrop};
 
 const TIME: Duration = Duration::from_millis(250);
 
@@ -59,7 +56,7 @@ fn duel(field: &Field, target: &Target) -> [usize; 2] {
             }
         }
     });
-    assert_no_panics();
+    panics::assert_none_here();
     WRITES.fetch_add(flips.load(Ordering::Relaxed), Ordering::Relaxed);
     assert!(!seen.contains(&0), "{}: {seen:?} good and bad", target.function);
     seen

@@ -2,16 +2,20 @@
 //! when it is over.
 
 use std::{
-    cell::Cell,
     ops::Range,
-    panic,
     sync::{
-        Mutex, Once,
+        Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use proptest::prelude::*;
+use support::{
+    interface::*,
+    liar::{Liar, Random, raw},
+    panics,
+    region::{self, Attacker},
+};
 use vmffi::{
     Foreign, ForeignBuf, ForeignSlice, ForeignStr, Incoming, Peer, SendAs, Shared, SharedBuf,
     SharedSlice, SharedStr,
@@ -19,38 +23,10 @@ use vmffi::{
     loopback::Loopback,
 };
 
-use super::{
-    interface::*,
-    liar::{Liar, Random, raw},
-    region::{self, Attacker},
-};
-
-thread_local! {
-    /// Panics on this thread, which its handlers run on too: none is wanted.
-    static PANICS: Cell<usize> = const { Cell::new(0) };
-}
-
 /// Raw calls that were made, over all tests.
 pub static CALLS: AtomicUsize = AtomicUsize::new(0);
 /// Those that were answered with success.
 pub static GOOD: AtomicUsize = AtomicUsize::new(0);
-
-/// Begins to count, at 0.
-pub fn count_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let old = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            PANICS.set(PANICS.get() + 1);
-            old(info);
-        }));
-    });
-    PANICS.set(0);
-}
-
-pub fn assert_no_panics() {
-    assert_eq!(PANICS.get(), 0, "a handler panicked");
-}
 
 /// Ends an attacker's thread, if its opponent panics too.
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);
@@ -72,10 +48,10 @@ pub struct Field {
 
 impl Field {
     pub fn new(victim: Side, arenas: (u64, u64), seed: u64) -> Self {
-        count_panics();
+        panics::count_here();
         let server = Server::default();
         let kept = server.kept.clone();
-        let layout = vmffi::Layout::new(arenas.0, arenas.1).expect("sizes");
+        let layout = vmffi::RegionLayout::new(arenas.0, arenas.1).expect("sizes");
         let liar = Liar::new(layout, victim.other(), seed);
         let (pair, attacker) = match victim {
             Side::Host => region::pair(victim, arenas, |_| {}, liar, server),
@@ -86,18 +62,12 @@ impl Field {
 
     /// Through which the attacker calls.
     pub fn to_victim(&self) -> &Peer {
-        match self.attacker.victim {
-            Side::Host => self.pair.to_host(),
-            Side::Guest => self.pair.to_guest(),
-        }
+        self.attacker.to_victim(&self.pair)
     }
 
     /// Through which the victim allocates.
     pub fn to_attacker(&self) -> &Peer {
-        match self.attacker.victim {
-            Side::Host => self.pair.to_guest(),
-            Side::Guest => self.pair.to_host(),
-        }
+        self.attacker.to_attacker(&self.pair)
     }
 
     pub fn call(&self, signature: u64, transport: Transport) -> Answer {
@@ -107,7 +77,7 @@ impl Field {
         let known =
             matches!(answer.status & !64, 0..=15) && answer.status != 64 && answer.status != 65;
         assert!(known, "status {}", answer.status);
-        assert_no_panics();
+        panics::assert_none_here();
         answer
     }
 
@@ -153,14 +123,14 @@ impl Field {
             let all = peer.arena_stats().capacity;
             drop(SharedBuf::with_capacity(peer, all).expect("all memory as one block"));
         }
-        assert_no_panics();
+        panics::assert_none_here();
     }
 
     /// Honest calls with right answers.
     fn honest(&self) {
         let victim = EverythingClient::from(self.to_victim());
         let bytes = victim.bytes(&[1, 2, 3, 250]).expect("an honest call");
-        assert_eq!(bytes.to_vec().expect("bytes"), [1, 2, 3, 250]);
+        assert_eq!(bytes.read_vec().expect("bytes"), [1, 2, 3, 250]);
         let point = Point { on: true, glyph: '字', colour: Colour::Blue, ..ZERO };
         assert_eq!(victim.alone_point(point), Ok(point));
         let spot = victim.spot(Shared::new(self.to_victim(), point).expect("room"));
@@ -168,7 +138,7 @@ impl Field {
         let shape = Shape::Circle { radius: 2.5, filled: true };
         assert_eq!(victim.small(Colour::Red, None::<Colour>, true, 'é', shape), Ok(Some(shape)));
         let text = victim.maybe_text(Some("grüße")).expect("an honest call");
-        assert_eq!(text.map(|text| text.to_string()), Some(Ok("grüße".into())));
+        assert_eq!(text.map(|text| text.read_string()), Some(Ok("grüße".into())));
     }
 
     /// A good parameter for one of four functions that take much, lent: its signature and transport.
@@ -178,8 +148,8 @@ impl Field {
         let parcel = || -> Option<SharedParcel> {
             Some(SharedParcel {
                 id: 4,
-                body: SharedBuf::copied(peer, &[3; 130]).ok()?,
-                label: Some(SharedStr::copied(peer, "a label ✓").ok()?),
+                body: SharedBuf::copy_from(peer, &[3; 130]).ok()?,
+                label: Some(SharedStr::copy_from(peer, "a label ✓").ok()?),
                 at: Point { on: true, ..ZERO },
             })
         };
@@ -194,10 +164,10 @@ impl Field {
                 let cargo = SharedCargo {
                     left: parcel()?,
                     right: Some(parcel()?),
-                    numbers: SharedSlice::copied(peer, &[5, 6, 7]).ok()?,
+                    numbers: SharedSlice::copy_from(peer, &[5, 6, 7]).ok()?,
                     shape: Some(Shape::Letter('q')),
                     spot: spot()?,
-                    spots: SharedSlice::copied(peer, &[ZERO; 5]).ok()?,
+                    spots: SharedSlice::copy_from(peer, &[ZERO; 5]).ok()?,
                     flag: Some(true),
                     wide: 8,
                 };
@@ -206,7 +176,7 @@ impl Field {
             }
             2 => {
                 let chat = SharedChat {
-                    value: SharedStr::copied(peer, "hello").ok()?,
+                    value: SharedStr::copy_from(peer, "hello").ok()?,
                     depth: u32::from(nth / 4),
                 };
                 let transport = chat.into_transport(&mut out).ok()?;
@@ -214,11 +184,11 @@ impl Field {
             }
             _ => {
                 let maybe = SharedMaybe {
-                    bytes: Some(SharedBuf::copied(peer, &[9; 9]).ok()?),
+                    bytes: Some(SharedBuf::copy_from(peer, &[9; 9]).ok()?),
                     spot: Some(spot()?),
                     number: Some(1),
                     parcel: Some(parcel()?),
-                    chars: Some(SharedSlice::copied(peer, &['a', '字']).ok()?),
+                    chars: Some(SharedSlice::copy_from(peer, &['a', '字']).ok()?),
                 };
                 let transport = maybe.into_transport(&mut out).ok()?;
                 (ParamsEverythingMaybe::FUNCTION.signature, transport)
@@ -242,7 +212,7 @@ impl Field {
             }
             _ if signature == ParamsEverythingText::FUNCTION.signature => {
                 let text = ForeignStr::from_transport(t, from).expect("a right answer");
-                text.to_string().expect("the victim's memory is its own");
+                text.read_string().expect("the victim's memory is its own");
             }
             _ if signature == ParamsEverythingNumbers::FUNCTION.signature => {
                 ForeignSlice::<u64>::from_transport(t, from).expect("a right answer");
@@ -255,7 +225,7 @@ impl Field {
                 || signature == ParamsEverythingCargo::FUNCTION.signature =>
             {
                 let parcel = Parcel::from_transport(t, from).expect("a right answer");
-                parcel.body.to_vec().expect("the victim's memory is its own");
+                parcel.body.read_vec().expect("the victim's memory is its own");
             }
             _ if signature == ParamsEverythingAloneChar::FUNCTION.signature => {
                 char::from_transport(t, from).expect("a right answer");

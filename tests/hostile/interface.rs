@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use vmffi::{
-    CallError, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Plain, Shared,
-    SharedBuf, SharedSlice, SharedStr, Why,
+    CallError, ErrorKind, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Plain,
+    Shared, SharedBuf, SharedSlice, SharedStr,
 };
 
 vmffi::ffi_interface! {
@@ -207,7 +207,7 @@ impl Server {
     }
 
     fn bytes_of(&self, buf: &ForeignBuf) -> Result<Vec<u8>, CallError> {
-        let bytes = buf.to_vec()?;
+        let bytes = buf.read_vec()?;
         assert_eq!(bytes.len(), buf.len());
         let mut part = [0; 100];
         let len = buf.read_into(&mut part)?.len();
@@ -226,9 +226,11 @@ impl Server {
         let mut local = [0; 64];
         match text.read_into(&mut local) {
             Ok(part) => assert!(std::str::from_utf8(part.as_bytes()).is_ok()),
-            Err(error) => assert!(matches!(error.why(), Why::BadValue | Why::OutOfMemory)),
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::BadValue | ErrorKind::OutOfMemory))
+            }
         }
-        let string = text.to_string()?;
+        let string = text.read_string()?;
         assert!(std::str::from_utf8(string.as_bytes()).is_ok());
         assert_eq!(string.len(), text.len());
         self.count(string.len());
@@ -254,7 +256,7 @@ impl Server {
         if let Ok(part) = slice.read_into(&mut part) {
             part.iter().for_each(Sane::sane);
         }
-        let values = slice.to_vec()?;
+        let values = slice.read_vec()?;
         values.iter().for_each(Sane::sane);
         assert_eq!(values.len(), slice.len());
         self.count(values.len());
@@ -385,11 +387,11 @@ impl Everything for Server {
     fn bytes(&self, peer: &Peer, value: ForeignBuf) -> Result<SharedBuf, CallError> {
         let bytes = self.bytes_of(&value)?;
         drop(value);
-        SharedBuf::copied(peer, &bytes)
+        SharedBuf::copy_from(peer, &bytes)
     }
 
     fn text(&self, peer: &Peer, value: ForeignStr) -> Result<SharedStr, CallError> {
-        SharedStr::copied(peer, &self.text_of(&value)?)
+        SharedStr::copy_from(peer, &self.text_of(&value)?)
     }
 
     fn maybe_text(
@@ -397,7 +399,7 @@ impl Everything for Server {
         peer: &Peer,
         value: Option<ForeignStr>,
     ) -> Result<Option<SharedStr>, CallError> {
-        value.map(|text| SharedStr::copied(peer, &self.text_of(&text)?)).transpose()
+        value.map(|text| SharedStr::copy_from(peer, &self.text_of(&text)?)).transpose()
     }
 
     fn numbers(
@@ -405,7 +407,7 @@ impl Everything for Server {
         peer: &Peer,
         value: ForeignSlice<u64>,
     ) -> Result<SharedSlice<u64>, CallError> {
-        SharedSlice::copied(peer, &self.values_of(&value, 0)?)
+        SharedSlice::copy_from(peer, &self.values_of(&value, 0)?)
     }
 
     fn spots(&self, _: &Peer, value: ForeignSlice<Point>) -> Result<u64, CallError> {
@@ -418,10 +420,10 @@ impl Everything for Server {
 
     fn parcel(&self, peer: &Peer, value: Parcel) -> Result<SharedParcel, CallError> {
         let body = self.parcel_of(&value)?;
-        let label = value.label.map(|label| SharedStr::copied(peer, &self.text_of(&label)?));
+        let label = value.label.map(|label| SharedStr::copy_from(peer, &self.text_of(&label)?));
         Ok(SharedParcel {
             id: value.id,
-            body: SharedBuf::copied(peer, &body)?,
+            body: SharedBuf::copy_from(peer, &body)?,
             label: label.transpose()?,
             at: value.at,
         })
@@ -443,8 +445,8 @@ impl Everything for Server {
         if value.wide % 2 == 1 {
             return Err(Fault::Odd.into());
         }
-        let label = Some(SharedStr::copied(peer, "both")?);
-        Ok(SharedParcel { id: value.left.id, body: SharedBuf::copied(peer, &body)?, label, at })
+        let label = Some(SharedStr::copy_from(peer, "both")?);
+        Ok(SharedParcel { id: value.left.id, body: SharedBuf::copy_from(peer, &body)?, label, at })
     }
 
     fn maybe(
@@ -492,8 +494,8 @@ impl Everything for Server {
             good += u64::from(self.bytes_of(&bytes).is_ok());
         }
         let shared = || -> Result<_, CallError> {
-            let label = Some(SharedStr::copied(peer, &text)?);
-            let body = SharedBuf::copied(peer, &[7; 70])?;
+            let label = Some(SharedStr::copy_from(peer, &text)?);
+            let body = SharedBuf::copy_from(peer, &[7; 70])?;
             Ok(SharedParcel { id: depth, body, label, at: ZERO })
         };
         if let Ok(shared) = shared() {
@@ -548,7 +550,7 @@ impl Callback for Server {
 
     fn shapes(&self, peer: &Peer, value: Option<Shape>) -> Result<SharedSlice<Point>, CallError> {
         value.sane();
-        SharedSlice::copied(peer, &[ZERO; 9])
+        SharedSlice::copy_from(peer, &[ZERO; 9])
     }
 
     fn spot(&self, peer: &Peer, value: Foreign<Point>) -> Result<Option<Shared<Point>>, CallError> {

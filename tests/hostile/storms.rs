@@ -7,29 +7,29 @@ use std::{
     time::{Duration, Instant},
 };
 
+use support::{interface::ParamsEverythingAloneU16, liar::Random, panics, region::WRITES};
 use vmffi::{
-    Layout,
+    RegionLayout,
     abi::{Side, Transport},
 };
 
-use super::{
-    attack::{Field, Op, StopOnDrop, assert_no_panics, count_panics},
-    interface::ParamsEverythingAloneU16,
-    liar::Random,
-    region::WRITES,
-    report,
-};
+use super::attack::{Field, Op, StopOnDrop};
+use crate::report;
 
 const TIME: Duration = Duration::from_millis(2500);
 const ARENAS: (u64, u64) = (64 << 10, 64 << 10);
 
 /// Where to write next, and what. Runs in a forked child too: it allocates nothing and cannot panic.
-fn scribble(random: &mut Random, layout: &Layout, places: &[(u64, u64); 4]) -> (u64, [u8; 8], u64) {
+fn scribble(
+    random: &mut Random,
+    layout: &RegionLayout,
+    places: &[(u64, u64); 4],
+) -> (u64, [u8; 8], u64) {
     let side = if places[3].0 == layout.arena(Side::Guest).0 { Side::Guest } else { Side::Host };
     let nr = random.pick(&[0, 1, 1, 2, 3, 3, 3, 3, 3, 3]);
     let (start, len) = places[nr];
     let at = start + random.below(len / 8) * 8;
-    let word = if nr == 3 { random.word(layout, side) } else { random.next() };
+    let word = if nr == 3 { random.word(layout, side) } else { random.number() };
     (at, word.to_le_bytes(), 1 + random.below(64))
 }
 
@@ -39,10 +39,10 @@ fn call(field: &Field) {
     std::thread::scope(|scope| {
         for me in 1..=2_u64 {
             scope.spawn(move || {
-                count_panics();
+                panics::count_here();
                 let mut random = Random(me << 32);
                 while start.elapsed() < TIME {
-                    let seed = random.next();
+                    let seed = random.number();
                     field.step(&match random.below(8) {
                         0 | 1 => Op::Call { seed, take: false },
                         2 | 3 => Op::Plant { seed, words: 1 + random.below(40), take: false },
@@ -61,7 +61,7 @@ fn call(field: &Field) {
                     let answer = field.call(echo, Transport::word(word));
                     assert_eq!((answer.status, answer.transport), (0, Transport::word(word)));
                 }
-                assert_no_panics();
+                panics::assert_none_here();
             });
         }
     });

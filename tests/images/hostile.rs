@@ -136,23 +136,22 @@ fn own_table(len: usize) -> Vec<u8> {
     with_relocations((0..count).map(|nr| [2 * DATA + 24 * ((nr + 2) % count) + 8, 8, 0x0800]))
 }
 
+/// Adds so many segments that all have the same `len` bytes of the file, which is much memory, and names the packed
+/// relocations, of which there are `packed` bytes.
+fn relocate_copies(mut elf: Elf, count: u64, at: u64, len: usize, packed: usize) -> Vec<u8> {
+    let len = len as u64;
+    for nr in 0..count {
+        elf.header(elf::LOAD, READ_WRITE, at, 0x8000_0000 + nr * 0x1000_0000, len, len);
+    }
+    elf.dynamic(&[(36, 0x1000_0000), (35, packed as u64), (37, 8)]);
+    elf.finish()
+}
+
 fn with_packed(len: usize, word: impl Fn(usize) -> u64) -> Vec<u8> {
     let mut elf = Elf::program(DYN);
     let words: Vec<u8> = (0..len / 8).flat_map(|nr| word(nr).to_le_bytes()).collect();
     let at = elf.segment(READ, 0x1000_0000, &words);
-    // Much memory, which is all of the same bytes.
-    for nr in 0..61 {
-        elf.header(
-            elf::LOAD,
-            READ_WRITE,
-            at,
-            0x8000_0000 + nr * 0x1000_0000,
-            len as u64,
-            len as u64,
-        );
-    }
-    elf.dynamic(&[(36, 0x1000_0000), (35, words.len() as u64), (37, 8)]);
-    elf.finish()
+    relocate_copies(elf, 61, at, len, words.len())
 }
 
 fn packed(len: usize) -> Vec<u8> {
@@ -175,18 +174,7 @@ fn packed_across(len: usize) -> Vec<u8> {
     elf.segment(READ_WRITE, DATA, &[0; 4096]);
     elf.segment(READ_WRITE, DATA + 4096, &[0; 4096]);
     let at = elf.segment(READ, 0x1000_0000, &words);
-    for nr in 0..59 {
-        elf.header(
-            elf::LOAD,
-            READ_WRITE,
-            at,
-            0x8000_0000 + nr * 0x1000_0000,
-            len as u64,
-            len as u64,
-        );
-    }
-    elf.dynamic(&[(36, 0x1000_0000), (35, words.len() as u64), (37, 8)]);
-    elf.finish()
+    relocate_copies(elf, 59, at, len, words.len())
 }
 
 fn program_headers(len: usize) -> Vec<u8> {

@@ -1,10 +1,6 @@
 //! Reading guests' programs: good ones, and what becomes of them when a word in their headers is another.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[path = "../../examples/guests/mod.rs"]
-mod guests;
-
-mod elf;
 mod heap;
 mod hostile;
 mod packed;
@@ -12,6 +8,7 @@ mod packed;
 use std::{fs, sync::OnceLock};
 
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use support::{elf, guests};
 use vmffi::machine::{Image, ImageError};
 
 /// Where the fields of an ELF file's header are, and how many bytes they have (ELF-64 Object File Format).
@@ -151,23 +148,23 @@ fn headers_that_are_wrong() {
     refused(
         fixed(),
         &[
-            ("empty", |file| file.0.clear(), "no sound ELF file"),
-            ("no magic", |file| file.0[0] = 0, "no sound ELF file"),
+            ("empty", |file| file.0.clear(), "not a valid ELF file"),
+            ("no magic", |file| file.0[0] = 0, "not a valid ELF file"),
             ("32 bits", |file| file.0[4] = 1, ""),
-            ("big-endian", |file| file.0[5] = 2, "no sound ELF file"),
-            ("a version to come", |file| file.set(VERSION, 2), "no sound ELF file"),
+            ("big-endian", |file| file.0[5] = 2, "not a valid ELF file"),
+            ("a version to come", |file| file.set(VERSION, 2), "not a valid ELF file"),
             ("for ARM", |file| file.set(MACHINE, 183), "not for x86_64"),
             ("for i386", |file| file.set(MACHINE, 3), "not for x86_64"),
-            ("an object file", |file| file.set(TYPE, 1), "no program"),
-            ("a core file", |file| file.set(TYPE, 4), "no program"),
-            ("headers of another size", |file| file.set(PHENTSIZE, 32), "no sound ELF file"),
-            ("sections of another size", |file| file.set(SHENTSIZE, 65), "no sound ELF file"),
-            ("no headers", |file| file.set(PHNUM, 0), "is not in a segment of code"),
-            ("headers behind the file", |file| file.set(PHOFF, 1 << 40), "no sound ELF file"),
+            ("an object file", |file| file.set(TYPE, 1), "not an executable"),
+            ("a core file", |file| file.set(TYPE, 4), "not an executable"),
+            ("headers of another size", |file| file.set(PHENTSIZE, 32), "not a valid ELF file"),
+            ("sections of another size", |file| file.set(SHENTSIZE, 65), "not a valid ELF file"),
+            ("no headers", |file| file.set(PHNUM, 0), "is not in an executable segment"),
+            ("headers behind the file", |file| file.set(PHOFF, 1 << 40), "not a valid ELF file"),
             (
                 "headers that wrap around",
                 |file| file.set(PHOFF, u64::MAX - 50),
-                "no sound ELF file",
+                "not a valid ELF file",
             ),
             (
                 "many headers, more than there is",
@@ -177,22 +174,30 @@ fn headers_that_are_wrong() {
                     file.set(SHNUM, 0);
                     file.set(PHNUM, 0xfffe);
                 },
-                "no sound ELF file",
+                "not a valid ELF file",
             ),
             (
                 "sections behind the file",
                 |file| file.set(SHOFF, u64::MAX - 63),
-                "no sound ELF file",
+                "not a valid ELF file",
             ),
-            ("more sections than there are", |file| file.set(SHNUM, 0xfeff), "no sound ELF file"),
+            (
+                "more sections than there are",
+                |file| file.set(SHNUM, 0xfeff),
+                "not a valid ELF file",
+            ),
             (
                 "an entry in the data",
                 |file| {
                     file.set(ENTRY, file.get(of(file.data(), ADDRESS)));
                 },
-                "is not in a segment of code",
+                "is not in an executable segment",
             ),
-            ("an entry nowhere", |file| file.set(ENTRY, u64::MAX), "is not in a segment of code"),
+            (
+                "an entry nowhere",
+                |file| file.set(ENTRY, u64::MAX),
+                "is not in an executable segment",
+            ),
         ],
     );
 }
@@ -207,24 +212,24 @@ fn segments_that_are_wrong() {
             (
                 "code to be written",
                 |file| file.set(of(file.code(), FLAGS), 7),
-                "written and executed",
+                "is writable and executable",
             ),
             (
                 "data to be executed",
                 |file| file.set(of(file.data(), FLAGS), 7),
-                "written and executed",
+                "is writable and executable",
             ),
             (
                 "code that is none",
                 |file| file.set(of(file.code(), FLAGS), 4),
-                "is not in a segment of code",
+                "is not in an executable segment",
             ),
             (
                 "two in one place",
                 |file| {
                     file.set(of(file.data(), ADDRESS), file.get(of(file.code(), ADDRESS)));
                 },
-                "lies in pages of another one",
+                "overlaps the pages of another segment",
             ),
             (
                 "two in one page",
@@ -233,59 +238,59 @@ fn segments_that_are_wrong() {
                     let constants = file.get(of(file.constants(), ADDRESS));
                     file.set(of(file.constants(), MEMSZ), code + 1 - constants);
                 },
-                "lies in pages of another one",
+                "overlaps the pages of another segment",
             ),
             (
                 "at null",
                 |file| file.set(of(file.constants(), ADDRESS), 0),
-                "lies where no guest may",
+                "is outside of the address range for guests",
             ),
             (
                 "in the lowest 64 KiB",
                 |file| {
                     file.set(of(file.constants(), ADDRESS), 0xffff);
                 },
-                "lies where no guest may",
+                "is outside of the address range for guests",
             ),
             (
                 "too high",
                 |file| file.set(of(file.data(), ADDRESS), 1 << 36),
-                "lies where no guest may",
+                "is outside of the address range for guests",
             ),
             (
                 "in the kernel's half",
                 |file| {
                     file.set(of(file.data(), ADDRESS), 0xffff_8000_0000_0000);
                 },
-                "lies where no guest may",
+                "is outside of the address range for guests",
             ),
             (
                 "up to where it may not",
                 |file| {
                     file.set(of(file.data(), MEMSZ), 1 << 36);
                 },
-                "lies where no guest may",
+                "is outside of the address range for guests",
             ),
             (
                 "around the end of memory",
                 |file| {
                     file.set(of(file.data(), MEMSZ), u64::MAX);
                 },
-                "wraps around",
+                "exceeds the address space",
             ),
             (
                 "at the end of memory",
                 |file| {
                     file.set(of(file.data(), ADDRESS), u64::MAX - 10);
                 },
-                "wraps around",
+                "exceeds the address space",
             ),
             (
                 "more in the file than in memory",
                 |file| {
                     file.set(of(file.code(), MEMSZ), file.get(of(file.code(), FILESZ)) - 1);
                 },
-                "more bytes in the file than in memory",
+                "is larger in the file than in memory",
             ),
             (
                 "more than there is in the file",
@@ -293,19 +298,19 @@ fn segments_that_are_wrong() {
                     file.set(of(file.data(), FILESZ), 1 << 30);
                     file.set(of(file.data(), MEMSZ), 1 << 30);
                 },
-                "no sound ELF file",
+                "not a valid ELF file",
             ),
             (
                 "behind the file",
                 |file| file.set(of(file.data(), OFFSET), 1 << 40),
-                "no sound ELF file",
+                "not a valid ELF file",
             ),
             (
                 "around the end of the file",
                 |file| {
                     file.set(of(file.data(), OFFSET), u64::MAX - 10);
                 },
-                "no sound ELF file",
+                "not a valid ELF file",
             ),
             (
                 "too many",
@@ -342,7 +347,7 @@ fn relocations_that_are_wrong() {
             (
                 "changes to code",
                 |file| file.set((file.dynamic(0x15), 8), 22),
-                "changes to its code",
+                "relocations in its code",
             ),
             (
                 "without addends",
@@ -354,7 +359,7 @@ fn relocations_that_are_wrong() {
             (
                 "packed",
                 |file| file.set((file.dynamic(0x15), 8), 36),
-                "its table of RELR relocations is not in it",
+                "its RELR relocation table is incomplete or outside of its segments",
             ),
             (
                 "for calls",
@@ -385,7 +390,7 @@ fn relocations_that_are_wrong() {
                 |file| {
                     file.set((file.relocation(), 8), 0x7000_0000);
                 },
-                "which is not in it",
+                "which is not in the file",
             ),
             (
                 "of the zeros behind the data",
@@ -395,42 +400,42 @@ fn relocations_that_are_wrong() {
                     let end = file.get(of(data, ADDRESS)) + file.get(of(data, FILESZ));
                     file.set((file.relocation(), 8), end - 7);
                 },
-                "which is not in it",
+                "which is not in the file",
             ),
             (
                 "of the end of memory",
                 |file| {
                     file.set((file.relocation(), 8), u64::MAX - 3);
                 },
-                "which is not in it",
+                "which is not in the file",
             ),
             (
                 "a table that is not there",
                 |file| {
                     file.set((file.dynamic(7) + 8, 8), 1 << 40);
                 },
-                "its table of RELA relocations is not in it",
+                "its RELA relocation table is incomplete or outside of its segments",
             ),
             (
                 "a table that wraps around",
                 |file| {
                     file.set((file.dynamic(8) + 8, 8), u64::MAX - 23);
                 },
-                "its table of RELA relocations is not in it",
+                "its RELA relocation table is incomplete or outside of its segments",
             ),
             (
                 "a table that is too long",
                 |file| {
                     file.set((file.dynamic(8) + 8, 8), 1 << 30);
                 },
-                "its table of RELA relocations is not in it",
+                "its RELA relocation table is incomplete or outside of its segments",
             ),
             (
                 "a table without a length",
                 |file| {
                     file.set((file.dynamic(8), 8), 0x6fff_0000);
                 },
-                "its table of RELA relocations is not in it",
+                "its RELA relocation table is incomplete or outside of its segments",
             ),
             (
                 "a table that ends in an entry",
@@ -438,21 +443,21 @@ fn relocations_that_are_wrong() {
                     let len = (file.dynamic(8) + 8, 8);
                     file.set(len, file.get(len) - 1);
                 },
-                "its table of RELA relocations is not in it",
+                "its RELA relocation table is incomplete or outside of its segments",
             ),
             (
                 "entries of another size",
                 |file| {
                     file.set((file.dynamic(9) + 8, 8), 32);
                 },
-                "its table of RELA relocations is not in it",
+                "its RELA relocation table is incomplete or outside of its segments",
             ),
             (
                 "high enough to be too high",
                 |file| {
                     file.set(of(file.data(), ADDRESS), (1 << 36) - 0x4000_0000);
                 },
-                "lies where no guest may",
+                "is outside of the address range for guests",
             ),
         ],
     );

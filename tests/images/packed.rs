@@ -33,14 +33,14 @@ fn packed_relocations_are_read() {
 #[test]
 fn packed_relocations_that_are_wrong() {
     for (entries, size, says) in [
-        (&[DATA][..], 16, "its table of RELR relocations is not in it"),
+        (&[DATA][..], 16, "its RELR relocation table is incomplete or outside of its segments"),
         (&[u64::MAX], 8, "begin with a bitmap"),
-        (&[DATA + 8, DATA], 8, "not behind the last one"),
-        (&[DATA, DATA], 8, "not behind the last one"),
-        (&[DATA, u64::MAX, DATA + 8], 8, "not behind the last one"),
-        (&[DATA + 4092], 8, "which is not in it"),
-        (&[DATA + 4088, 0b11], 8, "which is not in it"),
-        (&[0x1000], 8, "which is not in it"),
+        (&[DATA + 8, DATA], 8, "RELR relocations are not sorted"),
+        (&[DATA, DATA], 8, "RELR relocations are not sorted"),
+        (&[DATA, u64::MAX, DATA + 8], 8, "RELR relocations are not sorted"),
+        (&[DATA + 4092], 8, "which is not in the file"),
+        (&[DATA + 4088, 0b11], 8, "which is not in the file"),
+        (&[0x1000], 8, "which is not in the file"),
     ] {
         let error = Image::parse(&file(entries, size)).unwrap_err().to_string();
         assert!(error.contains(says), "{entries:x?}: {error}");

@@ -5,10 +5,6 @@ extern crate alloc;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod suite;
 
-// Where the guest's own crate has it.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-use suite::shared;
-
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn main() -> std::process::ExitCode {
     suite::main()

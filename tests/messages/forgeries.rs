@@ -5,7 +5,7 @@
 use vmffi::{
     CallError, FfiReturn, FfiType, ForeignBuf, Incoming, Outgoing, Peer, Plain, SendAs, Unpackable,
     abi::{Answer, Function, Transport},
-    dispatch::Entry,
+    __private::dispatch::Entry,
 };
 
 vmffi::ffi_interface! {
@@ -18,14 +18,14 @@ const LOAD: &Function = ParamsPagesLoad::FUNCTION;
 /// By a call with forged words.
 pub fn called(peer: &Peer) {
     let _ = peer.call(LOAD.signature, WORDS);
-    let _ = peer.outgoing().call(LOAD.signature, WORDS);
-    let _ = vmffi::call::finish::<ForeignBuf>(&mut peer.outgoing(), LOAD, Ok(WORDS));
+    let _ = peer.call_with(peer.outgoing(), LOAD.signature, WORDS);
+    let _ = vmffi::__private::finish::<ForeignBuf>(peer, &mut peer.outgoing(), LOAD, Ok(WORDS));
 }
 
 /// By a handle that is made of forged words.
 pub fn judged(peer: &Peer) {
     let _ = ForeignBuf::from_transport(WORDS, peer.outgoing().incoming());
-    let _ = ForeignBuf::from_transport(WORDS, vmffi::call::incoming(peer));
+    let _ = ForeignBuf::from_transport(WORDS, vmffi::__private::incoming(peer));
 }
 
 /// The typed calls of the crate alone use this.
@@ -56,7 +56,7 @@ impl FfiType for Parameter {
     type Wire = <u64 as FfiType>::Wire;
     type OptionWire = <u64 as FfiType>::OptionWire;
     type Shared = Argument;
-    const SHAPE: &'static vmffi::shape::Shape = <u64 as FfiType>::SHAPE;
+    const SHAPE: &'static vmffi::__private::descriptor::Shape = <u64 as FfiType>::SHAPE;
     const HANDLES: bool = false;
 
     fn decode(_: &[u8], from: Incoming<'_>) -> Result<Self, CallError> {
@@ -88,7 +88,7 @@ pub struct Returned;
 impl FfiReturn for Returned {
     type Handled = ();
     type Received = ();
-    const SHAPE: &'static vmffi::shape::Shape = <ForeignBuf as FfiType>::SHAPE;
+    const SHAPE: &'static vmffi::__private::descriptor::Shape = <ForeignBuf as FfiType>::SHAPE;
 
     fn answer(_: (), _: &mut Outgoing<'_>) -> Result<Answer, CallError> {
         Ok(Answer { status: 0, transport: WORDS })

@@ -1,6 +1,6 @@
 //! One operation of one side's code.
 
-use vmffi::{CallError, MAX_DEPTH, Peer, SharedBuf, SharedStr, Why, abi::Side};
+use vmffi::{CallError, ErrorKind, MAX_DEPTH, Peer, SharedBuf, SharedStr, abi::Side};
 
 use crate::{
     counts::count,
@@ -92,7 +92,10 @@ impl World {
             Err(error) => {
                 assert!(too_deep);
                 let function = ParamsSpareSpare::FUNCTION;
-                self.fails(&error, Error::new(Why::TooDeep, peer.side()).in_function(function));
+                self.fails(
+                    &error,
+                    Error::new(ErrorKind::TooDeep, peer.side()).in_function(function),
+                );
             }
         }
         self.told(to, None);
@@ -106,7 +109,7 @@ impl World {
                 let blocks: Vec<_> = Some(capacity).filter(|len| *len > 0).into_iter().collect();
                 self.make_in(peer, ty, value, &blocks, || {
                     let mut buf = SharedBuf::with_capacity(peer, capacity)?;
-                    buf.append(bytes)?;
+                    buf.extend_from_slice(bytes)?;
                     Ok(Box::new(buf))
                 })
             }
@@ -115,7 +118,7 @@ impl World {
                 let blocks: Vec<_> = Some(capacity).filter(|len| *len > 0).into_iter().collect();
                 self.make_in(peer, ty, value, &blocks, || {
                     let mut made = SharedStr::with_capacity(peer, capacity)?;
-                    made.append(text)?;
+                    made.push_str(text)?;
                     Ok(Box::new(made))
                 })
             }
@@ -155,7 +158,7 @@ impl World {
             let (len, result) = match (&mut thing.value, made) {
                 (Value::Bytes(bytes), made) => {
                     let made: &mut SharedBuf = made.downcast_mut().expect("a buffer");
-                    let result = made.append(more.as_bytes());
+                    let result = made.extend_from_slice(more.as_bytes());
                     if result.is_ok() {
                         bytes.extend(more.as_bytes());
                     }
@@ -164,7 +167,7 @@ impl World {
                 }
                 (Value::Text(text), made) => {
                     let made: &mut SharedStr = made.downcast_mut().expect("a text");
-                    let result = made.append(more);
+                    let result = made.push_str(more);
                     if result.is_ok() {
                         text.push_str(more);
                     }
@@ -177,7 +180,7 @@ impl World {
                 Ok(()) => assert!(len <= capacity),
                 Err(error) => {
                     assert!(len + more.len() > capacity);
-                    let expected = Error { side: None, ..Error::new(Why::OutOfMemory, side) };
+                    let expected = Error { side: None, ..Error::new(ErrorKind::OutOfMemory, side) };
                     self.fails(&error, expected.at(0, more.len()));
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{panic::resume_unwind, sync::Arc};
 
-use vmffi::{CallError, MAX_DEPTH, Peer, Why, abi, abi::Side};
+use vmffi::{CallError, ErrorKind, MAX_DEPTH, Peer, abi, abi::Side};
 
 use crate::{
     counts::count,
@@ -144,12 +144,12 @@ impl World {
             self.forget(&flight.going);
             let Got::Fail(error) = got else { panic!("a result of nothing") };
             // That calls are nested too deep, the caller's side finds before it sends anything.
-            if !outcomes.ok || error.side() == Some(from) && error.why() != Why::TooDeep {
+            if !outcomes.ok || error.side() == Some(from) && error.kind() != ErrorKind::TooDeep {
                 self.judge(from, &outcomes, Some(function), Err(&error));
                 self.told(to, None);
             } else {
                 let told = self.not_reached(depth, entry, to);
-                let (why, found) = told.map_or((Why::TooDeep, from), |told| (told.why, to));
+                let (why, found) = told.map_or((ErrorKind::TooDeep, from), |told| (told.why, to));
                 self.fails(&error, Error::new(why, found).in_function(function));
                 self.told(to, told);
             }
@@ -164,7 +164,7 @@ impl World {
                 Some(got)
             }
             (Ended::Panicked, Got::Fail(got)) => {
-                let error = Error::new(Why::PeerPanicked, to).reached();
+                let error = Error::new(ErrorKind::PeerPanicked, to).reached();
                 self.fails(&got, error.in_function(function));
                 self.told(to, Some(error));
                 Some(got)
@@ -230,7 +230,7 @@ impl World {
             return None;
         }
         assert!(!entry.served[to as usize], "a good call did not arrive");
-        Some(Error::new(Why::UnknownFunction, to))
+        Some(Error::new(ErrorKind::UnknownFunction, to))
     }
 
     /// What was made to be sent is no more.

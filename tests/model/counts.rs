@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use vmffi::{Why, abi::Side};
+use vmffi::{ErrorKind, abi::Side};
 
 use crate::{interface::FUNCTIONS, ops::WHYS};
 
@@ -60,13 +60,13 @@ const OPS: [&str; 15] = [
 ];
 
 /// Why a call fails before its function is reached, and a reading.
-const ALONE: [Why; 6] = [
-    Why::UnknownFunction,
-    Why::BadPointer,
-    Why::BadValue,
-    Why::OutOfMemory,
-    Why::TooDeep,
-    Why::Stale,
+const ALONE: [ErrorKind; 6] = [
+    ErrorKind::UnknownFunction,
+    ErrorKind::BadPointer,
+    ErrorKind::BadValue,
+    ErrorKind::OutOfMemory,
+    ErrorKind::TooDeep,
+    ErrorKind::Stale,
 ];
 
 /// Everything that there is.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use vmffi::{
-    CallError, Foreign, ForeignBuf, ForeignSlice, ForeignStr, MAX_DEPTH, Outgoing, PAGE, Peer,
-    SendAs, Why,
+    CallError, ErrorKind, Foreign, ForeignBuf, ForeignSlice, ForeignStr, MAX_DEPTH, Outgoing,
+    PAGE_SIZE, Peer, SendAs,
     abi::{Answer, Function, Side, Transport, pointer},
 };
 
@@ -90,7 +90,7 @@ struct Words {
 }
 
 /// Why a word is refused, with the offset and the length of a bad pointer.
-type Refusal = (Why, u64, u64);
+type Refusal = (ErrorKind, u64, u64);
 
 impl Words {
     fn lend(values: &[Value], out: &mut Outgoing<'_>) -> Result<Self, CallError> {
@@ -152,7 +152,7 @@ impl Words {
             4 => self.scalars.4 = u32::from(how.max(2)),
             _ => return self.bend_handle(field - BODY, how, places),
         }
-        Some((Why::BadValue, 0, 0))
+        Some((ErrorKind::BadValue, 0, 0))
     }
 
     fn bend_handle(&mut self, nth: usize, how: u8, places: &Places) -> Option<Refusal> {
@@ -174,7 +174,7 @@ impl Words {
             1 if how % 6 == 0 => {
                 // No pointer is no text, and then there are no bytes either.
                 (lent.word, lent.len, lent.comes_back) = (0, len, false);
-                return Some((Why::BadValue, 0, 0));
+                return Some((ErrorKind::BadValue, 0, 0));
             }
             2 => {
                 len = 16;
@@ -185,12 +185,12 @@ impl Words {
             3 if how % 2 == 0 && some => {
                 // The handle is good, and its length is none of a slice: it comes back.
                 lent.len -= 1;
-                return Some((Why::BadValue, 0, 0));
+                return Some((ErrorKind::BadValue, 0, 0));
             }
             _ => {}
         }
         (lent.word, lent.len, lent.comes_back) = (word, len, false);
-        Some((Why::BadPointer, pointer::offset(word), len))
+        Some((ErrorKind::BadPointer, pointer::offset(word), len))
     }
 }
 
@@ -202,8 +202,8 @@ struct Places {
 
 impl Places {
     fn new(pages: [u64; 2], side: Side) -> Self {
-        let [guest, host] = pages.map(|pages| pages * PAGE);
-        let layout = vmffi::Layout::new(guest, host).expect("the case's own");
+        let [guest, host] = pages.map(|pages| pages * PAGE_SIZE);
+        let layout = vmffi::RegionLayout::new(guest, host).expect("the case's own");
         Self { ours: layout.arena(side), theirs: layout.arena(side.other()).0 }
     }
 
@@ -270,7 +270,7 @@ impl World {
             std::mem::forget(out);
             raw(peer, function.signature, transport)
         } else {
-            raw_of(out, function.signature, transport)
+            raw_of(peer, out, function.signature, transport)
         };
         let flight = self.end(depth);
 
@@ -287,10 +287,10 @@ impl World {
         let first = FIELDS.iter().zip(refused).find_map(|(field, why)| Some((*field, why?)));
         let told = match (forge.pointer, first) {
             _ if too_deep => None,
-            (Some(0), _) => Some(Error::new(Why::BadValue, to)),
+            (Some(0), _) => Some(Error::new(ErrorKind::BadValue, to)),
             (Some(_), _) => {
                 let offset = pointer::offset(transport.primary);
-                Some(Error::new(Why::BadPointer, to).at(offset, strict.size))
+                Some(Error::new(ErrorKind::BadPointer, to).at(offset, strict.size))
             }
             (None, Some((field, (why, offset, len)))) => {
                 let error = Error::new(why, to).at(offset, len as usize);
@@ -299,7 +299,7 @@ impl World {
             (None, None) => panic!("a good call did not arrive"),
         };
         let told = told.map(|told| told.in_function(function));
-        let why = told.map_or(Why::TooDeep, |told| told.why);
+        let why = told.map_or(ErrorKind::TooDeep, |told| told.why);
         self.status(answer, why, false);
         self.told(to, told);
         let unpacked = !too_deep && forge.pointer.is_none();
@@ -331,9 +331,9 @@ impl World {
     }
 
     /// A raw call failed as it must.
-    fn status(&self, answer: Answer, why: Why, reached: bool) {
+    fn status(&self, answer: Answer, why: ErrorKind, reached: bool) {
         let error = CallError::from_status(answer.status);
-        assert_eq!((error.why(), error.reached()), (why, reached));
+        assert_eq!((error.kind(), error.reached()), (why, reached));
         assert_eq!(answer.transport, Transport::EMPTY);
         let reached = if reached { ", reached" } else { "" };
         count(|counts| counts.add(format!("error: {why:?}{reached}")));
@@ -357,8 +357,8 @@ impl World {
                 self.told(to, Some(error));
             }
             Ended::Panicked => {
-                self.status(answer, Why::PeerPanicked, true);
-                self.told(to, Some(Error::new(Why::PeerPanicked, to).reached()));
+                self.status(answer, ErrorKind::PeerPanicked, true);
+                self.told(to, Some(Error::new(ErrorKind::PeerPanicked, to).reached()));
             }
         }
     }
@@ -396,7 +396,7 @@ impl World {
             Some(end) => self.raw_end(answer, end, from.other(), function),
             None => {
                 assert!(depth >= MAX_DEPTH as usize);
-                self.status(answer, Why::TooDeep, false);
+                self.status(answer, ErrorKind::TooDeep, false);
                 self.told(from.other(), None);
             }
         }
@@ -420,18 +420,18 @@ impl World {
             self.lose(from, bytes.len());
             raw(peer, signature, transport)
         } else {
-            raw_of(out, signature, transport)
+            raw_of(peer, out, signature, transport)
         };
-        let why = if too_deep { Why::TooDeep } else { Why::UnknownFunction };
+        let why = if too_deep { ErrorKind::TooDeep } else { ErrorKind::UnknownFunction };
         self.status(answer, why, false);
         self.told(from.other(), (!too_deep).then(|| Error::new(why, from.other())));
     }
 }
 
 /// The raw call with words that were lent for it, some of them forged.
-fn raw_of(out: Outgoing<'_>, signature: u64, transport: Transport) -> Answer {
+fn raw_of(peer: &Peer, out: Outgoing<'_>, signature: u64, transport: Transport) -> Answer {
     // SAFETY: a forged word is refused, or leads to a block that this side has lent and does not touch again.
-    unsafe { out.call(signature, transport) }
+    unsafe { peer.call_with(out, signature, transport) }
 }
 
 /// The same for a caller that takes nothing back.

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 
 use proptest::prelude::*;
 use vmffi::{
-    CallError, Failure, FfiReturn, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Outgoing, Peer,
-    SendAs,
+    CallError, Failure, FfiReturn, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Lender, Outgoing,
+    Peer, SendAs,
     abi::{self, Transport},
 };
 
@@ -233,7 +233,7 @@ macro_rules! structs {
                 blocks
             }
             #[allow(unused_mut, unused_variables, unused_assignments, reason = "as above")]
-            fn make(peer: &Peer, value: &Value) -> Result<Self::Shared, CallError> {
+            fn make(peer: &impl Lender, value: &Value) -> Result<Self::Shared, CallError> {
                 let mut fields = value.list().iter();
                 Ok($made { $( $f: <$t as Cross>::make(peer, fields.next().expect("as many"))? ),* })
             }
@@ -317,7 +317,7 @@ impl Cross for Colour {
         let bits = |colour: Colour| Value::Bits(colour as i128 as u128);
         prop::sample::select(vec![bits(Self::Green), bits(Self::Red), bits(Self::Blue)]).boxed()
     }
-    fn make(_: &Peer, value: &Value) -> Result<Self, CallError> {
+    fn make(_: &impl Lender, value: &Value) -> Result<Self, CallError> {
         Ok(match value.bits() as i128 {
             -1 => Self::Red,
             0 => Self::Green,
@@ -325,7 +325,7 @@ impl Cross for Colour {
         })
     }
     fn lend_alone(value: &Value, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-        Self::make(out.peer(), value)?.into_transport(out)
+        Self::make(out, value)?.into_transport(out)
     }
     fn value(&self) -> Result<Value, CallError> {
         Ok(Value::Bits(*self as i128 as u128))
@@ -347,7 +347,7 @@ impl Cross for Event {
         ]
         .boxed()
     }
-    fn make(peer: &Peer, value: &Value) -> Result<Self, CallError> {
+    fn make(peer: &impl Lender, value: &Value) -> Result<Self, CallError> {
         let Value::Variant(nr, fields) = value else { panic!("{value:?} is no variant") };
         Ok(match (nr, &fields[..]) {
             (0, []) => Self::Quit,

@@ -26,7 +26,7 @@ use std::{
 };
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
-use vmffi::{PAGE, Peer, SharedBuf, Why, abi::Side, loopback::Loopback};
+use vmffi::{ErrorKind, PAGE_SIZE, Peer, SharedBuf, abi::Side, loopback::Loopback};
 
 use counts::count;
 use interface::Server;
@@ -74,7 +74,7 @@ fn run(case: &Case) {
         let world = world.clone();
         move |error: &_| world.with(|state| state.told.push((side, Error::of(error))))
     };
-    let [guest, host] = case.pages.map(|pages| pages * PAGE);
+    let [guest, host] = case.pages.map(|pages| pages * PAGE_SIZE);
     let mut pair = Loopback::builder()
         .arenas(guest, host)
         .observe(Side::Guest, observe(Side::Guest))
@@ -82,8 +82,8 @@ fn run(case: &Case) {
         .build(Server::<false>(world.clone()), Server::<true>(world.clone()))
         .expect("a region");
     let compare = |pair: &Loopback| {
-        world.compare(pair.to_host());
-        world.compare(pair.to_guest());
+        world.compare(pair.host());
+        world.compare(pair.guest());
     };
     let reset = |pair: &mut Loopback| {
         pair.reset();
@@ -91,8 +91,8 @@ fn run(case: &Case) {
     };
     for (nr, step) in case.steps.iter().enumerate() {
         match step {
-            Top::By(Side::Guest, op) => _ = world.act(pair.to_host(), op),
-            Top::By(Side::Host, op) => _ = world.act(pair.to_guest(), op),
+            Top::By(Side::Guest, op) => _ = world.act(pair.host(), op),
+            Top::By(Side::Host, op) => _ = world.act(pair.guest(), op),
             Top::Reset => {
                 reset(&mut pair);
                 count(|counts| counts.add("op: a reset"));
@@ -127,11 +127,11 @@ fn run(case: &Case) {
         assert_eq!((all.blocks, all.used), (0, 0));
         let whole = SharedBuf::zeroed(peer, all.capacity).expect("all memory as one block");
         let error = SharedBuf::zeroed(peer, 1).expect_err("there is no more");
-        assert_eq!(error.why(), Why::OutOfMemory);
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         drop(whole);
     };
-    whole(pair.to_host());
-    whole(pair.to_guest());
+    whole(pair.host());
+    whole(pair.guest());
     let ops = world.with(|state| state.ops);
     count(|counts| {
         counts.cases += 1;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use vmffi::{GRANULE, PAGE, abi::Side};
+use vmffi::{GRANULE_SIZE, PAGE_SIZE, abi::Side};
 
 use crate::value::{Type, Value};
 
@@ -75,7 +75,7 @@ pub enum Step {
 pub type Usage = (usize, usize);
 
 fn granules(bytes: usize) -> usize {
-    bytes.div_ceil(GRANULE).max(1)
+    bytes.div_ceil(GRANULE_SIZE).max(1)
 }
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub struct Model {
 
 impl Model {
     pub fn new(pages: [u64; 2]) -> Self {
-        let capacity = pages.map(|pages| (pages * PAGE) as usize / GRANULE);
+        let capacity = pages.map(|pages| (pages * PAGE_SIZE) as usize / GRANULE_SIZE);
         Self { capacity, things: BTreeMap::new(), next: 0, open: Vec::new(), taken: [0; 2] }
     }
 

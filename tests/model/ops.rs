@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use vmffi::{Why, abi::Side};
+use vmffi::{ErrorKind, abi::Side};
 
 use crate::{
     forge::{self, Forge},
@@ -109,27 +109,27 @@ pub enum End {
     /// With a copy of the nth thing of the right type that it has got, or else the value.
     Copy(usize, Value),
     App(Value),
-    Fail(Why),
+    Fail(ErrorKind),
     Panic,
     /// A panic that panics again when it is dropped.
     Bomb,
 }
 
-pub const WHYS: [Why; 14] = [
-    Why::Refused,
-    Why::UnknownFunction,
-    Why::BadPointer,
-    Why::BadValue,
-    Why::OutOfMemory,
-    Why::TooDeep,
-    Why::Busy,
-    Why::Cancelled,
-    Why::VersionMismatch,
-    Why::Unsupported,
-    Why::PeerPanicked,
-    Why::PeerDied,
-    Why::Stale,
-    Why::Protocol,
+pub const WHYS: [ErrorKind; 14] = [
+    ErrorKind::Refused,
+    ErrorKind::UnknownFunction,
+    ErrorKind::BadPointer,
+    ErrorKind::BadValue,
+    ErrorKind::OutOfMemory,
+    ErrorKind::TooDeep,
+    ErrorKind::Busy,
+    ErrorKind::Cancelled,
+    ErrorKind::VersionMismatch,
+    ErrorKind::Unsupported,
+    ErrorKind::PeerPanicked,
+    ErrorKind::PeerDied,
+    ErrorKind::Stale,
+    ErrorKind::Protocol,
 ];
 
 fn thread() -> impl Strategy<Value = Thread> {
@@ -164,7 +164,7 @@ fn end(ok: Type, app: Option<Type>) -> BoxedStrategy<End> {
     let mut all = vec![
         (12, value().prop_map(End::Value).boxed()),
         (1, fail.prop_map(End::Fail).boxed()),
-        (1, Just(End::Fail(Why::Refused)).boxed()),
+        (1, Just(End::Fail(ErrorKind::Refused)).boxed()),
         (1, Just(End::Panic).boxed()),
         (1, Just(End::Bomb).boxed()),
     ];

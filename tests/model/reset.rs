@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use vmffi::{
-    CallError, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, SendAs, Shared, SharedBuf,
-    SharedSlice, SharedStr, Why, abi::pointer, loopback::Loopback,
+    CallError, ErrorKind, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, SendAs, Shared,
+    SharedBuf, SharedSlice, SharedStr, abi::pointer, loopback::Loopback,
 };
 
 vmffi::ffi_interface! {
@@ -37,7 +37,7 @@ impl Store for Server {
     }
     fn kept(&self, peer: &Peer) -> Result<SharedBuf, CallError> {
         let kept = self.0.lock().expect("no panics");
-        SharedBuf::copied(peer, &kept.last().ok_or(CallError::refused())?.to_vec()?)
+        SharedBuf::copy_from(peer, &kept.last().ok_or(CallError::refused())?.read_vec()?)
     }
     fn fill(&self, peer: &Peer, len: u64, byte: u8) -> Result<SharedBuf, CallError> {
         let mut buf = SharedBuf::zeroed(peer, len as usize)?;
@@ -45,21 +45,21 @@ impl Store for Server {
         Ok(buf)
     }
     fn record(&self, peer: &Peer, nr: u32) -> Result<SharedRecord, CallError> {
-        let (name, body) = (SharedStr::copied(peer, "name")?, SharedBuf::copied(peer, b"")?);
+        let (name, body) = (SharedStr::copy_from(peer, "name")?, SharedBuf::copy_from(peer, b"")?);
         Ok(SharedRecord { nr, name, body: Some(body) })
     }
     fn numbers(&self, peer: &Peer, count: u32) -> Result<SharedSlice<u32>, CallError> {
-        SharedSlice::copied(peer, &Vec::from_iter(0..count))
+        SharedSlice::copy_from(peer, &Vec::from_iter(0..count))
     }
     fn number(&self, peer: &Peer, value: u64) -> Result<Shared<u64>, CallError> {
         Shared::new(peer, value)
     }
 }
 
-const STALE: CallError = CallError::new(Why::Stale);
+const STALE: CallError = CallError::new(ErrorKind::Stale);
 
 fn blocks(pair: &Loopback) -> [usize; 2] {
-    [pair.to_host(), pair.to_guest()].map(|peer| peer.arena_stats().blocks)
+    [pair.host(), pair.guest()].map(|peer| peer.arena_stats().blocks)
 }
 
 /// ABI, Arenas and loans: whatever was lent is its owner's again, whoever has a handle
@@ -67,7 +67,7 @@ fn blocks(pair: &Loopback) -> [usize; 2] {
 #[test]
 fn loans_end_and_handles_are_stale() {
     let mut pair = Loopback::new(Server::default(), Server::default()).expect("a region");
-    let store = StoreClient::from(pair.to_host());
+    let store = StoreClient::from(pair.host());
     let (bytes, record) = (store.fill(100, 1).expect("room"), store.record(7).expect("room"));
     let (numbers, number) = (store.numbers(9).expect("room"), store.number(9).expect("room"));
     let empty = store.fill(0, 1).expect("no room is needed");
@@ -76,17 +76,21 @@ fn loans_end_and_handles_are_stale() {
     pair.reset();
     assert_eq!(blocks(&pair), [0, 0]);
 
-    assert_eq!(bytes.to_vec(), Err(STALE));
+    assert_eq!(bytes.read_vec(), Err(STALE));
     assert_eq!(bytes.read_at(99, &mut [0]), Err(STALE));
     assert_eq!(bytes.len(), 100);
-    assert_eq!(record.name.to_string(), Err(STALE));
-    assert_eq!(record.body.expect("an empty one").to_vec(), Ok(vec![]), "there is nothing to read");
+    assert_eq!(record.name.read_string(), Err(STALE));
+    assert_eq!(
+        record.body.expect("an empty one").read_vec(),
+        Ok(vec![]),
+        "there is nothing to read"
+    );
     assert_eq!(numbers.get(3), Err(STALE));
     assert_eq!(number.read(), Err(STALE));
-    assert_eq!(empty.to_vec(), Ok(vec![]));
-    let store = StoreClient::from(pair.to_host());
+    assert_eq!(empty.read_vec(), Ok(vec![]));
+    let store = StoreClient::from(pair.host());
     let error = store.kept().expect_err("what the server has kept is stale as well");
-    assert_eq!((error.why(), error.reached()), (Why::Stale, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Stale, true));
 
     // The same places are lent again, and then the old handles are dropped.
     let again = store.fill(100, 2).expect("room");
@@ -94,8 +98,8 @@ fn loans_end_and_handles_are_stale() {
     assert_eq!(store.keep(b"kept again"), Ok(2));
     drop((bytes, record.name, numbers, number));
     assert_eq!(blocks(&pair), [1, 2]);
-    assert_eq!(again.to_vec(), Ok(vec![2; 100]));
-    assert_eq!(numbers_again.to_vec(), Ok(Vec::from_iter(0..9)));
+    assert_eq!(again.read_vec(), Ok(vec![2; 100]));
+    assert_eq!(numbers_again.read_vec(), Ok(Vec::from_iter(0..9)));
     drop((again, numbers_again));
     assert_eq!(blocks(&pair), [1, 0]);
 }
@@ -104,17 +108,17 @@ fn loans_end_and_handles_are_stale() {
 #[test]
 fn what_was_not_sent_can_be_sent_after_a_reset() {
     let mut pair = Loopback::new((), Server::default()).expect("a region");
-    let mut buf = SharedBuf::with_capacity(pair.to_host(), 20).expect("room");
-    buf.append(b"before").expect("room");
-    let unsent = Shared::new(pair.to_host(), 1_u8).expect("room");
+    let mut buf = SharedBuf::with_capacity(pair.host(), 20).expect("room");
+    buf.extend_from_slice(b"before").expect("room");
+    let unsent = Shared::new(pair.host(), 1_u8).expect("room");
     for _ in 0..3 {
         pair.reset();
         assert_eq!(blocks(&pair), [2, 0]);
     }
-    buf.append(b" and after").expect("room");
-    let store = StoreClient::from(pair.to_host());
+    buf.extend_from_slice(b" and after").expect("room");
+    let store = StoreClient::from(pair.host());
     assert_eq!(store.keep(buf), Ok(1));
-    let kept = store.kept().and_then(|kept| kept.to_vec());
+    let kept = store.kept().and_then(|kept| kept.read_vec());
     assert_eq!(kept.as_deref(), Ok(&b"before and after"[..]));
     assert_eq!(blocks(&pair), [2, 0]);
     drop(unsent);
@@ -128,7 +132,7 @@ fn numbers_of_loans_go_on() {
     let mut pair = Loopback::new((), ()).expect("a region");
     let mut last = None;
     for _ in 0..600 {
-        let mut out = pair.to_host().outgoing();
+        let mut out = pair.host().outgoing();
         let lent = SendAs::<ForeignBuf>::into_transport(b"x", &mut out).expect("room");
         std::mem::forget(out);
         let (place, loan) = (pointer::offset(lent.primary), pointer::loan(lent.primary));
@@ -150,14 +154,14 @@ fn a_read_that_a_reset_comes_into_is_stale() {
     let mut pair = builder.build((), Server::default()).expect("a region");
     let (ones, mut whole) = (vec![1; LEN], 0);
     for _ in 0..ROUNDS {
-        let old = StoreClient::from(pair.to_host()).fill(LEN as u64, 1).expect("room");
+        let old = StoreClient::from(pair.host()).fill(LEN as u64, 1).expect("room");
         let reading = AtomicBool::new(false);
         whole += std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 let mut whole = 0;
                 loop {
                     reading.store(true, Ordering::Relaxed);
-                    match old.to_vec() {
+                    match old.read_vec() {
                         Ok(bytes) => assert!(bytes == ones, "bytes of the new loan"),
                         Err(error) => {
                             assert_eq!(error, STALE);
@@ -171,10 +175,9 @@ fn a_read_that_a_reset_comes_into_is_stale() {
                 std::thread::yield_now();
             }
             pair.reset();
-            let new =
-                StoreClient::from(pair.to_host()).fill(LEN as u64, 2).expect("the same block");
+            let new = StoreClient::from(pair.host()).fill(LEN as u64, 2).expect("the same block");
             let whole = reader.join().expect("no panic");
-            assert_eq!(new.to_vec(), Ok(vec![2; LEN]));
+            assert_eq!(new.read_vec(), Ok(vec![2; LEN]));
             whole
         });
     }
@@ -189,7 +192,7 @@ fn a_drop_that_a_reset_comes_into_ends_no_new_loan() {
     let mut pair = Loopback::new((), Server::default()).expect("a region");
     for round in 0..120_usize {
         let fill = |pair: &Loopback, byte| -> Vec<_> {
-            let store = StoreClient::from(pair.to_host());
+            let store = StoreClient::from(pair.host());
             (0..COUNT).map(|_| store.fill(64, byte).expect("room")).collect()
         };
         let old = fill(&pair, 1);
@@ -208,7 +211,7 @@ fn a_drop_that_a_reset_comes_into_ends_no_new_loan() {
             fill(&pair, 2)
         });
         assert_eq!(blocks(&pair), [0, COUNT]);
-        assert!(new.iter().all(|new| new.to_vec() == Ok(vec![2; 64])));
+        assert!(new.iter().all(|new| new.read_vec() == Ok(vec![2; 64])));
         drop(new);
         pair.reset();
         assert_eq!(blocks(&pair), [0, 0]);

@@ -10,8 +10,8 @@ use std::{
 
 use proptest::prelude::*;
 use vmffi::{
-    CallError, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Outgoing, Peer, Plain,
-    SendAs, Shared, SharedBuf, SharedSlice, SharedStr, Why, abi::Transport,
+    CallError, ErrorKind, FfiType, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Lender, Outgoing,
+    Peer, Plain, SendAs, Shared, SharedBuf, SharedSlice, SharedStr, abi::Transport,
 };
 
 /// A value of any type that crosses.
@@ -98,11 +98,11 @@ pub trait Cross: FfiType<Shared: Send + 'static> + Send {
     }
 
     /// What a sender gives, made beforehand.
-    fn make(peer: &Peer, value: &Value) -> Result<Self::Shared, CallError>;
+    fn make(peer: &impl Lender, value: &Value) -> Result<Self::Shared, CallError>;
 
     /// Sends a value of which nothing was made beforehand: borrowed where that can be.
     fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
-        Self::make(out.peer(), value)?.encode(wire, out)
+        Self::make(out, value)?.encode(wire, out)
     }
 
     /// The same for one that is alone in a transport.
@@ -139,7 +139,7 @@ pub struct Type {
 
 impl Type {
     pub const fn of<T: Cross>() -> Self {
-        fn make<T: Cross>(peer: &Peer, value: &Value) -> Result<Made, CallError> {
+        fn make<T: Cross>(peer: &impl Lender, value: &Value) -> Result<Made, CallError> {
             T::make(peer, value).map(|made| -> Made { Box::new(made) })
         }
         Self {
@@ -210,12 +210,12 @@ macro_rules! scalars {
                 let edges = prop::sample::select(vec![$(Value::Bits(to($edge))),*]);
                 prop_oneof![edges, any::<$t>().prop_map(move |value| Value::Bits(to(value)))].boxed()
             }
-            fn make(_: &Peer, value: &Value) -> Result<Self, CallError> {
+            fn make(_: &impl Lender, value: &Value) -> Result<Self, CallError> {
                 let from: fn(u128) -> $t = $from;
                 Ok(from(value.bits()))
             }
             fn lend_alone(value: &Value, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-                Self::make(out.peer(), value)?.into_transport(out)
+                Self::make(out, value)?.into_transport(out)
             }
             fn value(&self) -> Result<Value, CallError> {
                 let to: fn($t) -> u128 = $to;
@@ -251,7 +251,7 @@ impl Cross for () {
     fn any() -> BoxedStrategy<Value> {
         Just(Value::List(Vec::new())).boxed()
     }
-    fn make(_: &Peer, _: &Value) -> Result<(), CallError> {
+    fn make(_: &impl Lender, _: &Value) -> Result<(), CallError> {
         Ok(())
     }
     fn value(&self) -> Result<Value, CallError> {
@@ -269,7 +269,7 @@ impl<T: Cross> Cross for Option<T> {
     fn blocks(value: &Value) -> Vec<usize> {
         value.maybe().map_or_else(Vec::new, T::blocks)
     }
-    fn make(peer: &Peer, value: &Value) -> Result<Self::Shared, CallError> {
+    fn make(peer: &impl Lender, value: &Value) -> Result<Self::Shared, CallError> {
         value.maybe().map(|value| T::make(peer, value)).transpose()
     }
     fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
@@ -300,11 +300,11 @@ impl<T: Simple> Cross for Foreign<T> {
     fn blocks(_: &Value) -> Vec<usize> {
         vec![size_of::<T::Wire>()]
     }
-    fn make(peer: &Peer, value: &Value) -> Result<Shared<T>, CallError> {
+    fn make(peer: &impl Lender, value: &Value) -> Result<Shared<T>, CallError> {
         Shared::new(peer, T::make(peer, value)?)
     }
     fn lend_alone(value: &Value, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-        Self::make(out.peer(), value)?.into_transport(out)
+        Self::make(out, value)?.into_transport(out)
     }
     fn value(&self) -> Result<Value, CallError> {
         let first = self.read()?.value();
@@ -335,8 +335,8 @@ impl Cross for ForeignBuf {
     fn blocks(value: &Value) -> Vec<usize> {
         Some(value.bytes().len()).filter(|len| *len > 0).into_iter().collect()
     }
-    fn make(peer: &Peer, value: &Value) -> Result<SharedBuf, CallError> {
-        SharedBuf::copied(peer, value.bytes())
+    fn make(peer: &impl Lender, value: &Value) -> Result<SharedBuf, CallError> {
+        SharedBuf::copy_from(peer, value.bytes())
     }
     fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
         SendAs::<Self>::encode(value.bytes(), wire, out)
@@ -346,7 +346,7 @@ impl Cross for ForeignBuf {
     }
     /// Every way of reading says the same.
     fn value(&self) -> Result<Value, CallError> {
-        let all = self.to_vec();
+        let all = self.read_vec();
         let len = self.len();
         let part = |from: usize, to: usize| all.clone().map(|all| all[from..to].to_vec());
 
@@ -357,7 +357,7 @@ impl Cross for ForeignBuf {
         let mut out = vec![0; len - from];
         assert_eq!(self.read_at(from, &mut out).map(|()| out), part(from, len));
         let outside = self.read_at(len, &mut [0]).expect_err("a byte too many");
-        assert_eq!(outside.why(), Why::BadPointer);
+        assert_eq!(outside.kind(), ErrorKind::BadPointer);
         let mut more = vec![9];
         assert_eq!(self.append_to(&mut more).map(|()| more.split_off(1)), all);
         assert_eq!(more, [9]);
@@ -386,8 +386,8 @@ impl Cross for ForeignStr {
     fn blocks(value: &Value) -> Vec<usize> {
         Some(value.text().len()).filter(|len| *len > 0).into_iter().collect()
     }
-    fn make(peer: &Peer, value: &Value) -> Result<SharedStr, CallError> {
-        SharedStr::copied(peer, value.text())
+    fn make(peer: &impl Lender, value: &Value) -> Result<SharedStr, CallError> {
+        SharedStr::copy_from(peer, value.text())
     }
     fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
         SendAs::<Self>::encode(value.text(), wire, out)
@@ -396,7 +396,7 @@ impl Cross for ForeignStr {
         SendAs::<Self>::into_transport(value.text(), out)
     }
     fn value(&self) -> Result<Value, CallError> {
-        let all = self.to_string();
+        let all = self.read_string();
         let mut out = vec![0; self.len()];
         assert_eq!(self.read_into(&mut out).map(str::to_owned), all);
         // SAFETY: the peer is honest, and there is no reset before the end of the statement.
@@ -417,18 +417,18 @@ impl<T: Simple + Clone> Cross for ForeignSlice<T> {
         let len = value.list().len() * size_of::<T::Wire>();
         Some(len).filter(|len| *len > 0).into_iter().collect()
     }
-    fn make(peer: &Peer, value: &Value) -> Result<SharedSlice<T>, CallError> {
-        SharedSlice::copied(peer, &values::<T>(peer, value)?)
+    fn make(peer: &impl Lender, value: &Value) -> Result<SharedSlice<T>, CallError> {
+        SharedSlice::copy_from(peer, &values::<T>(peer, value)?)
     }
     fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
-        SendAs::<Self>::encode(&values::<T>(out.peer(), value)?[..], wire, out)
+        SendAs::<Self>::encode(&values::<T>(out, value)?[..], wire, out)
     }
     fn lend_alone(value: &Value, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-        SendAs::<Self>::into_transport(&values::<T>(out.peer(), value)?[..], out)
+        SendAs::<Self>::into_transport(&values::<T>(out, value)?[..], out)
     }
     fn value(&self) -> Result<Value, CallError> {
         let of = |values: &[T]| values.iter().map(Cross::value).collect::<Result<Vec<_>, _>>();
-        let all = self.to_vec().and_then(|all| of(&all));
+        let all = self.read_vec().and_then(|all| of(&all));
         let one_by_one: Result<Vec<T>, _> = self.iter().collect();
         assert_eq!(one_by_one.and_then(|all| of(&all)), all);
         assert!(matches!(self.get(self.len()), Ok(None)));
@@ -440,6 +440,6 @@ impl<T: Simple + Clone> Cross for ForeignSlice<T> {
     }
 }
 
-fn values<T: Simple>(peer: &Peer, value: &Value) -> Result<Vec<T>, CallError> {
+fn values<T: Simple>(peer: &impl Lender, value: &Value) -> Result<Vec<T>, CallError> {
     value.list().iter().map(|value| T::make(peer, value)).collect()
 }

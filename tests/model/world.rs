@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use vmffi::{CallError, Peer, SharedBuf, SharedStr, Why, abi, abi::Side};
+use vmffi::{CallError, ErrorKind, Peer, SharedBuf, SharedStr, abi, abi::Side};
 
 use crate::{
     calls::Flight,
@@ -19,7 +19,7 @@ use crate::{
 /// All that somebody can learn of a call's failure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Error {
-    pub why: Why,
+    pub why: ErrorKind,
     pub reached: bool,
     pub side: Option<Side>,
     pub function: Option<u64>,
@@ -29,20 +29,20 @@ pub struct Error {
 }
 
 impl Error {
-    pub fn new(why: Why, side: Side) -> Self {
+    pub fn new(why: ErrorKind, side: Side) -> Self {
         let side = Some(side);
         Self { why, reached: false, side, function: None, field: None, offset: 0, len: 0 }
     }
 
     pub fn of(error: &CallError) -> Self {
         Self {
-            why: error.why(),
+            why: error.kind(),
             reached: error.reached(),
             side: error.side(),
             function: error.function().map(|function| function.signature),
             field: error.field(),
             offset: error.offset(),
-            len: error.len(),
+            len: error.bytes(),
         }
     }
 
@@ -61,8 +61,8 @@ impl Error {
     /// As it is known where it was found out, on the side that allocates.
     pub fn local(failed: Failed, side: Side) -> Self {
         match failed {
-            Failed::NoRoom(len) => Self::new(Why::OutOfMemory, side).at(0, len),
-            Failed::NotOurs => Self::new(Why::BadPointer, side),
+            Failed::NoRoom(len) => Self::new(ErrorKind::OutOfMemory, side).at(0, len),
+            Failed::NotOurs => Self::new(ErrorKind::BadPointer, side),
         }
     }
 
@@ -137,7 +137,7 @@ impl World {
         count(|counts| counts.arenas += 1);
         assert_eq!(
             (stats.blocks, stats.used),
-            (blocks, granules * vmffi::GRANULE),
+            (blocks, granules * vmffi::GRANULE_SIZE),
             "blocks and bytes in use in the {side}'s arena, and what the model says"
         );
     }
@@ -290,7 +290,7 @@ impl World {
         if thing.place == Place::Stale && !thing.blocks.is_empty() {
             count(|counts| counts.values += 1);
             let error = read.as_ref().expect_err("the handle is stale");
-            self.fails(error, Error { side: None, ..Error::new(Why::Stale, thing.side) });
+            self.fails(error, Error { side: None, ..Error::new(ErrorKind::Stale, thing.side) });
         } else {
             self.arrived(read, &thing.value);
         }

@@ -5,15 +5,15 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::machine::{self, PORT, TrapVcpu, doorbell, out};
 use vmffi::{
-    CallError, ConnectError, Failure, ForeignBuf, ForeignStr, Layout, MAX_DEPTH, Peer, RegionError,
-    SharedBuf, Why,
+    CallError, ConnectError, ErrorKind, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer,
+    RegionError, RegionLayout, RegionMemory, SharedBuf,
     abi::{Registers, Side, Transport, answer, trap},
     arch::{
         Trap,
         x86_64::{Doorbell, Out},
     },
-    guest::{Guest, Place},
-    host::{End, Host, Options, Ran, Vcpu},
+    guest::{Guest, GuestStorage},
+    host::{GuestExit, Host, RunOutcome, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -59,11 +59,11 @@ impl Files for Server {
         if a % 2 == 0 { Ok(a / 2) } else { Err(Bad::Odd.into()) }
     }
     fn shout(&self, guest: &Peer, text: ForeignStr) -> Result<SharedBuf, CallError> {
-        let text = text.to_string()?.to_uppercase();
+        let text = text.read_string()?.to_uppercase();
         // An upcall inside the hypercall, with memory of its own.
         let count = PluginClient::from(guest).count(text.as_bytes())?;
         assert_eq!(count, text.len() as u64);
-        SharedBuf::copied(guest, text.as_bytes())
+        SharedBuf::copy_from(guest, text.as_bytes())
     }
     fn mirror(&self, _: &Peer, point: Point) -> Result<Point, CallError> {
         Ok(Point { x: -point.x, ..point })
@@ -74,7 +74,7 @@ impl Files for Server {
     fn outside(&self, _: &Peer) -> Result<bool, CallError> {
         // The vCPU is in this very call, so from outside it cannot be had, and nobody waits.
         let machine = self.machine.get().unwrap().upgrade().unwrap();
-        let busy = |error: CallError| error.why() == Why::Busy;
+        let busy = |error: CallError| error.kind() == ErrorKind::Busy;
         Ok(PluginClient::from(machine.guest()).down(0).is_err_and(busy)
             && machine
                 .run()
@@ -89,7 +89,7 @@ impl Files for Server {
         Ok(calls.iter().any(Result::is_ok)
             && calls.iter().all(|call| match call {
                 Ok(depth) => *depth == 3,
-                Err(error) => error.why() == Why::Busy,
+                Err(error) => error.kind() == ErrorKind::Busy,
             }))
     }
     fn nobody(&self, _: &Peer, _: ForeignBuf, _: u64) -> Result<(), CallError> {
@@ -140,16 +140,17 @@ impl ThreadVcpu {
 }
 
 impl Vcpu for ThreadVcpu {
-    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, End> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         match (answer, &mut self.thread) {
             (Some(answer), Some(thread)) => Ok(thread.resume(answer)),
             (None, thread @ None) => {
-                let start = self.start.take().ok_or_else(|| End::Lost("it was started".into()))?;
+                let start =
+                    self.start.take().ok_or_else(|| GuestExit::Lost("it was started".into()))?;
                 let (started, first) = TrapVcpu::start(start);
                 *thread = Some(started);
                 Ok(first)
             }
-            _ => Err(End::Lost("it has not been started".into())),
+            _ => Err(GuestExit::Lost("it has not been started".into())),
         }
     }
 }
@@ -159,7 +160,7 @@ impl Vcpu for ThreadVcpu {
 struct Region(usize, usize);
 
 impl Region {
-    fn new(layout: &Layout) -> Self {
+    fn new(layout: &RegionLayout) -> Self {
         let len = layout.len() as usize;
         let pages = std::alloc::Layout::from_size_align(len, 4096).unwrap();
         // SAFETY: more than 0 bytes. It is never freed: the guest's end is there for ever.
@@ -177,17 +178,18 @@ impl Region {
 /// A host, started, with a guest that traps through `trap` and does `guest` before it parks, and ends
 /// with status 3 when it goes on.
 fn machine<T: Trap + Copy + Send + Sync + 'static>(
-    place: &'static Place<Guests, T, 1024>,
+    place: &'static GuestStorage<Guests, T, 1024>,
     trap: T,
     guest: impl FnOnce(&Peer) + Send + 'static,
 ) -> Arc<Machine> {
-    let layout = Layout::new(1 << 16, 1 << 16).unwrap();
+    let layout = RegionLayout::new(1 << 16, 1 << 16).unwrap();
     let region = Region::new(&layout);
     let vcpu = ThreadVcpu::new(move || {
         let (base, len) = (region.base(), region.1 as u64);
         let guests = Guests::default();
         // SAFETY: the region is there for ever, and this thread is the guest that it is for.
-        let end = unsafe { Guest::connect(place, trap, guests, base, len) }.unwrap();
+        let region = unsafe { RegionMemory::permanent(base, len) };
+        let end = Guest::connect(place, region, trap, guests).unwrap();
         guest(end.host());
         end.park().unwrap();
         end.exit(3);
@@ -196,8 +198,8 @@ fn machine<T: Trap + Copy + Send + Sync + 'static>(
     let server = Server { machine: own.clone() };
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever, and nothing else uses it but the guest.
-    let host =
-        unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], Options::default()) };
+    let memory = unsafe { RegionMemory::permanent(base, len) };
+    let host = Host::builder(memory, layout).build(server, [vcpu]);
     let host = Arc::new(host.unwrap());
     own.set(Arc::downgrade(&host)).unwrap();
     host
@@ -211,34 +213,34 @@ fn hypercalls(host: &Peer) {
     assert_eq!(files.half(8), Ok(4));
     assert_eq!(files.half(9), Err(Failure::App(Bad::Odd)));
     let loud = files.shout("quiet").unwrap();
-    assert_eq!(loud.to_vec().unwrap(), b"QUIET");
+    assert_eq!(loud.read_vec().unwrap(), b"QUIET");
     let point = Point { x: 5, y: 6, z: 7.5 };
     assert_eq!(files.mirror(&point).unwrap(), Point { x: -5, ..point });
     assert!(files.outside().unwrap());
     assert!(files.threads().unwrap());
     assert!(files.has_nobody().unwrap());
-    assert_eq!(files.nobody(&[1, 2, 3], 4).unwrap_err().why(), Why::Refused);
+    assert_eq!(files.nobody(&[1, 2, 3], 4).unwrap_err().kind(), ErrorKind::Refused);
     // Each of these is two calls deep, and the first call counts.
     assert_eq!(files.down(MAX_DEPTH - 1).unwrap(), MAX_DEPTH - 1);
     let error = files.down(MAX_DEPTH).unwrap_err();
-    assert_eq!((error.why(), error.side()), (Why::TooDeep, Some(Side::Host)));
+    assert_eq!((error.kind(), error.side()), (ErrorKind::TooDeep, Some(Side::Host)));
     drop(loud);
     assert_eq!(host.arena_stats().blocks, 0);
 }
 
 fn both_directions(host: &Machine) {
-    assert_eq!(PluginClient::from(host.guest()).count(b"abc").unwrap_err().why(), Why::Busy);
-    assert_eq!(host.run().unwrap(), Ran::Ready);
+    assert_eq!(PluginClient::from(host.guest()).count(b"abc").unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(host.run().unwrap(), RunOutcome::Ready);
     let plugin = PluginClient::from(host.guest());
     for len in [0, 1, 63, 64, 65, 40_000] {
         assert_eq!(plugin.count(&vec![1; len]).unwrap(), len as u64);
     }
     assert_eq!(plugin.down(MAX_DEPTH - 1).unwrap(), MAX_DEPTH - 1);
-    assert_eq!(plugin.down(MAX_DEPTH).unwrap_err().why(), Why::TooDeep);
+    assert_eq!(plugin.down(MAX_DEPTH).unwrap_err().kind(), ErrorKind::TooDeep);
     let error = plugin.panic().unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerPanicked, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerPanicked, true));
     let error = plugin.count(&vec![1; 70_000]).unwrap_err();
-    assert_eq!((error.why(), error.side()), (Why::OutOfMemory, Some(Side::Host)));
+    assert_eq!((error.kind(), error.side()), (ErrorKind::OutOfMemory, Some(Side::Host)));
     assert_eq!(host.guest().arena_stats().blocks, 0);
     // Two threads of the host: one waits for the other's call to end.
     std::thread::scope(|scope| {
@@ -249,22 +251,22 @@ fn both_directions(host: &Machine) {
     // The guest keeps a block, and dies: its owner has it back.
     plugin.keep(b"never given back").unwrap();
     assert_eq!(host.guest().arena_stats().blocks, 1);
-    assert_eq!(host.run().unwrap(), Ran::Exited(3));
+    assert_eq!(host.run().unwrap(), RunOutcome::Exited(3));
     assert_eq!(host.guest().arena_stats().blocks, 0);
-    assert_eq!(plugin.count(b"abc").unwrap_err().why(), Why::PeerDied);
-    assert_eq!(host.run().unwrap(), Ran::Exited(3));
+    assert_eq!(plugin.count(b"abc").unwrap_err().kind(), ErrorKind::PeerDied);
+    assert_eq!(host.run().unwrap(), RunOutcome::Exited(3));
     assert_eq!(host.guest().arena_stats().blocks, 0);
 }
 
 #[test]
 fn a_connection_by_port() {
-    static PLACE: Place<Guests, Out<PORT>, 1024> = Place::new();
+    static PLACE: GuestStorage<Guests, Out<PORT>, 1024> = GuestStorage::new();
     both_directions(&machine(&PLACE, out(), hypercalls));
 }
 
 #[test]
 fn a_connection_by_doorbell() {
-    static PLACE: Place<Guests, Doorbell, 1024> = Place::new();
+    static PLACE: GuestStorage<Guests, Doorbell, 1024> = GuestStorage::new();
     both_directions(&machine(&PLACE, doorbell(), hypercalls));
 }
 
@@ -272,18 +274,18 @@ fn a_connection_by_doorbell() {
 /// and what it had is its owner's again.
 #[test]
 fn a_guest_that_ends_in_an_upcall() {
-    static PLACE: Place<Guests, Out<PORT>, 1024> = Place::new();
+    static PLACE: GuestStorage<Guests, Out<PORT>, 1024> = GuestStorage::new();
     let host = machine(&PLACE, out(), |_| ());
-    assert_eq!(host.run().unwrap(), Ran::Ready);
+    assert_eq!(host.run().unwrap(), RunOutcome::Ready);
     let plugin = PluginClient::from(host.guest());
     plugin.keep(b"kept").unwrap();
     let error = plugin.leave(b"lent").unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
     assert_eq!(host.guest().arena_stats().blocks, 0);
     let error = plugin.leave(b"lent").unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
     assert_eq!(host.guest().arena_stats().blocks, 0);
-    assert_eq!(host.run().unwrap(), Ran::Exited(9));
+    assert_eq!(host.run().unwrap(), RunOutcome::Exited(9));
 }
 
 /// ABI, Contracts CT-3: a guest that its host does not fit is run no further.
@@ -297,24 +299,26 @@ fn a_guest_that_does_not_fit() {
     }
     struct Stranger;
     vmffi::serve!(Stranger; calls other::Files);
-    static PLACE: Place<Stranger, Out<PORT>, 64> = Place::new();
+    static PLACE: GuestStorage<Stranger, Out<PORT>, 64> = GuestStorage::new();
 
-    let layout = Layout::new(4096, 4096).unwrap();
+    let layout = RegionLayout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
     let vcpu = ThreadVcpu::new(move || {
         let base = region.base();
         // SAFETY: the region is there for ever.
-        let end = unsafe { Guest::connect(&PLACE, out(), Stranger, base, len) };
+        let region = unsafe { RegionMemory::permanent(base, len) };
+        let end = Guest::connect(&PLACE, region, out(), Stranger);
         // Nobody resumes the guest; that its trap comes back unclaimed is the end of this test's vCPU.
         let error = end.unwrap_err();
-        assert!(matches!(error, ConnectError::Call(error) if error.why() == Why::Unsupported));
+        assert!(
+            matches!(error, ConnectError::Call(error) if error.kind() == ErrorKind::Unsupported)
+        );
     });
     let server = Server { machine: Arc::default() };
     // SAFETY: the region is there for ever, and nothing else uses it.
-    let host =
-        unsafe { Host::new(layout, base, len, Box::new(()), server, [vcpu], Options::default()) }
-            .unwrap();
+    let memory = unsafe { RegionMemory::permanent(base, len) };
+    let host = Host::builder(memory, layout).build(server, [vcpu]).unwrap();
     for _ in 0..2 {
         let ConnectError::Contract(mismatch) = host.run().unwrap_err() else { panic!() };
         let [sort, down, ..] = mismatch.differences() else { panic!("{mismatch}") };
@@ -323,7 +327,7 @@ fn a_guest_that_does_not_fit() {
         assert_eq!((&sort.served, &down.served), (&None, &None));
     }
     let error = PluginClient::from(host.guest()).count(b"x").unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::VersionMismatch, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::VersionMismatch, false));
 }
 
 /// ABI, Traps TR-5 and TR-18: what a guest may not do ends the connection, not the host.
@@ -331,7 +335,7 @@ fn a_guest_that_does_not_fit() {
 fn a_guest_that_breaks_the_protocol() {
     const NOTHING: Transport = Transport::EMPTY;
     for kind in [trap::RETURN, 0, u64::MAX, answer::ANSWER] {
-        let layout = Layout::new(4096, 4096).unwrap();
+        let layout = RegionLayout::new(4096, 4096).unwrap();
         let region = Region::new(&layout);
         let vcpu = ThreadVcpu::new(move || {
             let _ = out().trap(Registers { kind, word: 0, transport: NOTHING });
@@ -339,14 +343,13 @@ fn a_guest_that_breaks_the_protocol() {
         let server = Server { machine: Arc::default() };
         let (base, len) = (region.base(), region.1 as u64);
         // SAFETY: the region is there for ever, and nothing else uses it.
-        let host = unsafe {
-            Host::new(layout, base, len, Box::new(()), server, [vcpu], Options::default())
-        };
+        let memory = unsafe { RegionMemory::permanent(base, len) };
+        let host = Host::builder(memory, layout).build(server, [vcpu]);
         let host = host.unwrap();
         let broken = host.run().unwrap_err();
-        assert!(matches!(broken, ConnectError::Ended(end) if end.why() == Why::Protocol));
+        assert!(matches!(broken, ConnectError::Exited(end) if end.kind() == ErrorKind::Protocol));
         let error = PluginClient::from(host.guest()).count(b"x").unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Protocol, false));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Protocol, false));
         assert_eq!(host.guest().arena_stats().blocks, 0);
     }
 }
@@ -354,17 +357,15 @@ fn a_guest_that_breaks_the_protocol() {
 /// ABI, Traps TR-4, Statuses S-4: a trap that nobody claims leaves the kind as it was.
 #[test]
 fn a_host_that_does_not_answer() {
-    static PLACE: Place<Guests, Out<PORT>, 64> = Place::new();
-    let layout = Layout::new(4096, 4096).unwrap();
+    static PLACE: GuestStorage<Guests, Out<PORT>, 64> = GuestStorage::new();
+    let layout = RegionLayout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
     // A host has laid it out, and is not there any more.
     let vcpu = ThreadVcpu::new(|| ());
     // SAFETY: the region is there for ever.
-    drop(
-        unsafe { Host::new(layout, base, len, Box::new(()), (), [vcpu], Options::default()) }
-            .unwrap(),
-    );
+    let memory = unsafe { RegionMemory::permanent(base, len) };
+    drop(Host::builder(memory, layout).build((), [vcpu]).unwrap());
     // It was still there when the guest introduced itself.
     let mut met = false;
     machine::as_guest(
@@ -375,20 +376,25 @@ fn a_host_that_does_not_answer() {
         move || {
             let guests = Guests::default();
             // SAFETY: as above.
-            let end = unsafe { Guest::connect(&PLACE, out(), guests, base, len) }.unwrap();
+            let region = unsafe { RegionMemory::permanent(base, len) };
+            let end = Guest::connect(&PLACE, region, out(), guests).unwrap();
             let before = end.host().arena_stats();
             let error = FilesClient::from(end.host()).shout("anyone?").unwrap_err();
-            assert_eq!(error.why(), Why::Unsupported);
-            assert_eq!(end.park().unwrap_err().why(), Why::Unsupported);
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert_eq!(end.park().unwrap_err().kind(), ErrorKind::Unsupported);
             assert_eq!(end.host().arena_stats(), before, "what was lent is back");
             // SAFETY: as above.
-            let again = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
+            let region = unsafe { RegionMemory::permanent(base, len) };
+            let again = Guest::connect(&PLACE, region, out(), Guests::default());
             assert_eq!(again.unwrap_err(), RegionError::Taken.into());
-            static OTHER: Place<Guests, Out<PORT>, 64> = Place::new();
+            static OTHER: GuestStorage<Guests, Out<PORT>, 64> = GuestStorage::new();
             // SAFETY: as above.
-            let alone = unsafe { Guest::connect(&OTHER, out(), Guests::default(), base, len) };
+            let region = unsafe { RegionMemory::permanent(base, len) };
+            let alone = Guest::connect(&OTHER, region, out(), Guests::default());
             let error = alone.unwrap_err();
-            assert!(matches!(error, ConnectError::Call(error) if error.why() == Why::Unsupported));
+            assert!(
+                matches!(error, ConnectError::Call(error) if error.kind() == ErrorKind::Unsupported)
+            );
         },
     );
 }
@@ -396,20 +402,20 @@ fn a_host_that_does_not_answer() {
 /// The books of a place are as many as its type says: what they are too few for is not used.
 #[test]
 fn a_place_that_is_smaller_than_the_arena() {
-    static PLACE: Place<Guests, Out<PORT>, 63> = Place::new();
-    let layout = Layout::new(4096, 4096).unwrap();
+    static PLACE: GuestStorage<Guests, Out<PORT>, 63> = GuestStorage::new();
+    let layout = RegionLayout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever.
-    drop(unsafe {
-        Host::new(layout, base, len, Box::new(()), (), [ThreadVcpu::new(|| ())], Options::default())
-    });
+    let memory = unsafe { RegionMemory::permanent(base, len) };
+    drop(Host::builder(memory, layout).build((), [ThreadVcpu::new(|| ())]));
     let answer = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
     machine::as_guest(
         move |_| answer,
         move || {
             // SAFETY: as above.
-            let end = unsafe { Guest::connect(&PLACE, out(), Guests::default(), base, len) };
+            let region = unsafe { RegionMemory::permanent(base, len) };
+            let end = Guest::connect(&PLACE, region, out(), Guests::default());
             let host = end.unwrap().host();
             assert_eq!(host.arena_stats().capacity, 63 * 64);
             let (used, most) = (host.arena_stats().used, 63 * 64);

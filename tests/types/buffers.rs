@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, io::Read as _, io::Write as _};
 
-use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf, SharedStr, Why};
+use vmffi::{CallError, ErrorKind, ForeignBuf, ForeignStr, Peer, SharedBuf, SharedStr};
 
 use crate::both_ways;
 
@@ -19,10 +19,10 @@ struct Server;
 
 impl Echo for Server {
     fn buf(&self, peer: &Peer, bytes: ForeignBuf) -> Result<SharedBuf, CallError> {
-        SharedBuf::copied(peer, &bytes.to_vec()?)
+        SharedBuf::copy_from(peer, &bytes.read_vec()?)
     }
     fn text(&self, peer: &Peer, text: ForeignStr) -> Result<SharedStr, CallError> {
-        SharedStr::copied(peer, &text.to_string()?)
+        SharedStr::copy_from(peer, &text.read_string()?)
     }
     fn both(
         &self,
@@ -33,9 +33,9 @@ impl Echo for Server {
         end: u64,
     ) -> Result<SharedBuf, CallError> {
         assert_eq!((nr, end), (0x7f, u64::MAX));
-        let mut all = bytes.to_vec()?;
+        let mut all = bytes.read_vec()?;
         ForeignBuf::from(text).append_to(&mut all)?;
-        SharedBuf::copied(peer, &all)
+        SharedBuf::copy_from(peer, &all)
     }
     fn sizes(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
         Ok(bytes.len() as u64)
@@ -51,11 +51,11 @@ fn on_both_ways(test: impl Fn(&Peer, EchoClient<'_>)) {
 #[test]
 fn bytes_of_every_kind_are_sent() {
     on_both_ways(|peer, echo| {
-        let sent = |buf: Result<ForeignBuf, CallError>| buf.unwrap().to_vec().unwrap();
+        let sent = |buf: Result<ForeignBuf, CallError>| buf.unwrap().read_vec().unwrap();
         assert_eq!(sent(echo.buf(b"an array")), b"an array");
         assert_eq!(sent(echo.buf(&b"a slice"[..])), b"a slice");
         assert_eq!(sent(echo.buf(&b"a vector".to_vec())), b"a vector");
-        assert_eq!(sent(echo.buf(SharedBuf::copied(peer, b"shared").unwrap())), b"shared");
+        assert_eq!(sent(echo.buf(SharedBuf::copy_from(peer, b"shared").unwrap())), b"shared");
         assert_eq!(sent(echo.buf(b"")), b"");
         assert_eq!(sent(echo.buf(&Vec::new())), b"");
         assert_eq!(sent(echo.buf(SharedBuf::with_capacity(peer, 0).unwrap())), b"");
@@ -69,16 +69,16 @@ fn bytes_of_every_kind_are_sent() {
 #[test]
 fn text_of_every_kind_is_sent() {
     on_both_ways(|peer, echo| {
-        let sent = |text: Result<ForeignStr, CallError>| text.unwrap().to_string().unwrap();
+        let sent = |text: Result<ForeignStr, CallError>| text.unwrap().read_string().unwrap();
         assert_eq!(sent(echo.text("a text, märchenhaft")), "a text, märchenhaft");
         assert_eq!(sent(echo.text(&String::from("a string"))), "a string");
-        assert_eq!(sent(echo.text(SharedStr::copied(peer, "shared").unwrap())), "shared");
+        assert_eq!(sent(echo.text(SharedStr::copy_from(peer, "shared").unwrap())), "shared");
         assert_eq!(sent(echo.text("")), "");
         let mut text = SharedStr::with_capacity(peer, 20).unwrap();
         write!(text, "{} of {}", 1, 2).unwrap();
-        text.append("!").unwrap();
+        text.push_str("!").unwrap();
         assert_eq!(text.as_str(), "1 of 2!");
-        assert!(text.append("much more than what is left").is_err());
+        assert!(text.push_str("much more than what is left").is_err());
         assert_eq!(sent(echo.text(text)), "1 of 2!");
     });
 }
@@ -90,7 +90,7 @@ fn every_length_crosses() {
         for len in (0..200).chain([1000, 4095, 4096, 4097, 10_000]) {
             let back = echo.buf(&bytes[..len]).unwrap();
             assert_eq!((back.len(), back.is_empty()), (len, len == 0));
-            assert_eq!(back.to_vec().unwrap(), bytes[..len]);
+            assert_eq!(back.read_vec().unwrap(), bytes[..len]);
         }
     });
 }
@@ -100,12 +100,12 @@ fn a_shared_buffer_is_filled_in_every_way() {
     on_both_ways(|peer, echo| {
         let mut buf = SharedBuf::with_capacity(peer, 12).unwrap();
         assert_eq!((buf.len(), buf.is_empty(), buf.capacity()), (0, true, 12));
-        buf.append(b"one").unwrap();
+        buf.extend_from_slice(b"one").unwrap();
         // fmt::Write takes all of a text or nothing of it, io::Write as much as there is room for.
         write!(&mut buf as &mut dyn std::fmt::Write, "{:>2}", 2).unwrap();
         assert!(buf.write_str("eight...").is_err());
-        let error = buf.append(b"eight...").unwrap_err();
-        assert_eq!((error.why(), error.len()), (Why::OutOfMemory, 8));
+        let error = buf.extend_from_slice(b"eight...").unwrap_err();
+        assert_eq!((error.kind(), error.bytes()), (ErrorKind::OutOfMemory, 8));
         assert_eq!(buf.as_slice(), b"one 2");
         assert_eq!(buf.write(b"three and more").unwrap(), 7);
         assert_eq!(buf.write(b"x").unwrap(), 0);
@@ -116,7 +116,7 @@ fn a_shared_buffer_is_filled_in_every_way() {
         buf.truncate(10);
         assert_eq!((buf.len(), buf.capacity()), (10, 12));
         let back = echo.buf(buf).unwrap();
-        assert_eq!(back.to_vec().unwrap(), b"one -three");
+        assert_eq!(back.read_vec().unwrap(), b"one -three");
 
         let mut zeros = SharedBuf::zeroed(peer, 70).unwrap();
         assert_eq!(zeros.as_slice(), [0; 70]);
@@ -124,7 +124,7 @@ fn a_shared_buffer_is_filled_in_every_way() {
         assert_eq!(echo.sizes(zeros), Ok(70));
         // Memory that was used before is zeroed too, and never shows what was in it.
         assert_eq!(SharedBuf::zeroed(peer, 70).unwrap().as_slice(), [0; 70]);
-        assert_eq!(SharedBuf::with_capacity(peer, 70).unwrap().as_slice(), []);
+        assert_eq!(SharedBuf::with_capacity(peer, 70).unwrap().as_slice(), [0_u8; 0]);
     });
 }
 
@@ -137,7 +137,7 @@ fn a_foreign_buffer_is_read_in_every_way() {
         assert_eq!(&out, b"3456");
         for (offset, len) in [(7, 4), (10, 1), (11, 0), (usize::MAX, 1), (usize::MAX, 0)] {
             let error = buf.read_at(offset, &mut vec![0; len]).unwrap_err();
-            assert_eq!(error.why(), Why::BadPointer, "{len} bytes at {offset}");
+            assert_eq!(error.kind(), ErrorKind::BadPointer, "{len} bytes at {offset}");
         }
         buf.read_at(10, &mut []).unwrap();
         assert_eq!(buf.read_into(&mut [b'.'; 4]).unwrap(), b"0123");
@@ -163,10 +163,10 @@ fn a_foreign_buffer_is_read_in_every_way() {
         assert_eq!((text.len(), text.is_empty()), (5, false));
         assert_eq!(text.read_into(&mut [0; 5]), Ok("grün"));
         let error = text.read_into(&mut [0; 4]).unwrap_err();
-        assert_eq!((error.why(), error.len()), (Why::OutOfMemory, 5));
+        assert_eq!((error.kind(), error.bytes()), (ErrorKind::OutOfMemory, 5));
         // SAFETY: as above.
         assert_eq!(unsafe { text.as_str() }, Ok("grün"));
-        assert_eq!(ForeignBuf::from(text).to_vec().unwrap(), "grün".as_bytes());
+        assert_eq!(ForeignBuf::from(text).read_vec().unwrap(), "grün".as_bytes());
     });
 }
 
@@ -177,10 +177,10 @@ fn debug_shows_lengths_and_no_contents() {
             format!("{:?}", echo.buf(b"secret").unwrap()),
             format!("{:?}", echo.text("secret").unwrap()),
             format!("{:?}", echo.buf(b"secret").unwrap().reader()),
-            format!("{:?}", SharedBuf::copied(peer, b"secret").unwrap()),
-            format!("{:?}", SharedStr::copied(peer, "secret").unwrap()),
+            format!("{:?}", SharedBuf::copy_from(peer, b"secret").unwrap()),
+            format!("{:?}", SharedStr::copy_from(peer, "secret").unwrap()),
             format!("{:?}", vmffi::Shared::new(peer, u64::from_le_bytes(*b"secret..")).unwrap()),
-            format!("{:?}", vmffi::SharedSlice::copied(peer, b"secret").unwrap()),
+            format!("{:?}", vmffi::SharedSlice::copy_from(peer, b"secret").unwrap()),
         ];
         for text in &texts {
             assert!(!text.contains("secret") && !text.contains("115"), "{text}");

@@ -1,7 +1,7 @@
 //! Interfaces: what one type serves, what the other side lacks, and the call without a declaration.
 
 use vmffi::{
-    CallError, FfiType, ForeignBuf, ForeignStr, Peer, SendAs, SharedBuf, Why,
+    CallError, ErrorKind, FfiType, ForeignBuf, ForeignStr, Peer, SendAs, SharedBuf,
     abi::{Answer, Transport, signature},
     loopback::Loopback,
 };
@@ -64,14 +64,14 @@ fn an_unknown_function_gives_its_loans_back() {
         |peer| {
             let store = new::StoreClient::from(peer);
             let error = store.store("text", &[7; 1000], "letters").unwrap_err();
-            assert_eq!((error.why(), error.reached()), (Why::UnknownFunction, false));
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::UnknownFunction, false));
             assert_eq!(error.function(), Some(new::ParamsStoreStore::FUNCTION));
             assert_eq!(error.side(), Some(peer.side().other()));
             assert_eq!(peer.arena_stats().blocks, 0, "at once, not when memory is short");
             // A changed parameter or a changed type is another function, never a wrong call.
-            assert_eq!(store.put(1, b"bytes").unwrap_err().why(), Why::UnknownFunction);
+            assert_eq!(store.put(1, b"bytes").unwrap_err().kind(), ErrorKind::UnknownFunction);
             let error = store.item(1).err().unwrap();
-            assert_eq!(error.why(), Why::UnknownFunction);
+            assert_eq!(error.kind(), ErrorKind::UnknownFunction);
             assert_eq!(store.size(21), Ok(42), "the same function in another order is the same");
             assert_eq!(old::StoreClient::from(peer).put(1, b"bytes"), Ok(6));
         },
@@ -81,8 +81,8 @@ fn an_unknown_function_gives_its_loans_back() {
 #[test]
 fn a_side_that_serves_nothing_knows_no_function() {
     let pair = Loopback::new((), ()).unwrap();
-    let store = new::StoreClient::from(pair.to_host());
-    assert_eq!(store.size(1).unwrap_err().why(), Why::UnknownFunction);
+    let store = new::StoreClient::from(pair.host());
+    assert_eq!(store.size(1).unwrap_err().kind(), ErrorKind::UnknownFunction);
     assert_eq!(store.has_size(), Ok(false));
     assert_clean(&pair);
 }
@@ -146,9 +146,9 @@ fn one_type_serves_several_interfaces() {
             assert_eq!(clock.now(), Ok(12));
             assert_eq!(clock.reset(5), Ok(()));
             assert_eq!(console.print("four"), Ok(4));
-            assert_eq!(console.reset().unwrap_err().why(), Why::Refused);
+            assert_eq!(console.reset().unwrap_err().kind(), ErrorKind::Refused);
             let error = DiskClient::from(peer).read(0, 1).unwrap_err();
-            assert_eq!(error.why(), Why::UnknownFunction);
+            assert_eq!(error.kind(), ErrorKind::UnknownFunction);
         },
     );
 }
@@ -163,7 +163,10 @@ fn an_interface_may_be_empty() {
         || Idle,
         |peer| {
             let _client = NothingClient::from(peer);
-            assert_eq!(ClockClient::from(peer).now().unwrap_err().why(), Why::UnknownFunction);
+            assert_eq!(
+                ClockClient::from(peer).now().unwrap_err().kind(),
+                ErrorKind::UnknownFunction
+            );
         },
     );
 }
@@ -193,7 +196,7 @@ impl<T: Sectors + 'static, const SIZE: usize> Disk for Drive<T, SIZE> {
     fn read(&self, peer: &Peer, sector: u64, count: u8) -> Result<SharedBuf, CallError> {
         let mut buf = SharedBuf::with_capacity(peer, SIZE * usize::from(count))?;
         for sector in sector..sector + u64::from(count) {
-            buf.append(&[self.0.get(sector); SIZE])?;
+            buf.extend_from_slice(&[self.0.get(sector); SIZE])?;
         }
         Ok(buf)
     }
@@ -206,7 +209,7 @@ vmffi::serve!([T: Sectors + 'static, const SIZE: usize] Drive<T, SIZE>: Disk);
 
 #[test]
 fn a_generic_type_serves() {
-    let read = |peer: &Peer| DiskClient::from(peer).read(4, 2).unwrap().to_vec().unwrap();
+    let read = |peer: &Peer| DiskClient::from(peer).read(4, 2).unwrap().read_vec().unwrap();
     both_ways(|| Drive::<_, 2>(Same(9)), |peer| assert_eq!(read(peer), [9; 4]));
     both_ways(|| Drive::<_, 3>(Counted), |peer| assert_eq!(read(peer), [4, 4, 4, 5, 5, 5]));
 }
@@ -281,7 +284,7 @@ fn a_register_holds_nothing_but_the_value() {
             assert_eq!(negate((-5_i64) as u64, 0).transport, Transport::word(5));
             for (primary, secondary) in [(0xfffb, 0), (1 << 16, 0), (5, 1), (5 | 1 << 63, 0)] {
                 let answer = negate(primary, secondary);
-                assert_eq!(answer.status, Why::BadValue as u64, "{primary:#x}, {secondary}");
+                assert_eq!(answer.status, ErrorKind::BadValue as u64, "{primary:#x}, {secondary}");
             }
         },
     );
@@ -300,7 +303,11 @@ fn an_empty_buffer_has_no_pointer_to_look_at() {
             for (primary, secondary) in [(0, 1), (1, 1), (64, 4096), (u64::MAX, u64::MAX)] {
                 let transport = Transport { primary, secondary };
                 let answer = raw(peer, ParamsRawSize::FUNCTION.signature, transport);
-                assert_eq!(answer.status, Why::BadPointer as u64, "{primary:#x}, {secondary}");
+                assert_eq!(
+                    answer.status,
+                    ErrorKind::BadPointer as u64,
+                    "{primary:#x}, {secondary}"
+                );
             }
         },
     );
@@ -332,8 +339,8 @@ fn signatures_depend_on_names_and_types() {
 #[test]
 fn a_client_and_a_peer_can_be_shown() {
     let pair = Loopback::new((), Machine).unwrap();
-    assert_eq!(format!("{:?}", pair.to_host()), "Peer { side: Host, depth: 0 }");
-    let client = ClockClient::from(pair.to_host());
+    assert_eq!(format!("{:?}", pair.host()), "Peer { side: Host, depth: 0 }");
+    let client = ClockClient::from(pair.host());
     let copy = client;
     assert_eq!((client.now(), copy.now()), (Ok(12), Ok(12)));
     assert!(format!("{client:?}").starts_with("ClockClient"));

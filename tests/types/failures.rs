@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, atomic::AtomicU32, atomic::Ordering};
 
 use vmffi::{
-    CallError, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer, SharedBuf, SharedStr, Why,
+    CallError, ErrorKind, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer, SharedBuf, SharedStr,
     abi::{Answer, Side, Transport},
     loopback::Loopback,
 };
@@ -35,17 +35,17 @@ impl Fails for Server {
         Err(CallError::refused())
     }
     fn reads(&self, _: &Peer, text: ForeignStr) -> Result<u32, CallError> {
-        Ok(text.to_string()?.len() as u32)
+        Ok(text.read_string()?.len() as u32)
     }
     fn panics(&self, peer: &Peer, _: ForeignStr, _: ForeignBuf) -> Result<SharedBuf, CallError> {
-        let _made = SharedBuf::copied(peer, b"never sent")?;
+        let _made = SharedBuf::copy_from(peer, b"never sent")?;
         std::panic::resume_unwind(Box::new("quietly"))
     }
     fn panics_or_fails(&self, _: &Peer, _: ForeignStr) -> Result<(), Failure<Cause>> {
         std::panic::resume_unwind(Box::new(Bomb))
     }
     fn runs_out(&self, peer: &Peer, len: u64) -> Result<SharedBuf, CallError> {
-        let _before = SharedBuf::copied(peer, b"freed on the way out")?;
+        let _before = SharedBuf::copy_from(peer, b"freed on the way out")?;
         SharedBuf::zeroed(peer, len as usize)
     }
     fn takes(&self, _: &Peer, _: bool, _: char, _: ForeignStr, _: Cause) -> Result<(), CallError> {
@@ -76,13 +76,13 @@ fn a_handler_refuses() {
         || Server,
         |peer| {
             let error = FailsClient::from(peer).refuses("text", b"bytes").unwrap_err();
-            assert_eq!(error.why(), Why::Refused);
+            assert_eq!(error.kind(), ErrorKind::Refused);
             assert_eq!(error.function(), Some(ParamsFailsRefuses::FUNCTION));
             assert_eq!(error.function().unwrap().to_string(), "Fails::refuses");
             assert_eq!(error.side(), Some(peer.side().other()));
             assert!(error.reached());
             assert_eq!(error.field(), None);
-            assert_eq!((error.offset(), error.len(), error.is_empty()), (0, 0, true));
+            assert_eq!((error.offset(), error.bytes()), (0, 0));
             let side = peer.side().other();
             let text = format!("Fails::refuses: the called function refused [found by the {side}]");
             assert_eq!(error.to_string(), text);
@@ -104,10 +104,14 @@ fn a_bad_string_fails_its_reader() {
         |peer| {
             // The raw call can say that bytes are text which are none.
             let mut out = peer.outgoing();
-            let bytes = SharedBuf::copied(peer, &[0xff, 0xfe]).unwrap();
+            let bytes = SharedBuf::copy_from(peer, &[0xff, 0xfe]).unwrap();
             let transport = vmffi::SendAs::<ForeignBuf>::into_transport(bytes, &mut out).unwrap();
             let answer = raw(peer, ParamsFailsReads::FUNCTION.signature, transport);
-            assert_eq!(answer.status, Why::BadValue as u64 | 64, "the handler's `?` was reached");
+            assert_eq!(
+                answer.status,
+                ErrorKind::BadValue as u64 | 64,
+                "the handler's `?` was reached"
+            );
             assert_eq!(answer.transport, Transport::EMPTY);
             assert_eq!(FailsClient::from(peer).reads("märz"), Ok(5));
         },
@@ -122,10 +126,10 @@ fn a_panic_fails_the_call_and_nothing_else() {
             let call = FailsClient::from(peer);
             for _ in 0..3 {
                 let error = call.panics("text", b"bytes").unwrap_err();
-                assert_eq!((error.why(), error.reached()), (Why::PeerPanicked, true));
+                assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerPanicked, true));
                 assert_eq!(error.function(), Some(ParamsFailsPanics::FUNCTION));
                 let Err(Failure::Call(error)) = call.panics_or_fails("text") else { panic!() };
-                assert_eq!(error.why(), Why::PeerPanicked);
+                assert_eq!(error.kind(), ErrorKind::PeerPanicked);
                 assert_eq!(call.works(), Ok(7));
                 assert_eq!(peer.arena_stats().blocks, 0);
             }
@@ -136,10 +140,10 @@ fn a_panic_fails_the_call_and_nothing_else() {
 #[test]
 fn a_handler_runs_out_of_memory() {
     let pair = Loopback::builder().arenas(4096, 8192).build((), Server).unwrap();
-    let call = FailsClient::from(pair.to_host());
-    assert_eq!(call.runs_out(8150).unwrap_err().why(), Why::OutOfMemory);
-    assert_eq!(call.runs_out(9000).unwrap_err().why(), Why::OutOfMemory);
-    assert_eq!(call.runs_out(u64::MAX).unwrap_err().why(), Why::OutOfMemory);
+    let call = FailsClient::from(pair.host());
+    assert_eq!(call.runs_out(8150).unwrap_err().kind(), ErrorKind::OutOfMemory);
+    assert_eq!(call.runs_out(9000).unwrap_err().kind(), ErrorKind::OutOfMemory);
+    assert_eq!(call.runs_out(u64::MAX).unwrap_err().kind(), ErrorKind::OutOfMemory);
     assert_clean(&pair);
     assert_eq!(call.runs_out(7000).unwrap().len(), 7000);
     assert_clean(&pair);
@@ -158,7 +162,7 @@ fn observed(side: Side) -> (Loopback, Arc<Mutex<Vec<CallError>>>) {
 fn the_server_knows_which_field_was_bad() {
     for side in [Side::Guest, Side::Host] {
         let (pair, seen) = observed(side);
-        let peer = if side == Side::Host { pair.to_host() } else { pair.to_guest() };
+        let peer = if side == Side::Host { pair.host() } else { pair.guest() };
         // `takes(flag, letter, text, cause)`: a struct of 1 + 4 + 16 + 1 bytes with padding.
         let good = |text: &Transport| -> [u8; 32] {
             let mut wire = [0; 32];
@@ -171,29 +175,29 @@ fn the_server_knows_which_field_was_bad() {
         };
         let call = |change: &dyn Fn(&mut [u8; 32])| {
             let mut out = peer.outgoing();
-            let text = SharedStr::copied(peer, "text").unwrap();
+            let text = SharedStr::copy_from(peer, "text").unwrap();
             let text = vmffi::SendAs::<ForeignStr>::into_transport(text, &mut out).unwrap();
             let mut wire = good(&text);
             change(&mut wire);
             let wire = vmffi::SendAs::<ForeignBuf>::into_transport(&wire, &mut out).unwrap();
             let (function, transport) = (ParamsFailsTakes::FUNCTION, Transport::word(wire.primary));
             // SAFETY: the words were lent through `out`, or lead nowhere.
-            unsafe { out.call(function.signature, transport) }.status
+            unsafe { peer.call_with(out, function.signature, transport) }.status
         };
         assert_eq!(call(&|_| {}), 0);
         assert!(seen.lock().unwrap().is_empty());
         assert_clean(&pair);
         for (field, at, value, why) in [
-            ("flag", 0, 2, Why::BadValue),
-            ("letter", 6, 0xff, Why::BadValue),
-            ("cause", 24, 0, Why::BadValue),
-            ("text", 14, 1, Why::BadPointer),
-            ("text", 23, 1, Why::BadPointer),
+            ("flag", 0, 2, ErrorKind::BadValue),
+            ("letter", 6, 0xff, ErrorKind::BadValue),
+            ("cause", 24, 0, ErrorKind::BadValue),
+            ("text", 14, 1, ErrorKind::BadPointer),
+            ("text", 23, 1, ErrorKind::BadPointer),
         ] {
             let status = call(&|wire| wire[at] = value);
             assert_eq!(status, why as u64, "{field}: not reached");
             let error = seen.lock().unwrap().pop().unwrap();
-            assert_eq!((error.why(), error.field()), (why, Some(field)));
+            assert_eq!((error.kind(), error.field()), (why, Some(field)));
             assert_eq!(error.function(), Some(ParamsFailsTakes::FUNCTION));
             assert_eq!((error.side(), error.reached()), (Some(side), false));
             let start = format!("Fails::takes: {why} (`{field}`)");
@@ -206,12 +210,12 @@ fn the_server_knows_which_field_was_bad() {
 #[test]
 fn every_field_is_judged_before_the_call_fails() {
     let (pair, seen) = observed(Side::Host);
-    let peer = pair.to_host();
+    let peer = pair.host();
     // `notes(nr, note)`: the note's first field is bad, and the handles behind it must come back.
     let mut out = peer.outgoing();
-    let text = SharedStr::copied(peer, "text").unwrap();
+    let text = SharedStr::copy_from(peer, "text").unwrap();
     let text = vmffi::SendAs::<ForeignStr>::into_transport(text, &mut out).unwrap();
-    let more = SharedBuf::copied(peer, b"more").unwrap();
+    let more = SharedBuf::copy_from(peer, b"more").unwrap();
     let more = vmffi::SendAs::<ForeignBuf>::into_transport(more, &mut out).unwrap();
     let mut wire = [0; 48];
     wire[8] = 3;
@@ -226,7 +230,7 @@ fn every_field_is_judged_before_the_call_fails() {
     std::mem::forget(out);
     let transport = Transport::word(wire.primary);
     let answer = raw(peer, ParamsFailsNotes::FUNCTION.signature, transport);
-    assert_eq!(answer.status, Why::BadValue as u64);
+    assert_eq!(answer.status, ErrorKind::BadValue as u64);
     assert_eq!(seen.lock().unwrap()[0].field(), Some("urgent"), "the innermost field is named");
     assert_clean(&pair);
 }
@@ -234,13 +238,13 @@ fn every_field_is_judged_before_the_call_fails() {
 #[test]
 fn an_observer_sees_every_refusal() {
     let (pair, seen) = observed(Side::Guest);
-    let call = FailsClient::from(pair.to_guest());
+    let call = FailsClient::from(pair.guest());
     call.refuses("", b"").unwrap_err();
     call.panics("", b"").unwrap_err();
-    assert_eq!(raw(pair.to_guest(), 0x1234_5678, Transport::EMPTY).status, 2);
+    assert_eq!(raw(pair.guest(), 0x1234_5678, Transport::EMPTY).status, 2);
     call.works().unwrap();
-    let seen: Vec<_> = seen.lock().unwrap().iter().map(CallError::why).collect();
-    assert_eq!(seen, [Why::Refused, Why::PeerPanicked, Why::UnknownFunction]);
+    let seen: Vec<_> = seen.lock().unwrap().iter().map(CallError::kind).collect();
+    assert_eq!(seen, [ErrorKind::Refused, ErrorKind::PeerPanicked, ErrorKind::UnknownFunction]);
 }
 
 /// What an observer does is no matter of the call that it is told of, nor of whoever runs the guest.
@@ -250,10 +254,10 @@ fn an_observer_that_panics_changes_nothing() {
         .observe(Side::Host, |_| std::panic::resume_unwind(Box::new("an observer's")))
         .build(Server, Server)
         .unwrap();
-    let call = FailsClient::from(pair.to_host());
-    assert_eq!(call.refuses("", b"").unwrap_err().why(), Why::Refused);
-    assert_eq!(call.panics("", b"").unwrap_err().why(), Why::PeerPanicked);
-    assert_eq!(raw(pair.to_host(), 0x1234_5678, Transport::EMPTY).status, 2);
+    let call = FailsClient::from(pair.host());
+    assert_eq!(call.refuses("", b"").unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(call.panics("", b"").unwrap_err().kind(), ErrorKind::PeerPanicked);
+    assert_eq!(raw(pair.host(), 0x1234_5678, Transport::EMPTY).status, 2);
     assert_eq!(call.works(), Ok(7));
     assert_clean(&pair);
 }
@@ -270,12 +274,12 @@ struct Player(Arc<AtomicU32>);
 impl Bounce for Player {
     fn bounce(&self, peer: &Peer, left: u32, text: ForeignStr) -> Result<SharedStr, CallError> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        let text = text.to_string()?;
+        let text = text.read_string()?;
         if left == 0 {
-            return SharedStr::copied(peer, &text);
+            return SharedStr::copy_from(peer, &text);
         }
         let back = BounceClient::from(peer).bounce(left - 1, &format!("{text}."))?;
-        SharedStr::copied(peer, &back.to_string()?)
+        SharedStr::copy_from(peer, &back.read_string()?)
     }
 }
 
@@ -287,20 +291,20 @@ fn calls_nest_to_the_declared_depth_and_no_deeper() {
     let player = |side: Side| Player(Arc::clone(&calls[side as usize]));
     let pair = Loopback::new(player(Side::Guest), player(Side::Host)).unwrap();
     let counted = || [&calls[0], &calls[1]].map(|count| count.swap(0, Ordering::Relaxed));
-    for peer in [pair.to_host(), pair.to_guest()] {
+    for peer in [pair.host(), pair.guest()] {
         let call = BounceClient::from(peer);
-        let back = call.bounce(MAX_DEPTH - 1, "").unwrap().to_string().unwrap();
+        let back = call.bounce(MAX_DEPTH - 1, "").unwrap().read_string().unwrap();
         assert_eq!(back.len() as u32, MAX_DEPTH - 1);
         assert_eq!(counted(), [MAX_DEPTH / 2; 2]);
         assert_clean(&pair);
         for more in [MAX_DEPTH, MAX_DEPTH + 5] {
             let error = call.bounce(more, "").unwrap_err();
-            assert_eq!(error.why(), Why::TooDeep);
+            assert_eq!(error.kind(), ErrorKind::TooDeep);
             assert!(error.reached(), "the first of them was");
             assert_eq!(counted(), [MAX_DEPTH / 2; 2]);
             assert_clean(&pair);
         }
     }
-    assert_eq!(BounceClient::from(pair.to_host()).bounce(0, "x").unwrap().len(), 1);
+    assert_eq!(BounceClient::from(pair.host()).bounce(0, "x").unwrap().len(), 1);
     assert_eq!(counted(), [0, 1]);
 }

@@ -54,10 +54,10 @@ struct Server;
 fn request_again(peer: &Peer, request: &Request) -> Result<SharedRequest, CallError> {
     Ok(SharedRequest {
         verb: request.verb,
-        path: SharedStr::copied(peer, &request.path.to_string()?)?,
+        path: SharedStr::copy_from(peer, &request.path.read_string()?)?,
         flag: request.flag,
-        body: SharedBuf::copied(peer, &request.body.to_vec()?)?,
-        points: SharedSlice::copied(peer, &request.points.to_vec()?)?,
+        body: SharedBuf::copy_from(peer, &request.body.read_vec()?)?,
+        points: SharedSlice::copy_from(peer, &request.points.read_vec()?)?,
         origin: Shared::new(peer, request.origin.read()?)?,
         wide: request.wide,
     })
@@ -67,11 +67,11 @@ fn maybe_again(peer: &Peer, maybe: &Maybe) -> Result<SharedMaybe, CallError> {
     Ok(SharedMaybe {
         nr: maybe.nr,
         text: match &maybe.text {
-            Some(text) => Some(SharedStr::copied(peer, &text.to_string()?)?),
+            Some(text) => Some(SharedStr::copy_from(peer, &text.read_string()?)?),
             None => None,
         },
         body: match &maybe.body {
-            Some(body) => Some(SharedBuf::copied(peer, &body.to_vec()?)?),
+            Some(body) => Some(SharedBuf::copy_from(peer, &body.read_vec()?)?),
             None => None,
         },
         point: match &maybe.point {
@@ -79,7 +79,7 @@ fn maybe_again(peer: &Peer, maybe: &Maybe) -> Result<SharedMaybe, CallError> {
             None => None,
         },
         points: match &maybe.points {
-            Some(points) => Some(SharedSlice::copied(peer, &points.to_vec()?)?),
+            Some(points) => Some(SharedSlice::copy_from(peer, &points.read_vec()?)?),
             None => None,
         },
         number: maybe.number,
@@ -97,7 +97,7 @@ impl Echo for Server {
         request: Request,
         more: ForeignBuf,
     ) -> Result<Option<SharedRequest>, CallError> {
-        assert_eq!(more.to_vec()?, [nr; 3]);
+        assert_eq!(more.read_vec()?, [nr; 3]);
         if nr == 0 { Ok(None) } else { request_again(peer, &request).map(Some) }
     }
     fn maybe(&self, peer: &Peer, maybe: Maybe) -> Result<SharedMaybe, CallError> {
@@ -133,10 +133,10 @@ const POINTS: [Point; 3] =
 fn request(peer: &Peer) -> SharedRequest {
     SharedRequest {
         verb: Verb::Put,
-        path: SharedStr::copied(peer, "/etc/motd").unwrap(),
+        path: SharedStr::copy_from(peer, "/etc/motd").unwrap(),
         flag: true,
-        body: SharedBuf::copied(peer, b"welcome").unwrap(),
-        points: SharedSlice::copied(peer, &POINTS).unwrap(),
+        body: SharedBuf::copy_from(peer, b"welcome").unwrap(),
+        points: SharedSlice::copy_from(peer, &POINTS).unwrap(),
         origin: Shared::new(peer, Point { x: -3, y: 4 }).unwrap(),
         wide: u128::MAX - 1,
     }
@@ -145,9 +145,9 @@ fn request(peer: &Peer) -> SharedRequest {
 #[track_caller]
 fn check_request(request: &Request) {
     assert_eq!((request.verb, request.flag, request.wide), (Verb::Put, true, u128::MAX - 1));
-    assert_eq!(request.path.to_string().unwrap(), "/etc/motd");
-    assert_eq!(request.body.to_vec().unwrap(), b"welcome");
-    assert_eq!(request.points.to_vec().unwrap(), POINTS);
+    assert_eq!(request.path.read_string().unwrap(), "/etc/motd");
+    assert_eq!(request.body.read_vec().unwrap(), b"welcome");
+    assert_eq!(request.points.read_vec().unwrap(), POINTS);
     assert_eq!(request.origin.read(), Ok(Point { x: -3, y: 4 }));
 }
 
@@ -155,10 +155,10 @@ fn check_request(request: &Request) {
 fn all(peer: &Peer, empty: bool) -> SharedMaybe {
     SharedMaybe {
         nr: 1,
-        text: Some(SharedStr::copied(peer, if empty { "" } else { "text" }).unwrap()),
-        body: Some(SharedBuf::copied(peer, if empty { b"" } else { b"body" }).unwrap()),
+        text: Some(SharedStr::copy_from(peer, if empty { "" } else { "text" }).unwrap()),
+        body: Some(SharedBuf::copy_from(peer, if empty { b"" } else { b"body" }).unwrap()),
         point: Some(Shared::new(peer, Point { x: 1, y: 2 }).unwrap()),
-        points: Some(SharedSlice::copied(peer, if empty { &[] } else { &[1, 2, 3] }).unwrap()),
+        points: Some(SharedSlice::copy_from(peer, if empty { &[] } else { &[1, 2, 3] }).unwrap()),
         number: Some(0),
     }
 }
@@ -169,7 +169,7 @@ const NONE: SharedMaybe =
 #[track_caller]
 fn check_all(maybe: &Maybe, empty: bool) {
     let (text, body) = (maybe.text.as_ref().unwrap(), maybe.body.as_ref().unwrap());
-    assert_eq!(text.to_string().unwrap(), if empty { "" } else { "text" });
+    assert_eq!(text.read_string().unwrap(), if empty { "" } else { "text" });
     assert_eq!(body.len(), if empty { 0 } else { 4 });
     assert_eq!(maybe.points.as_ref().unwrap().len(), if empty { 0 } else { 3 });
     assert_eq!(maybe.point.as_ref().unwrap().read(), Ok(Point { x: 1, y: 2 }));
@@ -267,7 +267,7 @@ fn a_struct_can_be_kept_in_parts() {
         |peer| {
             let Request { path, body, .. } = EchoClient::from(peer).request(request(peer)).unwrap();
             drop(path);
-            assert_eq!(body.to_vec().unwrap(), b"welcome");
+            assert_eq!(body.read_vec().unwrap(), b"welcome");
         },
     );
 }

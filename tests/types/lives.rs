@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use vmffi::{
-    CallError, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared, SharedBuf,
-    SharedSlice, SharedStr, Why, loopback::Loopback,
+    CallError, ErrorKind, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared,
+    SharedBuf, SharedSlice, SharedStr, loopback::Loopback,
 };
 
 use crate::{assert_clean, both_ways};
@@ -42,14 +42,14 @@ impl Keeper for Server {
     }
     fn size(&self, _: &Peer, nr: u32) -> Result<u64, CallError> {
         let kept = self.kept.lock().unwrap();
-        let bytes = kept.get(nr as usize).ok_or(CallError::refused())?.to_vec()?;
+        let bytes = kept.get(nr as usize).ok_or(CallError::refused())?.read_vec()?;
         Ok(bytes.iter().map(|byte| u64::from(*byte)).sum())
     }
     fn drop_all(&self, _: &Peer) -> Result<u32, CallError> {
         Ok(self.kept.lock().unwrap().drain(..).count() as u32)
     }
     fn give(&self, peer: &Peer, text: ForeignStr) -> Result<SharedStr, CallError> {
-        SharedStr::copied(peer, &text.to_string()?)
+        SharedStr::copy_from(peer, &text.read_string()?)
     }
     fn buf(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
         Ok(bytes.len() as u64)
@@ -75,11 +75,11 @@ impl Keeper for Server {
         Ok(note.is_some())
     }
     fn wrong(&self, _: &Peer) -> Result<SharedBuf, CallError> {
-        SharedBuf::copied(self.elsewhere.as_ref().unwrap().to_host(), b"another's")
+        SharedBuf::copy_from(self.elsewhere.as_ref().unwrap().host(), b"another's")
     }
     fn wrong_note(&self, peer: &Peer) -> Result<SharedNote, Failure<SharedStr>> {
-        let text = SharedStr::copied(peer, "ours")?;
-        let body = Some(SharedBuf::copied(self.elsewhere.as_ref().unwrap().to_host(), b"theirs")?);
+        let text = SharedStr::copy_from(peer, "ours")?;
+        let body = Some(SharedBuf::copy_from(self.elsewhere.as_ref().unwrap().host(), b"theirs")?);
         Ok(SharedNote { nr: 1, text, body })
     }
 }
@@ -105,12 +105,12 @@ fn handles_outlive_their_connection() {
     for host in [true, false] {
         let (text, unsent) = {
             let pair = Loopback::new(Server::default(), Server::default()).unwrap();
-            let peer = if host { pair.to_host() } else { pair.to_guest() };
+            let peer = if host { pair.host() } else { pair.guest() };
             let keeper = KeeperClient::from(peer);
             keeper.keep(b"kept by a server that ends with its connection").unwrap();
-            (keeper.give("still here").unwrap(), SharedBuf::copied(peer, b"unsent").unwrap())
+            (keeper.give("still here").unwrap(), SharedBuf::copy_from(peer, b"unsent").unwrap())
         };
-        assert_eq!(text.to_string().unwrap(), "still here");
+        assert_eq!(text.read_string().unwrap(), "still here");
         assert_eq!(unsent.as_slice(), b"unsent");
     }
 }
@@ -120,11 +120,11 @@ fn handles_go_to_other_threads() {
     both_ways(Server::default, |peer| {
         let text = KeeperClient::from(peer).give("far away").unwrap();
         let mut shared = SharedBuf::with_capacity(peer, 3).unwrap();
-        std::thread::spawn(move || assert_eq!(text.to_string().unwrap(), "far away"))
+        std::thread::spawn(move || assert_eq!(text.read_string().unwrap(), "far away"))
             .join()
             .unwrap();
         let shared = std::thread::spawn(move || {
-            shared.append(b"abc").unwrap();
+            shared.extend_from_slice(b"abc").unwrap();
             shared
         });
         assert_eq!(KeeperClient::from(peer).buf(shared.join().unwrap()), Ok(3));
@@ -140,7 +140,7 @@ fn several_threads_call_at_once() {
                     let keeper = KeeperClient::from(peer);
                     for round in 0..200 {
                         let text = format!("thread {nr}, round {round}");
-                        assert_eq!(keeper.give(&text).unwrap().to_string().unwrap(), text);
+                        assert_eq!(keeper.give(&text).unwrap().read_string().unwrap(), text);
                     }
                 });
             }
@@ -154,15 +154,15 @@ fn several_threads_call_at_once() {
 fn memory_of_another_connection_is_refused_and_freed() {
     let pair = Loopback::new(Server::default(), Server::default()).unwrap();
     let other = Loopback::new(Server::default(), Server::default()).unwrap();
-    let peer = pair.to_host();
+    let peer = pair.host();
     let keeper = KeeperClient::from(peer);
-    for wrong in [other.to_host(), other.to_guest(), pair.to_guest()] {
-        let buf = || SharedBuf::copied(wrong, b"bytes").unwrap();
-        let text = || SharedStr::copied(wrong, "text").unwrap();
-        let slice = || SharedSlice::copied(wrong, &[1_u32, 2]).unwrap();
+    for wrong in [other.host(), other.guest(), pair.guest()] {
+        let buf = || SharedBuf::copy_from(wrong, b"bytes").unwrap();
+        let text = || SharedStr::copy_from(wrong, "text").unwrap();
+        let slice = || SharedSlice::copy_from(wrong, &[1_u32, 2]).unwrap();
         let letter = || Shared::new(wrong, 'x').unwrap();
         let check = |error: CallError| {
-            assert_eq!((error.why(), error.reached()), (Why::BadPointer, false));
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::BadPointer, false));
             assert_eq!(error.side(), Some(peer.side()), "it never left");
             assert!(error.function().is_some());
             assert_clean(&pair);
@@ -176,11 +176,11 @@ fn memory_of_another_connection_is_refused_and_freed() {
         check(keeper.many(1, b"x", text(), &[1], Shared::new(peer, 'x').unwrap()).unwrap_err());
         check(keeper.many(1, b"x", "text", slice(), Shared::new(peer, 'x').unwrap()).unwrap_err());
         check(keeper.many(1, b"x", "text", &[1], letter()).unwrap_err());
-        let ours = SharedStr::copied(peer, "text").unwrap();
+        let ours = SharedStr::copy_from(peer, "text").unwrap();
         check(keeper.note(SharedNote { nr: 1, text: ours, body: Some(buf()) }).unwrap_err());
         check(keeper.note(SharedNote { nr: 1, text: text(), body: None }).unwrap_err());
     }
-    assert_eq!(keeper.buf(SharedBuf::copied(peer, b"bytes").unwrap()), Ok(5));
+    assert_eq!(keeper.buf(SharedBuf::copy_from(peer, b"bytes").unwrap()), Ok(5));
 }
 
 #[test]
@@ -190,9 +190,9 @@ fn a_handler_cannot_return_memory_of_another_connection() {
     both_ways(server, |peer| {
         let keeper = KeeperClient::from(peer);
         let error = keeper.wrong().unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::BadPointer, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::BadPointer, true));
         let Err(Failure::Call(error)) = keeper.wrong_note() else { panic!() };
-        assert_eq!(error.why(), Why::BadPointer);
+        assert_eq!(error.kind(), ErrorKind::BadPointer);
     });
 }
 
@@ -200,10 +200,10 @@ fn a_handler_cannot_return_memory_of_another_connection() {
 #[test]
 fn memory_is_lent_again_many_times() {
     let pair = Loopback::builder().arenas(4096, 4096).build((), Server::default()).unwrap();
-    let keeper = KeeperClient::from(pair.to_host());
+    let keeper = KeeperClient::from(pair.host());
     for nr in 0..2000_u32 {
         let text = format!("{nr:_>50}");
-        assert_eq!(keeper.give(&text).unwrap().to_string().unwrap(), text);
+        assert_eq!(keeper.give(&text).unwrap().read_string().unwrap(), text);
     }
     assert_clean(&pair);
 }

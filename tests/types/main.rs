@@ -21,10 +21,10 @@ use vmffi::{Peer, Serve, loopback::Loopback};
 /// Has the same server called by a guest and by a host.
 pub fn both_ways<S: Serve>(server: impl Fn() -> S, test: impl Fn(&Peer)) {
     let pair = Loopback::new((), server()).unwrap();
-    test(pair.to_host());
+    test(pair.host());
     assert_clean(&pair);
     let pair = Loopback::new(server(), ()).unwrap();
-    test(pair.to_guest());
+    test(pair.guest());
     assert_clean(&pair);
 }
 
@@ -39,8 +39,8 @@ pub fn run_all<S: Serve>(server: impl Fn() -> S, checks: &[shared::Check]) {
 /// Nothing is in use in either arena.
 #[track_caller]
 pub fn assert_clean(pair: &Loopback) {
-    assert_eq!(pair.to_host().arena_stats().blocks, 0, "blocks are left in the guest's arena");
-    assert_eq!(pair.to_guest().arena_stats().blocks, 0, "blocks are left in the host's arena");
+    assert_eq!(pair.host().arena_stats().blocks, 0, "blocks are left in the guest's arena");
+    assert_eq!(pair.guest().arena_stats().blocks, 0, "blocks are left in the host's arena");
 }
 
 /// Makes a module for a plain type that has bytes: slices of it, of several lengths, both ways.
@@ -66,13 +66,13 @@ macro_rules! slices {
 
             fn again(peer: &Peer, values: &ForeignSlice<$t>) -> Result<SharedSlice<$t>, CallError> {
                 let by_one = values.iter().collect::<Result<Vec<_>, _>>()?;
-                assert_eq!(by_one, values.to_vec()?);
+                assert_eq!(by_one, values.read_vec()?);
                 assert_eq!(values.get(values.len()), Ok(None));
                 if let Some(first) = values.get(0)? {
                     let mut into = vec![first; values.len() + 1];
                     assert_eq!(values.read_into(&mut into)?, &by_one[..]);
                 }
-                SharedSlice::copied(peer, &by_one)
+                SharedSlice::copy_from(peer, &by_one)
             }
 
             impl Echo for Server {
@@ -107,20 +107,20 @@ macro_rules! slices {
                 $crate::both_ways(|| Server, |peer| {
                     let echo = EchoClient::from(peer);
                     for values in [&some, &many, &Vec::new()] {
-                        assert_eq!(echo.alone(values).unwrap().to_vec().unwrap(), *values);
+                        assert_eq!(echo.alone(values).unwrap().read_vec().unwrap(), *values);
                         assert_eq!(echo.alone(&values[..]).unwrap().len(), values.len());
-                        let shared = || SharedSlice::copied(peer, values).unwrap();
+                        let shared = || SharedSlice::copy_from(peer, values).unwrap();
                         assert_eq!(shared().len(), values.len());
                         assert_eq!(shared().is_empty(), values.is_empty());
                         assert_eq!(echo.alone(shared()).unwrap().is_empty(), values.is_empty());
                         let more = echo.among(7, values, Some(values)).unwrap().unwrap();
-                        assert_eq!(more.to_vec().unwrap(), *values);
+                        assert_eq!(more.read_vec().unwrap(), *values);
                         assert!(echo.among(7, values, None::<&[$t]>).unwrap().is_none());
                         let inside = echo.inside(SharedInside { nr: 9, values: shared() }).unwrap();
-                        assert_eq!((inside.nr, inside.values.to_vec().unwrap()), (9, values.clone()));
+                        assert_eq!((inside.nr, inside.values.read_vec().unwrap()), (9, values.clone()));
                     }
                     let array = [$($value),*];
-                    assert_eq!(echo.alone(&array).unwrap().to_vec().unwrap(), array);
+                    assert_eq!(echo.alone(&array).unwrap().read_vec().unwrap(), array);
                 });
             }
         }

@@ -1,8 +1,8 @@
 //! Arenas that are too small: a call that finds no memory leaves everything as it was.
 
 use vmffi::{
-    CallError, ForeignBuf, ForeignStr, GRANULE, Peer, Shared, SharedBuf, SharedSlice, SharedStr,
-    Why, loopback::Loopback,
+    CallError, ErrorKind, ForeignBuf, ForeignStr, GRANULE_SIZE, Peer, Shared, SharedBuf,
+    SharedSlice, SharedStr, loopback::Loopback,
 };
 
 use crate::assert_clean;
@@ -36,8 +36,8 @@ fn small() -> Loopback {
 }
 
 fn both(pair: &Loopback, test: impl Fn(&Peer)) {
-    test(pair.to_host());
-    test(pair.to_guest());
+    test(pair.host());
+    test(pair.guest());
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn a_call_that_finds_no_memory_takes_nothing() {
         for (one, two) in [(4097, 0), (4096, 1), (2048, 2049), (4032, 64), (64, 4032)] {
             let text = "x".repeat(two);
             let error = sink.take(1, &vec![0; one], &text).unwrap_err();
-            assert_eq!((error.why(), error.reached()), (Why::OutOfMemory, false));
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, false));
             assert_eq!(error.side(), Some(peer.side()));
-            assert_ne!(error.len(), 0);
+            assert_ne!(error.bytes(), 0);
             assert!(error.to_string().contains(" bytes) [found by"), "{error}");
             assert_eq!(peer.arena_stats().blocks, 0, "{one}, {two}");
         }
@@ -66,19 +66,26 @@ fn a_full_arena_serves_again_when_a_block_is_freed() {
     let pair = small();
     both(&pair, |peer| {
         let sink = SinkClient::from(peer);
-        let mut full: Vec<_> =
-            (0..4096 / GRANULE).map(|_| SharedBuf::copied(peer, b"a granule").unwrap()).collect();
+        let mut full: Vec<_> = (0..4096 / GRANULE_SIZE)
+            .map(|_| SharedBuf::copy_from(peer, b"a granule").unwrap())
+            .collect();
         let stats = peer.arena_stats();
-        assert_eq!((stats.blocks, stats.used, stats.capacity), (4096 / GRANULE, 4096, 4096));
-        let why = |error: CallError| error.why();
-        assert_eq!(SharedBuf::zeroed(peer, 1).map_err(why).err(), Some(Why::OutOfMemory));
-        assert_eq!(SharedStr::copied(peer, "x").map_err(why).err(), Some(Why::OutOfMemory));
-        assert_eq!(SharedSlice::copied(peer, &[1_u8]).map_err(why).err(), Some(Why::OutOfMemory));
-        assert_eq!(Shared::new(peer, 1_u8).map_err(why).err(), Some(Why::OutOfMemory));
-        assert_eq!(sink.wide(1).map_err(why), Err(Why::OutOfMemory));
-        assert_eq!(sink.take(1, b"x", "").map_err(why), Err(Why::OutOfMemory));
+        assert_eq!((stats.blocks, stats.used, stats.capacity), (4096 / GRANULE_SIZE, 4096, 4096));
+        let why = |error: CallError| error.kind();
+        assert_eq!(SharedBuf::zeroed(peer, 1).map_err(why).err(), Some(ErrorKind::OutOfMemory));
+        assert_eq!(
+            SharedStr::copy_from(peer, "x").map_err(why).err(),
+            Some(ErrorKind::OutOfMemory)
+        );
+        assert_eq!(
+            SharedSlice::copy_from(peer, &[1_u8]).map_err(why).err(),
+            Some(ErrorKind::OutOfMemory)
+        );
+        assert_eq!(Shared::new(peer, 1_u8).map_err(why).err(), Some(ErrorKind::OutOfMemory));
+        assert_eq!(sink.wide(1).map_err(why), Err(ErrorKind::OutOfMemory));
+        assert_eq!(sink.take(1, b"x", "").map_err(why), Err(ErrorKind::OutOfMemory));
         // What takes no memory still works.
-        assert!(SharedBuf::copied(peer, b"").is_ok());
+        assert!(SharedBuf::copy_from(peer, b"").is_ok());
         assert_eq!(peer.arena_stats(), stats);
         full.truncate(full.len() - 1);
         assert_eq!(sink.wide(u128::MAX), Ok(u128::MAX));
@@ -96,7 +103,7 @@ fn the_answer_s_memory_is_the_server_s() {
         let held = sink.lend(4096).unwrap();
         assert_eq!(held.len(), 4096);
         let error = sink.lend(1).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::OutOfMemory, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, true));
         assert_eq!(error.side(), Some(peer.side().other()));
         drop(held);
         assert_eq!(sink.lend(1).unwrap().len(), 1);
@@ -107,9 +114,9 @@ fn the_answer_s_memory_is_the_server_s() {
 #[test]
 fn lengths_that_overflow_are_only_too_long() {
     let pair = small();
-    let peer = pair.to_host();
+    let peer = pair.host();
     for len in [4097, usize::MAX / 2, usize::MAX - 63, usize::MAX] {
-        assert_eq!(SharedBuf::with_capacity(peer, len).unwrap_err().why(), Why::OutOfMemory);
+        assert_eq!(SharedBuf::with_capacity(peer, len).unwrap_err().kind(), ErrorKind::OutOfMemory);
     }
     assert_clean(&pair);
 }

@@ -22,7 +22,7 @@ vmffi::ffi_interface! {
 struct Server;
 
 fn again(peer: &Peer, value: &ForeignBuf) -> Result<SharedBuf, CallError> {
-    SharedBuf::copied(peer, &value.to_vec()?)
+    SharedBuf::copy_from(peer, &value.read_vec()?)
 }
 
 impl Echo for Server {
@@ -30,14 +30,14 @@ impl Echo for Server {
         value.map(|value| again(peer, &value)).transpose()
     }
     fn text(&self, peer: &Peer, value: Option<ForeignStr>) -> Result<Option<SharedStr>, CallError> {
-        value.map(|value| SharedStr::copied(peer, &value.to_string()?)).transpose()
+        value.map(|value| SharedStr::copy_from(peer, &value.read_string()?)).transpose()
     }
     fn slice(
         &self,
         peer: &Peer,
         value: Option<ForeignSlice<i64>>,
     ) -> Result<Option<SharedSlice<i64>>, CallError> {
-        value.map(|value| SharedSlice::copied(peer, &value.to_vec()?)).transpose()
+        value.map(|value| SharedSlice::copy_from(peer, &value.read_vec()?)).transpose()
     }
     fn foreign(
         &self,
@@ -90,17 +90,17 @@ fn none_and_some_and_some_of_nothing_are_told_apart() {
             let echo = EchoClient::from(peer);
             for sent in [None, Some(""), Some("a text")] {
                 let back = echo.text(sent).unwrap();
-                assert_eq!(back.map(|text| text.to_string().unwrap()).as_deref(), sent);
+                assert_eq!(back.map(|text| text.read_string().unwrap()).as_deref(), sent);
                 let bytes = sent.map(str::as_bytes);
                 let back = echo.buf(bytes).unwrap();
-                assert_eq!(back.map(|buf| buf.to_vec().unwrap()).as_deref(), bytes);
-                let shared = bytes.map(|bytes| SharedBuf::copied(peer, bytes).unwrap());
+                assert_eq!(back.map(|buf| buf.read_vec().unwrap()).as_deref(), bytes);
+                let shared = bytes.map(|bytes| SharedBuf::copy_from(peer, bytes).unwrap());
                 let back = echo.buf(shared).unwrap();
                 assert_eq!(back.map(|buf| buf.len()), bytes.map(<[u8]>::len));
             }
             for sent in [None, Some(&[][..]), Some(&[-1, i64::MIN])] {
                 let back = echo.slice(sent).unwrap();
-                assert_eq!(back.map(|slice| slice.to_vec().unwrap()).as_deref(), sent);
+                assert_eq!(back.map(|slice| slice.read_vec().unwrap()).as_deref(), sent);
             }
             for sent in [None, Some('\0'), Some(char::MAX)] {
                 let back = echo.foreign(sent.map(|sent| Shared::new(peer, sent).unwrap())).unwrap();
@@ -118,7 +118,7 @@ fn options_of_options_keep_their_depth() {
             let echo = EchoClient::from(peer);
             for sent in [None, Some(None), Some(Some(&b""[..])), Some(Some(b"bytes"))] {
                 let back = echo.twice(sent).unwrap();
-                let back = back.map(|back| back.map(|back| back.to_vec().unwrap()));
+                let back = back.map(|back| back.map(|back| back.read_vec().unwrap()));
                 assert_eq!(back.as_ref().map(|back| back.as_deref()), sent);
             }
             type Thrice = Option<Option<Option<Shared<u8>>>>;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use vmffi::{
-    CallError, FfiType, ForeignBuf, ForeignStr, Peer, SendAs, SharedBuf, SharedStr, Why,
-    loopback::Loopback, peer::Outgoing,
+    CallError, ErrorKind, FfiType, ForeignBuf, ForeignStr, Outgoing, Peer, SendAs, SharedBuf,
+    SharedStr, loopback::Loopback,
 };
 
 use crate::assert_clean;
@@ -47,7 +47,7 @@ impl Takes for Server {
         Ok(value)
     }
     fn gives(&self, guest: &Peer) -> Result<SharedBuf, CallError> {
-        SharedBuf::copied(guest, &[7; 3000])
+        SharedBuf::copy_from(guest, &[7; 3000])
     }
 }
 
@@ -66,7 +66,7 @@ unsafe impl<T: FfiType> SendAs<T> for Panics {
 #[test]
 fn an_encoder_that_panics() {
     let pair = Loopback::new((), Server).unwrap();
-    let takes = TakesClient::from(pair.to_host());
+    let takes = TakesClient::from(pair.host());
     let panics = |call: &dyn Fn() -> Result<u32, CallError>| {
         assert!(catch_unwind(AssertUnwindSafe(call)).is_err());
         assert_clean(&pair);
@@ -76,7 +76,7 @@ fn an_encoder_that_panics() {
         panics(&|| takes.deep(Some(Some(Panics))));
         panics(&|| takes.beside("a text", Some(Panics), &[1, 2, 3]));
         panics(&|| {
-            takes.beside(SharedStr::copied(pair.to_host(), "made")?, Some(Panics), &[1, 2, 3])
+            takes.beside(SharedStr::copy_from(pair.host(), "made")?, Some(Panics), &[1, 2, 3])
         });
         panics(&|| takes.pair("a text", Panics));
         panics(&|| takes.pair(Panics, 5));
@@ -93,7 +93,7 @@ fn handles_are_read_while_the_loopback_is_reset() {
     let mut stale = 0;
     for _ in 0..200 {
         let bufs: Vec<_> =
-            (0..3).map(|_| TakesClient::from(pair.to_host()).gives().unwrap()).collect();
+            (0..3).map(|_| TakesClient::from(pair.host()).gives().unwrap()).collect();
         let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -104,7 +104,7 @@ fn handles_are_read_while_the_loopback_is_reset() {
                         match buf.read_at(0, &mut out) {
                             Ok(()) => assert_eq!(out, [7; 3000]),
                             Err(error) => {
-                                assert_eq!(error.why(), Why::Stale);
+                                assert_eq!(error.kind(), ErrorKind::Stale);
                                 stale += 1;
                             }
                         }
@@ -120,8 +120,8 @@ fn handles_are_read_while_the_loopback_is_reset() {
             pair.reset();
             // Where the handles lead, other bytes are written.
             for _ in 0..6 {
-                let mut new = SharedBuf::with_capacity(pair.to_guest(), 3000).unwrap();
-                new.append(&[8; 3000]).unwrap();
+                let mut new = SharedBuf::with_capacity(pair.guest(), 3000).unwrap();
+                new.extend_from_slice(&[8; 3000]).unwrap();
             }
             over.store(true, Ordering::Release);
             stale += reader.join().unwrap();

@@ -1,5 +1,5 @@
-//! The names that a file has for its functions, for people. They are looked at when somebody asks for one: a file may have
-//! any number, and a short one may stand for a very long text.
+//! The names of a program's functions, for diagnostics. They are read on demand, since a file may have any number of
+//! symbols, and a short mangled name may stand for a very long text.
 
 use std::{
     fmt::{self, Write},
@@ -9,19 +9,19 @@ use std::{
 
 use elf::{ElfBytes, abi, endian::LittleEndian};
 
-/// The most bytes of a name that are looked at, and the most of what they stand for.
-const MOST_NAME: usize = 256;
-/// The size of a symbol (ELF-64 Object File Format, "Symbol Table").
+/// The maximum length of a mangled name that is read, and of the demangled text, in bytes.
+const MAX_NAME_LEN: usize = 256;
+/// The length of an entry of the symbol table, in bytes (ELF-64 Object File Format, "Symbol Table").
 const SYMBOL: usize = 24;
 
-/// Where in the file they are.
+/// The ranges of the file with the symbol table and the names. They are checked on each access.
 pub(super) struct Symbols {
     table: Range<usize>,
     names: Range<usize>,
 }
 
 impl Symbols {
-    /// The file's table of symbols, if it has one that can be read.
+    /// Finds the first symbol table; `None` if there is none, or it is malformed.
     pub(super) fn find(elf: &ElfBytes<'_, LittleEndian>) -> Option<Self> {
         let headers = elf.section_headers()?;
         let table = headers.iter().find(|header| header.sh_type == abi::SHT_SYMTAB)?;
@@ -36,7 +36,8 @@ impl Symbols {
         })
     }
 
-    /// The function that an address is in, and how far in: of those that have it, the one that begins last.
+    /// The name of the function that contains an address, and the offset in it. If several do, the last one to begin
+    /// wins.
     pub(super) fn of(&self, file: &[u8], address: u64) -> Option<(String, u64)> {
         let names = file.get(self.names.clone())?;
         let mut best: Option<(u64, &[u8])> = None;
@@ -56,25 +57,25 @@ impl Symbols {
             }
         }
         let (start, name) = best?;
-        let len = name.iter().take(MOST_NAME).position(|byte| *byte == 0);
-        Some((demangled(&name[..len.unwrap_or(name.len().min(MOST_NAME))]), address - start))
+        let len = name.iter().take(MAX_NAME_LEN).position(|byte| *byte == 0);
+        Some((demangled(&name[..len.unwrap_or(name.len().min(MAX_NAME_LEN))]), address - start))
     }
 }
 
-/// What a name stands for, without the hash at its end, as far as there is room.
+/// Demangles a name, without its hash, and truncates the text.
 fn demangled(name: &[u8]) -> String {
-    let mut text = Short(String::new());
-    // It ends where the room does, with what there is by then.
+    let mut text = TruncatedString(String::new());
+    // The error stops the demangler when the text is full.
     let _ = write!(text, "{:#}", rustc_demangle::demangle(&String::from_utf8_lossy(name)));
     text.0
 }
 
-/// A text that takes no more than its room, and then fails.
-struct Short(String);
+/// A text of at most `MAX_NAME_LEN` bytes. A write that exceeds it is truncated between two characters, and fails.
+struct TruncatedString(String);
 
-impl Write for Short {
+impl Write for TruncatedString {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = MOST_NAME - self.0.len();
+        let room = MAX_NAME_LEN - self.0.len();
         let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
         self.0.push_str(&text[..end.unwrap_or(0)]);
         if text.len() > room { Err(fmt::Error) } else { Ok(()) }
@@ -87,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// A number of the mangling (RFC 2603), which counts from "nothing is 0".
+    /// A base-62 number of the v0 mangling (RFC 2603): `_` is 0, `0_` is 1.
     fn base_62(number: usize) -> String {
         const DIGITS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
         let mut text = String::from("_");
@@ -99,37 +100,38 @@ mod tests {
         text
     }
 
-    /// A name of almost 256 bytes that stands for a text without end: each of its tuples is the one before it, twice.
+    /// A name of almost 256 bytes whose demangled text has exponential length: each tuple contains the previous one
+    /// twice.
     #[test]
     fn names_that_unfold() {
         let mut name = String::from("_RINvC1a1b");
         let mut last = name.len() - 2;
         name.push_str("TuuE");
-        while name.len() < MOST_NAME - 20 {
-            // Places count from behind `_R`.
+        while name.len() < MAX_NAME_LEN - 20 {
+            // Back references count from behind `_R`.
             let (at, back) = (name.len() - 2, base_62(last));
             name.push_str(&std::format!("TB{back}B{back}E"));
             last = at;
         }
         name.push('E');
         let parsed = rustc_demangle::try_demangle(&name).expect("it is a name");
-        let mut long = Short(String::new());
+        let mut long = TruncatedString(String::new());
         assert!(
             write!(long, "{parsed:#}").is_err(),
-            "its text is longer than there is room: {}",
+            "the text should exceed the maximum length: {}",
             long.0
         );
         let begin = Instant::now();
         for name in
             [&name, "_RNvC1a1b", "_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE", "plain"]
         {
-            assert!(demangled(name.as_bytes()).len() <= MOST_NAME);
+            assert!(demangled(name.as_bytes()).len() <= MAX_NAME_LEN);
         }
         assert!(begin.elapsed() < Duration::from_secs(1));
         assert_eq!(
             demangled(b"_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"),
             "core::fmt::Write::write_fmt"
         );
-        assert!(demangled(&[0xff; 400][..256]).len() <= MOST_NAME);
+        assert!(demangled(&[0xff; 400][..256]).len() <= MAX_NAME_LEN);
     }
 }

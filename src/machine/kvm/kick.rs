@@ -1,10 +1,10 @@
-//! Stops a vCPU that another thread runs: by `immediate_exit` before `KVM_RUN`, by a signal during it (the kernel's
-//! `Documentation/virt/kvm/api.rst`).
+//! Stops a vCPU that another thread runs: by `immediate_exit` before `KVM_RUN`, by a signal during it (KVM API,
+//! "KVM_RUN", "KVM_SET_SIGNAL_MASK").
 //!
-//! A stop must not depend on what the program does about that signal. While a thread is in `KVM_RUN`, KVM has it block
-//! what the thread blocks, but for this signal (`KVM_SET_SIGNAL_MASK`). A signal that the thread blocks otherwise is
-//! pending when `KVM_RUN` comes back, and is taken there. One that it does not block is handled, by a handler that is
-//! installed where there is none, when the machine is made and again when a stop finds none.
+//! A stop must work whatever the program does with that signal. During `KVM_RUN`, the thread blocks the signals that it
+//! blocks otherwise, except this one (`KVM_SET_SIGNAL_MASK`). If the thread blocks the signal otherwise, it is pending
+//! when `KVM_RUN` returns, and is consumed then. If not, it is handled: if the program has no handler, an empty one is
+//! installed when the machine is built, and again by a stop that finds none.
 
 use std::{
     cell::Cell,
@@ -19,19 +19,19 @@ use kvm_ioctls::VcpuFd;
 use nix::libc;
 
 use super::super::{MachineError, signals};
-use crate::host::fork::ProcessId;
+use crate::memory::ProcessId;
 
 /// `KVM_SET_SIGNAL_MASK`, as `linux/kvm.h` defines it: `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`.
 const SET_SIGNAL_MASK: libc::c_ulong = 0x4004_ae8b;
 
-/// `struct kvm_signal_mask`, with the kernel's set of 64 signals behind it, which is not aligned.
+/// `struct kvm_signal_mask` of `linux/kvm.h`, followed by the set of 64 signals at offset 4.
 #[repr(C, packed)]
 struct SignalMask {
     len: u32,
     set: u64,
 }
 
-/// A signal that can interrupt `KVM_RUN`, and does nothing else.
+/// The signal that interrupts `KVM_RUN`.
 #[derive(Clone, Copy)]
 pub(in super::super) struct StopSignal(libc::c_int);
 
@@ -41,7 +41,7 @@ impl StopSignal {
     pub(in super::super) fn new(number: i32) -> Result<Self, MachineError> {
         Err(MachineError::Config(match number {
             libc::SIGKILL | libc::SIGSTOP => {
-                "SIGKILL and SIGSTOP cannot be handled, so they stop no vCPU: use another signal"
+                "SIGKILL and SIGSTOP cannot be handled, so they cannot stop a vCPU: use another signal"
             }
             libc::SIGSEGV
             | libc::SIGBUS
@@ -49,33 +49,34 @@ impl StopSignal {
             | libc::SIGFPE
             | libc::SIGTRAP
             | libc::SIGSYS => {
-                "a signal that reports a fault of the program cannot stop a vCPU: use another signal"
+                "SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP and SIGSYS report faults of the program, so they cannot \
+                 stop a vCPU: use another signal"
             }
             1..=31 => return Ok(Self(number)),
             _ if (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number) => {
                 return Ok(Self(number));
             }
-            _ => "no such signal is for programs: use 1 to 31, or SIGRTMIN to SIGRTMAX",
+            _ => "the number of the signal is out of range: use 1 to 31, or SIGRTMIN to SIGRTMAX",
         }))
     }
 
-    /// What the program does about it.
+    /// The program's action for the signal.
     fn disposition(self) -> io::Result<libc::sigaction> {
-        // SAFETY: integers and pointers, for which zeros are values.
+        // SAFETY: `libc::sigaction` consists of integers and an optional function pointer, for which zeros are valid.
         let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-        // SAFETY: it writes what there is, and changes nothing.
+        // SAFETY: without a new action, sigaction(2) only writes the current one to `action`, a local of its type.
         let asked = unsafe { libc::sigaction(self.0, core::ptr::null(), &mut action) };
         if asked == 0 { Ok(action) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Whether it can be sent and handled here, as far as that can be said without doing it.
+    /// Checks whether this process may query and send the signal. It sends signal 0, which only checks permissions.
     pub(in super::super) fn check(self) -> io::Result<()> {
         self.disposition()?;
         Self(0).send(this_thread())
     }
 
-    /// Installs a handler that does nothing, where the program has none. One of the program's own interrupts a vCPU
-    /// as well. Says whether it has installed one.
+    /// Installs an empty handler if the program has none; a handler of the program interrupts `KVM_RUN` as well.
+    /// Returns whether it installed one.
     pub(in super::super) fn handle(self) -> io::Result<bool> {
         extern "C" fn nothing(_: libc::c_int) {}
         let mut action = self.disposition()?;
@@ -83,32 +84,34 @@ impl StopSignal {
             return Ok(false);
         }
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
-        // It restarts what it interrupts elsewhere, and takes no room on a stack that is small.
+        // Elsewhere it restarts interrupted system calls, and uses the alternate stack, if the thread has one.
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-        // SAFETY: the handler does nothing, at any time.
+        // SAFETY: `action` has been initialized by sigaction(2). The new handler has the signature of a handler without
+        // `SA_SIGINFO`, and is empty, hence async-signal-safe.
         let installed = unsafe { libc::sigaction(self.0, &action, core::ptr::null_mut()) };
         if installed == 0 { Ok(true) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Sends it to a thread of this process.
+    /// Sends the signal to a thread of this process.
     fn send(self, thread: libc::pid_t) -> io::Result<()> {
-        // SAFETY: takes no argument.
+        // SAFETY: getpid(2) takes no argument, always succeeds and accesses no memory of the caller.
         let process = unsafe { libc::getpid() };
-        // SAFETY: takes three integers.
+        // SAFETY: tgkill(2) takes three integers and accesses no memory of the caller. It reaches no other process, and
+        // the signal's handler is empty, see `handle`, or the program's own.
         let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, self.0) };
         if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 
-/// This thread's number, as the kernel gives it.
+/// The calling thread's ID (gettid(2)).
 fn this_thread() -> libc::pid_t {
-    // A child's thread is another one than its parent's that has forked it.
+    // A forked child inherits the cached ID of its parent's thread, so the process is part of the key.
     std::thread_local!(static KNOWN: Cell<Option<(ProcessId, libc::pid_t)>> = const { Cell::new(None) });
     let process = ProcessId::current();
     match KNOWN.get() {
         Some((of, thread)) if of == process => thread,
         _ => {
-            // SAFETY: takes no argument.
+            // SAFETY: gettid(2) takes no argument, always succeeds and accesses no memory of the caller.
             let thread = unsafe { libc::gettid() };
             KNOWN.set(Some((process, thread)));
             thread
@@ -116,21 +119,23 @@ fn this_thread() -> libc::pid_t {
     }
 }
 
-/// Where a vCPU runs, and whether it shall.
+/// The thread that runs a vCPU, and the request to stop it.
 pub(super) struct Kick {
     running: Mutex<Running>,
     signal: StopSignal,
-    /// Who has made the vCPU, and alone runs it.
+    /// The process that has made the vCPU. Only this process runs it.
     process: ProcessId,
 }
 
 struct Running {
-    /// The thread that is about to run it or does, and where it is told to come back.
+    /// The thread that runs the vCPU or is about to, and the address of the vCPU's `immediate_exit`.
     thread: Option<(libc::pid_t, *mut u8)>,
     stopped: bool,
 }
 
-// SAFETY: the pointer leads to a page that is there while `thread` is set, and is used under the lock.
+// SAFETY: the pointer leads into the vCPU's `kvm_run` page, which may be written on any thread. `KvmVcpu::run_to_trap`
+// owns the page, calls `begin` before it runs the vCPU and `end`, which clears the pointer, after it; `stop` uses the
+// pointer under the lock only.
 unsafe impl Send for Running {}
 
 impl Kick {
@@ -139,8 +144,8 @@ impl Kick {
         Self { running, signal, process: ProcessId::current() }
     }
 
-    /// Whether this process has made the vCPU. A child has inherited it: what it shares with its parent, it must leave
-    /// alone, and locks that another thread had stay locked.
+    /// Whether this process has made the vCPU. A forked child that has inherited it must not use it: file descriptors
+    /// are shared with the parent, and a lock that another thread held stays locked.
     pub(super) fn is_ours(&self) -> bool {
         self.process == ProcessId::current()
     }
@@ -149,40 +154,43 @@ impl Kick {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This thread is about to run the vCPU, which `back` tells to come back. Says no when it shall not.
-    pub(super) fn begin(&self, back: *mut u8) -> bool {
+    /// Records that the calling thread is about to run the vCPU whose `immediate_exit` is at this address. The address
+    /// is valid until [`end`](Self::end). Returns false if the vCPU was stopped, and must not run.
+    pub(super) fn begin(&self, immediate_exit: *mut u8) -> bool {
         let mut state = self.state();
         if !state.stopped {
-            state.thread = Some((this_thread(), back));
+            state.thread = Some((this_thread(), immediate_exit));
         }
         !state.stopped
     }
 
-    /// The vCPU has come back: from here on nobody is kicked. Says whether it was stopped.
-    pub(super) fn end(&self, come_back: impl FnOnce()) -> bool {
+    /// Records that `KVM_RUN` has returned, so that no more signals are sent to the thread, and clears `immediate_exit`
+    /// by `clear`. Returns whether the vCPU was stopped; the next [`begin`](Self::begin) sees a stop that comes later.
+    pub(super) fn end(&self, clear: impl FnOnce()) -> bool {
         let mut state = self.state();
         state.thread = None;
-        // A stop that comes too late for this run is found by the next one.
-        come_back();
+        clear();
         state.stopped
     }
 
-    /// The vCPU may run again.
+    /// Withdraws a stop, so that the vCPU may run again.
     pub(super) fn reset(&self) {
         self.state().stopped = false;
     }
 
+    /// Stops the vCPU: interrupts `KVM_RUN`, if it is running, and makes [`begin`](Self::begin) return false.
     pub(super) fn stop(self: &Arc<Self>) {
         if !self.is_ours() {
             return;
         }
         let mut state = self.state();
         state.stopped = true;
-        let Some((thread, back)) = state.thread else { return };
-        // SAFETY: the page is there while `thread` is set.
-        unsafe { back.write_volatile(1) };
-        // It was handled when the machine was made. Where the program has taken the handler away since, the signal would
-        // be ignored, or be the program's end; where it does so just now, it is sent again.
+        let Some((thread, immediate_exit)) = state.thread else { return };
+        // SAFETY: `begin` was promised that the address is valid until `end`, which takes the lock that is held here.
+        // The kernel reads the byte, and the running thread writes it in `end` only, under the same lock.
+        unsafe { immediate_exit.write_volatile(1) };
+        // The program may have removed the handler since the machine was built: then the signal would be ignored or end
+        // the program. If it removes the handler between these lines, the signal is sent again.
         let _ = self.signal.handle();
         let sent = self.signal.send(thread);
         if let (Ok(()), Ok(true)) = (&sent, self.signal.handle()) {
@@ -194,8 +202,8 @@ impl Kick {
         }
     }
 
-    /// A real-time signal is refused while no more can be queued for this user (RLIMIT_SIGPENDING). It is sent when there
-    /// is room, unless the vCPU comes back before.
+    /// Retries to send the signal until it succeeds or the vCPU has returned: a real-time signal cannot be sent while
+    /// this user's queue is full (RLIMIT_SIGPENDING).
     #[cold]
     fn stop_later(self: &Arc<Self>) {
         let kick = self.clone();
@@ -205,7 +213,7 @@ impl Kick {
                 && state.thread.is_some_and(|(thread, _)| kick.signal.send(thread).is_err())
         };
         let thread = thread::Builder::new().name("vmffi stop".into());
-        // Where there is no room for a thread either, the vCPU stops at its next exit.
+        // If the thread cannot be spawned, the vCPU stops at its next exit.
         let _ = thread.spawn(move || {
             while wanted() {
                 thread::sleep(Duration::from_millis(1));
@@ -214,51 +222,54 @@ impl Kick {
     }
 }
 
-/// What KVM was told to have a vCPU's thread block during `KVM_RUN`.
+/// The signal mask of a vCPU during `KVM_RUN` (`KVM_SET_SIGNAL_MASK`).
 pub(super) struct Mask {
     signal: StopSignal,
-    /// The thread that it was told for, and what that blocks itself.
+    /// The thread for which the mask was last set, and the signals that it blocked then.
     known: Option<(libc::pid_t, u64)>,
-    /// The thread may block other signals than when it was told.
-    old: bool,
+    /// Whether the thread may have changed its own mask since then.
+    stale: bool,
 }
 
 impl Mask {
     pub(super) fn new(signal: StopSignal) -> Self {
-        Self { signal, known: None, old: true }
+        Self { signal, known: None, stale: true }
     }
 
-    /// The program has run since, outside of handlers: it is looked at again before the next run.
+    /// Has the next run read the thread's mask again, since code of the program outside of handlers may change it
+    /// before.
     pub(super) fn expire(&mut self) {
-        self.old = true;
+        self.stale = true;
     }
 
-    /// Has KVM use what this thread blocks, without the stop's signal. It makes no system call for a thread that is known,
-    /// which has gone on from one hypercall to the next.
+    /// Sets the mask of `KVM_RUN` to the signals that this thread blocks, except the stop signal. It makes no system
+    /// call if the mask is up to date, as from one hypercall to the next.
     pub(super) fn set(&mut self, vcpu: &VcpuFd) -> io::Result<()> {
         let thread = this_thread();
-        if !self.old && self.known.is_some_and(|(known, _)| known == thread) {
+        if !self.stale && self.known.is_some_and(|(known, _)| known == thread) {
             return Ok(());
         }
         let blocked = signals::blocked()?;
         if self.known.is_none_or(|(_, known)| known != blocked) {
             let set = blocked & !signals::set(self.signal.0);
             let mask = SignalMask { len: size_of::<u64>() as u32, set };
-            // SAFETY: the kernel reads a length and as many bytes behind it.
+            // SAFETY: `KVM_SET_SIGNAL_MASK` reads a `kvm_signal_mask`, whose length is 8, and 8 bytes behind it: `mask`
+            // is laid out so (`repr(C, packed)`), and outlives the call.
             let done = unsafe { libc::ioctl(vcpu.as_raw_fd(), SET_SIGNAL_MASK, &raw const mask) };
             if done != 0 {
                 return Err(io::Error::last_os_error());
             }
         }
-        (self.known, self.old) = (Some((thread, blocked)), false);
+        (self.known, self.stale) = (Some((thread, blocked)), false);
         Ok(())
     }
 
-    /// `KVM_RUN` was interrupted, or a stop was sent: takes the stop's signal, where the thread blocks it, so that it
-    /// neither interrupts the next run nor is left for the program.
+    /// Called when `KVM_RUN` was interrupted, or a stop was sent: consumes pending stop signals, if the thread blocks
+    /// them, so that they neither interrupt the next run nor reach the program later.
     pub(super) fn interrupted(&mut self) -> io::Result<()> {
-        // A signal that the thread has blocked since would interrupt each run, and never be handled.
-        self.old = true;
+        // A handler of the program may have changed the thread's mask. With a stale mask, a signal that the thread now
+        // blocks would interrupt every run and never be handled.
+        self.stale = true;
         let blocked = signals::blocked()? & signals::set(self.signal.0) != 0;
         while blocked && signals::take(self.signal.0)? {}
         Ok(())

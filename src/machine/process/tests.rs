@@ -1,26 +1,22 @@
-//! How many instructions a guest takes for a call: one step after the other.
+//! Counts the instructions that a guest executes for a call, by single steps; and what its process can access.
 
 use std::{borrow::ToOwned, io::BufRead, string::String};
 
 use super::*;
 use crate::{
     abi::{Side, answer, pointer, signature, trap},
-    machine::{Image, Machine},
+    machine::{Image, MachineBuilder},
 };
 
-#[path = "../../../examples/guests/mod.rs"]
-#[allow(clippy::duplicate_mod, reason = "each kind of machine's tests build their own guest")]
-mod guests;
-#[path = "../../../benches/common/meter.rs"]
-mod meter;
-
-use meter::{
-    ParamsLoadEcho, ParamsLoadScalars, ParamsLoadThrees, ParamsMeterScalar, ParamsMeterThree,
+use support::{
+    guests,
+    meter::{
+        ParamsLoadEcho, ParamsLoadScalars, ParamsLoadThrees, ParamsMeterScalar, ParamsMeterThree,
+    },
 };
 
 impl Process {
-    /// Goes on behind a trap with an answer, and counts the instructions up to the next trap, both traps
-    /// included.
+    /// Completes a trap with an answer, and counts the instructions up to the next trap, both traps included.
     fn step_on(&mut self, kind: u64, word: u64, primary: u64) -> (u32, Registers) {
         let user_regs_struct { rip, .. } = self.registers;
         let registers = &mut self.registers;
@@ -36,36 +32,36 @@ impl Process {
         } {
             steps += 1;
         }
-        assert!(self.rings(), "{:?}", self.fault(Signal::SIGSEGV));
+        assert!(self.is_at_doorbell(), "{:?}", self.fault(Signal::SIGSEGV));
         let user_regs_struct { rax, rbx, r8, r9, .. } = self.registers;
         let transport = Transport { primary: r8, secondary: r9 };
         (steps, Registers { kind: rax, word: rbx, transport })
     }
 }
 
-/// Started, and parked.
+/// A process that has connected and waits for upcalls.
 fn process() -> (Process, Arc<Loaded>) {
     let image = Image::open(guests::build("examples/guests/meter", "meter").unwrap()).unwrap();
-    let loaded = Arc::new(Machine::new(&image).arenas(1 << 20, 1 << 20).load().unwrap());
-    let base = loaded.ram.at(loaded.region);
-    // SAFETY: a region has more than a page.
+    let loaded = Arc::new(MachineBuilder::new(&image).arenas(1 << 20, 1 << 20).load().unwrap());
+    let base = loaded.ram.at(loaded.space.region);
+    // SAFETY: the region is mapped at `base`, and its header fits into the first page. The process has not started.
     unsafe { loaded.layout.write_header(base) };
     let mut process = start(&loaded, 0, false).unwrap();
-    let meets = process.run(None).unwrap();
-    assert_eq!((meets.kind, meets.word), (trap::CALL, signature::MEET));
-    give_back(&loaded, meets.transport.primary);
+    let handshake = process.run(None).unwrap();
+    assert_eq!((handshake.kind, handshake.word), (trap::CALL, signature::HANDSHAKE));
+    release(&loaded, handshake.transport.primary);
     let (_, ready) = process.step_on(answer::ANSWER, 0, 0);
     assert_eq!(ready.kind, trap::READY);
     (process, loaded)
 }
 
-/// Leaves a mark for a loan, as a host does that has copied it.
-fn give_back(loaded: &Loaded, word: u64) {
+/// Releases a loan: writes its release mark, as a host does after copying the block.
+fn release(loaded: &Loaded, word: u64) {
     let layout = &loaded.layout;
     let within = pointer::offset(word).wrapping_sub(layout.arena(Side::Guest).0);
     if pointer::loan(word) != 0 && within < layout.arena(Side::Guest).1 {
-        let mark = layout.release_map(Side::Guest) + within / crate::GRANULE as u64;
-        loaded.ram.write(loaded.region + mark, &[pointer::loan(word)]);
+        let mark = layout.release_map(Side::Guest) + within / crate::GRANULE_SIZE as u64;
+        loaded.ram.write(loaded.space.region + mark, &[pointer::loan(word)]);
     }
 }
 
@@ -77,12 +73,12 @@ fn a_hypercall_takes_few_instructions() {
         (ParamsLoadThrees::FUNCTION, ParamsMeterThree::FUNCTION, 100),
     ] {
         let (_, call) = process.step_on(answer::UPCALL, many.signature, 5);
-        give_back(&loaded, call.transport.primary);
+        release(&loaded, call.transport.primary);
         for i in 1..5 {
             let (steps, call) = process.step_on(answer::ANSWER, 0, i);
             assert_eq!((call.kind, call.word), (trap::CALL, one.signature));
             std::println!("{one}: {steps} instructions");
-            give_back(&loaded, call.transport.primary);
+            release(&loaded, call.transport.primary);
             assert!(steps <= most, "{one}: {steps}, more than {most}");
         }
         let (_, done) = process.step_on(answer::ANSWER, 0, 5);
@@ -93,13 +89,13 @@ fn a_hypercall_takes_few_instructions() {
     std::println!("Load::echo, an upcall: {steps} instructions");
 }
 
-/// What the process has is what it was given: no other memory, no descriptor, no system call.
+/// The process has its parts mapped and nothing else, no descriptors, and a filter for system calls.
 #[test]
 fn a_process_has_nothing_else() {
     let (process, loaded) = process();
     let look = |file: &str| std::format!("/proc/{}/{file}", process.traced.pid);
     let maps = match std::fs::read_to_string(look("maps")) {
-        // It says of itself that nobody looks in, and then only root does.
+        // The process is not dumpable, so only root may read its maps.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             std::println!("skipped: {}: {error}", look("maps"));
             return;
@@ -118,9 +114,9 @@ fn a_process_has_nothing_else() {
         let may = ['r', may(part.write, 'w'), may(part.execute, 'x')].iter().collect::<String>();
         (part.address, part.address + part.len, may)
     };
-    let mut right: Vec<_> = loaded.parts.iter().map(of).collect();
+    let mut right: Vec<_> = loaded.space.parts.iter().map(of).collect();
     right.sort();
-    // The kernel makes one of two that lie side by side.
+    // The kernel merges adjacent mappings.
     right.dedup_by(|next, before| {
         let one = before.1 == next.0 && before.2 == next.2;
         if one {
@@ -164,7 +160,7 @@ fn a_process_dies_with_its_host() {
     host.wait().unwrap();
     let gone = (0..500).any(|_| {
         thread::sleep(std::time::Duration::from_millis(10));
-        // Whoever adopts it may take a while to notice.
+        // It remains a zombie until its new parent reaps it.
         !guest.exists()
             || std::fs::read_to_string(guest.join("stat")).is_ok_and(|stat| stat.contains(") Z "))
     });

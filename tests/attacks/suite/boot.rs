@@ -1,10 +1,10 @@
 //! What a guest does before it is ready: it crashes, or says of itself what no honest guest would.
 
 use vmffi::{
-    CallError, ConnectError, Why,
+    CallError, ConnectError, ErrorKind,
     abi::{Side, Transport, pointer, signature, trap},
     contract::{MAX_LEN, Mismatch},
-    host::{Cause, End, Ran},
+    host::{FaultCause, GuestExit, RunOutcome},
 };
 
 use super::{
@@ -28,7 +28,7 @@ fn start() -> u64 {
 /// A guest that says this of itself.
 fn meets(bytes: &[u8], len: u64) -> List {
     let contract = Transport { primary: pointer::join(start(), 1), secondary: len };
-    List::new().write(region(start()), bytes).call(signature::MEET, contract)
+    List::new().write(region(start()), bytes).call(signature::HANDSHAKE, contract)
 }
 
 pub fn cases() -> Vec<Case> {
@@ -47,42 +47,45 @@ pub fn cases() -> Vec<Case> {
     let none = meets(&[0, 0], 2);
     vec![
         case("a_guest_that_says_nothing_of_itself", List::new(), |target| {
-            assert_eq!(target.host.run(), Ok(Ran::Ready));
+            assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             Came::Lives("served, call by call".into())
         }),
         case("a_guest_that_meets_three_times", none.clone().and(&none).and(&none), |target| {
-            assert_eq!(target.host.run(), Ok(Ran::Ready));
+            assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             Came::Lives("served".into())
         }),
         case("a_crash_before_the_guest_is_ready", crash, crashes),
         case("an_exit_before_the_guest_is_ready", exit, ends),
         case("a_contract_to_nowhere", nowhere(), |target| {
-            assert_eq!(target.host.run(), Ok(Ran::Ready));
+            assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             let refused = target.refused();
             assert_eq!(refused.len(), 6);
-            assert!(refused.iter().all(|error| error.why() == Why::BadPointer), "{refused:?}");
+            assert!(
+                refused.iter().all(|error| error.kind() == ErrorKind::BadPointer),
+                "{refused:?}"
+            );
             Came::Lives("`BadPointer`".into())
         }),
         case("a_contract_that_is_too_long", meets(&[], MAX_LEN as u64 + 1), |target| {
-            unreadable(target, "it is too long")
+            unreadable(target, "longer than 262144 bytes")
         }),
         case("a_contract_as_long_as_the_arena", meets(&[0, 0], ARENAS.0), |target| {
-            unreadable(target, "it is too long")
+            unreadable(target, "longer than 262144 bytes")
         }),
-        says("no_contract", vec![], |target| unreadable(target, "it ends too early")),
+        says("no_contract", vec![], |target| unreadable(target, "unexpected end of the contract")),
         says("a_contract_of_noise", vec![0xff; 1000], |target| {
-            unreadable(target, "a record is of no known kind")
+            unreadable(target, "unknown kind of record")
         }),
         says("a_contract_that_is_cut_off", records(0xffff, &[]), |target| {
-            unreadable(target, "it ends too early")
+            unreadable(target, "unexpected end of the contract")
         }),
         says(
             "a_contract_with_a_name_that_is_cut_off",
             records(1, &[0, 0xff, 0xff, b'u']),
-            |target| unreadable(target, "it ends too early"),
+            |target| unreadable(target, "unexpected end of the contract"),
         ),
         says("a_contract_that_names_itself", records(1, &builtin(b"Option", &[0])), |target| {
-            unreadable(target, "a type is named before it is described")
+            unreadable(target, "the index of a type that is not yet defined")
         }),
         says(
             "a_contract_with_names_of_no_characters",
@@ -142,14 +145,16 @@ fn many() -> Vec<u8> {
 }
 
 fn crashes(target: &Target) -> Came {
-    let Err(ConnectError::Ended(End::Fault(fault))) = target.host.run() else { panic!("it runs") };
-    assert_eq!((fault.cause, fault.address), (Cause::Exception(6), None));
-    Came::Ended(says(&End::Fault(fault)))
+    let Err(ConnectError::Exited(GuestExit::Fault(fault))) = target.host.run() else {
+        panic!("it runs")
+    };
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(6), None));
+    Came::Ended(says(&GuestExit::Fault(fault)))
 }
 
 fn ends(target: &Target) -> Came {
-    assert_eq!(target.host.run(), Ok(Ran::Exited(5)));
-    assert_eq!(target.end(), Some(End::Exited { status: 5, text: String::new() }));
+    assert_eq!(target.host.run(), Ok(RunOutcome::Exited(5)));
+    assert_eq!(target.end(), Some(GuestExit::Exited { status: 5, text: String::new() }));
     Came::Ended(says(&target.end().unwrap()))
 }
 
@@ -164,7 +169,7 @@ fn nowhere() -> List {
         (u64::MAX, 2),
     ];
     places.into_iter().fold(List::new(), |list, (primary, secondary)| {
-        list.call(signature::MEET, Transport { primary, secondary })
+        list.call(signature::HANDSHAKE, Transport { primary, secondary })
     })
 }
 
@@ -174,7 +179,7 @@ fn unfit(target: &Target) -> Mismatch {
     let Err(ConnectError::Contract(mismatch)) = target.host.run() else {
         panic!("{:?}", target.end())
     };
-    assert_eq!(target.end(), Some(End::Unfit(mismatch.clone())));
+    assert_eq!(target.end(), Some(GuestExit::Unfit(mismatch.clone())));
     let text = mismatch.to_string();
     text.lines().for_each(is_harmless);
     assert!(text.len() < 8_000, "{} bytes", text.len());
@@ -201,8 +206,8 @@ fn differs(target: &Target, part: &str) -> Came {
 
 fn met_again(target: &Target, list: &List) -> Came {
     assert_eq!(target.told().does(list.bytes()), Ok(0));
-    let refused: Vec<_> = target.refused().iter().map(CallError::why).collect();
-    assert_eq!(refused, [Why::Refused]);
+    let refused: Vec<_> = target.refused().iter().map(CallError::kind).collect();
+    assert_eq!(refused, [ErrorKind::Refused]);
     // Nor in the next life, whose guest has met its host before it had started up.
     assert_eq!(target.host.reset(), Ok(()));
     assert_eq!(target.told().does(list.bytes()), Ok(0));
@@ -212,7 +217,7 @@ fn met_again(target: &Target, list: &List) -> Came {
 
 fn noise(target: &Target) -> List {
     let contract = Transport { primary: target.lent(0), secondary: 100 };
-    List::new().fill(region(target.own(0)), 100, 0xff).call(signature::MEET, contract)
+    List::new().fill(region(target.own(0)), 100, 0xff).call(signature::HANDSHAKE, contract)
 }
 
 fn again(target: &Target) -> Came {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ForeignBuf, ForeignSlice, ForeignStr, Layout, SharedBuf, Why,
+    CallError, ErrorKind, ForeignBuf, ForeignSlice, ForeignStr, RegionLayout, SharedBuf,
     abi::{Answer, Side, Transport, answer, pointer},
-    host::{self, End, Fault, Limits, Ran, ResetError, Vcpu},
-    machine::{Backend, Image, Machine},
+    host::{self, Fault, GuestExit, Limits, ResetError, RunOutcome, Vcpu},
+    machine::{Backend, Image, MachineBuilder},
 };
 
 use super::{
@@ -55,7 +55,7 @@ pub struct On(pub Backend);
 impl On {
     pub fn all() -> impl Iterator<Item = Self> {
         ["kvm", "process"]
-            .map(|name| Self(Backend::named(name).expect("both are built")))
+            .map(|name: &str| Self(name.parse::<Backend>().expect("both are built")))
             .into_iter()
     }
 
@@ -116,10 +116,10 @@ pub struct Setup {
 
 impl Setup {
     pub const PLAIN: Self =
-        Self { arenas: (256 << 10, 256 << 10), vcpus: 1, limits: Limits::NONE, script: None };
+        Self { arenas: (256 << 10, 256 << 10), vcpus: 1, limits: Limits::new(), script: None };
 
-    pub fn layout(&self) -> Layout {
-        Layout::new(self.arenas.0, self.arenas.1).unwrap()
+    pub fn layout(&self) -> RegionLayout {
+        RegionLayout::new(self.arenas.0, self.arenas.1).unwrap()
     }
 }
 
@@ -132,7 +132,7 @@ pub fn own(offset: u64) -> u64 {
 pub struct Target {
     pub on: On,
     pub host: Built,
-    pub layout: Layout,
+    pub layout: RegionLayout,
     kept: Kept,
     refused: Arc<Mutex<Vec<CallError>>>,
     /// Blocks in the host's arena that the guest was not lent.
@@ -146,7 +146,7 @@ impl Target {
         let scripted = setup.script.as_ref().map(scripted);
         let refused: Arc<Mutex<Vec<CallError>>> = Arc::default();
         let seen = refused.clone();
-        let machine = Machine::new(scripted.as_ref().unwrap_or(image()))
+        let machine = MachineBuilder::new(scripted.as_ref().unwrap_or(image()))
             .arenas(setup.arenas.0, setup.arenas.1)
             .vcpus(if on.is_kvm() { setup.vcpus } else { 1 })
             .limits(setup.limits.clone())
@@ -156,9 +156,9 @@ impl Target {
         let host = machine.build(on.0, server).unwrap();
         let layout = setup.layout();
         if scripted.is_none() {
-            assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+            assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
         }
-        let own = |nr| SharedBuf::copied(host.guest(), &[nr; 100]).unwrap();
+        let own = |nr| SharedBuf::copy_from(host.guest(), &[nr; 100]).unwrap();
         let treasure = (1..=TREASURES).map(own).collect();
         Self { on, host, layout, kept, refused, treasure }
     }
@@ -205,7 +205,7 @@ impl Target {
     pub fn saved(&self, offset: u64) -> Answer {
         let words = Transport { primary: self.lent(offset), secondary: 32 };
         let words = self.told().bytes(List::new().returns(0, words).bytes());
-        let bytes = words.and_then(|words| words.to_vec()).unwrap();
+        let bytes = words.and_then(|words| words.read_vec()).unwrap();
         let word = |nr: usize| u64::from_le_bytes(bytes[8 * nr..][..8].try_into().unwrap());
         assert_eq!(word(0), answer::ANSWER, "{:x}", word(0));
         let transport = Transport { primary: word(2), secondary: word(3) };
@@ -217,7 +217,7 @@ impl Target {
         let copy = Op::Copy { to: region(self.own(0)), from: At(Base::Boot, 32), len: 8 };
         let word = Transport { primary: self.lent(0), secondary: 8 };
         let bytes = self.told().bytes(List::new().op(copy).returns(0, word).bytes());
-        u64::from_le_bytes(bytes.unwrap().to_vec().unwrap().try_into().unwrap())
+        u64::from_le_bytes(bytes.unwrap().read_vec().unwrap().try_into().unwrap())
     }
 
     /// What the host has refused or failed since this was asked last.
@@ -230,8 +230,8 @@ impl Target {
         self.refused.lock().unwrap().len()
     }
 
-    pub fn end(&self) -> Option<End> {
-        self.host.end()
+    pub fn end(&self) -> Option<GuestExit> {
+        self.host.guest_exit()
     }
 
     /// Blocks that the guest was lent and has not given back.
@@ -288,10 +288,10 @@ impl Target {
         assert_eq!(self.lost(), 0, "what was lent to it is the host's");
         for _ in 0..2 {
             let error = self.told().does(&[]).unwrap_err();
-            assert_eq!((error.why(), error.reached()), (end.why(), false), "{end}");
+            assert_eq!((error.kind(), error.reached()), (end.kind(), false), "{end}");
         }
         assert_eq!(self.lost(), 0, "so is what was about to be lent");
-        let lines = if matches!(end, End::Unfit(_)) { usize::MAX } else { 1 };
+        let lines = if matches!(end, GuestExit::Unfit(_)) { usize::MAX } else { 1 };
         let text = end.to_string();
         assert!(text.lines().count() <= lines, "{text:?}");
         text.lines().for_each(is_harmless);
@@ -314,8 +314,8 @@ impl Target {
 }
 
 /// A handle that was not looked at.
-pub fn handle(buf: Result<ForeignBuf, CallError>) -> Result<usize, (Why, bool)> {
-    buf.map(|buf| buf.len()).map_err(|error| (error.why(), error.reached()))
+pub fn handle(buf: Result<ForeignBuf, CallError>) -> Result<usize, (ErrorKind, bool)> {
+    buf.map(|buf| buf.len()).map_err(|error| (error.kind(), error.reached()))
 }
 
 /// A fault, without what depends on how the guest was compiled.

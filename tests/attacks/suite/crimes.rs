@@ -1,9 +1,9 @@
 //! What the processor, or the system, does not let a guest do. Each is an end, with its cause and its address.
 
 use vmffi::{
-    Why,
+    ErrorKind,
     abi::Side,
-    host::{Broken, Cause, End},
+    host::{FaultCause, GuestExit, ProtocolViolation},
 };
 
 use super::{
@@ -38,22 +38,26 @@ const GP: Dies = Dies::Exception(13, None);
 const UD: Dies = Dies::Exception(6, None);
 
 impl Dies {
-    fn is(self, end: &End) -> bool {
+    fn is(self, end: &GuestExit) -> bool {
         match (self, end) {
-            (Self::Exception(vector, address), End::Fault(fault)) => {
-                (fault.cause, fault.address) == (Cause::Exception(vector), address)
+            (Self::Exception(vector, address), GuestExit::Fault(fault)) => {
+                (fault.cause, fault.address) == (FaultCause::Exception(vector), address)
             }
-            (Self::AtItself, End::Fault(fault)) => {
-                (fault.cause, fault.address) == (Cause::Exception(14), Some(fault.instruction))
+            (Self::AtItself, GuestExit::Fault(fault)) => {
+                (fault.cause, fault.address) == (FaultCause::Exception(14), Some(fault.instruction))
             }
-            (Self::StackOverflow, End::Fault(fault)) => {
-                fault.cause == Cause::StackOverflow && fault.address.is_some()
+            (Self::StackOverflow, GuestExit::Fault(fault)) => {
+                fault.cause == FaultCause::StackOverflow && fault.address.is_some()
             }
-            (Self::SystemCall(number), End::Fault(fault)) => {
-                (fault.cause, fault.address) == (Cause::SystemCall(number), None)
+            (Self::SystemCall(number), GuestExit::Fault(fault)) => {
+                (fault.cause, fault.address) == (FaultCause::SystemCall(number), None)
             }
-            (Self::Access(at), End::Protocol(broken)) => *broken == Broken::Access { at },
-            (Self::Order(kind), End::Protocol(broken)) => *broken == Broken::Order(kind),
+            (Self::Access(at), GuestExit::Protocol(broken)) => {
+                *broken == ProtocolViolation::Access { at }
+            }
+            (Self::Order(kind), GuestExit::Protocol(broken)) => {
+                *broken == ProtocolViolation::Order(kind)
+            }
             _ => false,
         }
     }
@@ -63,24 +67,24 @@ impl Dies {
 #[track_caller]
 pub fn dies(target: &Target, list: &List, ends: &[Dies]) -> Came {
     let error = target.told().does(list.bytes()).expect_err("it comes back");
-    died(target, ends, error.why(), error.reached())
+    died(target, ends, error.kind(), error.reached())
 }
 
 /// The call that was under way has failed as it must where the guest has come to this end.
 #[track_caller]
-fn died(target: &Target, ends: &[Dies], why: Why, reached: bool) -> Came {
+fn died(target: &Target, ends: &[Dies], why: ErrorKind, reached: bool) -> Came {
     let end = target.end().expect("it has ended");
     assert!(ends.iter().any(|dies| dies.is(&end)), "{end:?} is not {ends:x?}");
-    assert_eq!((why, reached), (end.why(), true));
+    assert_eq!((why, reached), (end.kind(), true));
     Came::Ended(says(&end))
 }
 
 /// An end, for the table.
-pub fn says(end: &End) -> String {
+pub fn says(end: &GuestExit) -> String {
     match end {
-        End::Fault(of) => format!("`PeerDied`: {}", fault(of)),
-        End::Protocol(_) => format!("`Protocol`: {end}"),
-        end => format!("`{:?}`: {end}", end.why()),
+        GuestExit::Fault(of) => format!("`PeerDied`: {}", fault(of)),
+        GuestExit::Protocol(_) => format!("`Protocol`: {end}"),
+        end => format!("`{:?}`: {end}", end.kind()),
     }
 }
 
@@ -325,7 +329,7 @@ fn lives_or_dies(target: &Target, list: &List, ends: &[Dies]) -> Came {
             Came::Lives("no harm, calls work as before".into())
         }
         Err(error) => {
-            let came = died(target, ends, error.why(), error.reached());
+            let came = died(target, ends, error.kind(), error.reached());
             target.assert_ended();
             came
         }

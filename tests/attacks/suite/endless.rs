@@ -6,9 +6,9 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ConnectError, Why,
+    CallError, ConnectError, ErrorKind,
     abi::{Transport, signature},
-    host::{End, Limits},
+    host::{GuestExit, Limits},
 };
 
 use super::{
@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
         }),
         Case::new("an_endless_loop_before_the_guest_is_ready", |target| {
             let error = stopped(target, 1, || target.host.run().map(|_| ()).unwrap_err());
-            assert_eq!(error, ConnectError::Ended(End::Stopped));
+            assert_eq!(error, ConnectError::Exited(GuestExit::Stopped));
             Came::Ended("`Cancelled`: the guest was stopped".into())
         })
         .with(|setup| setup.script = Some(begins().deed(Deed::Spin, at(0), 0))),
@@ -60,7 +60,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("an_endless_stream_of_meetings", |target| {
             let contract = Transport { primary: target.own(0), secondary: 2 };
             let list = List::new().write(region(target.own(0)), &[0, 0]);
-            stream(target, &list.call(signature::MEET, contract))
+            stream(target, &list.call(signature::HANDSHAKE, contract))
         }),
         Case::new("an_endless_stream_of_upcalls", |target| {
             stream(target, &one_upcall(target.own(PARAMS), &List::new()))
@@ -71,9 +71,11 @@ pub fn cases() -> Vec<Case> {
                 Transport { primary: target.lent(0x1000), secondary: 64 },
             );
             let came = stream(target, &list);
-            let begins = |error: &CallError| error.why() == Why::UnknownFunction;
+            let begins = |error: &CallError| error.kind() == ErrorKind::UnknownFunction;
             let refused = target.refused();
-            assert!(refused.iter().all(|error| begins(error) || error.why() == Why::OutOfMemory));
+            assert!(
+                refused.iter().all(|error| begins(error) || error.kind() == ErrorKind::OutOfMemory)
+            );
             assert_eq!(refused.iter().filter(|error| begins(error)).count(), 2);
             came
         }),
@@ -104,13 +106,13 @@ fn stopped<R>(target: &Target, often: usize, run: impl FnOnce() -> R) -> R {
         run()
     });
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    assert_eq!(target.end(), Some(End::Stopped));
+    assert_eq!(target.end(), Some(GuestExit::Stopped));
     result
 }
 
 #[track_caller]
 fn cancelled(error: CallError) -> Came {
-    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
     Came::Ended("`Cancelled`: the guest was stopped".into())
 }
 
@@ -120,35 +122,36 @@ fn stops(target: &Target, list: &List) -> Came {
     let list = begins().and(list);
     cancelled(stopped(target, 1, || target.told().does(list.bytes()).unwrap_err()));
     assert_eq!(target.host.reset(), Ok(()));
-    let within = target.host.within(Duration::from_millis(20));
+    let within = target.host.with_deadline(Duration::from_millis(20));
     let began = Instant::now();
-    let error = ToldClient::from(&*within).does(list.bytes()).unwrap_err();
+    let error = ToldClient::from(within.guest()).does(list.bytes()).unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
-    assert_eq!(target.end(), Some(End::Deadline));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
+    assert_eq!(target.end(), Some(GuestExit::Deadline));
     Came::Ended("`Cancelled`: the guest was stopped; after a reset, by a deadline".into())
 }
 
 /// As many calls as it may make, and one more.
 fn calls(target: &Target) -> Came {
     let nothing = ParamsEverythingNothing::FUNCTION.signature;
-    let most = List::new().repeat(LIMITS.calls, &List::new().call(nothing, Transport::EMPTY));
+    let most = List::new().repeat(CALLS, &List::new().call(nothing, Transport::EMPTY));
     assert_eq!(target.told().does(most.bytes()), Ok(0));
     // Also where they are refused, and where they are the ABI's own.
     for signature in [nothing, 0, signature::HAS, signature::LOG] {
         let more = List::new().repeat(0, &List::new().call(signature, Transport::EMPTY));
         let error = target.told().does(more.bytes()).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
-        assert_eq!(target.end(), Some(End::TooManyCalls));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
+        assert_eq!(target.end(), Some(GuestExit::TooManyCalls));
         assert_eq!(target.host.reset(), Ok(()));
     }
     let more = most.call(nothing, Transport::EMPTY);
     let error = target.told().does(more.bytes()).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
     Came::Ended(format!("`Cancelled`: {}", target.end().unwrap()))
 }
 
-const LIMITS: Limits = Limits { calls: 500, ..Limits::NONE };
+const CALLS: u64 = 500;
+const LIMITS: Limits = Limits::new().calls(CALLS);
 
 /// The same list for ever.
 #[track_caller]

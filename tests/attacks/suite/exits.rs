@@ -1,9 +1,9 @@
 //! Ends that a guest makes itself, in the middle of everything, and what it says then.
 
 use vmffi::{
-    Why,
+    ErrorKind,
     abi::{Transport, pointer, signature, trap},
-    host::{End, Ran},
+    host::{GuestExit, RunOutcome},
 };
 
 use super::{
@@ -55,9 +55,9 @@ fn exit(status: u64, text: Transport) -> List {
 #[track_caller]
 fn exited(target: &Target, list: &List, status: u64) -> String {
     let error = target.told().does(list.bytes()).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
-    assert_eq!(target.host.run(), Ok(Ran::Exited(status)));
-    let Some(End::Exited { status: said, text }) = target.end() else {
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
+    assert_eq!(target.host.run(), Ok(RunOutcome::Exited(status)));
+    let Some(GuestExit::Exited { status: said, text }) = target.end() else {
         panic!("{:?}", target.end())
     };
     assert_eq!(said, status);
@@ -71,7 +71,7 @@ fn exits(target: &Target, levels: u32) -> Came {
     target.does(&List::new().hold());
     assert_eq!(exited(target, &nested(target.own(PARAMS), levels, &list), 7), "bye");
     let end = target.end().unwrap().to_string();
-    assert_eq!(end, "the guest ended with status 7: bye");
+    assert_eq!(end, "the guest exited with status 7: bye");
     Came::Ended(format!("`PeerDied`: {end}"))
 }
 

@@ -2,7 +2,7 @@
 //! signatures that are nobody's.
 
 use vmffi::{
-    CallError, Why,
+    CallError, ErrorKind,
     abi::{Answer, Side, Transport, signature},
 };
 
@@ -74,7 +74,7 @@ impl Behind for Real<'_> {
         let copy = List::new()
             .op(super::ops::Op::Copy { to: region(arena), from: region(map), len: granules })
             .returns(0, Transport { primary: target.lent(0), secondary: granules });
-        let marks = target.told().bytes(copy.bytes()).unwrap().to_vec().unwrap();
+        let marks = target.told().bytes(copy.bytes()).unwrap().read_vec().unwrap();
         attacker.write(map, &marks);
         answer
     }
@@ -96,11 +96,11 @@ fn over(target: &Target, forge: fn(&forged::Case<'_>)) -> Came {
 
 /// A call that is refused, for this reason.
 #[track_caller]
-fn refused(target: &Target, before: &List, word: u64, transport: Transport, why: Why) {
+fn refused(target: &Target, before: &List, word: u64, transport: Transport, why: ErrorKind) {
     let answer = target.call(before, word, transport);
     assert_eq!(answer, Answer::status(why as u64), "signature {word:#x} with {transport:x?}");
     let told: Vec<_> =
-        target.refused().iter().map(|error| (error.why(), error.reached())).collect();
+        target.refused().iter().map(|error| (error.kind(), error.reached())).collect();
     assert_eq!(told, [(why, false)]);
 }
 
@@ -110,7 +110,7 @@ fn signatures(target: &Target) -> Came {
     let none = [16, u64::MAX, known ^ 1, known ^ 1 << 63, known << 1, known.swap_bytes()];
     for word in reserved.chain(none) {
         for transport in [Transport::EMPTY, Transport { primary: word, secondary: u64::MAX }] {
-            refused(target, &List::new(), word, transport, Why::UnknownFunction);
+            refused(target, &List::new(), word, transport, ErrorKind::UnknownFunction);
         }
     }
     Came::Lives("`UnknownFunction`".into())
@@ -118,11 +118,11 @@ fn signatures(target: &Target) -> Came {
 
 /// Functions that the host calls and does not serve.
 fn foreign(target: &Target) -> Came {
-    use vmffi::dispatch::Interface;
+    use vmffi::__private::dispatch::Interface;
     for declared in <dyn Told as Interface>::FUNCTIONS {
         let word = declared.function.signature;
         let transport = Transport { primary: target.lent(0), secondary: 8 };
-        refused(target, &List::new(), word, transport, Why::UnknownFunction);
+        refused(target, &List::new(), word, transport, ErrorKind::UnknownFunction);
     }
     Came::Lives("`UnknownFunction`".into())
 }
@@ -135,7 +135,7 @@ fn has(target: &Target) -> Came {
         let answer = target.call(&List::new(), signature::HAS, Transport::word(word));
         assert_eq!(answer, Answer { status: 0, transport: Transport::word(known) });
         let odd = Transport { primary: word, secondary: 1 };
-        refused(target, &List::new(), signature::HAS, odd, Why::BadValue);
+        refused(target, &List::new(), signature::HAS, odd, ErrorKind::BadValue);
     }
     Came::Lives("answered, or `BadValue`".into())
 }
@@ -164,17 +164,17 @@ pub fn outside(target: &Target) -> Vec<Transport> {
 /// A guest has met its host before it was ready: what comes later is not looked at.
 fn meets_again(target: &Target) -> Came {
     for transport in outside(target) {
-        refused(target, &List::new(), signature::MEET, transport, Why::Refused);
+        refused(target, &List::new(), signature::HANDSHAKE, transport, ErrorKind::Refused);
     }
     let contract = Transport { primary: target.own(0), secondary: 2 };
     let before = List::new().write(region(target.own(0)), &[0, 0]);
-    refused(target, &before, signature::MEET, contract, Why::Refused);
+    refused(target, &before, signature::HANDSHAKE, contract, ErrorKind::Refused);
     Came::Lives("`Refused`".into())
 }
 
 fn logs(target: &Target) -> Came {
     for transport in outside(target) {
-        refused(target, &List::new(), signature::LOG, transport, Why::BadPointer);
+        refused(target, &List::new(), signature::LOG, transport, ErrorKind::BadPointer);
     }
     let line = |bytes: &[u8]| {
         let before = List::new().write(region(target.own(0)), bytes);
@@ -190,7 +190,7 @@ fn logs(target: &Target) -> Came {
         b"\x01\xffname",
     ] {
         let (before, transport) = line(bytes);
-        refused(target, &before, signature::LOG, transport, Why::BadValue);
+        refused(target, &before, signature::LOG, transport, ErrorKind::BadValue);
     }
     // As long as the arena, and of anything.
     let (_, len) = target.layout.arena(Side::Guest);

@@ -1,6 +1,6 @@
 //! Programs whose segments lie where the host has put something, or has something of its own.
 
-use vmffi::machine::{Image, ImageError, Machine};
+use vmffi::machine::{Image, ImageError, MachineBuilder};
 
 use super::{
     Case,
@@ -67,7 +67,10 @@ fn refused(file: &[u8], says: &str) -> String {
 fn misplaced(_: On, places: &[u64]) -> String {
     let mut came = String::new();
     for place in places {
-        came = refused(&changed(4, &[(ADDRESS, *place)]), "lies where no guest may");
+        came = refused(
+            &changed(4, &[(ADDRESS, *place)]),
+            "is outside of the address range for guests",
+        );
     }
     came
 }
@@ -77,11 +80,11 @@ fn overlap(_: On) -> String {
     let code = header(file, 5);
     let address = u64::from_le_bytes(file[code + ADDRESS..][..8].try_into().unwrap());
     for place in [address, address - 1, address & !4095, address | 4095] {
-        refused(&changed(4, &[(ADDRESS, place)]), "lies in pages of another one");
+        refused(&changed(4, &[(ADDRESS, place)]), "overlaps the pages of another segment");
     }
     refused(
         &changed(4, &[(ADDRESS, address - 0x10_0000), (MEMSZ, 0x20_0000)]),
-        "lies in pages of another one",
+        "overlaps the pages of another segment",
     )
 }
 
@@ -96,8 +99,11 @@ fn huge(on: On) -> String {
         // Behind all others.
         let file = changed(4, &[(ADDRESS, 1 << 31), (MEMSZ, size)]);
         let image = Image::parse(&file).unwrap();
-        let error = Machine::new(&image).build(on.0, ()).map(drop).unwrap_err().to_string();
-        assert_eq!(error, "the machine needs more memory than it may have");
+        let error = MachineBuilder::new(&image).build(on.0, ()).map(drop).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "image, stacks and arenas exceed the machine's memory limit: raise `MachineBuilder::memory`"
+        );
         came = error;
     }
     format!("`MachineError`: {came}")
@@ -105,14 +111,17 @@ fn huge(on: On) -> String {
 
 fn around(_: On) -> String {
     for change in [(ADDRESS, u64::MAX - 4095), (MEMSZ, u64::MAX), (MEMSZ, u64::MAX - 4095)] {
-        refused(&changed(4, &[change]), "wraps around");
+        refused(&changed(4, &[change]), "exceeds the address space");
     }
-    refused(&changed(4, &[(ADDRESS, 1 << 35), (MEMSZ, 1 << 36)]), "lies where no guest may")
+    refused(
+        &changed(4, &[(ADDRESS, 1 << 35), (MEMSZ, 1 << 36)]),
+        "is outside of the address range for guests",
+    )
 }
 
 fn writable(_: On) -> String {
     let mut file = file().to_vec();
     let code = header(&file, 5);
     file[code + FLAGS] = 7;
-    refused(&file, "written and executed")
+    refused(&file, "is writable and executable")
 }

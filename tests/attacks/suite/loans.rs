@@ -1,14 +1,15 @@
 //! Memory: blocks that overlap, are given back twice or never, and marks for what was not lent.
 
 use vmffi::{
-    Why,
+    ErrorKind,
     abi::{Answer, Side, Transport, pointer},
-    host::Ran,
+    host::RunOutcome,
 };
 
 use super::{
     Came, Case,
     connection::{Target, handle},
+    forged::words,
     interface::*,
     list::{List, region},
     ops::Op,
@@ -29,10 +30,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("more_handles_than_the_host_keeps", many_handles),
         Case::new("a_buffer_of_the_whole_arena", whole_arena),
     ]
-}
-
-fn words(primary: u64, secondary: u64) -> Transport {
-    Transport { primary, secondary }
 }
 
 /// `Parcel` as it lies in memory: `id`, `body`, `label`, `at`.
@@ -100,7 +97,7 @@ fn itself(target: &Target) -> Came {
         .write(region(target.own(0x800)), &parcel(place, (target.lent(0x1000), 3)))
         .write(region(target.own(0x1000)), b"\xff\xfe\xfd");
     let answer = target.call(&bad, PARCEL(), words(target.lent(0x800), 0));
-    assert_eq!(answer, Answer::status(Why::BadValue as u64 | 64));
+    assert_eq!(answer, Answer::status(ErrorKind::BadValue as u64 | 64));
     Came::Lives("answered, or `BadValue` by the handler".into())
 }
 
@@ -190,7 +187,7 @@ fn wiped(target: &Target) -> Came {
         target.does(&list);
         assert_eq!(target.lost(), nr);
     }
-    assert_eq!(target.host.run(), Ok(Ran::Exited(0)));
+    assert_eq!(target.host.run(), Ok(RunOutcome::Exited(0)));
     Came::Ended("the loans last until the guest ends; then none is left".into())
 }
 
@@ -204,10 +201,10 @@ fn exhausts(target: &Target) -> usize {
         taken += 1;
         assert!(taken < 100, "the host's memory has no end");
     }
-    assert_eq!(status, Why::OutOfMemory as u64 | 64);
+    assert_eq!(status, ErrorKind::OutOfMemory as u64 | 64);
     let refused: Vec<_> =
-        target.refused().iter().map(|error| (error.why(), error.reached())).collect();
-    assert_eq!(refused, [(Why::OutOfMemory, true)]);
+        target.refused().iter().map(|error| (error.kind(), error.reached())).collect();
+    assert_eq!(refused, [(ErrorKind::OutOfMemory, true)]);
     taken - 1
 }
 
@@ -217,7 +214,7 @@ fn nothing_back(target: &Target) -> Came {
     assert!((14..16).contains(&taken), "{taken}");
     // The host has little left to call with, and says so; once the guest gives back, all is well.
     let long = vec![0; 17 << 10];
-    assert_eq!(handle(target.told().bytes(&long)), Err((Why::OutOfMemory, false)));
+    assert_eq!(handle(target.told().bytes(&long)), Err((ErrorKind::OutOfMemory, false)));
     target.settle();
     assert_eq!(exhausts(target), taken, "it can have as much again");
     Came::Lives(format!("`OutOfMemory` after {taken} blocks of 16 KiB; all comes back"))
@@ -226,7 +223,7 @@ fn nothing_back(target: &Target) -> Came {
 fn takes_all(target: &Target) -> Came {
     let taken = exhausts(target);
     assert!(target.lost() >= taken);
-    assert_eq!(target.host.run(), Ok(Ran::Exited(0)));
+    assert_eq!(target.host.run(), Ok(RunOutcome::Exited(0)));
     assert_eq!(target.lost(), 0);
     Came::Ended("`OutOfMemory`; all comes back when the guest ends".into())
 }
@@ -246,7 +243,7 @@ fn whole_arena(target: &Target) -> Came {
     // Its copy does not fit beside what the host has, whole as its arena is.
     let bytes = ParamsEverythingBytes::FUNCTION.signature;
     let answer = target.call(&List::new(), bytes, all);
-    assert_eq!(answer, Answer::status(Why::OutOfMemory as u64 | 64));
+    assert_eq!(answer, Answer::status(ErrorKind::OutOfMemory as u64 | 64));
     let keep = ParamsEverythingKeep::FUNCTION.signature;
     let answer = target.call(&List::new(), keep, all);
     assert_eq!(answer, Answer { status: 0, transport: Transport::word(len) });
@@ -254,6 +251,6 @@ fn whole_arena(target: &Target) -> Came {
     let list = List::new().returns(0, all);
     assert_eq!(handle(target.told().bytes(list.bytes())), Ok(len as usize));
     let list = List::new().op(Op::Return { status: 0, primary: all.primary, secondary: len + 1 });
-    assert_eq!(handle(target.told().bytes(list.bytes())), Err((Why::BadPointer, true)));
+    assert_eq!(handle(target.told().bytes(list.bytes())), Err((ErrorKind::BadPointer, true)));
     Came::Lives("read, or `OutOfMemory` for its copy; one byte more is `BadPointer`".into())
 }

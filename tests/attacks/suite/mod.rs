@@ -13,31 +13,11 @@ mod connection;
 mod crimes;
 mod endless;
 mod exits;
-#[path = "../../hostile/forged.rs"]
-#[allow(dead_code, unused_imports, reason = "its tests run elsewhere")]
-mod forged;
 mod forgeries;
-#[path = "../../../examples/guests/mod.rs"]
-mod guests;
 mod images;
-#[path = "../../hostile/interface.rs"]
-mod interface;
-#[path = "../../machines/suite/left.rs"]
-#[allow(dead_code, reason = "what it counts besides is for others")]
-mod left;
-#[path = "../../hostile/liar.rs"]
-#[allow(dead_code, reason = "most of its lies are for others")]
-mod liar;
-mod list;
 mod loans;
 mod neighbours;
-#[path = "../guest/src/ops.rs"]
-#[allow(dead_code, reason = "it is the guest that reads lists")]
-mod ops;
 mod races;
-#[path = "../../hostile/region.rs"]
-#[allow(dead_code, reason = "attackers there write more")]
-mod region;
 mod resets;
 mod returns;
 mod rounds;
@@ -46,44 +26,14 @@ mod traps;
 
 use std::{
     collections::BTreeMap,
-    panic,
     process::ExitCode,
-    sync::{
-        Arc, Mutex, Once,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use libtest_mimic::{Arguments, Trial};
+use support::{forged, guests, interface, left, liar, list, ops, panics, region};
 
 use connection::{On, Setup, Target};
-
-/// What `forged.rs` asks for: panics are counted for all cases.
-mod attack {
-    pub fn count_panics() {}
-    pub fn assert_no_panics() {
-        assert_eq!(super::panics(), 0, "a handler panicked");
-    }
-}
-
-static PANICS: AtomicUsize = AtomicUsize::new(0);
-
-/// Panics on any thread: none is wanted.
-fn panics() -> usize {
-    PANICS.load(Ordering::Relaxed)
-}
-
-fn count_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let old = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            PANICS.fetch_add(1, Ordering::Relaxed);
-            old(info);
-        }));
-    });
-    PANICS.store(0, Ordering::Relaxed);
-}
 
 /// What has come of an attack.
 pub enum Came {
@@ -141,8 +91,10 @@ impl Case {
 
     /// Carries the attack out, and looks at what it leaves.
     fn run(&self, on: On) -> String {
-        count_panics();
+        panics::count_everywhere();
         let mut text = String::new();
+        // It is read once and stays.
+        connection::image();
         left::nothing(|| {
             text = match &self.run {
                 Run::Other(run) => run(on),
@@ -170,7 +122,7 @@ impl Case {
             };
             Target::new(on, &Setup::PLAIN).assert_works();
         });
-        assert_eq!(panics(), 0, "something has panicked");
+        panics::assert_none_anywhere();
         text
     }
 }

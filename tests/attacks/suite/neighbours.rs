@@ -7,8 +7,8 @@ use std::{
 
 use vmffi::{
     ConnectError,
-    host::{End, Ran, ResetError},
-    machine::Machine,
+    host::{GuestExit, ResetError, RunOutcome},
+    machine::MachineBuilder,
 };
 
 use super::{
@@ -34,13 +34,13 @@ const DEADLINE: Duration = Duration::from_millis(20);
 /// particular while it is kept.
 fn neighbour(on: On) -> String {
     let arenas = (FILLED + (1 << 20), 256 << 10);
-    let layout = vmffi::Layout::new(arenas.0, arenas.1).unwrap();
+    let layout = vmffi::RegionLayout::new(arenas.0, arenas.1).unwrap();
     let (own, _) = layout.arena(vmffi::abi::Side::Guest);
     let script = List::new().fill(region(own), FILLED, 1);
-    let machine = Machine::new(&scripted(&script)).arenas(arenas.0, arenas.1);
+    let machine = MachineBuilder::new(&scripted(&script)).arenas(arenas.0, arenas.1);
     let victim = machine.build(on.0, Server::default()).unwrap();
     let begin = Instant::now();
-    assert_eq!(victim.run(), Ok(Ran::Ready));
+    assert_eq!(victim.run(), Ok(RunOutcome::Ready));
     let whole = begin.elapsed();
     let mut worst = Duration::ZERO;
     for part in [6, 8, 9, 10] {
@@ -49,19 +49,19 @@ fn neighbour(on: On) -> String {
         thread::scope(|scope| {
             let neighbour = scope.spawn(|| {
                 let host = machine.build(on.0, Server::default()).unwrap();
-                match host.within(limit).run() {
-                    Ok(ran) => assert_eq!(ran, Ran::Ready),
-                    Err(error) => assert_eq!(error, ConnectError::Ended(End::Deadline)),
+                match host.with_deadline(limit).run() {
+                    Ok(ran) => assert_eq!(ran, RunOutcome::Ready),
+                    Err(error) => assert_eq!(error, ConnectError::Exited(GuestExit::Deadline)),
                 }
             });
             // The victim's call begins a little before.
             thread::sleep((limit).saturating_sub(DEADLINE / 2));
             let begin = Instant::now();
             let spin = List::new().deed(Deed::Spin, at(0), 0);
-            let late = ToldClient::from(&*victim.within(DEADLINE)).does(spin.bytes());
+            let late = ToldClient::from(victim.with_deadline(DEADLINE).guest()).does(spin.bytes());
             worst = worst.max(begin.elapsed());
             assert!(late.is_err());
-            assert_eq!(victim.end(), Some(End::Deadline));
+            assert_eq!(victim.guest_exit(), Some(GuestExit::Deadline));
             neighbour.join().unwrap();
         });
         assert_eq!(victim.reset(), Ok(()));
@@ -74,7 +74,7 @@ fn neighbour(on: On) -> String {
 /// A machine that may have so much memory has no more of its host's, for the copy that a reset needs either.
 fn kept(on: On) -> String {
     let arenas = (9 << 20, 256 << 10);
-    let layout = vmffi::Layout::new(arenas.0, arenas.1).unwrap();
+    let layout = vmffi::RegionLayout::new(arenas.0, arenas.1).unwrap();
     let (own, _) = layout.arena(vmffi::abi::Side::Guest);
     let mut texts = Vec::new();
     // Of one piece, and every second page.
@@ -83,9 +83,9 @@ fn kept(on: On) -> String {
     for (script, written) in [(script, 8 << 20), (pages, 4 << 20)] {
         let image = scripted(&script);
         for (memory, resets) in [(11 << 20, false), (32 << 20, true)] {
-            let machine = Machine::new(&image).arenas(arenas.0, arenas.1).memory(memory);
+            let machine = MachineBuilder::new(&image).arenas(arenas.0, arenas.1).memory(memory);
             let host = machine.build(on.0, Server::default()).unwrap();
-            assert_eq!(host.run(), Ok(Ran::Ready));
+            assert_eq!(host.run(), Ok(RunOutcome::Ready));
             match host.reset() {
                 Ok(()) => assert!(resets),
                 Err(ResetError::Failed(text)) => {
@@ -96,7 +96,7 @@ fn kept(on: On) -> String {
             }
             let honest = List::new().returns(0, vmffi::abi::Transport::word(7));
             assert_eq!(ToldClient::from(host.guest()).does(honest.bytes()), Ok(7));
-            assert_eq!(host.end(), None);
+            assert_eq!(host.guest_exit(), None);
         }
     }
     assert_eq!(texts.len(), 2, "{texts:?}");

@@ -6,9 +6,9 @@ use std::{
 };
 
 use vmffi::{
-    Why,
+    ErrorKind,
     abi::{Answer, Side, Transport, pointer, trap},
-    host::{Cause, End},
+    host::{FaultCause, GuestExit},
 };
 
 use super::{
@@ -34,13 +34,13 @@ pub fn cases() -> Vec<Case> {
         })),
         two(Case::new("a_storm_while_the_host_calls", storm_over_upcalls)),
         two(Case::new("a_length_that_changes_while_it_is_read", |target| {
-            flips(target, 8, 60, u64::MAX, Why::BadPointer)
+            flips(target, 8, 60, u64::MAX, ErrorKind::BadPointer)
         })),
         two(Case::new("a_pointer_that_changes_while_it_is_read", |target| {
-            flips(target, 0, target.lent(0x1000), u64::MAX, Why::BadPointer)
+            flips(target, 0, target.lent(0x1000), u64::MAX, ErrorKind::BadPointer)
         })),
         two(Case::new("an_enum_that_changes_while_it_is_read", |target| {
-            flips(target, 96, 1 << 32, 7 << 32, Why::BadValue)
+            flips(target, 96, 1 << 32, 7 << 32, ErrorKind::BadValue)
         })),
         two(Case::new("a_fault_while_another_vcpu_is_served", |target| {
             fault_beside(target, &calls_for_ever())
@@ -151,9 +151,9 @@ fn storm_over_upcalls(target: &Target) -> Came {
         let list = List::new().returns(0, all);
         while began.elapsed() < TIME {
             let bytes = target.told().bytes(list.bytes()).unwrap();
-            assert_eq!(bytes.to_vec().map(|bytes| bytes.len()), Ok(1000));
-            if let Err(error) = target.told().text(list.bytes()).unwrap().to_string() {
-                assert_eq!(error.why(), Why::BadValue);
+            assert_eq!(bytes.read_vec().map(|bytes| bytes.len()), Ok(1000));
+            if let Err(error) = target.told().text(list.bytes()).unwrap().read_string() {
+                assert_eq!(error.kind(), ErrorKind::BadValue);
             }
             let flag = target.told().flag(List::new().returns(0, Transport::word(1)).bytes());
             assert_eq!(flag, Ok(true));
@@ -164,7 +164,7 @@ fn storm_over_upcalls(target: &Target) -> Came {
 }
 
 /// A word of the parameters of `Everything::maybe` that is good, then bad: both come, and nothing between.
-fn flips(target: &Target, at: u64, good: u64, bad: u64, why: Why) -> Came {
+fn flips(target: &Target, at: u64, good: u64, bad: u64, why: ErrorKind) -> Came {
     // A buffer at 0; at 40 there is a parcel, with a body at 56 and a point at 88.
     let mut maybe = vec![0; size_of::<ParamsEverythingMaybe>()];
     for (at, word) in
@@ -199,7 +199,7 @@ fn flips(target: &Target, at: u64, good: u64, bad: u64, why: Why) -> Came {
 
 /// One vCPU does something for ever, and another one ends the guest in the midst of that.
 #[track_caller]
-fn ends_beside(target: &Target, forever: &List, end: &List) -> End {
+fn ends_beside(target: &Target, forever: &List, end: &List) -> GuestExit {
     let begun = List::new().write(region(until(target)), &[1]).repeat(0, forever);
     let end = List::new().op(Op::Wait { until: region(until(target)) }).and(end);
     target.does(&List::new().fill(region(until(target)), 8, 0));
@@ -207,9 +207,9 @@ fn ends_beside(target: &Target, forever: &List, end: &List) -> End {
         let other = scope.spawn(|| target.told().does(begun.bytes()).unwrap_err());
         let _stop = StopOnPanic(target);
         let error = target.told().does(end.bytes()).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
         let error = other.join().unwrap();
-        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
     });
     target.end().unwrap()
 }
@@ -220,15 +220,15 @@ fn calls_for_ever() -> List {
 
 fn fault_beside(target: &Target, forever: &List) -> Came {
     let end = ends_beside(target, forever, &deed(Deed::Undefined, at(0), 0));
-    let End::Fault(fault) = &end else { panic!("{end:?}") };
-    assert_eq!((fault.cause, fault.address), (Cause::Exception(6), None));
+    let GuestExit::Fault(fault) = &end else { panic!("{end:?}") };
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(6), None));
     Came::Ended(says(&end))
 }
 
 fn exit_beside(target: &Target, forever: &List) -> Came {
     let exit = List::new().trap(trap::EXIT, 4, Transport::EMPTY, &List::new());
     let end = ends_beside(target, forever, &exit);
-    assert_eq!(end, End::Exited { status: 4, text: String::new() });
+    assert_eq!(end, GuestExit::Exited { status: 4, text: String::new() });
     Came::Ended(says(&end))
 }
 
@@ -249,7 +249,7 @@ fn other_guest(target: &Target) -> Came {
     }
     let all = Transport { primary: pointer::join(arena, 1), secondary: len };
     let bytes = other.told().bytes(List::new().returns(0, all).bytes()).unwrap();
-    assert!(bytes.to_vec().unwrap().iter().all(|byte| *byte == 0x5a));
+    assert!(bytes.read_vec().unwrap().iter().all(|byte| *byte == 0x5a));
     drop(bytes);
     other.assert_works();
     Came::Lives("the other guest's memory is as it was".into())

@@ -29,12 +29,12 @@ fn seen(target: &Target) -> Vec<Vec<u8>> {
     let whole = target.told().bytes(List::new().returns(0, words).bytes());
     let mut places = vec![(4096, own - 4096)];
     places.extend((0..most / part).map(|nr| (theirs + nr * part, part)));
-    parts.push(whole.and_then(|whole: ForeignBuf| whole.to_vec()).unwrap());
+    parts.push(whole.and_then(|whole: ForeignBuf| whole.read_vec()).unwrap());
     for (from, len) in places {
         let copy = Op::Copy { to: region(target.own(0)), from: region(from), len };
         let words = Transport { primary: target.lent(0), secondary: len };
         let bytes = target.told().bytes(List::new().op(copy).returns(0, words).bytes());
-        parts.push(bytes.and_then(|bytes| bytes.to_vec()).unwrap());
+        parts.push(bytes.and_then(|bytes| bytes.read_vec()).unwrap());
     }
     parts
 }

@@ -1,13 +1,14 @@
 //! What a guest gives back for an upcall: values of other types, statuses that are none, handles to nowhere.
 
 use vmffi::{
-    CallError, Failure, Why,
+    CallError, ErrorKind, Failure,
     abi::{Side, Transport, pointer},
 };
 
 use super::{
     Came, Case,
     connection::Target,
+    forged::words,
     forgeries::outside,
     list::{List, region},
 };
@@ -28,24 +29,20 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn words(primary: u64, secondary: u64) -> Transport {
-    Transport { primary, secondary }
-}
-
 fn back(primary: u64, secondary: u64) -> List {
     List::new().returns(0, words(primary, secondary))
 }
 
 /// The call has failed in the host's hands, after the guest has done it.
 #[track_caller]
-fn refused<T>(result: Result<T, CallError>, why: Why) {
+fn refused<T>(result: Result<T, CallError>, why: ErrorKind) {
     let Err(error) = result else { panic!("it is taken for a result") };
-    assert_eq!((error.why(), error.reached(), error.side()), (why, true, Some(Side::Host)));
+    assert_eq!((error.kind(), error.reached(), error.side()), (why, true, Some(Side::Host)));
 }
 
 fn nothing(target: &Target) -> Came {
     for (primary, secondary) in [(1, 0), (0, 1), (target.lent(0), 8), (u64::MAX, u64::MAX)] {
-        refused(target.told().nothing(back(primary, secondary).bytes()), Why::BadValue);
+        refused(target.told().nothing(back(primary, secondary).bytes()), ErrorKind::BadValue);
     }
     Came::Lives("`BadValue`".into())
 }
@@ -53,21 +50,21 @@ fn nothing(target: &Target) -> Came {
 fn scalars(target: &Target) -> Came {
     let told = target.told();
     for word in [2, 256, 1 << 63, u64::MAX] {
-        refused(told.flag(back(word, 0).bytes()), Why::BadValue);
+        refused(told.flag(back(word, 0).bytes()), ErrorKind::BadValue);
     }
     for word in [0xd800, 0xdfff, 0x11_0000, 1 << 32 | 65, u64::MAX] {
-        refused(told.glyph(back(word, 0).bytes()), Why::BadValue);
+        refused(told.glyph(back(word, 0).bytes()), ErrorKind::BadValue);
     }
     for word in [0x80, 0xff, 0xff80, 0xffff_ff80, u64::MAX << 8] {
-        refused(told.narrow(back(word, 0).bytes()), Why::BadValue);
+        refused(told.narrow(back(word, 0).bytes()), ErrorKind::BadValue);
     }
     for word in [0, 3, 201, 257, u64::MAX] {
-        refused(told.colour(back(word, 0).bytes()), Why::BadValue);
+        refused(told.colour(back(word, 0).bytes()), ErrorKind::BadValue);
     }
     // A count of bytes where there are none.
     for secondary in [1, 1 << 32, u64::MAX] {
-        refused(told.does(back(1, secondary).bytes()), Why::BadValue);
-        refused(told.flag(back(1, secondary).bytes()), Why::BadValue);
+        refused(told.does(back(1, secondary).bytes()), ErrorKind::BadValue);
+        refused(told.flag(back(1, secondary).bytes()), ErrorKind::BadValue);
     }
     assert_eq!(told.narrow(back(u64::MAX, 0).bytes()), Ok(-1));
     Came::Lives("`BadValue`".into())
@@ -77,25 +74,25 @@ fn handles(target: &Target) -> Came {
     let told = target.told();
     for transport in outside(target) {
         let list = List::new().returns(0, words(transport.primary | 1 << 56, transport.secondary));
-        refused(told.bytes(list.bytes()), Why::BadPointer);
-        refused(told.text(list.bytes()), Why::BadPointer);
-        refused(told.maybe(list.bytes()), Why::BadPointer);
+        refused(told.bytes(list.bytes()), ErrorKind::BadPointer);
+        refused(told.text(list.bytes()), ErrorKind::BadPointer);
+        refused(told.maybe(list.bytes()), ErrorKind::BadPointer);
         let (start, len) = target.layout.arena(Side::Guest);
         if !(start..start + len - 24).contains(&transport.primary) {
-            refused(told.point(back(transport.primary, 0).bytes()), Why::BadPointer);
+            refused(told.point(back(transport.primary, 0).bytes()), ErrorKind::BadPointer);
         }
     }
-    refused(told.maybe(back(0, 1).bytes()), Why::BadValue);
+    refused(told.maybe(back(0, 1).bytes()), ErrorKind::BadValue);
     for len in [1, 7, 9, 4095] {
-        refused(told.numbers(back(target.lent(0), len).bytes()), Why::BadValue);
+        refused(told.numbers(back(target.lent(0), len).bytes()), ErrorKind::BadValue);
     }
-    refused(told.numbers(back(target.lent(4), 8).bytes()), Why::BadPointer);
+    refused(told.numbers(back(target.lent(4), 8).bytes()), ErrorKind::BadPointer);
     Came::Lives("`BadPointer`, `BadValue`".into())
 }
 
 fn without_loan(target: &Target) -> Came {
-    refused(target.told().bytes(back(target.own(0), 8).bytes()), Why::BadPointer);
-    refused(target.told().text(back(target.own(64), 1).bytes()), Why::BadPointer);
+    refused(target.told().bytes(back(target.own(0), 8).bytes()), ErrorKind::BadPointer);
+    refused(target.told().text(back(target.own(64), 1).bytes()), ErrorKind::BadPointer);
     Came::Lives("`BadPointer`".into())
 }
 
@@ -105,7 +102,7 @@ fn text(target: &Target) -> Came {
             .write(region(target.own(0)), bytes)
             .returns(0, words(target.lent(0), bytes.len() as u64));
         let text = target.told().text(list.bytes()).unwrap();
-        assert_eq!(text.to_string().unwrap_err().why(), Why::BadValue);
+        assert_eq!(text.read_string().unwrap_err().kind(), ErrorKind::BadValue);
     }
     Came::Lives("`BadValue` when it is read".into())
 }
@@ -123,13 +120,13 @@ fn structs(target: &Target) -> Came {
     let good = target.told().point(point(&[(0, &[1]), (4, b"x")]).bytes()).unwrap();
     assert_eq!((good.on, good.glyph), (true, 'x'));
     for change in [(0, &[2_u8][..]), (4, &[0, 0xd8]), (4, &[0xff; 4]), (12, &[0]), (12, &[7])] {
-        refused(target.told().point(point(&[change]).bytes()), Why::BadValue);
+        refused(target.told().point(point(&[change]).bytes()), ErrorKind::BadValue);
     }
     // What straddles the end of the arena, and what is not aligned.
     let (start, len) = target.layout.arena(Side::Guest);
     for offset in [start + len - 16, start + len - 8, start + 1, start + 4] {
         let list = back(pointer::join(offset, 1), 0);
-        refused(target.told().point(list.bytes()), Why::BadPointer);
+        refused(target.told().point(list.bytes()), ErrorKind::BadPointer);
     }
     Came::Lives("`BadValue`, `BadPointer`".into())
 }
@@ -139,7 +136,7 @@ fn statuses(target: &Target) -> Came {
     for status in [16, 63, 64, 65, 80, 127, 128, 128 + 3, 1 << 32, 1 << 63, u64::MAX] {
         let list = List::new().returns(status, words(5, 5));
         let error = target.told().does(list.bytes()).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Protocol, true), "{status:#x}");
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Protocol, true), "{status:#x}");
         assert_eq!(error.side(), Some(Side::Guest));
     }
     Came::Lives("`Protocol` for that call; the guest goes on".into())
@@ -151,7 +148,7 @@ fn every_status(target: &Target) -> Came {
         for reached in [false, true] {
             let list = List::new().returns(status | u64::from(reached) << 6, words(5, u64::MAX));
             let error = target.told().does(list.bytes()).unwrap_err();
-            assert_eq!((error.why() as u64, error.reached()), (status, reached));
+            assert_eq!((error.kind() as u64, error.reached()), (status, reached));
             assert_eq!(target.end(), None);
         }
     }
@@ -166,11 +163,11 @@ fn app_error(target: &Target) -> Came {
     };
     for word in [0, 1, 6, 0xffff_ffff, 1 << 32 | 5, 1 << 63] {
         let Failure::Call(error) = fails(word) else { panic!("an error that is none") };
-        assert_eq!((error.why(), error.reached()), (Why::BadValue, true), "{word:#x}");
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::BadValue, true), "{word:#x}");
     }
     assert!(matches!(fails(5), Failure::App(_)) && matches!(fails(u64::MAX), Failure::App(_)));
     let error = target.told().does(List::new().returns(1, Transport::word(5)).bytes()).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Protocol, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Protocol, true));
     Came::Lives("`BadValue`, or `Protocol` where no error is declared".into())
 }
 
@@ -178,9 +175,9 @@ fn app_error(target: &Target) -> Came {
 /// is there then is another loan.
 fn unreached(target: &Target) -> Came {
     for _ in 0..50 {
-        let list = List::new().hold().returns(Why::Busy as u64, Transport::EMPTY);
+        let list = List::new().hold().returns(ErrorKind::Busy as u64, Transport::EMPTY);
         let error = target.told().does(list.bytes()).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
         assert_eq!(target.lost(), 0, "it is the host's again");
     }
     Came::Lives("`Busy`; what was lent is the host's again at once".into())
@@ -191,10 +188,14 @@ fn changes(target: &Target) -> Came {
     let list =
         List::new().write(region(target.own(0)), b"first").returns(0, words(target.lent(0), 5));
     let text = target.told().text(list.bytes()).unwrap();
-    assert_eq!(text.to_string().as_deref(), Ok("first"));
-    let copy = text.to_string().unwrap();
+    assert_eq!(text.read_string().as_deref(), Ok("first"));
+    let copy = text.read_string().unwrap();
     target.does(&List::new().write(region(target.own(0)), b"\xff\xfe\xfd"));
-    assert_eq!(text.to_string().unwrap_err().why(), Why::BadValue, "each reading is judged");
+    assert_eq!(
+        text.read_string().unwrap_err().kind(),
+        ErrorKind::BadValue,
+        "each reading is judged"
+    );
     assert_eq!(copy, "first");
     Came::Lives("each reading is judged: `BadValue`".into())
 }

@@ -7,9 +7,9 @@
 use std::{thread, time::Duration};
 
 use vmffi::{
-    Why,
+    ErrorKind,
     abi::Transport,
-    host::{Broken, End},
+    host::{GuestExit, ProtocolViolation},
 };
 
 use super::{
@@ -82,7 +82,7 @@ fn reset(target: &Target, what: &str) {
             for call in calls.map(|call| call.join().unwrap()) {
                 match call {
                     // The other thread of a process.
-                    Err(error) if !target.on.is_kvm() => assert_eq!(error.why(), Why::Busy),
+                    Err(error) if !target.on.is_kvm() => assert_eq!(error.kind(), ErrorKind::Busy),
                     done => assert_eq!(done, Ok(value), "{what}"),
                 }
             }
@@ -99,8 +99,8 @@ fn everything(target: &Target, from: Place, to: Place) -> Came {
         for (count, down) in [(u64::MAX, 0), (5000, 1), (17, 0), (1, 1)] {
             let what = format!("instruction {which}, {count} times, {down}");
             let told = target.told();
-            let within = target.host.within(Duration::from_millis(200));
-            let slow = ToldClient::from(&*within);
+            let within = target.host.with_deadline(Duration::from_millis(200));
+            let slow = ToldClient::from(within.guest());
             let told = if count > 1 << 20 { slow } else { told };
             match told.does(list(which, from, to, count, down).bytes()) {
                 Ok(value) => {
@@ -148,8 +148,8 @@ fn both(target: &Target) -> Came {
         thread::scope(|scope| {
             let calls = [(); 2].map(|()| {
                 scope.spawn(|| {
-                    let within = target.host.within(Duration::from_millis(100));
-                    let told = ToldClient::from(&*within);
+                    let within = target.host.with_deadline(Duration::from_millis(100));
+                    let told = ToldClient::from(within.guest());
                     told.does(list(which, own, own, 5000, 0).bytes())
                 })
             });
@@ -157,8 +157,11 @@ fn both(target: &Target) -> Came {
                 let _ = call.join().unwrap();
             }
         });
-        if let Some(End::Protocol(broken)) = target.end() {
-            assert!(matches!(broken, Broken::Access { .. } | Broken::Order(_)), "{broken:?}");
+        if let Some(GuestExit::Protocol(broken)) = target.end() {
+            assert!(
+                matches!(broken, ProtocolViolation::Access { .. } | ProtocolViolation::Order(_)),
+                "{broken:?}"
+            );
         }
         reset(target, "on both");
     }

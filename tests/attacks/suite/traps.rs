@@ -1,9 +1,9 @@
 //! Traps of kinds that there are not, at times when they have no place, and accesses that are none.
 
 use vmffi::{
-    ConnectError, Why,
+    ConnectError, ErrorKind,
     abi::{Answer, Side, Transport, answer, pointer, signature, trap},
-    host::{Broken, End, Ran},
+    host::{GuestExit, ProtocolViolation, RunOutcome},
 };
 
 use super::{
@@ -37,7 +37,7 @@ pub fn cases() -> Vec<Case> {
             setup.script = Some(deep_script(nothing, Transport::EMPTY));
         }),
         Case::new("a_meeting_deeper_than_there_may_be", deep).with(|setup| {
-            setup.script = Some(deep_script(signature::MEET, Transport::EMPTY));
+            setup.script = Some(deep_script(signature::HANDSHAKE, Transport::EMPTY));
         }),
         Case::new("the_bell_with_one_byte", |target| rings(target, Deed::Store1, 0)),
         Case::new("the_bell_with_two_bytes", |target| rings(target, Deed::Store2, 0)),
@@ -105,7 +105,7 @@ fn kinds(target: &Target) -> Came {
         dies(&other, &list, &[Dies::Order(kind)]);
         other.assert_ended();
     }
-    let text = "the guest broke the protocol: a trap of kind 0xffffffffffffffff has no place here";
+    let text = "the guest violated the protocol: unexpected trap of kind 0xffffffffffffffff";
     let list = List::new().trap(u64::MAX, 0, Transport::EMPTY, &List::new());
     let came = dies(target, &list, &[Dies::Order(u64::MAX)]);
     assert_eq!(target.end().unwrap().to_string(), text);
@@ -148,24 +148,24 @@ fn ready_nested(target: &Target) -> Came {
 
 /// The guest is let go, and says once more that it is ready: it may, and once more than that, too.
 fn ready_twice(target: &Target) -> Came {
-    assert_eq!(target.host.run(), Ok(Ran::Ready));
+    assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
     target.assert_works();
     // Now the `READY` that it was let go from has been answered, and this guest ends behind it.
-    assert_eq!(target.host.run(), Ok(Ran::Exited(0)));
+    assert_eq!(target.host.run(), Ok(RunOutcome::Exited(0)));
     Came::Ended(says(&target.end().unwrap()))
 }
 
 /// What runs a guest has come to this end.
 #[track_caller]
-fn runs_into(target: &Target, broken: Broken) -> Came {
-    let end = End::Protocol(broken);
-    assert_eq!(target.host.run(), Err(ConnectError::Ended(end.clone())));
+fn runs_into(target: &Target, broken: ProtocolViolation) -> Came {
+    let end = GuestExit::Protocol(broken);
+    assert_eq!(target.host.run(), Err(ConnectError::Exited(end.clone())));
     assert_eq!(target.end(), Some(end.clone()));
     Came::Ended(says(&end))
 }
 
 fn return_at_start(target: &Target) -> Came {
-    runs_into(target, Broken::Order(trap::RETURN))
+    runs_into(target, ProtocolViolation::Order(trap::RETURN))
 }
 
 /// An upcall that has returned by a trap of its own is over. What the guest does when it is let go is done with
@@ -173,7 +173,7 @@ fn return_at_start(target: &Target) -> Came {
 fn return_let_go(target: &Target) -> Came {
     let list = List::new().trap(trap::RETURN, 0, Transport::word(5), &List::new());
     assert_eq!(target.told().does(list.bytes()), Ok(5));
-    runs_into(target, Broken::Order(trap::RETURN))
+    runs_into(target, ProtocolViolation::Order(trap::RETURN))
 }
 
 /// The second one has nothing to return from, and so comes as the answer to what is called next.
@@ -205,7 +205,7 @@ fn wrong_depth(target: &Target) -> Came {
     assert_eq!(target.told().does(list.bytes()), Ok(4));
     assert_eq!(target.end(), None);
     target.assert_works();
-    runs_into(target, Broken::Order(trap::RETURN))
+    runs_into(target, ProtocolViolation::Order(trap::RETURN))
 }
 
 /// An upcall in a call in an upcall …, so often.
@@ -235,7 +235,7 @@ fn too_deep(target: &Target) -> Came {
         )));
         let read = Transport { primary: target.lent(SAVED), secondary: 32 };
         let read = target.told().bytes(List::new().returns(0, read).bytes());
-        assert_eq!(read.unwrap().to_vec().unwrap(), [0; 32], "{levels} levels");
+        assert_eq!(read.unwrap().read_vec().unwrap(), [0; 32], "{levels} levels");
     }
     assert_eq!(target.refused(), []);
     Came::Lives("`TooDeep` for the host's own call at depth 17".into())
@@ -249,11 +249,11 @@ fn deep_script(word: u64, transport: Transport) -> List {
 
 #[track_caller]
 fn deep(target: &Target) -> Came {
-    assert_eq!(target.host.run(), Ok(Ran::Ready));
-    assert_eq!(target.saved(SAVED), Answer::status(Why::TooDeep as u64));
+    assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
+    assert_eq!(target.saved(SAVED), Answer::status(ErrorKind::TooDeep as u64));
     let refused: Vec<_> =
-        target.refused().iter().map(|error| (error.why(), error.reached())).collect();
-    assert_eq!(refused, [(Why::TooDeep, false)]);
+        target.refused().iter().map(|error| (error.kind(), error.reached())).collect();
+    assert_eq!(refused, [(ErrorKind::TooDeep, false)]);
     Came::Lives("`TooDeep`".into())
 }
 
@@ -299,8 +299,8 @@ fn x87(target: &Target) -> Came {
 fn flags(target: &Target) -> Came {
     for flags in [0x40000, 0x400, 0x4000, 0x3000, 0x47400] {
         target.does(&deed(Deed::Flagged, at(target.way()), flags));
-        let refused: Vec<_> = target.refused().iter().map(|error| error.why()).collect();
-        assert_eq!(refused, [Why::UnknownFunction], "{flags:#x}");
+        let refused: Vec<_> = target.refused().iter().map(|error| error.kind()).collect();
+        assert_eq!(refused, [ErrorKind::UnknownFunction], "{flags:#x}");
         target.assert_works();
     }
     Came::Lives("served as any call".into())

@@ -3,9 +3,9 @@
 use std::arch::global_asm;
 
 use vmffi::{
-    Layout, abi,
-    host::{End, Ran},
-    machine::{Image, Machine},
+    RegionLayout, abi,
+    host::{GuestExit, RunOutcome},
+    machine::{Image, LogLevel, MachineBuilder},
 };
 
 use super::{Case, connection::On};
@@ -78,19 +78,19 @@ fn probe(word: u32) -> Image {
 /// ABI, Boot block B-1, B-2.
 fn entered(on: On) {
     let word = |nr, log| {
-        let machine = Machine::new(&probe(nr)).arenas(1 << 20, 3 << 20).log(log);
+        let machine = MachineBuilder::new(&probe(nr)).arenas(1 << 20, 3 << 20).log(log);
         let host = machine.build(on.backend(), ()).unwrap();
         match host.run() {
-            Ok(Ran::Exited(status)) => status,
-            ran => panic!("{ran:?}: {:?}", host.end().as_ref().map(End::to_string)),
+            Ok(RunOutcome::Exited(status)) => status,
+            ran => panic!("{ran:?}: {:?}", host.guest_exit().as_ref().map(GuestExit::to_string)),
         }
     };
-    assert_eq!(word(0, 0), u64::from_le_bytes(*b"VMFFIBB\x01"));
-    assert_eq!(word(1, 0), 0x10_0000_0000);
-    assert_eq!(word(2, 0), Layout::new(1 << 20, 3 << 20).unwrap().len());
-    let (way, operand) = (word(3, 0), word(4, 0));
+    assert_eq!(word(0, LogLevel::Off), u64::from_le_bytes(*b"VMFFIBB\x01"));
+    assert_eq!(word(1, LogLevel::Off), 0x10_0000_0000);
+    assert_eq!(word(2, LogLevel::Off), RegionLayout::new(1 << 20, 3 << 20).unwrap().len());
+    let (way, operand) = (word(3, LogLevel::Off), word(4, LogLevel::Off));
     assert!(way == 2 && operand % 8 == 0 || on.is_kvm() && way == 1 && operand <= 0xffff);
-    assert_eq!(word(5, 0), 1 << 32, "number 0 of 1");
-    assert_eq!((word(6, 0), word(6, 4)), (0, 4));
-    assert_eq!(word(7, 0), 0);
+    assert_eq!(word(5, LogLevel::Off), 1 << 32, "number 0 of 1");
+    assert_eq!((word(6, LogLevel::Off), word(6, LogLevel::Debug)), (0, 4));
+    assert_eq!(word(7, LogLevel::Off), 0);
 }

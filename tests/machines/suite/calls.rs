@@ -1,6 +1,6 @@
 //! All that works, and all errors after which guest and host go on: both ways.
 
-use vmffi::{CallError, Why, abi::Side};
+use vmffi::{CallError, ErrorKind, abi::Side};
 
 use super::{
     Case,
@@ -46,7 +46,10 @@ pub fn cases() -> Vec<Case> {
             // The guest does not serve what only the host does.
             let errands = ErrandsClient::from(connection.guest());
             let error: CallError = errands.add(1, 2).unwrap_err();
-            assert_eq!((error.why(), error.side()), (Why::UnknownFunction, Some(Side::Guest)));
+            assert_eq!(
+                (error.kind(), error.side()),
+                (ErrorKind::UnknownFunction, Some(Side::Guest))
+            );
         });
     }));
     cases.push(Case::new("handles_outlive_their_guest", On::is_any, outlive));
@@ -70,5 +73,5 @@ fn outlive(on: On) {
     let call = shared::handles::HandlesClient::from(connection.guest());
     let kept = call.buf(b"what remains").unwrap();
     drop(connection);
-    assert_eq!(kept.to_vec().unwrap(), b"what remains");
+    assert_eq!(kept.read_vec().unwrap(), b"what remains");
 }

@@ -4,9 +4,9 @@ use std::{fmt, path::PathBuf, sync::OnceLock};
 
 use vmffi::{
     Peer,
-    host::{self, End, Vcpu},
+    host::{self, GuestExit, Vcpu},
     loopback::Loopback,
-    machine::{Backend, Image, Machine},
+    machine::{Backend, Image, MachineBuilder},
 };
 
 use super::{
@@ -24,7 +24,8 @@ pub enum On {
 
 impl On {
     pub fn all() -> [Self; 3] {
-        let backend = |name| Self::Machine(Backend::named(name).expect("both are built for tests"));
+        let backend =
+            |name: &str| Self::Machine(name.parse::<Backend>().expect("both are built for tests"));
         [Self::Loopback, backend("process"), backend("kvm")]
     }
 
@@ -85,8 +86,8 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// A machine with arenas as large as the checks take them to be.
-pub fn machine() -> Machine {
-    Machine::new(image()).arenas(1 << 20, 1 << 20)
+pub fn machine() -> MachineBuilder {
+    MachineBuilder::new(image()).arenas(1 << 20, 1 << 20)
 }
 
 /// A guest in a machine, with nothing run yet.
@@ -108,7 +109,7 @@ impl Connection {
             }
             On::Machine(backend) => {
                 let host = machine().build(backend, host).unwrap();
-                assert_eq!(host.run(), Ok(host::Ran::Ready), "{:?}", host.end());
+                assert_eq!(host.run(), Ok(host::RunOutcome::Ready), "{:?}", host.guest_exit());
                 Self::Machine(host)
             }
         }
@@ -116,7 +117,7 @@ impl Connection {
 
     pub fn guest(&self) -> &Peer {
         match self {
-            Self::Loopback(pair) => pair.to_guest(),
+            Self::Loopback(pair) => pair.guest(),
             Self::Machine(host) => host.guest(),
         }
     }
@@ -125,10 +126,10 @@ impl Connection {
         ControlClient::from(self.guest())
     }
 
-    pub fn end(&self) -> Option<End> {
+    pub fn end(&self) -> Option<GuestExit> {
         match self {
             Self::Loopback(_) => None,
-            Self::Machine(host) => host.end(),
+            Self::Machine(host) => host.guest_exit(),
         }
     }
 

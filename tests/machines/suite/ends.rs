@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use vmffi::{
-    CallError, ConnectError, Peer, Why, abi,
+    CallError, ConnectError, ErrorKind, Peer, abi,
     abi::Side as Which,
-    host::{End, Ran},
+    host::{GuestExit, RunOutcome},
     loopback::Loopback,
 };
 
@@ -41,14 +41,14 @@ pub fn cases() -> Vec<Case> {
 /// The guest has ended: no call reaches it, and nothing that was lent to it is in use.
 fn dead(connection: &Connection) {
     let error = connection.control().sum(1).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
     let Connection::Machine(host) = connection else { panic!("a loopback does not end") };
-    assert!(matches!(host.run(), Ok(Ran::Exited(_)) | Err(ConnectError::Ended(_))));
+    assert!(matches!(host.run(), Ok(RunOutcome::Exited(_)) | Err(ConnectError::Exited(_))));
     let error = connection.control().says("a text").unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
     // Who makes a call need not ask the host as well.
-    assert_eq!((error.end().cloned(), error.side()), (host.end(), Some(Which::Host)));
-    let end = host.end().unwrap().to_string();
+    assert_eq!((error.guest_exit().cloned(), error.side()), (host.guest_exit(), Some(Which::Host)));
+    let end = host.guest_exit().unwrap().to_string();
     assert!(error.to_string().contains(&end), "{error} / {end}");
     let source = std::error::Error::source(&error).expect("it has one");
     assert_eq!(source.to_string(), end);
@@ -59,7 +59,7 @@ fn dead(connection: &Connection) {
 #[track_caller]
 fn exited(connection: &Connection) -> (u64, String) {
     match connection.end() {
-        Some(End::Exited { status, text }) => (status, text),
+        Some(GuestExit::Exited { status, text }) => (status, text),
         end => panic!("{end:?}"),
     }
 }
@@ -69,13 +69,13 @@ fn panics(on: On) {
     let error = connection.control().panics("no milk today").unwrap_err();
     assert!(error.reached());
     if on == On::Loopback {
-        assert_eq!(error.why(), Why::PeerPanicked);
+        assert_eq!(error.kind(), ErrorKind::PeerPanicked);
         assert_eq!(error.side(), Some(Which::Guest));
         assert_eq!(connection.control().sum(3), Ok(6), "the guest goes on");
         assert_eq!(connection.blocks(), (0, 0));
         return;
     }
-    assert_eq!(error.why(), Why::PeerDied);
+    assert_eq!(error.kind(), ErrorKind::PeerDied);
     let (status, text) = exited(&connection);
     assert_eq!(status, abi::exit::PANICKED);
     assert!(text.contains("no milk today") && text.contains("control.rs:"), "{text}");
@@ -92,7 +92,7 @@ fn long_text(on: On) {
     let connection = Connection::new(on, Host::default());
     // Of 3 bytes each, and the place before it, so that one is cut in two.
     let error = connection.control().panics(&"✗".repeat(5000)).unwrap_err();
-    assert_eq!(error.why(), Why::PeerDied);
+    assert_eq!(error.kind(), ErrorKind::PeerDied);
     let (status, text) = exited(&connection);
     assert_eq!(status, abi::exit::PANICKED);
     assert!((1022..=1024).contains(&text.len()) && text.ends_with('✗'), "{}: {text}", text.len());
@@ -104,11 +104,11 @@ fn panics_below(on: On) {
     let error = NestingClient::from(connection.guest()).down(4, BOTTOM_PANIC).unwrap_err();
     assert!(error.reached());
     if on == On::Loopback {
-        assert_eq!(error.why(), Why::PeerPanicked);
+        assert_eq!(error.kind(), ErrorKind::PeerPanicked);
         assert_eq!(connection.control().sum(3), Ok(6));
         return;
     }
-    assert_eq!(error.why(), Why::PeerDied);
+    assert_eq!(error.kind(), ErrorKind::PeerDied);
     let (status, text) = exited(&connection);
     assert_eq!(status, abi::exit::PANICKED);
     assert!(text.contains("at the bottom"), "{text}");
@@ -119,10 +119,10 @@ fn exits_below(on: On) {
     for levels in [0, 2, 14] {
         let connection = Connection::new(on, Host::default());
         let error = NestingClient::from(connection.guest()).down(levels, BOTTOM_EXIT).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
         assert_eq!(exited(&connection), (7, "from the bottom".to_owned()));
         let Connection::Machine(host) = &connection else { unreachable!() };
-        assert_eq!(host.run(), Ok(Ran::Exited(7)));
+        assert_eq!(host.run(), Ok(RunOutcome::Exited(7)));
         dead(&connection);
     }
 }
@@ -130,8 +130,8 @@ fn exits_below(on: On) {
 fn faults_below(on: On) {
     let connection = Connection::new(on, Host::default());
     let error = NestingClient::from(connection.guest()).down(6, BOTTOM_CRIME).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
-    assert!(matches!(connection.end(), Some(End::Fault(_))), "{:?}", connection.end());
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
+    assert!(matches!(connection.end(), Some(GuestExit::Fault(_))), "{:?}", connection.end());
     dead(&connection);
 }
 
@@ -141,16 +141,16 @@ fn handler_goes_on(on: On) {
         let host = Host::on_call(move |guest| {
             let call = NestingClient::from(guest);
             let error = call.down(0, bottom).unwrap_err();
-            assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
             let error = call.spell(0, "a text").unwrap_err();
-            assert_eq!((error.why(), error.reached()), (Why::PeerDied, false));
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
         });
         let connection = Connection::new(on, host);
         // It has something of the host's, too.
         connection.control().place(b"kept by the guest").unwrap();
         assert_eq!(connection.guest().arena_stats().blocks, 1);
         let error = connection.control().calls_back().unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
         assert_eq!(connection.guest().arena_stats().blocks, 0);
         assert_eq!(exited(&connection).0, status);
         dead(&connection);
@@ -162,7 +162,7 @@ fn goes_on(on: On) {
     let connection = Connection::new(on, Host::default());
     assert_eq!(connection.control().sum(3), Ok(6));
     let Connection::Machine(host) = &connection else { unreachable!() };
-    assert_eq!(host.run(), Ok(Ran::Exited(0)));
+    assert_eq!(host.run(), Ok(RunOutcome::Exited(0)));
     assert_eq!(exited(&connection), (0, String::new()));
     dead(&connection);
 }
@@ -200,9 +200,9 @@ fn refuses(on: On, server: impl vmffi::Serve) {
     };
     let host = machine().build(backend, server).unwrap();
     mismatch(host.run().unwrap_err());
-    assert!(matches!(host.end(), Some(End::Unfit(_))), "{:?}", host.end());
+    assert!(matches!(host.guest_exit(), Some(GuestExit::Unfit(_))), "{:?}", host.guest_exit());
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::VersionMismatch, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::VersionMismatch, false));
     // It is not asked again, but says the same.
     mismatch(host.run().unwrap_err());
 }
@@ -218,7 +218,7 @@ fn unserved(on: On) {
 /// A guest uses as much of its arena as it has books for.
 fn too_large(on: On) {
     let host = machine().arenas(2 << 20, 1 << 20).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     let used = ControlClient::from(host.guest()).used().unwrap();
     assert_eq!((used.capacity, used.blocks), (1 << 20, 1));
 }
@@ -226,17 +226,19 @@ fn too_large(on: On) {
 /// A guest whose contract is larger than its arena cannot be connected, and says so.
 fn too_small(on: On) {
     let host = machine().arenas(4096, 1 << 20).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Exited(abi::exit::UNCONNECTED)));
-    let Some(End::Exited { text, .. }) = host.end() else { panic!("{:?}", host.end()) };
-    assert!(text.contains("the arena has no block of this size left"), "{text}");
+    assert_eq!(host.run(), Ok(RunOutcome::Exited(abi::exit::UNCONNECTED)));
+    let Some(GuestExit::Exited { text, .. }) = host.guest_exit() else {
+        panic!("{:?}", host.guest_exit())
+    };
+    assert!(text.contains("the arena has no free block of this size"), "{text}");
 }
 
 fn too_early(on: On) {
     let host = machine().build(on.backend(), Host::default()).unwrap();
     let control = ControlClient::from(host.guest());
     let error = control.sum(1).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Busy, false));
-    assert_eq!(host.run(), Ok(Ran::Ready));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
+    assert_eq!(host.run(), Ok(RunOutcome::Ready));
     assert_eq!(control.sum(1), Ok(1));
 }
 
@@ -246,7 +248,7 @@ fn observed(on: On) {
     let into = told.clone();
     let observer = move |error: &CallError| {
         let function = error.function().map(|function| function.to_string());
-        into.lock().unwrap().push((error.why(), function));
+        into.lock().unwrap().push((error.kind(), function));
     };
     let checks = |control: ControlClient<'_>| {
         for nr in 0.. {
@@ -261,14 +263,14 @@ fn observed(on: On) {
     };
     if let On::Machine(backend) = on {
         let host = machine().observe(observer).build(backend, Host::default()).unwrap();
-        assert_eq!(host.run(), Ok(Ran::Ready));
+        assert_eq!(host.run(), Ok(RunOutcome::Ready));
         checks(ControlClient::from(host.guest()));
     } else {
         let builder = Loopback::builder().observe(Which::Host, observer);
         let pair = builder.build(Guest::new(|_, _| ()), Host::default()).unwrap();
-        checks(ControlClient::from(pair.to_guest()));
+        checks(ControlClient::from(pair.guest()));
     }
-    let refused = (Why::Refused, Some("Failing::refuses".to_owned()));
-    let unknown = (Why::UnknownFunction, None);
+    let refused = (ErrorKind::Refused, Some("Failing::refuses".to_owned()));
+    let unknown = (ErrorKind::UnknownFunction, None);
     assert_eq!(*told.lock().unwrap(), [refused, unknown.clone(), unknown]);
 }

@@ -1,6 +1,6 @@
 //! What a guest may not do (ABI, Boot block B-4), and how its host sees it.
 
-use vmffi::host::{Broken, Cause, End, Fault};
+use vmffi::host::{Fault, FaultCause, GuestExit, ProtocolViolation};
 
 use super::{
     Case,
@@ -50,14 +50,14 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Has a guest do it, which is its end.
-fn commits(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (End, u64) {
+fn commits(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (GuestExit, u64) {
     let guest = Connection::new(on, Host::default());
     let place = place(&guest);
     let error = guest.control().commit(crime, place).unwrap_err();
     let end = guest.end().expect("it has ended");
-    assert_eq!((error.why(), error.reached()), (end.why(), true), "{end}");
+    assert_eq!((error.kind(), error.reached()), (end.kind(), true), "{end}");
     let error = guest.control().sum(1).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (end.why(), false));
+    assert_eq!((error.kind(), error.reached()), (end.kind(), false));
     assert_eq!(guest.guest().arena_stats().blocks, 0, "what was lent is the host's");
     (end, place)
 }
@@ -65,7 +65,7 @@ fn commits(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (End
 #[track_caller]
 fn faulted(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (Fault, u64) {
     match commits(on, crime, place) {
-        (End::Fault(fault), place) => (fault, place),
+        (GuestExit::Fault(fault), place) => (fault, place),
         (end, _) => panic!("{end:?}"),
     }
 }
@@ -83,7 +83,7 @@ fn in_function(fault: &Fault, name: &str) {
 #[track_caller]
 fn page_fault(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64, function: &str) {
     let (fault, place) = faulted(on, crime, place);
-    assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(place)), "{fault}");
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(place)), "{fault}");
     in_function(&fault, function);
     assert!(fault.to_string().contains(&format!("page fault at address {place:#x}")), "{fault}");
 }
@@ -91,22 +91,23 @@ fn page_fault(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64, func
 #[track_caller]
 fn exception(on: On, crime: Crime, place: u64, vector: u8, function: &str) {
     let (fault, _) = faulted(on, crime, |_| place);
-    assert_eq!((fault.cause, fault.address), (Cause::Exception(vector), None), "{fault}");
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(vector), None), "{fault}");
     in_function(&fault, function);
 }
 
 fn access(on: On, crime: Crime, place: u64) {
     let (end, _) = commits(on, crime, |_| place);
     assert!(
-        end == End::Protocol(Broken::Access { at: place }) || not_mapped(on, &end, place),
+        end == GuestExit::Protocol(ProtocolViolation::Access { at: place })
+            || not_mapped(on, &end, place),
         "{end:?}"
     );
 }
 
 /// A virtual machine whose guest traps by a port has no doorbell.
-fn not_mapped(on: On, end: &End, place: u64) -> bool {
-    matches!(end, End::Fault(fault) if on.is_kvm()
-        && (fault.cause, fault.address) == (Cause::Exception(14), Some(place)))
+fn not_mapped(on: On, end: &GuestExit, place: u64) -> bool {
+    matches!(end, GuestExit::Fault(fault) if on.is_kvm()
+        && (fault.cause, fault.address) == (FaultCause::Exception(14), Some(place)))
 }
 
 /// An address in the host's arena.
@@ -118,19 +119,19 @@ fn place(guest: &Connection) -> u64 {
 
 fn jumps(on: On) {
     let (fault, place) = faulted(on, Crime::Jump, |_| 0x7000_0123);
-    assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(place)), "{fault}");
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(place)), "{fault}");
     assert_eq!((fault.instruction, &fault.symbol), (place, &None));
 }
 
 fn runs_data(on: On) {
     let (fault, place) = faulted(on, Crime::Jump, place);
-    assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(place)), "{fault}");
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(place)), "{fault}");
     assert_eq!((fault.instruction, &fault.symbol), (place, &None));
 }
 
 fn undefined(on: On) {
     let (fault, code) = faulted(on, Crime::Undefined, |guest| guest.control().code().unwrap());
-    assert_eq!((fault.cause, fault.address), (Cause::Exception(6), None), "{fault}");
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(6), None), "{fault}");
     in_function(&fault, "undefined");
     let offset = fault.symbol.as_ref().unwrap().1;
     assert_eq!(fault.instruction, code + offset, "the function is where the guest says");
@@ -138,7 +139,7 @@ fn undefined(on: On) {
 
 fn overflows(on: On) {
     let (fault, _) = faulted(on, Crime::Overflow, |_| 0);
-    assert_eq!(fault.cause, Cause::StackOverflow, "{fault}");
+    assert_eq!(fault.cause, FaultCause::StackOverflow, "{fault}");
     assert!(fault.address.is_some());
     in_function(&fault, "overflows");
 }
@@ -148,18 +149,18 @@ fn calls_the_system(on: On) {
     if on.is_kvm() && fault.instruction == 0 {
         // Not all that is KVM keeps to EFER: then the instruction leads to where nobody has told it to, and
         // where nothing is.
-        assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(0)), "{fault}");
+        assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(0)), "{fault}");
         return;
     }
     // In a virtual machine there is no such instruction.
-    let cause = if on.is_kvm() { Cause::Exception(6) } else { Cause::SystemCall(39) };
+    let cause = if on.is_kvm() { FaultCause::Exception(6) } else { FaultCause::SystemCall(39) };
     assert_eq!((fault.cause, fault.address), (cause, None), "{fault}");
     in_function(&fault, "calls_the_system");
 }
 
 fn nonsense(on: On) {
     let (end, _) = commits(on, Crime::Chatter, |_| DOORBELL);
-    let unknown = End::Protocol(Broken::Order(0x1234));
+    let unknown = GuestExit::Protocol(ProtocolViolation::Order(0x1234));
     assert!(end == unknown || not_mapped(on, &end, DOORBELL), "{end:?}");
 }
 

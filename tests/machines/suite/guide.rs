@@ -8,8 +8,8 @@ use std::{
 
 use vmffi::{
     CallError, Peer,
-    host::Ran,
-    machine::{Image, Machine},
+    host::RunOutcome,
+    machine::{Image, MachineBuilder},
 };
 
 use super::{Case, connection::On, guests};
@@ -57,7 +57,7 @@ fn built() -> PathBuf {
 fn runs(on: On) {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     let image = IMAGE.get_or_init(|| Image::open(built()).unwrap());
-    let host = Machine::new(image).build(on.backend(), Shop).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    let host = MachineBuilder::new(image).build(on.backend(), Shop).unwrap();
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     assert_eq!(BillClient::from(host.guest()).sum(10, 20), Ok((10..30).map(|n| n * 2).sum()));
 }

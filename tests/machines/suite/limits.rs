@@ -6,8 +6,9 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ForeignBuf, Why, abi,
-    host::{End, Limits, Ran},
+    CallError, ErrorKind, ForeignBuf, abi,
+    host::{GuestExit, Limits, RunOutcome},
+    machine::LogLevel,
 };
 
 use super::{
@@ -33,12 +34,12 @@ pub fn cases() -> Vec<Case> {
 
 fn started(on: On, limits: Limits) -> Built {
     let host = machine().limits(limits).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     host
 }
 
 fn calls(on: On) {
-    let host = started(on, Limits { calls: 20, ..Limits::default() });
+    let host = started(on, Limits::new().calls(20));
     let control = ControlClient::from(host.guest());
     for _ in 0..5 {
         assert_eq!(control.sum(20), Ok(210), "each call begins at 0");
@@ -46,53 +47,61 @@ fn calls(on: On) {
     // Those in calls of its own handlers' count as well: 7 of the guest's, nested.
     assert_eq!(NestingClient::from(host.guest()).down(14, 0), Ok(15));
     let error = control.sum(21).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
-    assert_eq!(host.end(), Some(End::TooManyCalls));
-    assert_eq!(host.end().unwrap().to_string(), "the guest made more calls than it may");
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
+    assert_eq!(host.guest_exit(), Some(GuestExit::TooManyCalls));
+    assert_eq!(
+        host.guest_exit().unwrap().to_string(),
+        "the guest exceeded its number of hypercalls"
+    );
     assert_eq!(host.reset(), Ok(()));
     assert_eq!(control.sum(20), Ok(210));
 }
 
 fn time(on: On) {
-    let host = started(on, Limits { deadline: Some(Duration::from_secs(1)), ..Limits::default() });
+    let host = started(on, Limits::new().deadline(Duration::from_secs(1)));
     let control = ControlClient::from(host.guest());
     assert_eq!(control.sum(20), Ok(210));
-    let error = ControlClient::from(&*host.within(Duration::from_millis(5))).spin().unwrap_err();
-    assert_eq!((error.why(), host.end()), (Why::Cancelled, Some(End::Deadline)));
+    let error = ControlClient::from(host.with_deadline(Duration::from_millis(5)).guest())
+        .spin()
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), host.guest_exit()),
+        (ErrorKind::Cancelled, Some(GuestExit::Deadline))
+    );
     assert_eq!(host.reset(), Ok(()));
     let began = std::time::Instant::now();
-    assert_eq!(control.spin().unwrap_err().why(), Why::Cancelled);
-    assert_eq!(host.end(), Some(End::Deadline));
+    assert_eq!(control.spin().unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
 fn depth(on: On) {
-    let host = started(on, Limits { depth: 3, ..Limits::default() });
+    let host = started(on, Limits::new().depth(3));
     let nesting = NestingClient::from(host.guest());
     assert_eq!(nesting.down(2, 0), Ok(3));
     let error = nesting.down(3, 0).unwrap_err();
-    assert_eq!((error.why(), host.end()), (Why::TooDeep, None));
+    assert_eq!((error.kind(), host.guest_exit()), (ErrorKind::TooDeep, None));
     assert_eq!(nesting.down(2, 0), Ok(3));
-    let none = started(on, Limits { depth: 1, ..Limits::default() });
+    let none = started(on, Limits::new().depth(1));
     let control = ControlClient::from(none.guest());
     assert_eq!(control.sum(0), Ok(0));
-    assert_eq!(control.sum(1).unwrap_err().why(), Why::TooDeep);
+    assert_eq!(control.sum(1).unwrap_err().kind(), ErrorKind::TooDeep);
     // More than there can be is not more.
-    let all = started(on, Limits { depth: u32::MAX, ..Limits::default() });
+    let all = started(on, Limits::new().depth(u32::MAX));
     let nesting = NestingClient::from(all.guest());
     assert_eq!(nesting.down(15, 0), Ok(16));
-    assert_eq!(nesting.down(16, 0).unwrap_err().why(), Why::TooDeep);
+    assert_eq!(nesting.down(16, 0).unwrap_err().kind(), ErrorKind::TooDeep);
 }
 
 #[track_caller]
 fn full(host: &Built, len: usize, error: CallError) {
-    assert_eq!((error.why(), error.reached()), (Why::OutOfMemory, false));
-    assert_eq!((error.side(), error.len()), (Some(abi::Side::Host), len as u64));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, false));
+    assert_eq!((error.side(), error.bytes()), (Some(abi::Side::Host), len as u64));
     assert_eq!(ControlClient::from(host.guest()).sum(3), Ok(6), "all else goes on");
 }
 
 fn blocks(on: On) {
-    let host = started(on, Limits { lent_blocks: 5, ..Limits::default() });
+    let host = started(on, Limits::new().lent_blocks(5));
     let control = ControlClient::from(host.guest());
     for _ in 0..3 {
         for _ in 0..5 {
@@ -111,12 +120,12 @@ fn blocks(on: On) {
     for _ in 0..5 {
         control.place(&[1; 200]).unwrap();
     }
-    assert_eq!(control.calls_back().unwrap_err().why(), Why::OutOfMemory);
-    assert_eq!(host.end(), None);
+    assert_eq!(control.calls_back().unwrap_err().kind(), ErrorKind::OutOfMemory);
+    assert_eq!(host.guest_exit(), None);
 }
 
 fn bytes(on: On) {
-    let host = started(on, Limits { lent_bytes: 4096, ..Limits::default() });
+    let host = started(on, Limits::new().lent_bytes(4096));
     let control = ControlClient::from(host.guest());
     control.place(&[1; 4000]).unwrap();
     full(&host, 200, control.place(&[1; 200]).unwrap_err());
@@ -132,16 +141,16 @@ fn bytes(on: On) {
 }
 
 fn handles(on: On) {
-    let host = started(on, Limits { handles: 6, ..Limits::default() });
+    let host = started(on, Limits::new().handles(6));
     let call = HandlesClient::from(host.guest());
     let mut kept: Vec<ForeignBuf> = (0..6).map(|_| call.buf(&[1; 10]).unwrap()).collect();
     let before = ControlClient::from(host.guest()).used().unwrap().blocks;
     for _ in 0..10 {
         let error = call.buf(&[1; 10]).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::OutOfMemory, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, true));
         assert_eq!(error.side(), Some(abi::Side::Host));
     }
-    assert_eq!(host.end(), None);
+    assert_eq!(host.guest_exit(), None);
     kept.pop();
     kept.push(call.buf(&[2; 10]).unwrap());
     assert!(call.buf(&[1; 10]).is_err());
@@ -151,33 +160,35 @@ fn handles(on: On) {
 }
 
 fn texts(on: On) {
-    let host = started(on, Limits { text: 40, ..Limits::default() });
+    let host = started(on, Limits::new().text(40));
     assert!(ControlClient::from(host.guest()).panics(&"?".repeat(1 << 12)).is_err());
-    let Some(End::Exited { status: abi::exit::PANICKED, text }) = host.end() else { panic!() };
+    let Some(GuestExit::Exited { status: abi::exit::PANICKED, text }) = host.guest_exit() else {
+        panic!()
+    };
     assert_eq!(text.len(), 40, "{text}");
     // Nothing at all.
-    let host = started(on, Limits { text: 0, ..Limits::default() });
+    let host = started(on, Limits::new().text(0));
     assert!(ControlClient::from(host.guest()).panics("a text").is_err());
-    let end = End::Exited { status: abi::exit::PANICKED, text: String::new() };
-    assert_eq!(host.end(), Some(end));
+    let end = GuestExit::Exited { status: abi::exit::PANICKED, text: String::new() };
+    assert_eq!(host.guest_exit(), Some(end));
 }
 
 fn log(on: On) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let into = told.clone();
     let host = machine()
-        .log(3)
-        .limits(Limits { log: 200, ..Limits::default() })
-        .observe(move |error| into.lock().unwrap().push((error.why(), error.function())))
+        .log(LogLevel::Info)
+        .limits(Limits::new().log(200))
+        .observe(move |error| into.lock().unwrap().push((error.kind(), error.function())))
         .build(on.backend(), Host::default())
         .unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     let control = ControlClient::from(host.guest());
     for _ in 0..10 {
         assert_eq!(control.log(3, &"a".repeat(100)), Ok(()), "a call each");
     }
     assert_eq!(*told.lock().unwrap(), []);
     assert_eq!(control.log(3, &"a".repeat(201)), Ok(()), "the guest's logger cannot fail");
-    assert_eq!(*told.lock().unwrap(), [(Why::Refused, None)]);
-    assert_eq!(host.end(), None);
+    assert_eq!(*told.lock().unwrap(), [(ErrorKind::Refused, None)]);
+    assert_eq!(host.guest_exit(), None);
 }

@@ -14,8 +14,8 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ForeignBuf, Why,
-    host::{End, Ran, ResetError},
+    CallError, ErrorKind, ForeignBuf,
+    host::{GuestExit, ResetError, RunOutcome, Stopper},
 };
 
 use super::{
@@ -43,7 +43,7 @@ pub fn cases() -> Vec<Case> {
 
 fn built(on: On, vcpus: u32, host: Host) -> Built {
     let host = machine().vcpus(vcpus).build(on.backend(), host).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     host
 }
 
@@ -67,12 +67,12 @@ impl Score {
 
     /// A call that failed, by one of these reasons.
     #[track_caller]
-    fn failed(&self, error: &CallError, reasons: &[Why]) {
-        assert!(reasons.contains(&error.why()), "{error:?}");
-        if error.why() == Why::Stale {
+    fn failed(&self, error: &CallError, reasons: &[ErrorKind]) {
+        assert!(reasons.contains(&error.kind()), "{error:?}");
+        if error.kind() == ErrorKind::Stale {
             self.count(if error.reached() { "stale results" } else { "stale arguments" });
         } else {
-            self.count(format!("{:?}", error.why()));
+            self.count(format!("{:?}", error.kind()));
         }
     }
 }
@@ -123,7 +123,7 @@ fn among_resets(host: &Built, score: &Score, threads: usize, does: impl Fn() + S
         }
         drop(ended);
     });
-    assert_eq!(host.end(), None);
+    assert_eq!(host.guest_exit(), None);
     assert_eq!(host.reset(), Ok(()));
     assert_eq!(host.guest().arena_stats().blocks, 0);
     assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
@@ -141,7 +141,7 @@ fn arguments(on: On) {
             score.count("sums");
         }
         Err(error) => {
-            score.failed(&error, &[Why::Stale]);
+            score.failed(&error, &[ErrorKind::Stale]);
             assert!(!error.reached(), "what was lent in another life is not delivered");
         }
     });
@@ -151,13 +151,13 @@ fn arguments(on: On) {
 /// Reads a buffer twice, with some time in between.
 fn reads(score: &Score, buf: &ForeignBuf, sent: &[u8]) {
     for _ in 0..2 {
-        match buf.to_vec() {
+        match buf.read_vec() {
             Ok(bytes) => {
                 assert!(bytes == sent, "a result that is another one's");
                 score.count("results");
             }
             Err(error) => {
-                assert_eq!(error.why(), Why::Stale);
+                assert_eq!(error.kind(), ErrorKind::Stale);
                 return score.count("stale handles");
             }
         }
@@ -171,7 +171,7 @@ fn results(on: On) {
         let sent = pattern();
         match HandlesClient::from(host.guest()).buf(&sent) {
             Ok(buf) => reads(&score, &buf, &sent),
-            Err(error) => score.failed(&error, &[Why::Stale]),
+            Err(error) => score.failed(&error, &[ErrorKind::Stale]),
         }
     });
     assert!(score.of("results") > 0);
@@ -192,7 +192,7 @@ fn late_drops(on: On) {
                     let sender = send.lock().unwrap().clone();
                     sender.unwrap().send(buf).unwrap();
                 }
-                Err(error) => score.failed(&error, &[Why::Stale]),
+                Err(error) => score.failed(&error, &[ErrorKind::Stale]),
             }
         });
         drop(send.lock().unwrap().take());
@@ -201,14 +201,14 @@ fn late_drops(on: On) {
 }
 
 /// The reasons that calls of a storm may fail for.
-const STORM: &[Why] = &[Why::Stale, Why::Cancelled, Why::Busy];
+const STORM: &[ErrorKind] = &[ErrorKind::Stale, ErrorKind::Cancelled, ErrorKind::Busy];
 
 /// One call with a value that is checked.
 fn checked(host: &Built, score: &Score, nr: u64) {
     let deadline = Duration::from_micros(200 + nr * 7919 % 20_000);
-    let guest = host.within(deadline);
+    let guest = host.with_deadline(deadline);
     match nr % 4 {
-        0 => match HandlesClient::from(&*guest).words(&vec![nr; 300]) {
+        0 => match HandlesClient::from(guest.guest()).words(&vec![nr; 300]) {
             Ok(sum) => {
                 assert_eq!(sum, 300 * nr);
                 score.count("sums");
@@ -217,13 +217,13 @@ fn checked(host: &Built, score: &Score, nr: u64) {
         },
         1 => {
             let sent = pattern();
-            match HandlesClient::from(&*guest).buf(&sent) {
+            match HandlesClient::from(guest.guest()).buf(&sent) {
                 Ok(buf) => reads(score, &buf, &sent),
                 Err(error) => score.failed(&error, STORM),
             }
         }
         // It calls back, so that a handler lends its result to the guest.
-        2 => match ControlClient::from(&*guest).calls_back() {
+        2 => match ControlClient::from(guest.guest()).calls_back() {
             Ok(len) => {
                 assert_eq!(len, 1000);
                 score.count("calls back");
@@ -231,7 +231,7 @@ fn checked(host: &Built, score: &Score, nr: u64) {
             Err(error) => score.failed(&error, STORM),
         },
         // It takes longer than it may, mostly.
-        _ => match ControlClient::from(&*guest).sum(3_000_000) {
+        _ => match ControlClient::from(guest.guest()).sum(3_000_000) {
             Ok(sum) => {
                 assert_eq!(sum, 3_000_000 * 3_000_001 / 2);
                 score.count("long sums");
@@ -243,10 +243,10 @@ fn checked(host: &Built, score: &Score, nr: u64) {
 
 /// A life that has ended has ended by a stop or a deadline.
 fn ended(host: &Built, score: &Score) -> bool {
-    match host.end() {
+    match host.guest_exit() {
         None => return false,
-        Some(End::Stopped) => score.count("stops"),
-        Some(End::Deadline) => score.count("deadlines"),
+        Some(GuestExit::Stopped) => score.count("stops"),
+        Some(GuestExit::Deadline) => score.count("deadlines"),
         Some(end) => panic!("{end}"),
     }
     true
@@ -256,12 +256,22 @@ fn ended(host: &Built, score: &Score) -> bool {
 fn calm(host: &Built) {
     // A stop that was on its way when the others ended has arrived.
     assert_eq!(host.reset(), Ok(()));
-    assert_eq!(host.end(), None);
+    assert_eq!(host.guest_exit(), None);
     assert_eq!(host.guest().arena_stats().blocks, 0);
     let used = ControlClient::from(host.guest()).used().unwrap();
     assert_eq!(used.blocks, 1, "the answer itself");
     assert_eq!(ControlClient::from(host.guest()).sum(200), Ok(20_100));
-    assert_eq!(host.end(), None);
+    assert_eq!(host.guest_exit(), None);
+}
+
+/// Stops a guest again and again, at irregular intervals, until the storm is over.
+fn stop_until(over: &AtomicBool, stopper: Stopper) {
+    let mut wait = 1;
+    while !over.load(Ordering::Acquire) {
+        wait = (wait * 5 + 3) % 7919;
+        thread::sleep(Duration::from_micros(wait));
+        stopper.stop();
+    }
 }
 
 fn storm(on: On) {
@@ -280,16 +290,8 @@ fn storm(on: On) {
             });
         }
         let stopper = host.stopper();
-        let over = &over;
-        scope.spawn(move || {
-            let mut wait = 1;
-            while !over.load(Ordering::Acquire) {
-                wait = (wait * 5 + 3) % 7919;
-                thread::sleep(Duration::from_micros(wait));
-                stopper.stop();
-            }
-        });
-        let _over = Over(over);
+        scope.spawn(|| stop_until(&over, stopper));
+        let _over = Over(&over);
         let begin = Instant::now();
         while !over.load(Ordering::Acquire) && begin.elapsed() < length() {
             let was = ended(&host, &score);
@@ -313,16 +315,9 @@ fn storm_on_one_thread(on: On) {
     let (host, score) = (built(on, 1, Host::default()), Score::default());
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let (stopper, over) = (host.stopper(), &over);
-        scope.spawn(move || {
-            let mut wait = 1;
-            while !over.load(Ordering::Acquire) {
-                wait = (wait * 5 + 3) % 7919;
-                thread::sleep(Duration::from_micros(wait));
-                stopper.stop();
-            }
-        });
-        let _over = Over(over);
+        let stopper = host.stopper();
+        scope.spawn(|| stop_until(&over, stopper));
+        let _over = Over(&over);
         let begin = Instant::now();
         for nr in 0.. {
             if begin.elapsed() > length() {
@@ -361,7 +356,7 @@ fn waiting(on: On) {
             thread::yield_now();
         }
         leaves.send(()).unwrap();
-        assert_eq!(run.join().unwrap(), Ok(Ran::Ready));
+        assert_eq!(run.join().unwrap(), Ok(RunOutcome::Ready));
         assert_eq!(call.join().unwrap(), Ok(10_000));
     });
     assert_eq!(host.guest().arena_stats().blocks, 1, "the gift");
@@ -369,7 +364,7 @@ fn waiting(on: On) {
         assert_eq!(host.reset(), Ok(()));
         assert_eq!(host.guest().arena_stats().blocks, 1, "the gift");
         let gift = StateClient::from(host.guest()).gift().unwrap();
-        assert_eq!(gift.to_vec().unwrap(), b"a gift");
+        assert_eq!(gift.read_vec().unwrap(), b"a gift");
     }
 }
 
@@ -382,12 +377,12 @@ fn delivered(on: On) {
         let call = scope.spawn(|| {
             loop {
                 match failures.keep(b"kept by the guest") {
-                    Err(error) if error.why() == Why::Busy => thread::yield_now(),
+                    Err(error) if error.kind() == ErrorKind::Busy => thread::yield_now(),
                     kept => return kept,
                 }
             }
         });
-        assert_eq!(host.run(), Ok(Ran::Ready));
+        assert_eq!(host.run(), Ok(RunOutcome::Ready));
         call.join().unwrap().unwrap();
     });
     let before = failures.kept().unwrap();
@@ -413,14 +408,14 @@ fn stopped_meanwhile(on: On) {
             assert_eq!(host.reset(), Ok(()));
         });
         let sum = ControlClient::from(host.guest()).sum(3);
-        match host.end() {
+        match host.guest_exit() {
             None => {
                 assert_eq!(sum, Ok(6));
                 score.count("before");
             }
             Some(end) => {
-                assert_eq!(end, End::Stopped);
-                assert_eq!(sum.unwrap_err().why(), Why::Cancelled);
+                assert_eq!(end, GuestExit::Stopped);
+                assert_eq!(sum.unwrap_err().kind(), ErrorKind::Cancelled);
                 score.count("behind");
                 assert_eq!(host.reset(), Ok(()));
             }

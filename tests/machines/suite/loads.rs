@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use vmffi::{
-    host::{Cause, End, Ran},
-    machine::{Image, Machine, MachineError},
+    host::{FaultCause, GuestExit, RunOutcome},
+    machine::{Image, MachineBuilder, MachineError},
 };
 
 use super::{
@@ -46,18 +46,20 @@ fn packed(on: On) {
 
 fn works_anywhere(on: On, file: &Path) {
     let image = Image::open(file).unwrap();
-    let machine = Machine::new(&image).arenas(1 << 20, 1 << 20);
+    let machine = MachineBuilder::new(&image).arenas(1 << 20, 1 << 20);
     let host = machine.build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     let control = ControlClient::from(host.guest());
     for nr in 0.. {
         let Some(check) = shared::check(nr) else { break };
         shared::run(check, host.guest());
-        assert_eq!(control.check(nr), Ok(()), "{:?}", host.end());
+        assert_eq!(control.check(nr), Ok(()), "{:?}", host.guest_exit());
     }
     let code = control.code().unwrap();
     control.commit(Crime::Undefined, 0).unwrap_err();
-    let Some(End::Fault(fault)) = host.end() else { panic!("{:?}", host.end()) };
+    let Some(GuestExit::Fault(fault)) = host.guest_exit() else {
+        panic!("{:?}", host.guest_exit())
+    };
     let (symbol, offset) = fault.symbol.unwrap();
     assert!(symbol.ends_with("crimes::undefined"), "{symbol}");
     assert_eq!(fault.instruction, code + offset);
@@ -79,24 +81,26 @@ fn entering(entry: impl FnOnce(u64) -> u64) -> (Image, u64) {
 /// A machine is made of it or not, and whatever it does, it is caught.
 fn last_byte(on: On) {
     let (image, _) = entering(|end| end.next_multiple_of(4096) - 1);
-    let Ok(host) = Machine::new(&image).build(on.backend(), Host::default()) else { return };
+    let Ok(host) = MachineBuilder::new(&image).build(on.backend(), Host::default()) else { return };
     let ran = host.run();
     assert!(ran.is_err(), "{ran:?}");
-    assert!(matches!(host.end(), Some(End::Fault(_))), "{:?}", host.end());
+    assert!(matches!(host.guest_exit(), Some(GuestExit::Fault(_))), "{:?}", host.guest_exit());
 }
 
 fn zeros(on: On) {
     let (image, entry) = entering(|end| end - 64);
-    let host = Machine::new(&image).build(on.backend(), Host::default()).unwrap();
+    let host = MachineBuilder::new(&image).build(on.backend(), Host::default()).unwrap();
     host.run().unwrap_err();
     // Two zeros are an instruction: `add [rax], al`.
-    let Some(End::Fault(fault)) = host.end() else { panic!("{:?}", host.end()) };
-    assert_eq!((fault.cause, fault.address), (Cause::Exception(14), Some(0)), "{fault}");
+    let Some(GuestExit::Fault(fault)) = host.guest_exit() else {
+        panic!("{:?}", host.guest_exit())
+    };
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(0)), "{fault}");
     assert_eq!(fault.instruction, entry);
 }
 
 #[track_caller]
-fn refused(machine: &Machine, on: On) {
+fn refused(machine: &MachineBuilder, on: On) {
     match machine.build(on.backend(), Host::default()) {
         Err(MachineError::Config(_) | MachineError::Region(_)) => {}
         Err(error) => panic!("{error:?}"),
@@ -111,11 +115,11 @@ fn too_much(on: On) {
     let header = loads.next_back().unwrap();
     file[header + 40..header + 48].copy_from_slice(&(32_u64 << 30).to_le_bytes());
     let image = Image::parse(&file).unwrap();
-    let machine = Machine::new(&image).arenas(1 << 20, 1 << 20);
+    let machine = MachineBuilder::new(&image).arenas(1 << 20, 1 << 20);
     refused(&machine, on);
     // It is given what it wants, and takes none of that.
     let host = machine.memory(40 << 30).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
 }
 
 fn sizes(on: On) {
@@ -131,13 +135,15 @@ fn small_stack(on: On) {
     let host = machine().stack(0).build(on.backend(), Host::default()).unwrap();
     // A page of it is too small for what the guest does first, or not: it is caught.
     match host.run() {
-        Ok(Ran::Ready) => assert_eq!(ControlClient::from(host.guest()).sum(1), Ok(1)),
+        Ok(RunOutcome::Ready) => assert_eq!(ControlClient::from(host.guest()).sum(1), Ok(1)),
         _ => {
-            let Some(End::Fault(fault)) = host.end() else { panic!("{:?}", host.end()) };
-            assert_eq!(fault.cause, Cause::StackOverflow, "{fault}");
+            let Some(GuestExit::Fault(fault)) = host.guest_exit() else {
+                panic!("{:?}", host.guest_exit())
+            };
+            assert_eq!(fault.cause, FaultCause::StackOverflow, "{fault}");
         }
     }
     let host =
         machine().stack(1 << 30).memory(2 << 30).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
 }

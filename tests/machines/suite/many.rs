@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Barrier, thread, time::Duration};
 
-use vmffi::host::Ran;
+use vmffi::host::RunOutcome;
 
 use super::{
     Case,
@@ -109,9 +109,9 @@ fn lives(on: On) {
             2 => assert!(control.panics("enough").is_err()),
             3 => host.stopper().stop(),
             _ => {
-                let within = host.within(Duration::from_micros(200));
+                let within = host.with_deadline(Duration::from_micros(200));
                 assert!(control.sum(0).is_ok());
-                assert!(ControlClient::from(&*within).spin().is_err());
+                assert!(ControlClient::from(within.guest()).spin().is_err());
             }
         };
         end();
@@ -146,7 +146,7 @@ fn five_hundred(on: On) {
     let guests: Vec<_> = (0..ALL)
         .map(|_| {
             let host = machine.build(on.backend(), Host::default()).unwrap();
-            assert_eq!(host.run(), Ok(Ran::Ready));
+            assert_eq!(host.run(), Ok(RunOutcome::Ready));
             host
         })
         .collect();

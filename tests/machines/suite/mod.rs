@@ -9,19 +9,13 @@ mod calls;
 mod connection;
 mod ends;
 mod faults;
-#[path = "../../../examples/guests/mod.rs"]
-mod guests;
 mod guide;
-mod host;
-mod left;
 mod limits;
 mod lives;
 mod loads;
 mod many;
 mod races;
 mod resets;
-#[path = "../guest/src/shared/mod.rs"]
-pub mod shared;
 mod stops;
 mod threads;
 mod traces;
@@ -36,6 +30,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
+use support::{guests, host, left, shared};
 
 use connection::On;
 
@@ -97,6 +92,8 @@ pub fn main() -> ExitCode {
             let (run, ran) = (case.run.clone(), ran.clone());
             let trial = Trial::test(format!("{on}: {}", case.name), move || {
                 ran.fetch_add(1, Ordering::Relaxed);
+                // It is read once and stays.
+                connection::image();
                 left::nothing(|| run(on));
                 Ok(())
             });

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmffi::{CallError, Why, host::End};
+use vmffi::{CallError, ErrorKind, host::GuestExit};
 
 use super::{
     Case,
@@ -130,16 +130,16 @@ fn stop_races_return(on: On) {
             score.count(&call);
             match call {
                 Ok(calls) => assert_eq!(calls, 2),
-                Err(error) => assert_eq!(error.why(), Why::Cancelled),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled),
             }
             until(IDLE);
-            assert_eq!(host.end(), Some(End::Stopped));
+            assert_eq!(host.guest_exit(), Some(GuestExit::Stopped));
             let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-            assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
             assert_eq!(host.reset(), Ok(()));
             // It does not feel the stop that came late.
             assert_eq!(ControlClient::from(host.guest()).sum(2), Ok(3));
-            assert_eq!(host.end(), None);
+            assert_eq!(host.guest_exit(), None);
         }
     });
 }
@@ -149,18 +149,18 @@ fn deadline_races_return(on: On) {
     let host = started(on, Host::default());
     let mut score = Score::new();
     while score.open() {
-        let within = host.within(Duration::from_nanos(score.delay));
+        let within = host.with_deadline(Duration::from_nanos(score.delay));
         // Longer than it takes to wake a thread.
-        let call = ControlClient::from(&*within).sum(20);
+        let call = ControlClient::from(within.guest()).sum(20);
         score.count(&call);
         match call {
             Ok(sum) => {
-                assert_eq!((sum, host.end()), (210, None));
+                assert_eq!((sum, host.guest_exit()), (210, None));
                 assert_eq!(ControlClient::from(host.guest()).sum(2), Ok(3));
             }
             Err(error) => {
-                assert_eq!(error.why(), Why::Cancelled);
-                assert_eq!(host.end(), Some(End::Deadline));
+                assert_eq!(error.kind(), ErrorKind::Cancelled);
+                assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
                 assert_eq!(host.reset(), Ok(()));
             }
         }
@@ -175,8 +175,9 @@ fn waits(on: On) {
         let host = started(on, Host::default());
         thread::scope(|scope| {
             scope.spawn(|| {
-                let error = ControlClient::from(&*host.within(limit)).sum(1).unwrap_err();
-                assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+                let error =
+                    ControlClient::from(host.with_deadline(limit).guest()).sum(1).unwrap_err();
+                assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
             });
         });
         return;
@@ -196,13 +197,13 @@ fn waits(on: On) {
         let spins = scope.spawn(|| ControlClient::from(host.guest()).spin());
         begins.recv().unwrap();
         let began = Instant::now();
-        let error = ControlClient::from(&*host.within(limit)).sum(1).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+        let error = ControlClient::from(host.with_deadline(limit).guest()).sum(1).unwrap_err();
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
         assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
-        assert_eq!(host.end(), None, "the other call has no deadline");
+        assert_eq!(host.guest_exit(), None, "the other call has no deadline");
         host.stopper().stop();
         go.send(()).unwrap();
-        assert_eq!(spins.join().unwrap().unwrap_err().why(), Why::Cancelled);
+        assert_eq!(spins.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
     });
 }
 
@@ -215,34 +216,34 @@ fn no_handler(on: On) {
         Host::on_call(move |guest| {
             thread::sleep(Duration::from_millis(60));
             let error = NestingClient::from(guest).down(0, 0).unwrap_err();
-            assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
             ends.store(1, Ordering::Relaxed);
         }),
     );
-    let within = host.within(Duration::from_millis(20));
-    let error = ControlClient::from(&*within).calls_back().unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    let within = host.with_deadline(Duration::from_millis(20));
+    let error = ControlClient::from(within.guest()).calls_back().unwrap_err();
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
     assert_eq!(ended.load(Ordering::Relaxed), 1);
-    assert_eq!(host.end(), Some(End::Deadline));
+    assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
     assert_eq!(host.guest().arena_stats().blocks, 0);
 }
 
 fn run(on: On) {
     let host = super::connection::machine().build(on.backend(), Host::default()).unwrap();
-    let within = host.within(Duration::from_secs(20));
-    assert_eq!(within.run(), Ok(vmffi::host::Ran::Ready));
-    assert_eq!(ControlClient::from(&*within).sum(3), Ok(6));
+    let within = host.with_deadline(Duration::from_secs(20));
+    assert_eq!(within.run(), Ok(vmffi::host::RunOutcome::Ready));
+    assert_eq!(ControlClient::from(within.guest()).sum(3), Ok(6));
 }
 
 fn stream(on: On) {
     let host = started(on, Host::default());
-    let within = host.within(Duration::from_millis(30));
-    let error = ControlClient::from(&*within).sum(u64::MAX).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
-    assert_eq!(host.end(), Some(End::Deadline));
+    let within = host.with_deadline(Duration::from_millis(30));
+    let error = ControlClient::from(within.guest()).sum(u64::MAX).unwrap_err();
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
+    assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
     assert_eq!(
-        host.end().unwrap().to_string(),
-        "the guest took longer than it may, and was stopped"
+        host.guest_exit().unwrap().to_string(),
+        "the guest exceeded its deadline and was stopped"
     );
 }
 
@@ -257,23 +258,32 @@ fn many(on: On) {
     let hosts: Vec<Built> = (0..10)
         .map(|_| {
             let host = machine.build(on.backend(), Host::default()).unwrap();
-            assert_eq!(host.run(), Ok(vmffi::host::Ran::Ready));
+            assert_eq!(host.run(), Ok(vmffi::host::RunOutcome::Ready));
             host
         })
         .collect();
     drop(machine);
     assert_eq!(threads(), 0, "nobody has asked for one");
     for (nr, host) in hosts.iter().enumerate() {
-        let within = host.within(Duration::from_millis(1000 - 50 * nr as u64));
-        assert_eq!(ControlClient::from(&*within).sum(2), Ok(3));
+        let within = host.with_deadline(Duration::from_millis(1000 - 50 * nr as u64));
+        assert_eq!(ControlClient::from(within.guest()).sum(2), Ok(3));
+    }
+    // The thread names itself, when it is scheduled.
+    for _ in 0..1000 {
+        if threads() == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
     assert_eq!(threads(), 1);
     for host in &hosts[1..] {
-        let within = host.within(Duration::from_millis(3));
-        assert_eq!(ControlClient::from(&*within).sum(u64::MAX).unwrap_err().why(), Why::Cancelled);
-        assert_eq!(host.end(), Some(End::Deadline));
+        let within = host.with_deadline(Duration::from_millis(3));
+        assert_eq!(
+            ControlClient::from(within.guest()).sum(u64::MAX).unwrap_err().kind(),
+            ErrorKind::Cancelled
+        );
+        assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
     }
-    assert_eq!(hosts[0].end(), None);
+    assert_eq!(hosts[0].guest_exit(), None);
     drop(hosts);
     assert_eq!(threads(), 0);
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use vmffi::{
-    ForeignBuf, Peer, Why,
-    host::{End, Ran, ResetError},
+    ErrorKind, ForeignBuf, Peer,
+    host::{GuestExit, ResetError, RunOutcome},
 };
 
 use super::{
@@ -56,7 +56,7 @@ fn count(host: &Built, more: u64) -> u64 {
 /// It is as one that has just started up, and works.
 #[track_caller]
 fn fresh(host: &Built) {
-    assert_eq!(host.end(), None);
+    assert_eq!(host.guest_exit(), None);
     assert_eq!(host.guest().arena_stats().blocks, 0);
     let used = ControlClient::from(host.guest()).used().unwrap();
     assert_eq!(used.blocks, 1, "the answer itself");
@@ -85,40 +85,40 @@ fn ends(on: On) {
     let crime = |crime, place| control.commit(crime, place);
     // A virtual machine whose guest traps by a port has no doorbell.
     let _ = crime(Crime::Read, 0x200_0000_0010);
-    let bell = match host.end().unwrap() {
-        End::Protocol(_) => (Why::Protocol, "is no trap"),
-        _ => (Why::PeerDied, "page fault at address 0x200000000"),
+    let bell = match host.guest_exit().unwrap() {
+        GuestExit::Protocol(_) => (ErrorKind::Protocol, "invalid access"),
+        _ => (ErrorKind::PeerDied, "page fault at address 0x200000000"),
     };
-    assert!(on.is_kvm() || bell.0 == Why::Protocol);
+    assert!(on.is_kvm() || bell.0 == ErrorKind::Protocol);
     assert_eq!(host.reset(), Ok(()));
-    let all: [(Does<'_>, Why, &str); 11] = [
-        (&|| crime(Crime::Read, 0x10), Why::PeerDied, "page fault at address 0x10,"),
+    let all: [(Does<'_>, ErrorKind, &str); 11] = [
+        (&|| crime(Crime::Read, 0x10), ErrorKind::PeerDied, "page fault at address 0x10,"),
         (
             &|| crime(Crime::Jump, 0x10),
-            Why::PeerDied,
+            ErrorKind::PeerDied,
             "page fault at address 0x10, by the instruction at 0x10",
         ),
-        (&|| crime(Crime::Undefined, 0), Why::PeerDied, "invalid instruction"),
-        (&|| crime(Crime::Divide, 0), Why::PeerDied, "division error"),
-        (&|| crime(Crime::Overflow, 0), Why::PeerDied, "stack overflow"),
-        (&|| crime(Crime::SystemCall, 0), Why::PeerDied, "the guest crashed"),
+        (&|| crime(Crime::Undefined, 0), ErrorKind::PeerDied, "invalid instruction"),
+        (&|| crime(Crime::Divide, 0), ErrorKind::PeerDied, "division error"),
+        (&|| crime(Crime::Overflow, 0), ErrorKind::PeerDied, "stack overflow"),
+        (&|| crime(Crime::SystemCall, 0), ErrorKind::PeerDied, "the guest crashed"),
         (&|| crime(Crime::Narrow, 0x200_0000_0000), bell.0, bell.1),
         (&|| crime(Crime::Read, 0x200_0000_0010), bell.0, bell.1),
-        (&|| control.panics("it \x1b[31mpanics"), Why::PeerDied, "it \\u{1b}[31mpanics"),
-        (&|| nesting.down(8, BOTTOM_PANIC).map(drop), Why::PeerDied, "at the bottom"),
-        (&|| nesting.down(14, BOTTOM_EXIT).map(drop), Why::PeerDied, "from the bottom"),
+        (&|| control.panics("it \x1b[31mpanics"), ErrorKind::PeerDied, "it \\u{1b}[31mpanics"),
+        (&|| nesting.down(8, BOTTOM_PANIC).map(drop), ErrorKind::PeerDied, "at the bottom"),
+        (&|| nesting.down(14, BOTTOM_EXIT).map(drop), ErrorKind::PeerDied, "from the bottom"),
     ];
     for (does, why, text) in all {
         let error = does().unwrap_err();
-        assert_eq!((error.why(), error.reached()), (why, true), "{text}");
-        let end = host.end().unwrap().to_string();
+        assert_eq!((error.kind(), error.reached()), (why, true), "{text}");
+        let end = host.guest_exit().unwrap().to_string();
         assert!(end.contains(text), "{end}");
         assert_eq!(host.reset(), Ok(()), "{end}");
         fresh(&host);
     }
     // Stopped while it waits, while it runs, and let go.
     host.stopper().stop();
-    assert_eq!(control.sum(1).unwrap_err().why(), Why::Cancelled);
+    assert_eq!(control.sum(1).unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(host.reset(), Ok(()));
     fresh(&host);
     let stopper = host.stopper();
@@ -127,12 +127,12 @@ fn ends(on: On) {
             thread::sleep(Duration::from_millis(20));
             stopper.stop();
         });
-        assert_eq!(control.spin().unwrap_err().why(), Why::Cancelled);
+        assert_eq!(control.spin().unwrap_err().kind(), ErrorKind::Cancelled);
     });
-    assert_eq!(host.end(), Some(End::Stopped));
+    assert_eq!(host.guest_exit(), Some(GuestExit::Stopped));
     assert_eq!(host.reset(), Ok(()));
     fresh(&host);
-    assert_eq!(host.run(), Ok(Ran::Exited(0)));
+    assert_eq!(host.run(), Ok(RunOutcome::Exited(0)));
     assert_eq!(host.reset(), Ok(()));
     fresh(&host);
 }
@@ -174,7 +174,7 @@ fn stale(on: On) {
     let host = started(on, Host::default());
     let handles = HandlesClient::from(host.guest());
     let old: ForeignBuf = handles.buf(&[5; 1000]).unwrap();
-    assert_eq!(old.to_vec().unwrap().len(), 1000);
+    assert_eq!(old.read_vec().unwrap().len(), 1000);
     // And what the guest has of the host's.
     let control = ControlClient::from(host.guest());
     control.place(b"kept by the guest").unwrap();
@@ -182,13 +182,13 @@ fn stale(on: On) {
     assert_eq!(host.reset(), Ok(()));
     assert_eq!(host.guest().arena_stats().blocks, 0);
     let new: ForeignBuf = handles.buf(&[5; 1000]).unwrap();
-    let first = new.to_vec().unwrap();
-    assert_eq!(old.to_vec().unwrap_err().why(), Why::Stale);
-    assert_eq!(old.read_into(&mut [0; 10]).unwrap_err().why(), Why::Stale);
+    let first = new.read_vec().unwrap();
+    assert_eq!(old.read_vec().unwrap_err().kind(), ErrorKind::Stale);
+    assert_eq!(old.read_into(&mut [0; 10]).unwrap_err().kind(), ErrorKind::Stale);
     // It gives nothing back that is another's now.
     drop(old);
     let more: ForeignBuf = handles.buf(&[5; 1000]).unwrap();
-    assert_eq!(new.to_vec().unwrap(), first);
+    assert_eq!(new.read_vec().unwrap(), first);
     drop((new, more));
     assert_eq!(control.used().unwrap().blocks, 1, "the answer itself");
 }
@@ -199,7 +199,7 @@ fn gift(on: On) {
     const GIFT: &[u8] = b"for the rest of your life";
     let host = started(on, Host::with_gift(GIFT));
     let state = StateClient::from(host.guest());
-    let asks = || state.gift().unwrap().to_vec().unwrap();
+    let asks = || state.gift().unwrap().read_vec().unwrap();
     assert_eq!(asks(), GIFT);
     for _ in 0..5 {
         assert_eq!(host.guest().arena_stats().blocks, 1, "the gift");
@@ -253,7 +253,7 @@ fn during_a_call(on: On) {
             go.send(()).unwrap();
         });
         let error = ControlClient::from(host.guest()).calls_back().unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
     });
     assert_eq!(host.reset(), Ok(()));
     fresh(&host);
@@ -267,7 +267,7 @@ fn during_a_call(on: On) {
 fn too_early(on: On) {
     let host = machine().build(on.backend(), Host::default()).unwrap();
     assert_eq!(host.reset(), Err(ResetError::NotStarted));
-    assert_eq!(host.run(), Ok(Ran::Ready));
+    assert_eq!(host.run(), Ok(RunOutcome::Ready));
     assert_eq!(host.reset(), Ok(()));
     fresh(&host);
 }
@@ -275,9 +275,9 @@ fn too_early(on: On) {
 fn never(on: On) {
     // It cannot be connected.
     let host = machine().arenas(4096, 1 << 20).build(on.backend(), Host::default()).unwrap();
-    assert!(matches!(host.run(), Ok(Ran::Exited(_))));
+    assert!(matches!(host.run(), Ok(RunOutcome::Exited(_))));
     assert_eq!(host.reset(), Err(ResetError::NotStarted));
-    assert!(matches!(host.run(), Ok(Ran::Exited(_))));
+    assert!(matches!(host.run(), Ok(RunOutcome::Exited(_))));
 }
 
 fn many(on: On) {
@@ -295,7 +295,7 @@ fn many(on: On) {
 
 fn three(on: On) {
     let host = machine().vcpus(3).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready));
+    assert_eq!(host.run(), Ok(RunOutcome::Ready));
     let control = ControlClient::from(host.guest());
     for round in 0..20 {
         thread::scope(|scope| {
@@ -306,12 +306,12 @@ fn three(on: On) {
         if round % 2 == 0 {
             // One ends all.
             thread::scope(|scope| {
-                let spins = || ControlClient::from(host.guest()).spin().unwrap_err().why();
+                let spins = || ControlClient::from(host.guest()).spin().unwrap_err().kind();
                 let all = [scope.spawn(spins), scope.spawn(spins)];
                 thread::sleep(Duration::from_millis(5));
                 assert!(control.commit(Crime::Undefined, 0).is_err());
                 for one in all {
-                    assert_eq!(one.join().unwrap(), Why::PeerDied);
+                    assert_eq!(one.join().unwrap(), ErrorKind::PeerDied);
                 }
             });
         }
@@ -353,9 +353,9 @@ fn gone(on: On) {
     // SAFETY: it is this process's child, and is there.
     assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::PeerDied, true));
-    assert!(matches!(host.end(), Some(End::Lost(_))), "{:?}", host.end());
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
+    assert!(matches!(host.guest_exit(), Some(GuestExit::Lost(_))), "{:?}", host.guest_exit());
     let Err(ResetError::Failed(why)) = host.reset() else { panic!("it cannot be") };
-    assert!(why.contains("its process is gone"), "{why}");
-    assert_eq!(ControlClient::from(host.guest()).sum(1).unwrap_err().why(), Why::PeerDied);
+    assert!(why.contains("the guest's process has ended"), "{why}");
+    assert_eq!(ControlClient::from(host.guest()).sum(1).unwrap_err().kind(), ErrorKind::PeerDied);
 }

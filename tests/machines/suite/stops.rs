@@ -10,8 +10,8 @@ use std::{
 };
 
 use vmffi::{
-    ConnectError, Why,
-    host::{End, Ran, Stopper},
+    ConnectError, ErrorKind,
+    host::{GuestExit, RunOutcome, Stopper},
 };
 
 use super::{
@@ -47,12 +47,12 @@ fn spinner(on: On) -> (Built, mpsc::Receiver<()>) {
 
 #[track_caller]
 fn stopped(host: &Built) {
-    assert_eq!(host.end(), Some(End::Stopped));
-    assert_eq!(End::Stopped.to_string(), "the guest was stopped");
+    assert_eq!(host.guest_exit(), Some(GuestExit::Stopped));
+    assert_eq!(GuestExit::Stopped.to_string(), "the guest was stopped");
     for _ in 0..2 {
         let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Cancelled, false));
-        assert_eq!(host.run(), Err(ConnectError::Ended(End::Stopped)));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
+        assert_eq!(host.run(), Err(ConnectError::Exited(GuestExit::Stopped)));
     }
     assert_eq!(host.guest().arena_stats().blocks, 0);
 }
@@ -70,7 +70,7 @@ fn stops(on: On, stop: impl FnOnce(Stopper) + Send) {
         });
         let began = Instant::now();
         let error = ControlClient::from(host.guest()).spin().unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     });
     stopped(&host);
@@ -119,7 +119,7 @@ fn in_a_handler(on: On) {
     let Connection::Machine(host) = Connection::new(on, server) else { panic!("a loopback") };
     stopper.send(host.stopper()).unwrap();
     let error = ControlClient::from(host.guest()).spin().unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Cancelled, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
     assert_eq!(ended.try_recv(), Ok(()), "the handler has come to its end");
     stopped(&host);
 }
@@ -130,15 +130,15 @@ fn another(on: On) {
     one.stopper().stop();
     stopped(&one);
     assert_eq!(NestingClient::from(two.guest()).down(10, 0), Ok(11));
-    assert_eq!(two.end(), None);
+    assert_eq!(two.guest_exit(), None);
 }
 
 fn after(on: On) {
     let (host, _begins) = spinner(on);
-    assert_eq!(host.run(), Ok(Ran::Exited(0)));
+    assert_eq!(host.run(), Ok(RunOutcome::Exited(0)));
     host.stopper().stop();
-    let end = End::Exited { status: 0, text: String::new() };
-    assert_eq!(host.end(), Some(end), "the first end counts");
+    let end = GuestExit::Exited { status: 0, text: String::new() };
+    assert_eq!(host.guest_exit(), Some(end), "the first end counts");
 }
 
 fn gone(on: On) {
@@ -165,7 +165,7 @@ fn any_moment(on: On) {
                     Err(error) => break error,
                 }
             };
-            assert_eq!(error.why(), Why::Cancelled);
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
         });
         stopped(&host);
     }

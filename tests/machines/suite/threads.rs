@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use vmffi::{ConnectError, Why, host::Ran, machine::MachineError};
+use vmffi::{ConnectError, ErrorKind, host::RunOutcome, machine::MachineError};
 
 use super::{
     Case,
@@ -36,7 +36,7 @@ pub fn cases() -> Vec<Case> {
 
 fn built(on: On, vcpus: u32) -> Built {
     let host = machine().vcpus(vcpus).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready), "{:?}", host.end());
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     host
 }
 
@@ -45,22 +45,22 @@ fn busy(on: On) {
     thread::scope(|scope| {
         scope.spawn(|| {
             let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-            assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
             let Err(ConnectError::Call(error)) = host.run() else { panic!("it runs") };
-            assert_eq!(error.why(), Why::Busy);
+            assert_eq!(error.kind(), ErrorKind::Busy);
         });
     });
-    assert_eq!(host.end(), None);
+    assert_eq!(host.guest_exit(), None);
     assert_eq!(ControlClient::from(host.guest()).sum(3), Ok(6));
 }
 
 fn orphan(on: On) {
     let host = thread::scope(|scope| scope.spawn(|| built(on, 1)).join().unwrap());
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Busy, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
     host.stopper().stop();
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-    assert_eq!(error.why(), Why::Cancelled);
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
 
 fn any_thread(on: On) {
@@ -128,30 +128,30 @@ fn all_at_once(on: On) {
 }
 
 /// One vCPU of two waits for the other, for ever.
-fn waits(on: On, end: impl FnOnce(&Built), why: Why) {
+fn waits(on: On, end: impl FnOnce(&Built), why: ErrorKind) {
     let host = built(on, 2);
     thread::scope(|scope| {
         let waiting = scope.spawn(|| ControlClient::from(host.guest()).together(2));
         thread::sleep(Duration::from_millis(20));
         end(&host);
-        assert_eq!(waiting.join().unwrap().unwrap_err().why(), why);
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), why);
     });
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (why, false));
+    assert_eq!((error.kind(), error.reached()), (why, false));
 }
 
 fn one_for_all(on: On) {
     let panics = |host: &Built| {
         let error = ControlClient::from(host.guest()).panics("one for all").unwrap_err();
-        assert_eq!(error.why(), Why::PeerDied);
-        let end = host.end().unwrap().to_string();
+        assert_eq!(error.kind(), ErrorKind::PeerDied);
+        let end = host.guest_exit().unwrap().to_string();
         assert!(end.contains("one for all"), "{end}");
     };
-    waits(on, panics, Why::PeerDied);
+    waits(on, panics, ErrorKind::PeerDied);
 }
 
 fn stop_all(on: On) {
-    waits(on, |host| host.stopper().stop(), Why::Cancelled);
+    waits(on, |host| host.stopper().stop(), ErrorKind::Cancelled);
 }
 
 fn numbers(on: On) {
@@ -168,9 +168,9 @@ fn helper(on: On) {
     let why = Arc::new(Mutex::new(None));
     let (seen, process) = (why.clone(), on.is_process());
     let host = Host::on_call(move |guest| {
-        let call = || ControlClient::from(guest).says("a").map_err(|error| error.why());
+        let call = || ControlClient::from(guest).says("a").map_err(|error| error.kind());
         let said = thread::scope(|scope| scope.spawn(call).join().unwrap());
-        assert_eq!(said, if process { Err(Why::Busy) } else { Ok(97) });
+        assert_eq!(said, if process { Err(ErrorKind::Busy) } else { Ok(97) });
         // The handler itself can, in any case.
         *seen.lock().unwrap() = Some(call());
     });
@@ -197,7 +197,7 @@ fn pinned(on: On) {
     thread::scope(|scope| {
         scope.spawn(|| {
             let host = machine().pin(true).build(on.backend(), Host::default()).unwrap();
-            assert_eq!(host.run(), Ok(Ran::Ready));
+            assert_eq!(host.run(), Ok(RunOutcome::Ready));
             assert_eq!(ControlClient::from(host.guest()).sum(100), Ok(5050));
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             let allowed =
@@ -213,11 +213,11 @@ fn signals(on: On) {
     assert!(matches!(machine().signal(1000), Err(MachineError::Config(_))));
     let machine = machine().vcpus(2).signal(libc::SIGWINCH).unwrap();
     let host = machine.build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(Ran::Ready));
+    assert_eq!(host.run(), Ok(RunOutcome::Ready));
     thread::scope(|scope| {
         let waiting = scope.spawn(|| ControlClient::from(host.guest()).together(3));
         thread::sleep(Duration::from_millis(20));
         host.stopper().stop();
-        assert_eq!(waiting.join().unwrap().unwrap_err().why(), Why::Cancelled);
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
     });
 }

@@ -10,8 +10,7 @@ use tracing::{
     field::{Field, Visit},
     span,
 };
-use vmffi::Why;
-use vmffi::host::Ran;
+use vmffi::{ErrorKind, host::RunOutcome, machine::LogLevel};
 
 use super::{
     Case,
@@ -58,16 +57,16 @@ impl Subscriber for Lines {
 }
 
 /// The lines that come of a guest which says something at each level.
-fn said(on: On, level: u32) -> Vec<String> {
+fn said(on: On, level: LogLevel) -> Vec<String> {
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), || {
         let host = machine().log(level).build(on.backend(), Host::default()).unwrap();
-        assert_eq!(host.run(), Ok(Ran::Ready));
+        assert_eq!(host.run(), Ok(RunOutcome::Ready));
         let control = ControlClient::from(host.guest());
         for level in 1..=5 {
             control.log(level, &format!("level {level}")).unwrap();
         }
-        assert_eq!(control.log(6, "no level").unwrap_err().why(), Why::Refused);
+        assert_eq!(control.log(6, "no level").unwrap_err().kind(), ErrorKind::Refused);
         control.log(1, "two\nlines, \x1b[2J and \"quotes\"").unwrap();
         control.log(1, &"✗".repeat(5000)).unwrap();
         assert_eq!(host.guest().arena_stats().blocks, 0);
@@ -79,10 +78,11 @@ fn said(on: On, level: u32) -> Vec<String> {
 
 fn log(on: On) {
     let module = "module=guest of the tests";
-    for most in 1..=5 {
+    use LogLevel::{Debug, Error, Info, Trace, Warn};
+    for most in [Error, Warn, Info, Debug, Trace] {
         let said = said(on, most);
         let mut expected = Vec::new();
-        if most >= 3 {
+        if most >= Info {
             expected.push("INFO message=the guest has started module=fixed::program".to_owned());
         }
         let levels = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
@@ -99,5 +99,5 @@ fn log(on: On) {
 }
 
 fn silent(on: On) {
-    assert_eq!(said(on, 0), Vec::<String>::new());
+    assert_eq!(said(on, LogLevel::Off), Vec::<String>::new());
 }

@@ -23,7 +23,7 @@ vmffi::ffi_interface! {
         fn result(value: Result<u8, u8>); //~ `Result<u8, u8>` cannot cross between guest and host
         fn shared(value: SharedBuf); //~ `SharedBuf` cannot cross between guest and host
         fn handles(value: ForeignSlice<ForeignBuf>); //~ `ForeignBuf` holds handles
-        fn owner(value: Foreign<Request>); //~ this struct holds handles, so it is no plain value
+        fn owner(value: Foreign<Request>); //~ this struct holds handles, so it is not a plain value
         fn returned() -> String; //~ `String` cannot be returned between guest and host
         fn error() -> Result<u32, String>; //~ `Result<u32, String>` cannot be returned between guest and host
         fn option(value: Option<String>); //~ `String` cannot cross between guest and host

@@ -1,8 +1,8 @@
 //! `Result<T, E>` with all sorts of `T` and `E`: the same on both ends.
 
 use vmffi::{
-    CallError, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared, SharedBuf,
-    SharedSlice, SharedStr, Why,
+    CallError, ErrorKind, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared,
+    SharedBuf, SharedSlice, SharedStr,
 };
 
 use super::{Check, Side};
@@ -38,8 +38,8 @@ vmffi::ffi_interface! {
 const PLACE: Place = Place { line: 70_000, column: 3 };
 
 fn report(peer: &Peer) -> Result<SharedReport, CallError> {
-    let more = Some(SharedBuf::copied(peer, b"more")?);
-    Ok(SharedReport { code: 9, text: SharedStr::copied(peer, "report")?, more })
+    let more = Some(SharedBuf::copy_from(peer, b"more")?);
+    Ok(SharedReport { code: 9, text: SharedStr::copy_from(peer, "report")?, more })
 }
 
 impl<S: Side> Fallible for S {
@@ -58,16 +58,16 @@ impl<S: Side> Fallible for S {
         if fail {
             return Err(Detail::At { place: PLACE, kind: Kind::Bad }.into());
         }
-        Ok(SharedBuf::copied(peer, b"bytes")?)
+        Ok(SharedBuf::copy_from(peer, b"bytes")?)
     }
     fn struct_or_struct(&self, _: &Peer, fail: bool) -> Result<Place, Failure<Place>> {
         if fail { Err(PLACE)? } else { Ok(Place { line: 1, column: 2 }) }
     }
     fn text_or_text(&self, peer: &Peer, fail: bool) -> Result<SharedStr, Failure<SharedStr>> {
         if fail {
-            return Err(Failure::App(SharedStr::copied(peer, "bad")?));
+            return Err(Failure::App(SharedStr::copy_from(peer, "bad")?));
         }
-        Ok(SharedStr::copied(peer, "good")?)
+        Ok(SharedStr::copy_from(peer, "good")?)
     }
     fn slice_or_report(
         &self,
@@ -77,7 +77,7 @@ impl<S: Side> Fallible for S {
         if fail {
             return Err(Failure::App(report(peer)?));
         }
-        Ok(SharedSlice::copied(peer, &[PLACE, PLACE])?)
+        Ok(SharedSlice::copy_from(peer, &[PLACE, PLACE])?)
     }
     fn report_or_foreign(
         &self,
@@ -96,7 +96,7 @@ impl<S: Side> Fallible for S {
     ) -> Result<Option<SharedBuf>, Failure<Option<u32>>> {
         match nr {
             0 => Ok(None),
-            1 => Ok(Some(SharedBuf::copied(peer, b"")?)),
+            1 => Ok(Some(SharedBuf::copy_from(peer, b"")?)),
             2 => Err(Failure::App(None)),
             nr => Err(Failure::App(Some(nr.into()))),
         }
@@ -112,7 +112,7 @@ impl<S: Side> Fallible for S {
         text: ForeignStr,
     ) -> Result<u64, Failure<Kind>> {
         match fail {
-            0 => Ok((bytes.to_vec()?.len() + text.to_string()?.len()) as u64),
+            0 => Ok((bytes.read_vec()?.len() + text.read_string()?.len()) as u64),
             1 => Err(Kind::Odd.into()),
             _ => Err(CallError::refused().into()),
         }
@@ -121,8 +121,8 @@ impl<S: Side> Fallible for S {
 
 #[track_caller]
 fn came(report: &Report) {
-    assert_eq!((report.code, report.text.to_string().unwrap().as_str()), (9, "report"));
-    assert_eq!(report.more.as_ref().unwrap().to_vec().unwrap(), b"more");
+    assert_eq!((report.code, report.text.read_string().unwrap().as_str()), (9, "report"));
+    assert_eq!(report.more.as_ref().unwrap().read_vec().unwrap(), b"more");
 }
 
 pub const CHECKS: &[Check] = &[
@@ -138,15 +138,15 @@ fn both_halves(peer: &Peer) {
     assert_eq!(call.nothing_or_number(true), Err(Failure::App(-5)));
     assert_eq!(call.number_or_enum(false), Ok(-1));
     assert_eq!(call.number_or_enum(true), Err(Failure::App(Kind::Worst)));
-    assert_eq!(call.bytes_or_enum(false).unwrap().to_vec().unwrap(), b"bytes");
+    assert_eq!(call.bytes_or_enum(false).unwrap().read_vec().unwrap(), b"bytes");
     let detail = Detail::At { place: PLACE, kind: Kind::Bad };
     assert_eq!(call.bytes_or_enum(true).unwrap_err().app(), Some(detail));
     assert_eq!(call.struct_or_struct(false), Ok(Place { line: 1, column: 2 }));
     assert_eq!(call.struct_or_struct(true), Err(Failure::App(PLACE)));
-    assert_eq!(call.text_or_text(false).unwrap().to_string().unwrap(), "good");
+    assert_eq!(call.text_or_text(false).unwrap().read_string().unwrap(), "good");
     let text = call.text_or_text(true).unwrap_err().app().unwrap();
-    assert_eq!(text.to_string().unwrap(), "bad");
-    assert_eq!(call.slice_or_report(false).unwrap().to_vec().unwrap(), [PLACE, PLACE]);
+    assert_eq!(text.read_string().unwrap(), "bad");
+    assert_eq!(call.slice_or_report(false).unwrap().read_vec().unwrap(), [PLACE, PLACE]);
     came(&call.slice_or_report(true).unwrap_err().app().unwrap());
     came(&call.report_or_foreign(false).unwrap());
     let foreign = call.report_or_foreign(true).unwrap_err().app().unwrap();
@@ -165,6 +165,6 @@ fn consumed(peer: &Peer) {
     assert_eq!(call.consumes(0, b"12", "345"), Ok(5));
     assert_eq!(call.consumes(1, b"12", "345"), Err(Failure::App(Kind::Odd)));
     let Err(Failure::Call(error)) = call.consumes(2, b"12", "345") else { panic!() };
-    assert_eq!((error.why(), error.reached()), (Why::Refused, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Refused, true));
     assert_eq!(peer.arena_stats(), before);
 }

@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use vmffi::{CallError, Peer};
 
-include!("../../../../benches/common/meter.rs");
+mod meter;
+
+use meter::{Load, Meter, MeterClient};
 
 static TOUCHED: [AtomicU8; 1 << 20] = [const { AtomicU8::new(0) }; 1 << 20];
 

@@ -1,20 +1,21 @@
-//! What a life leaves in a vCPU: nothing that KVM knows of.
+//! A reset restores all state of a vCPU that KVM can read.
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
 
-use super::{
+use support::{
     list::{at, deed},
-    ops::{At, Deed},
-    *,
+    ops::{At, Base, Deed},
 };
 
-/// MSRs that count by themselves, whatever a guest does: time stamps, and cycles.
+use super::*;
+
+/// MSRs that count independently of the guest: IA32_TSC, IA32_MPERF, IA32_APERF.
 const CLOCKS: [u32; 3] = [0x10, 0xe7, 0xe8];
 
-/// All that KVM can say about a vCPU, each with a name.
+/// All state of a vCPU that KVM can read, with names.
 fn state(kvm: &Kvm, cpu: &Watched) -> Vec<(String, String)> {
     let mut vcpu = cpu.0.lock().unwrap();
-    // What is to be set with the next answer is set.
+    // This sets the registers that are to be set with the next answer.
     vcpu.settle().unwrap();
     let fd = &vcpu.fd;
     let mut all: Vec<(String, String)> = [
@@ -31,7 +32,7 @@ fn state(kvm: &Kvm, cpu: &Watched) -> Vec<(String, String)> {
     for &index in kvm.get_msr_index_list().unwrap().as_slice() {
         let entry = kvm_msr_entry { index, ..Default::default() };
         let mut msrs = Msrs::from_entries(&[entry]).unwrap();
-        // Some are listed that this vCPU does not have.
+        // The list includes MSRs that this vCPU does not have.
         if !CLOCKS.contains(&index) && fd.get_msrs(&mut msrs) == Ok(1) {
             let value = std::format!("{:x}", msrs.as_slice()[0].data);
             all.push((std::format!("MSR {index:#x}"), value));
@@ -40,13 +41,16 @@ fn state(kvm: &Kvm, cpu: &Watched) -> Vec<(String, String)> {
     all
 }
 
-/// The lives that a guest can have: deeds that are a crime or change registers, and accesses in pieces.
-fn lives(way: Way) -> Vec<List> {
-    let places = match way {
-        Way::Out(_) => vec![region(0x5000)],
-        Way::Doorbell(bell) => {
+/// The lists of a guest's lives: forbidden operations, changes of registers, and accesses that KVM reports in pieces.
+fn lives(trap_method: TrapMethod) -> Vec<List> {
+    let places = match trap_method {
+        TrapMethod::Out(_) => vec![region(0x5000)],
+        TrapMethod::Doorbell(doorbell) => {
             // Within the page, and across its ends.
-            [bell, bell + 2048, bell - 8, bell + PAGE - 8].into_iter().map(at).collect()
+            [doorbell, doorbell + 2048, doorbell - 8, doorbell + PAGE_SIZE - 8]
+                .into_iter()
+                .map(at)
+                .collect()
         }
     };
     let deeds = [
@@ -80,7 +84,7 @@ fn lives(way: Way) -> Vec<List> {
         Deed::Int,
     ];
     let deeds = deeds.into_iter().flat_map(|what| {
-        [0, 1, 4, 0x23, u64::MAX].map(|value| deed(what, At(ops::Base::Boot, 1), value))
+        [0, 1, 4, 0x23, u64::MAX].map(|value| deed(what, At(Base::Boot, 1), value))
     });
     let accesses = (0..accesses()).flat_map(|which| {
         let access = move |at| List::new().op(Op::Access { which, at, count: 5000 });
@@ -90,27 +94,27 @@ fn lives(way: Way) -> Vec<List> {
     deeds.chain(accesses).map(|list| list.and(&forged)).collect()
 }
 
-/// How many instructions the guest's table of accesses has.
+/// The number of instructions in the guest's table of accesses.
 fn accesses() -> u64 {
     let table = include_str!("../../../../tests/attacks/guest/src/accesses.rs");
     let lines = table.lines().skip_while(|line| *line != "table! {").skip(1);
     lines.take_while(|line| *line != "}").filter(|line| line.starts_with("    \"")).count() as u64
 }
 
-/// All of them on both vCPUs, of which one each was used last.
-fn nothing_is_left(way: Way) {
+/// Runs each list on both vCPUs, and compares their state after a reset with that after the first one.
+fn nothing_is_left(trap_method: TrapMethod) {
     let kvm = open().unwrap();
-    let (host, cpus) = watched(&machine(), Some(way));
+    let (host, cpus) = watched(&machine(), Some(trap_method));
     assert_eq!(host.reset(), Ok(()));
     let new = cpus.each_ref().map(|cpu| state(&kvm, cpu));
     let (mut ends, mut returned) = (0, 0);
     let mut left = Vec::new();
-    for (nr, list) in lives(way).iter().enumerate() {
+    for (nr, list) in lives(trap_method).iter().enumerate() {
         thread::scope(|scope| {
             let calls = [(); 2].map(|()| {
                 scope.spawn(|| {
-                    let within = host.within(core::time::Duration::from_millis(500));
-                    ToldClient::from(&*within).does(list.bytes())
+                    let within = host.with_deadline(core::time::Duration::from_millis(500));
+                    ToldClient::from(within.guest()).does(list.bytes())
                 })
             });
             for call in calls {
@@ -123,7 +127,7 @@ fn nothing_is_left(way: Way) {
                 }
             }
         });
-        let end = host.end();
+        let end = host.guest_exit();
         assert_eq!(host.reset(), Ok(()), "{nr}: {end:?}");
         for (cpu, new) in cpus.iter().zip(&new) {
             for (is, was) in state(&kvm, cpu).into_iter().zip(new) {
@@ -150,34 +154,35 @@ fn nothing_is_left(way: Way) {
 #[test]
 fn nothing_that_kvm_knows_is_left_of_a_life() {
     if !missing() {
-        nothing_is_left(Way::Out(PORT));
+        nothing_is_left(TrapMethod::Out(PORT));
     }
 }
 
 #[test]
 fn nothing_that_kvm_knows_is_left_of_accesses_to_the_doorbell() {
     if !missing() {
-        nothing_is_left(Way::Doorbell(DOORBELL_AT));
+        nothing_is_left(TrapMethod::Doorbell(DOORBELL_AT));
     }
 }
 
-/// A store that is pending on one vCPU would be carried out when that is settled: before memory is brought back, whichever
-/// vCPU brings it back.
+/// A store that is pending on one vCPU is carried out when that vCPU is settled, which must precede the restoration of
+/// memory, whichever vCPU restores it.
 #[test]
 fn what_is_pending_on_one_vcpu_is_not_stored_in_the_next_life() {
     if missing() {
         return;
     }
     const PLACE: u64 = 0x800;
-    let (host, _cpus) = watched(&machine(), Some(Way::Doorbell(DOORBELL_AT)));
-    let place = Layout::new(256 << 10, 256 << 10).unwrap().arena(crate::abi::Side::Guest).0 + PLACE;
+    let (host, _cpus) = watched(&machine(), Some(TrapMethod::Doorbell(DOORBELL_AT)));
+    let place =
+        RegionLayout::new(256 << 10, 256 << 10).unwrap().arena(crate::abi::Side::Guest).0 + PLACE;
     let words = Transport { primary: crate::abi::pointer::join(place, 1), secondary: 8 };
     let read = || {
         let words = ToldClient::from(host.guest()).bytes(List::new().returns(0, words).bytes());
-        words.unwrap().to_vec().unwrap()
+        words.unwrap().read_vec().unwrap()
     };
-    let kept = read();
-    // `movsq` from the doorbell: its read gets what is in the page that KVM and its user share, and then it stores that.
+    let before = read();
+    // `movsq` from the doorbell: its read returns data of the `kvm_run` page, and then it stores that.
     let strings = Op::Strings {
         which: 9,
         from: at(DOORBELL_AT + 2048),
@@ -189,10 +194,10 @@ fn what_is_pending_on_one_vcpu_is_not_stored_in_the_next_life() {
     for _ in 0..20 {
         // On either vCPU.
         assert!(does(&host, &List::new().op(strings)).is_err());
-        let end = End::Protocol(Broken::Access { at: DOORBELL_AT + 2048 });
-        assert_eq!(host.end(), Some(end));
+        let end = GuestExit::Protocol(ProtocolViolation::Access { at: DOORBELL_AT + 2048 });
+        assert_eq!(host.guest_exit(), Some(end));
         assert_eq!(host.reset(), Ok(()));
-        assert_eq!(read(), kept);
+        assert_eq!(read(), before);
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| does(&host, &List::new()));

@@ -20,7 +20,7 @@ use core::{
 use ops::{At, Base, Feed, Op};
 use vmffi::{
     abi::{Boot, Registers, Transport, answer, pointer, signature, trap},
-    arch::{Trap, x86_64::Agreed},
+    arch::{Trap, x86_64::NegotiatedTrap},
 };
 
 global_asm!(
@@ -87,7 +87,7 @@ extern "C" fn enter(boot: u64) -> ! {
     let words = core::array::from_fn(|nr| load(boot + 8 * nr as u64));
     let Some(Boot { region, way, cpu: number, .. }) = Boot::from_words(words) else { panic!() };
     // SAFETY: the host says so. That it is there is all that matters here.
-    let way = unsafe { Agreed::new(way) };
+    let way = unsafe { NegotiatedTrap::new(way) };
     let last = Registers { kind: 0, word: 0, transport: Transport::EMPTY };
     let mut cpu = Cpu { way, boot, region, last, hold: false };
     if number == 0 {
@@ -101,7 +101,7 @@ extern "C" fn enter(boot: u64) -> ! {
 
 /// A vCPU, and what it does.
 struct Cpu {
-    way: Agreed,
+    way: NegotiatedTrap,
     boot: u64,
     region: u64,
     last: Registers,
@@ -123,7 +123,7 @@ impl Cpu {
         let at = load(self.region + GUEST_ARENA);
         store(self.region + at, &[0, 0]);
         let transport = Transport { primary: at, secondary: 2 };
-        self.trap(Registers { kind: trap::CALL, word: signature::MEET, transport }, &[]);
+        self.trap(Registers { kind: trap::CALL, word: signature::HANDSHAKE, transport }, &[]);
     }
 
     fn address(&self, At(base, offset): At) -> u64 {

@@ -36,7 +36,7 @@ struct Rogue;
 impl Unpacker for Rogue {
     fn unpack(&self, host: &Peer) -> Result<Summary, Failure<GzipError>> {
         let files = FilesClient::from(host);
-        match files.read(100)?.to_vec()?.as_slice() {
+        match files.read(100)?.read_vec()?.as_slice() {
             b"panics" => panic!("there is \x1b[31mred\x1b[0m in it"),
             b"writes to nowhere" => {
                 let nowhere = black_box(core::ptr::without_provenance_mut::<u64>(0x1000));

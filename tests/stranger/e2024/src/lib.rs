@@ -262,7 +262,7 @@ pub mod names {
             Answer::Ok(peer)
         }
         fn out(&self, peer: &::vmffi::Peer, _: ForeignBuf) -> Answer<::vmffi::SharedBuf> {
-            ::vmffi::SharedBuf::copied(peer, b"out")
+            ::vmffi::SharedBuf::copy_from(peer, b"out")
         }
         fn wire(&self, _: &::vmffi::Peer, wire: u8, _: u64) -> Answer<u8> {
             Answer::Ok(wire)

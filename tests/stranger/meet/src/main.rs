@@ -38,12 +38,12 @@ fn main() -> Result<(), vmffi::CallError> {
     assert_eq!(old::names::ParamsNamesType::FUNCTION.name, "type");
 
     let pair = Loopback::new(old::names::Server, renamed::Server).expect("a region");
-    let files = young::FilesClient::from(pair.to_host());
+    let files = young::FilesClient::from(pair.host());
     assert_eq!(files.read(1, 100)?.len(), 100);
     assert_eq!((files.has_stat()?, files.has_sync()?), (true, false));
     let stat = files.stat(7)?.read()?;
     assert_eq!((stat.size, stat.mode, stat.links), (7, 1, 2));
-    assert_eq!(old::names::calls(pair.to_guest())?, 1);
+    assert_eq!(old::names::calls(pair.guest())?, 1);
     println!("met");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, Why};
+use vmffi::{CallError, ErrorKind, ForeignBuf, ForeignStr, Peer};
 
 use super::{
     Check, Side, crimes,
@@ -104,14 +104,14 @@ impl Control for Guest {
     }
     fn says(&self, _: &Peer, text: ForeignStr) -> Result<u32, CallError> {
         // Through the guest's heap.
-        let boxed: Box<String> = Box::new(text.to_string()?);
+        let boxed: Box<String> = Box::new(text.read_string()?);
         Ok(boxed.chars().map(u32::from).sum())
     }
     fn panics(&self, _: &Peer, text: ForeignStr) -> Result<(), CallError> {
-        panic!("{}", text.to_string()?)
+        panic!("{}", text.read_string()?)
     }
     fn log(&self, _: &Peer, level: u8, text: ForeignStr) -> Result<(), CallError> {
-        let text = text.to_string()?;
+        let text = text.read_string()?;
         let level = log::Level::iter().nth(usize::from(level) - 1).ok_or(CallError::refused())?;
         log::log!(target: "guest of the tests", level, "{text}");
         Ok(())
@@ -154,7 +154,7 @@ impl Control for Guest {
         let before = host.arena_stats();
         let host_does = ErrandsClient::from(host);
         let error = host_does.panics("a text").unwrap_err();
-        let panicked = (error.why(), error.reached()) == (Why::PeerPanicked, true);
+        let panicked = (error.kind(), error.reached()) == (ErrorKind::PeerPanicked, true);
         Ok(panicked && host.arena_stats() == before && host_does.add(2, 3) == Ok(5))
     }
 }

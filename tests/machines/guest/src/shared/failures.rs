@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use vmffi::{CallError, ForeignBuf, ForeignStr, Peer, SharedBuf, Why, abi::Transport};
+use vmffi::{CallError, ErrorKind, ForeignBuf, ForeignStr, Peer, SharedBuf, abi::Transport};
 
 use super::{Check, Side};
 
@@ -28,14 +28,14 @@ impl<S: Side> Failing for S {
         Err(CallError::refused())
     }
     fn makes(&self, peer: &Peer, len: u64) -> Result<SharedBuf, CallError> {
-        let _before = SharedBuf::copied(peer, b"given back on the way out")?;
+        let _before = SharedBuf::copy_from(peer, b"given back on the way out")?;
         SharedBuf::zeroed(peer, len as usize)
     }
     fn takes(&self, _: &Peer, text: ForeignStr, bytes: ForeignBuf) -> Result<u64, CallError> {
         Ok((text.len() + bytes.len()) as u64)
     }
     fn reads(&self, _: &Peer, text: ForeignStr) -> Result<u64, CallError> {
-        Ok(text.to_string()?.len() as u64)
+        Ok(text.read_string()?.len() as u64)
     }
     fn keep(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
         let mut kept = self.kept().lock();
@@ -44,7 +44,7 @@ impl<S: Side> Failing for S {
     }
     fn kept(&self, _: &Peer) -> Result<u64, CallError> {
         self.kept().lock().iter().try_fold(0, |sum, bytes| {
-            Ok(sum + bytes.to_vec()?.iter().map(|byte| u64::from(*byte)).sum::<u64>())
+            Ok(sum + bytes.read_vec()?.iter().map(|byte| u64::from(*byte)).sum::<u64>())
         })
     }
     fn forget(&self, _: &Peer) -> Result<u64, CallError> {
@@ -64,7 +64,7 @@ pub const CHECKS: &[Check] = &[
 
 fn refused(peer: &Peer) {
     let error = FailingClient::from(peer).refuses("text", b"bytes").unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::Refused, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Refused, true));
     assert_eq!(error.function(), Some(ParamsFailingRefuses::FUNCTION));
     assert_eq!(error.side(), Some(peer.side().other()));
 }
@@ -72,25 +72,25 @@ fn refused(peer: &Peer) {
 fn no_text(peer: &Peer) {
     // Only the raw call can say that bytes are text which are none.
     let mut out = peer.outgoing();
-    let bytes = SharedBuf::copied(peer, &[0xff, 0xfe]).unwrap();
+    let bytes = SharedBuf::copy_from(peer, &[0xff, 0xfe]).unwrap();
     let bytes = vmffi::SendAs::<ForeignBuf>::into_transport(bytes, &mut out).unwrap();
     // SAFETY: the bytes were lent through `out`.
-    let answer = unsafe { out.call(ParamsFailingReads::FUNCTION.signature, bytes) };
+    let answer = unsafe { peer.call_with(out, ParamsFailingReads::FUNCTION.signature, bytes) };
     let error = CallError::from_status(answer.status);
-    assert_eq!((error.why(), error.reached()), (Why::BadValue, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::BadValue, true));
     assert_eq!(FailingClient::from(peer).reads("märz"), Ok(5));
 }
 
 fn unknown(peer: &Peer) {
     let error = MissingClient::from(peer).missing("a text").unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::UnknownFunction, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::UnknownFunction, false));
     assert_eq!(error.side(), Some(peer.side().other()));
     assert_eq!(peer.has(ParamsMissingMissing::FUNCTION), Ok(false));
     assert_eq!(peer.has(ParamsFailingTakes::FUNCTION), Ok(true));
     let nothing = Transport { primary: 1, secondary: u64::MAX };
     // SAFETY: no function has this signature.
     let answer = unsafe { peer.call(0x1234_5678_9abc_def1, nothing) };
-    assert_eq!(CallError::from_status(answer.status).why(), Why::UnknownFunction);
+    assert_eq!(CallError::from_status(answer.status).kind(), ErrorKind::UnknownFunction);
 }
 
 /// More than an arena has.
@@ -98,18 +98,18 @@ const TOO_MUCH: usize = 3 << 20;
 
 fn callers_arena(peer: &Peer) {
     let error = SharedBuf::zeroed(peer, TOO_MUCH).unwrap_err();
-    assert_eq!((error.why(), error.len()), (Why::OutOfMemory, TOO_MUCH as u64));
+    assert_eq!((error.kind(), error.bytes()), (ErrorKind::OutOfMemory, TOO_MUCH as u64));
     let bytes = alloc::vec![1; peer.arena_stats().capacity];
     // The text has its block by then.
     let error = FailingClient::from(peer).takes("a text", &bytes).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::OutOfMemory, false));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, false));
     assert_eq!(error.side(), Some(peer.side()));
 }
 
 fn callees_arena(peer: &Peer) {
     let call = FailingClient::from(peer);
     let error = call.makes(TOO_MUCH as u64).unwrap_err();
-    assert_eq!((error.why(), error.reached()), (Why::OutOfMemory, true));
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, true));
     assert_eq!(error.side(), Some(peer.side().other()));
     assert_eq!(call.makes(100_000).unwrap().len(), 100_000);
 }
@@ -125,10 +125,10 @@ fn full(peer: &Peer) {
             Err(error) => break error,
         }
     };
-    assert_eq!(error.why(), Why::OutOfMemory);
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
     assert!(made.len() >= 12, "an arena of 1 MiB holds {} blocks of 64 KiB", made.len());
     let error = call.takes("text", &[0; BLOCK]).unwrap_err();
-    assert_eq!((error.why(), error.side()), (Why::OutOfMemory, Some(peer.side())));
+    assert_eq!((error.kind(), error.side()), (ErrorKind::OutOfMemory, Some(peer.side())));
     // Two, since the text needs a block as well.
     made.truncate(made.len() - 2);
     assert_eq!(call.takes("text", &[0; BLOCK]), Ok(BLOCK as u64 + 4));
@@ -141,7 +141,7 @@ fn full(peer: &Peer) {
             Err(error) => break error,
         }
     };
-    assert_eq!((error.why(), error.side()), (Why::OutOfMemory, Some(peer.side().other())));
+    assert_eq!((error.kind(), error.side()), (ErrorKind::OutOfMemory, Some(peer.side().other())));
     assert!(held.len() >= 12, "an arena of 1 MiB holds {} blocks of 64 KiB", held.len());
     held.truncate(held.len() - 2);
     assert_eq!(call.makes(BLOCK as u64).unwrap().len(), BLOCK);
@@ -162,6 +162,6 @@ fn kept(peer: &Peer) {
     let mut held: Vec<_> = (1..=20).map(|len| call.makes(len).unwrap()).collect();
     while !held.is_empty() {
         let buf = held.swap_remove(held.len() / 2);
-        assert_eq!(buf.to_vec().unwrap(), alloc::vec![0; buf.len()]);
+        assert_eq!(buf.read_vec().unwrap(), alloc::vec![0; buf.len()]);
     }
 }

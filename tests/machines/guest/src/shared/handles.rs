@@ -47,16 +47,16 @@ vmffi::ffi_interface! {
 }
 
 fn buf(peer: &Peer, value: &ForeignBuf) -> Result<SharedBuf, CallError> {
-    SharedBuf::copied(peer, &value.to_vec()?)
+    SharedBuf::copy_from(peer, &value.read_vec()?)
 }
 
 fn text(peer: &Peer, value: &ForeignStr) -> Result<SharedStr, CallError> {
-    SharedStr::copied(peer, &value.to_string()?)
+    SharedStr::copy_from(peer, &value.read_string()?)
 }
 
 fn slice(peer: &Peer, value: &ForeignSlice<Point>) -> Result<SharedSlice<Point>, CallError> {
     let one_by_one = value.iter().collect::<Result<Vec<_>, _>>()?;
-    SharedSlice::copied(peer, &one_by_one)
+    SharedSlice::copy_from(peer, &one_by_one)
 }
 
 fn foreign(peer: &Peer, value: &Foreign<Point>) -> Result<Shared<Point>, CallError> {
@@ -105,8 +105,8 @@ impl<S: Side> Handles for S {
         points: ForeignSlice<Point>,
         at: Foreign<Point>,
     ) -> Result<i64, CallError> {
-        let sum = points.to_vec()?.iter().map(|point| point.y).sum::<i64>() + at.read()?.y;
-        Ok(sum + i64::from(nr) + (buf.to_vec()?.len() + text.to_string()?.len()) as i64)
+        let sum = points.read_vec()?.iter().map(|point| point.y).sum::<i64>() + at.read()?.y;
+        Ok(sum + i64::from(nr) + (buf.read_vec()?.len() + text.read_string()?.len()) as i64)
     }
     fn maybe_buf(
         &self,
@@ -193,8 +193,8 @@ fn buffers(peer: &Peer) {
     for len in [0, 1, 63, 64, 65, 4095, 4096, 4097, 100_000] {
         let sent: Vec<u8> = (0..len).map(|nr: u32| (nr % 251) as u8).collect();
         let back = call.buf(&sent).unwrap();
-        assert_eq!((back.len(), back.to_vec().unwrap() == sent), (sent.len(), true));
-        let back = call.buf(SharedBuf::copied(peer, &sent).unwrap()).unwrap();
+        assert_eq!((back.len(), back.read_vec().unwrap() == sent), (sent.len(), true));
+        let back = call.buf(SharedBuf::copy_from(peer, &sent).unwrap()).unwrap();
         let mut part = [0; 7];
         if len > 70 {
             back.read_at(60, &mut part).unwrap();
@@ -206,8 +206,8 @@ fn buffers(peer: &Peer) {
 fn texts(peer: &Peer) {
     let call = HandlesClient::from(peer);
     for sent in ["", "x", "märz ✗ 🦀", "\0"] {
-        assert_eq!(call.text(sent).unwrap().to_string().unwrap(), sent);
-        let shared = SharedStr::copied(peer, sent).unwrap();
+        assert_eq!(call.text(sent).unwrap().read_string().unwrap(), sent);
+        let shared = SharedStr::copy_from(peer, sent).unwrap();
         let mut into = [0; 32];
         assert_eq!(call.text(shared).unwrap().read_into(&mut into).unwrap(), sent);
     }
@@ -218,9 +218,9 @@ fn slices(peer: &Peer) {
     for len in [0, 1, 3, 1000] {
         let sent: Vec<Point> = POINTS.iter().copied().cycle().take(len).collect();
         let back = call.slice(&sent).unwrap();
-        assert_eq!((back.len(), back.to_vec().unwrap() == sent), (len, true));
+        assert_eq!((back.len(), back.read_vec().unwrap() == sent), (len, true));
         assert_eq!(back.get(len), Ok(None));
-        let shared = SharedSlice::copied(peer, &sent).unwrap();
+        let shared = SharedSlice::copy_from(peer, &sent).unwrap();
         assert_eq!(call.slice(shared).unwrap().get(0), Ok(sent.first().copied()));
     }
     assert_eq!(call.words(&[u64::MAX, 2, 3]), Ok(4));
@@ -246,16 +246,16 @@ fn options(peer: &Peer) {
     for sent in [None, Some(""), Some("a text")] {
         let bytes = sent.map(str::as_bytes);
         let back = call.maybe_text(sent).unwrap();
-        assert_eq!(back.map(|text| text.to_string().unwrap()).as_deref(), sent);
+        assert_eq!(back.map(|text| text.read_string().unwrap()).as_deref(), sent);
         let back = call.maybe_buf(bytes).unwrap();
-        assert_eq!(back.map(|buf| buf.to_vec().unwrap()).as_deref(), bytes);
+        assert_eq!(back.map(|buf| buf.read_vec().unwrap()).as_deref(), bytes);
         let back = call.deep(Some(bytes)).unwrap();
-        assert_eq!(back.unwrap().map(|buf| buf.to_vec().unwrap()).as_deref(), bytes);
+        assert_eq!(back.unwrap().map(|buf| buf.read_vec().unwrap()).as_deref(), bytes);
     }
     assert!(call.deep(None::<Option<&[u8]>>).unwrap().is_none());
     for sent in [None, Some(&[][..]), Some(&POINTS[..])] {
         let back = call.maybe_slice(sent).unwrap();
-        assert_eq!(back.map(|slice| slice.to_vec().unwrap()).as_deref(), sent);
+        assert_eq!(back.map(|slice| slice.read_vec().unwrap()).as_deref(), sent);
     }
     for sent in [None, Some(POINTS[1])] {
         let shared = sent.map(|point| Shared::new(peer, point).unwrap());
@@ -267,12 +267,12 @@ fn options(peer: &Peer) {
 fn sent(peer: &Peer) -> SharedRequest {
     SharedRequest {
         flag: true,
-        path: SharedStr::copied(peer, "/etc/motd").unwrap(),
-        body: SharedBuf::copied(peer, b"welcome").unwrap(),
-        points: SharedSlice::copied(peer, &POINTS).unwrap(),
+        path: SharedStr::copy_from(peer, "/etc/motd").unwrap(),
+        body: SharedBuf::copy_from(peer, b"welcome").unwrap(),
+        points: SharedSlice::copy_from(peer, &POINTS).unwrap(),
         origin: Shared::new(peer, POINTS[2]).unwrap(),
         wide: u128::MAX - 1,
-        more: Some(SharedBuf::copied(peer, b"").unwrap()),
+        more: Some(SharedBuf::copy_from(peer, b"").unwrap()),
         no: None,
     }
 }
@@ -280,9 +280,9 @@ fn sent(peer: &Peer) -> SharedRequest {
 #[track_caller]
 fn came(request: &Request) {
     assert_eq!((request.flag, request.wide), (true, u128::MAX - 1));
-    assert_eq!(request.path.to_string().unwrap(), "/etc/motd");
-    assert_eq!(request.body.to_vec().unwrap(), b"welcome");
-    assert_eq!(request.points.to_vec().unwrap(), POINTS);
+    assert_eq!(request.path.read_string().unwrap(), "/etc/motd");
+    assert_eq!(request.body.read_vec().unwrap(), b"welcome");
+    assert_eq!(request.points.read_vec().unwrap(), POINTS);
     assert_eq!(request.origin.read(), Ok(POINTS[2]));
     assert_eq!(request.more.as_ref().map(ForeignBuf::len), Some(0));
     assert!(request.no.is_none());

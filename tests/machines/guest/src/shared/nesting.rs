@@ -1,6 +1,6 @@
 //! Calls in calls in calls.
 
-use vmffi::{CallError, ForeignStr, MAX_DEPTH, Peer, SharedStr, Why, abi::Side as Which};
+use vmffi::{CallError, ErrorKind, ForeignStr, MAX_DEPTH, Peer, SharedStr, abi::Side as Which};
 
 use super::{Check, Side};
 
@@ -24,13 +24,13 @@ impl<S: Side> Nesting for S {
         }
     }
     fn spell(&self, peer: &Peer, levels: u32, text: ForeignStr) -> Result<SharedStr, CallError> {
-        let mut said = text.to_string()?;
+        let mut said = text.read_string()?;
         said.push(if peer.side() == Which::Guest { 'g' } else { 'h' });
         if levels == 0 {
-            return SharedStr::copied(peer, &said);
+            return SharedStr::copy_from(peer, &said);
         }
         let back = NestingClient::from(peer).spell(levels - 1, &said)?;
-        SharedStr::copied(peer, &back.to_string()?)
+        SharedStr::copy_from(peer, &back.read_string()?)
     }
 }
 
@@ -50,7 +50,7 @@ fn to_the_limit(peer: &Peer) {
     }
     for _ in 0..2 {
         let error = call.down(most, 0).unwrap_err();
-        assert_eq!((error.why(), error.reached()), (Why::TooDeep, true));
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::TooDeep, true));
     }
     assert_eq!(call.down(most - 1, 0), Ok(most), "it is as deep as before");
 }
@@ -61,6 +61,6 @@ fn memory(peer: &Peer) {
     let (us, them) = if peer.side() == Which::Guest { ("g", "h") } else { ("h", "g") };
     let expected: alloc::string::String =
         (0..most).map(|level| if level % 2 == 0 { them } else { us }).collect();
-    assert_eq!(call.spell(most - 1, "").unwrap().to_string().unwrap(), expected);
-    assert_eq!(call.spell(most, "").unwrap_err().why(), Why::TooDeep);
+    assert_eq!(call.spell(most - 1, "").unwrap().read_string().unwrap(), expected);
+    assert_eq!(call.spell(most, "").unwrap_err().kind(), ErrorKind::TooDeep);
 }

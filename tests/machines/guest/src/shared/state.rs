@@ -69,7 +69,7 @@ impl State for Guest {
     }
     fn gift(&self, host: &Peer) -> Result<SharedBuf, CallError> {
         match &*GIFT.lock() {
-            Some(gift) => SharedBuf::copied(host, &gift.to_vec()?),
+            Some(gift) => SharedBuf::copy_from(host, &gift.read_vec()?),
             None => Err(CallError::refused()),
         }
     }

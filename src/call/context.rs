@@ -1,0 +1,46 @@
+//! The context of a call: outside of any handler, or nested in a hypercall.
+
+#[cfg(feature = "std")]
+use core::ptr::NonNull;
+use core::time::Duration;
+
+#[cfg(feature = "std")]
+use super::Peer;
+#[cfg(feature = "std")]
+use crate::{abi::Transport, error::CallError, memory::Passage};
+
+/// The context in which a call is made. The host's link uses it.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
+pub(crate) enum CallContext {
+    /// Outside of any handler.
+    Outside {
+        /// The time for the call and all calls nested in it; `None` stands for the limit of the guest.
+        deadline: Option<Duration>,
+    },
+    /// In a handler, whose calls run on the vCPU whose hypercall it serves. The pointer is valid until the handler
+    /// returns.
+    #[cfg(feature = "std")]
+    Nested(NonNull<dyn NestedCalls>),
+}
+
+impl CallContext {
+    /// Outside of any handler, with the guest's limit as the deadline. Connections without vCPUs use it in handlers,
+    /// too.
+    pub(crate) const NONE: Self = Self::Outside { deadline: None };
+}
+
+/// Runs calls that are nested in a hypercall, on the vCPU that made it.
+#[cfg(feature = "std")]
+pub(crate) trait NestedCalls: Sync {
+    /// Runs one call to its answer: returns the transport, and writes the status if that is not 0. An `Err` was
+    /// detected on this side, and is not an answer of the peer.
+    fn call(
+        &self,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+        status: &mut u64,
+    ) -> Result<Transport, CallError>;
+}

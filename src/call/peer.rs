@@ -1,0 +1,298 @@
+//! The peer: the other side of a connection, through which calls are made.
+
+use core::{fmt, ptr::NonNull};
+
+use super::{CallContext, Endpoint, Link, client, trap_loop};
+use crate::{
+    abi::{Answer, Function, MAX_DEPTH, Registers, Side, Transport, answer, signature, trap},
+    arch::InlineTrap,
+    error::{CallError, ErrorKind},
+    memory::{ArenaStats, Incoming, Lender, MemoryRef, Outgoing, Passage, SideMemory, sealed},
+    types::FfiType,
+};
+
+/// The other side of a connection.
+///
+/// Clients are made from a peer, handlers receive one with each call, and buffers that are sent are allocated through
+/// it, in the sender's own arena. Code gets a `&Peer`, borrowed from the owner of the connection; several threads may
+/// use it at once. A handler must make its calls through the peer that it received, which records the nesting depth of
+/// the call and the vCPU that made it.
+pub struct Peer {
+    endpoint: NonNull<Endpoint>,
+    /// The number of calls in progress, including that of the handler that received this peer.
+    depth: u32,
+    /// The inline trap instruction; none at the greatest depth, where calls must fail.
+    inline: InlineTrap,
+    context: CallContext,
+}
+
+// SAFETY: a `&Peer` gives access to a `&Endpoint`, which is `Sync`, and to the `dyn NestedCalls` of its context, which
+// is `Sync` by its supertrait. Both outlive the peer: `new` and `top` say who keeps them.
+unsafe impl Sync for Peer {}
+// SAFETY: all that a peer owns are shared pointers to these two `Sync` types, which any thread may use.
+unsafe impl Send for Peer {}
+
+impl Peer {
+    /// The peer for the handler of a call; or for calls outside of handlers, if the connection is never dropped. The
+    /// caller drops it before `endpoint` and before what `context` points to.
+    #[inline(always)]
+    pub(crate) fn new(endpoint: &Endpoint, depth: u32, context: CallContext) -> Self {
+        let inline = if depth < MAX_DEPTH { endpoint.inline.kind() } else { InlineTrap::None };
+        Self { endpoint: NonNull::from(endpoint), depth, inline, context }
+    }
+
+    /// The peer for calls outside of handlers.
+    ///
+    /// # Safety
+    ///
+    /// `endpoint` is valid until the peer is dropped.
+    #[cfg(feature = "alloc")]
+    pub(crate) unsafe fn top(endpoint: NonNull<Endpoint>, context: CallContext) -> Self {
+        Self { endpoint, depth: 0, inline: InlineTrap::None, context }
+    }
+
+    #[inline]
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        // SAFETY: the caller of `top` has promised that the endpoint outlives the peer. `new` is called by
+        // `Endpoint::dispatch`, which drops the peer while it borrows the endpoint, and for endpoints that are never
+        // dropped.
+        unsafe { self.endpoint.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn memory(&self) -> &MemoryRef {
+        &self.endpoint().own.memory
+    }
+
+    #[inline]
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// The context of calls through this peer.
+    #[inline]
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
+    pub(crate) fn context(&self) -> CallContext {
+        self.context
+    }
+
+    /// The side on which this code runs; the peer is the other one.
+    #[must_use]
+    #[inline]
+    pub fn side(&self) -> Side {
+        self.endpoint().own.side
+    }
+
+    /// Statistics of this side's arena, after freeing the blocks that the peer has released. Takes time in proportion
+    /// to the number of blocks in use.
+    #[must_use]
+    pub fn arena_stats(&self) -> ArenaStats {
+        match self.memory().arena(self.side()) {
+            Ok(arena) => arena.stats(),
+            Err(_) => ArenaStats::NONE,
+        }
+    }
+
+    /// The source of the words of a call that is served. Raw calls use [`Outgoing::incoming`].
+    #[inline]
+    pub(crate) fn incoming(&self) -> Incoming<'_> {
+        Incoming { memory: self.memory(), side: self.side(), epoch: self.memory().epoch() }
+    }
+
+    /// Begins a raw call: [`SendAs::into_transport`](crate::SendAs::into_transport) lends memory through the result,
+    /// which [`call_with`](Self::call_with) takes. Dropping it ends the loans.
+    #[must_use]
+    #[inline]
+    pub fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing::new(&self.endpoint().own, self.depth > 0)
+    }
+
+    /// Makes a raw call, by signature and transport: for proxies, fuzzers, and peers whose interface is not declared in
+    /// this program. [`call_with`](Self::call_with) also lends memory. [`CallError::from_status`] reads the status of
+    /// the answer, and [`FfiType::from_transport`](crate::FfiType::from_transport), with [`Outgoing::incoming`], its
+    /// transport.
+    ///
+    /// A failure is a status word of the answer (ABI, "Statuses").
+    ///
+    /// # Safety
+    ///
+    /// Between a guest and its host, any words are safe to send, since the peer validates all of them. A forged pointer
+    /// word can only refer to a block that this side has lent to the peer: it may end that loan early, so that the
+    /// holder reads other contents.
+    ///
+    /// In a loopback, where both sides are one program, a forged word could make one side read what the other is
+    /// writing. There, for each pointer word of `transport`, and of the wire forms behind it, one of these holds:
+    ///
+    /// - the peer refuses it, or
+    /// - it refers to a block that this side has lent, of the type that the function declares; the peer has no other
+    ///   handle to the block; and this side does not use the block before the peer has released it.
+    pub unsafe fn call(&self, signature: u64, transport: Transport) -> Answer {
+        // SAFETY: the caller has promised that `transport` has only words that are refused, or that refer to blocks
+        // which this side has lent. `call_with` allows both; the empty `outgoing` adds no loans.
+        unsafe { self.call_with(self.outgoing(), signature, transport) }
+    }
+
+    /// Makes a raw call whose transport was made through `out`, from [`outgoing`](Self::outgoing) of the same
+    /// connection. If the handler was not reached, the loans of `out` end and this side owns their blocks again;
+    /// otherwise the peer releases them. With an `out` of another connection no call is made, and the answer has the
+    /// status of [`ErrorKind::BadPointer`].
+    ///
+    /// # Safety
+    ///
+    /// Between a guest and its host, any words are safe to send, since the peer validates all of them.
+    ///
+    /// In a loopback, where both sides are one program, each pointer word of `transport`, and of the wire forms behind
+    /// it, was lent through `out`, is used once, and refers to a block of the type that the function with this
+    /// `signature` declares; or it satisfies the conditions of [`call`](Self::call).
+    #[must_use]
+    pub unsafe fn call_with(
+        &self,
+        mut out: Outgoing<'_>,
+        signature: u64,
+        transport: Transport,
+    ) -> Answer {
+        if !out.is_of(self.own()) {
+            return Answer::status(CallError::new(ErrorKind::BadPointer).status());
+        }
+        let (mut passage, mut status) = (out.passage(), 0);
+        let loans = out.depart();
+        let transport = self.exchange(signature, transport, &mut passage, &mut status);
+        if status > 1 && !CallError::from_status(status).reached() {
+            out.come_back(loans);
+        }
+        Answer { status, transport }
+    }
+
+    /// Calls a reserved function (ABI, SG-6), with the loans of `out`.
+    pub(crate) fn ask<T: FfiType>(
+        &self,
+        mut out: Outgoing<'_>,
+        signature: u64,
+        transport: Transport,
+    ) -> Result<T, CallError> {
+        let (mut passage, mut status) = (out.passage(), 0);
+        let loans = out.depart();
+        let transport = self.exchange(signature, transport, &mut passage, &mut status);
+        out.ran_in(passage.epoch);
+        if status == 0 {
+            let value = T::from_transport(transport, out.received());
+            return value.map_err(|error| error.reached_handler().on(self.side()));
+        }
+        let error = CallError::from_status(status);
+        if !error.reached() {
+            out.come_back(loans);
+        }
+        Err(client::found(self, error, &passage))
+    }
+
+    /// Makes one call: returns the transport of its answer, in registers, and writes the status if that is not 0, and
+    /// the life of the peer in which the call ran.
+    #[inline(always)]
+    pub(crate) fn exchange(
+        &self,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+        status: &mut u64,
+    ) -> Transport {
+        if !self.inline.is_some() {
+            return self.exchange_by_link(signature, transport, passage, status);
+        }
+        let out = Registers { kind: trap::CALL, word: signature, transport };
+        // SAFETY: `is_some` has returned true, and `Peer::new` made `self.inline` from the instruction of this
+        // endpoint.
+        let back = unsafe { self.inline.trap(self.endpoint().inline, out) };
+        // One branch tests for an answer with status 0.
+        if (back.kind ^ answer::ANSWER) | back.word == 0 {
+            return back.transport;
+        }
+        // A local variable, so that the compiler can keep the caller's `status` in a register on the path above.
+        let mut word = 0;
+        let transport = self.serve_upcalls(back.kind, back.word, back.transport, &mut word);
+        *status = word;
+        transport
+    }
+
+    /// Handles the other results of an inline trap: an upcall, or a failure. The registers are separate parameters,
+    /// since as one value they would be passed in memory, also by calls that succeed.
+    #[cold]
+    #[inline(never)]
+    fn serve_upcalls(
+        &self,
+        kind: u64,
+        word: u64,
+        transport: Transport,
+        status: &mut u64,
+    ) -> Transport {
+        let back = Registers { kind, word, transport };
+        let endpoint = self.endpoint();
+        match endpoint.inline.trap() {
+            Some(trap) => trap_loop::serve_upcalls(&trap, endpoint, self.depth + 1, back, status),
+            None => {
+                *status = CallError::new(ErrorKind::Unsupported).status();
+                Transport::EMPTY
+            }
+        }
+    }
+
+    #[inline]
+    fn exchange_by_link(
+        &self,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+        status: &mut u64,
+    ) -> Transport {
+        if self.depth >= MAX_DEPTH {
+            *status = ErrorKind::TooDeep as u64;
+            passage.failed_here = true;
+            return Transport::EMPTY;
+        }
+        match &self.endpoint().link {
+            Link::Local(other) => {
+                // SAFETY: whoever makes a `Link::Local`, which is the loopback, keeps both endpoints alive until
+                // neither is used any more, and this endpoint is in use.
+                let other = unsafe { other.as_ref() };
+                // A local variable, so that the compiler can keep the caller's `status` in a register.
+                let mut local = 0;
+                let transport = other.serve_local(signature, transport, self.depth + 1, &mut local);
+                *status = local;
+                transport
+            }
+            Link::Remote(link) => {
+                let (mut remote, mut word) = (*passage, 0);
+                let transport = link.call(self, signature, transport, &mut remote, &mut word);
+                (passage.epoch, passage.failed_here) = (remote.epoch, remote.failed_here);
+                *status = word;
+                transport
+            }
+        }
+    }
+
+    /// Whether the peer serves a function, such as `ParamsFilesOpen::FUNCTION`. It makes one call (ABI, "Signatures").
+    ///
+    /// # Errors
+    ///
+    /// Those of any call, for example [`ErrorKind::PeerDied`].
+    pub fn has(&self, function: &'static Function) -> Result<bool, CallError> {
+        let asked = Transport::word(function.signature);
+        self.ask(self.outgoing(), signature::HAS, asked)
+            .map_err(|error| error.in_function(function))
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = self.side();
+        f.debug_struct("Peer").field("side", &us.other()).field("depth", &self.depth).finish()
+    }
+}
+
+impl sealed::Sealed for Peer {}
+
+impl Lender for Peer {
+    #[inline]
+    fn own(&self) -> &SideMemory {
+        &self.endpoint().own
+    }
+}

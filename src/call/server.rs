@@ -1,0 +1,83 @@
+//! The server's half of a call: what a generated table entry does before and after its handler.
+
+use super::Peer;
+use crate::{
+    abi::{Function, Transport},
+    error::CallError,
+    memory::Incoming,
+    types::{FfiReturn, FfiType, Unpackable, copied},
+};
+
+/// The source of the words of a call, for the entry that serves it.
+///
+/// # Safety
+///
+/// `peer` is the one with which an [`Entry`](super::dispatch::Entry) was called, and the result is used to validate
+/// each word of that call at most once, and no other words.
+#[doc(hidden)]
+#[must_use]
+#[inline]
+pub unsafe fn incoming(peer: &Peer) -> Incoming<'_> {
+    peer.incoming()
+}
+
+/// Validates the only parameter of a call.
+#[doc(hidden)]
+#[inline]
+pub fn alone<T: FfiType>(
+    transport: Transport,
+    from: Incoming<'_>,
+    name: &'static str,
+) -> Result<(T,), CallError> {
+    match T::from_transport(transport, from) {
+        Ok(value) => Ok((value,)),
+        Err(error) => Err(error.in_field(name)),
+    }
+}
+
+/// Unpacks the parameters of a call: copies the parameter struct out of the caller's memory, releases it, and validates
+/// the copy.
+#[doc(hidden)]
+#[inline]
+pub fn receive<P: Unpackable>(
+    transport: Transport,
+    from: Incoming<'_>,
+) -> Result<P::Output, CallError> {
+    copied::<P, _>(transport, from, |wire| P::unpack(wire, from))
+}
+
+/// Converts the result of a handler to an answer.
+#[doc(hidden)]
+#[inline]
+pub fn answer<R: FfiReturn>(
+    peer: &Peer,
+    function: &'static Function,
+    handled: R::Handled,
+    status: &mut u64,
+) -> Transport {
+    let mut out = peer.outgoing();
+    match R::answer(handled, &mut out) {
+        Ok(answer) => {
+            if answer.status != 0 {
+                *status = answer.status;
+            }
+            out.depart();
+            answer.transport
+        }
+        Err(error) => refuse(error.reached_handler(), peer, function, status),
+    }
+}
+
+/// Answers a call with an error, and notifies the observer.
+#[doc(hidden)]
+#[cold]
+#[inline(never)]
+pub fn refuse(
+    error: CallError,
+    peer: &Peer,
+    function: &'static Function,
+    status: &mut u64,
+) -> Transport {
+    *status = peer.endpoint().refuse(error.in_function(function));
+    Transport::EMPTY
+}

@@ -1,0 +1,444 @@
+//! The vCPUs of one guest: which thread runs which, and the loop from one trap to the next.
+//!
+//! A guest has *lives*: one begins when the guest is started or reset, and ends with the next reset. The life of a pool
+//! is identified by its region's [`Epoch`]. A call takes a vCPU and reads the life in which it runs under one lock,
+//! [`PoolState`]; a reset, a stop and a deadline take the same lock. Long operations, to copy or restore the guest's
+//! memory, run without the lock, but with all vCPUs taken.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    string::String,
+    time::{Duration, Instant},
+    vec::Vec,
+};
+
+use super::{
+    GuestExit, Limits, ResetError, Stopper, Vcpu,
+    deadline::{DeadlineThread, Expire},
+};
+use crate::{
+    abi::{Registers, Side, Transport, answer, signature},
+    call::{CallContext, Endpoint, Peer, RemoteLink, Reserved},
+    error::{CallError, ErrorKind, GuestEnd},
+    handshake::{self, ConnectError},
+    log,
+    memory::{
+        Epoch, Passage, ProcessId,
+        sync::threads::{
+            Arc, AtomicBool, Condvar, Mutex, MutexGuard, OnceLock, Ordering, PoisonError,
+        },
+    },
+};
+
+mod cpu;
+mod state;
+
+use cpu::{Awaited, Cpu, PANICKED, failed};
+use state::{HostSnapshot, PoolState};
+
+/// The vCPUs of a guest, and what they share.
+pub(super) struct VcpuPool<V> {
+    state: Mutex<PoolState<V>>,
+    /// Notified when a vCPU is put back while a thread waits for one.
+    freed: Condvar,
+    /// Whether the guest has exited, so that no vCPU may run.
+    exited: AtomicBool,
+    /// Whether the guest's contract has been compared in this life, and fits.
+    handshake_done: AtomicBool,
+    stoppers: Vec<Stopper>,
+    limits: Limits,
+    deadlines: OnceLock<Arc<DeadlineThread>>,
+    /// The process that runs the guest. A forked child must not lock the mutex, which a thread that does not exist in
+    /// the child may hold.
+    process: ProcessId,
+}
+
+impl<V: Vcpu + 'static> VcpuPool<V> {
+    pub(super) fn new(
+        vcpus: impl IntoIterator<Item = V>,
+        limits: Limits,
+        life: Epoch,
+    ) -> Arc<Self> {
+        let cpu = |(number, vcpu)| Cpu { vcpu, number, parked: false, calls: 0, logged: 0 };
+        let free: Vec<Cpu<V>> = vcpus.into_iter().enumerate().map(cpu).collect();
+        let stoppers = free.iter().map(|cpu| cpu.vcpu.stopper()).collect();
+        Arc::new(Self {
+            state: Mutex::new(PoolState::new(free, life)),
+            freed: Condvar::new(),
+            exited: AtomicBool::new(false),
+            handshake_done: AtomicBool::new(false),
+            stoppers,
+            limits,
+            deadlines: OnceLock::new(),
+            process: ProcessId::current(),
+        })
+    }
+
+    /// A stopper of all vCPUs. It does nothing when the pool has been dropped.
+    pub(super) fn stopper(self: &Arc<Self>) -> Stopper {
+        let pool = Arc::downgrade(self);
+        Stopper::new(move || {
+            if let Some(pool) = pool.upgrade() {
+                pool.stop(GuestExit::Stopped, None);
+            }
+        })
+    }
+}
+
+impl<V: Vcpu> Expire for VcpuPool<V> {
+    fn expire(&self, life: Epoch) {
+        self.stop(GuestExit::Deadline, Some(life));
+    }
+}
+
+impl<V> VcpuPool<V> {
+    fn state(&self) -> MutexGuard<'_, PoolState<V>> {
+        // A poisoned lock is no problem: the embedder's stoppers are the only foreign code that runs under it, and
+        // `stop_all` catches their panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this process runs the guest; false in a forked child.
+    fn is_here(&self) -> bool {
+        self.process == ProcessId::current()
+    }
+
+    /// Sets the thread that enforces the deadlines, unless a deadline has been set before.
+    pub(super) fn share_deadlines(&self, thread: Arc<DeadlineThread>) {
+        let _ = self.deadlines.set(thread);
+    }
+
+    /// How the guest has exited in this life, if it has.
+    pub(super) fn ended(&self) -> Option<GuestExit> {
+        if !self.is_here() {
+            return Some(GuestExit::Lost(super::ELSEWHERE.into()));
+        }
+        self.state().exit.as_deref().cloned()
+    }
+
+    /// Stops the guest in the current life, whichever that is, or in the given one only. A stop during a reset stops
+    /// the next life.
+    fn stop(&self, exit: GuestExit, life: Option<Epoch>) {
+        if !self.is_here() {
+            return;
+        }
+        // The lock is held throughout, so that a reset runs either before or after.
+        let mut state = self.state();
+        if life.is_none_or(|life| life == state.life) {
+            state.record_exit(exit);
+            self.exited.store(true, Ordering::Release);
+            self.stop_all();
+        }
+    }
+
+    fn stop_all(&self) {
+        for stopper in &self.stoppers {
+            // A stopper of the embedder may panic; the other vCPUs must still be stopped.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| stopper.stop()));
+        }
+    }
+
+    /// Records an exit, unless the guest has exited already, stops its other vCPUs, and ends its loans. Returns the
+    /// error for the call. The caller holds a vCPU, so no reset can begin a new life before.
+    #[cold]
+    fn end(&self, endpoint: &Endpoint, exit: GuestExit) -> ErrorKind {
+        let mut state = self.state();
+        let kind = state.record_exit(exit).kind();
+        drop(state);
+        self.exited.store(true, Ordering::Release);
+        if self.stoppers.len() > 1 {
+            self.stop_all();
+        }
+        endpoint.own.memory.end_loans();
+        kind
+    }
+
+    /// The error of calls to the guest, which has exited.
+    fn kind(&self) -> ErrorKind {
+        self.state().exit.as_ref().map_or(ErrorKind::Cancelled, |exit| exit.kind())
+    }
+
+    /// The deadline of a call that begins now.
+    fn due(&self, limit: Option<Duration>) -> Option<Instant> {
+        limit.or(self.limits.deadline).and_then(|limit| Instant::now().checked_add(limit))
+    }
+}
+
+impl<V: Vcpu + 'static> VcpuPool<V> {
+    /// Runs `call`, which uses a vCPU that the caller holds, and stops the guest at the deadline. Whether the call was
+    /// in time is decided before the vCPU is put back, so a deadline never ends a later life.
+    fn timed<R>(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        until: Option<Instant>,
+        life: Epoch,
+        call: impl FnOnce() -> Result<R, ErrorKind>,
+    ) -> Result<R, ErrorKind> {
+        let Some(at) = until else { return call() };
+        let armed = self.deadlines.get_or_init(Arc::default).arm(at, self.clone(), life);
+        let done = call();
+        if armed.in_time() {
+            return done;
+        }
+        endpoint.own.memory.end_loans();
+        done.and(Err(self.kind()))
+    }
+
+    /// Starts or resumes the guest, one vCPU after the other.
+    pub(super) fn run(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        limit: Option<Duration>,
+    ) -> Result<(), ErrorKind> {
+        let until = self.due(limit);
+        (0..self.stoppers.len()).try_for_each(|number| self.start(endpoint, number, until))
+    }
+
+    /// Starts or resumes a vCPU, and serves its calls until it traps with `READY`. When the last vCPU does so for the
+    /// first time, takes the snapshot.
+    fn start(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        number: usize,
+        until: Option<Instant>,
+    ) -> Result<(), ErrorKind> {
+        let held = self.take(endpoint, until, None, |cpu| cpu.number == number);
+        let mut held = held.map_err(|(why, _)| why)?;
+        let Some(cpu) = &mut held.cpu else { return Err(ErrorKind::Busy) };
+        let resume = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
+        let answer = cpu.parked.then_some(resume);
+        self.timed(endpoint, until, held.life, || {
+            cpu.run_until(Awaited::Ready, self, endpoint, 0, answer, &mut 0)?;
+            cpu.parked = true;
+            if number + 1 == self.stoppers.len() {
+                self.snapshot(endpoint, cpu, until)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// Takes the snapshot of the guest for resets, unless it was taken before. The caller holds the vCPU `last`; this
+    /// waits until the others are free.
+    fn snapshot(
+        &self,
+        endpoint: &Endpoint,
+        last: &mut Cpu<V>,
+        until: Option<Instant>,
+    ) -> Result<(), ErrorKind> {
+        let mut state = self.state();
+        while state.snapshot.is_none() && state.exit.is_none() && state.held.len() > 1 {
+            state = self.wait(state, until).ok_or(ErrorKind::Busy)?;
+        }
+        if state.snapshot.is_some() || state.exit.is_some() {
+            return Ok(());
+        }
+        let mut others = self.take_all(&mut state);
+        drop(state);
+        let mut all: Vec<_> = others.cpus.iter_mut().chain([last]).collect();
+        let settled = all.iter_mut().try_for_each(|cpu| cpu.vcpu.settle());
+        let taken = settled
+            .and_then(|()| all.iter_mut().try_for_each(|cpu| cpu.vcpu.snapshot(&self.exited)));
+        if let (Ok(()), Ok(arena)) = (&taken, endpoint.own.memory.arena(Side::Host)) {
+            // The guest's memory in the snapshot may refer to them, so they remain valid after each reset.
+            arena.keep_loans();
+        }
+        let mut exited = None;
+        others.finish(|state| match (taken, &state.exit) {
+            // A stop or a deadline has cancelled the snapshot.
+            (Err(_), Some(exit)) => exited = Some(exit.kind()),
+            (taken, _) => {
+                let handshake_done = self.handshake_done.load(Ordering::Relaxed);
+                let snapshot = taken.map(|()| HostSnapshot { handshake_done });
+                state.snapshot = Some(snapshot.map_err(|error| std::format!("{error}")));
+            }
+        });
+        exited.map_or(Ok(()), Err)
+    }
+
+    /// Restores the snapshot of the guest, and begins a new life.
+    pub(super) fn reset(&self, endpoint: &Endpoint) -> Result<(), ResetError> {
+        if !self.is_here() {
+            return Err(ResetError::Failed(super::ELSEWHERE.into()));
+        }
+        let mut state = self.state();
+        if !state.held.is_empty() {
+            return Err(ResetError::Busy);
+        }
+        if !state.free.iter().all(|cpu| cpu.vcpu.runs_here()) {
+            return Err(ResetError::WrongThread);
+        }
+        let HostSnapshot { handshake_done } = match &state.snapshot {
+            None => return Err(ResetError::NotStarted),
+            Some(Err(why)) => return Err(ResetError::Failed(why.clone())),
+            Some(Ok(snapshot)) => *snapshot,
+        };
+        let mut all = self.take_all(&mut state);
+        // This ends the old life: calls that have lent to it fail with `Stale`, and its deadlines have no effect.
+        state.life = endpoint.own.memory.begin_reset();
+        // From here on, a stop stops the next life.
+        let exit = state.exit.take();
+        self.exited.store(true, Ordering::Release);
+        drop(state);
+        let done = restore_all(endpoint, &mut all.cpus);
+        all.finish(|state| {
+            state.life = endpoint.own.memory.end_reset();
+            self.handshake_done.store(handshake_done, Ordering::Relaxed);
+            if let Err(why) = &done {
+                state.exit = exit;
+                state.record_exit(GuestExit::Lost(why.clone()));
+            } else if let Some(exit) = &state.exit {
+                state.latest = Some((state.life, exit.clone()));
+                self.stop_all();
+            } else {
+                self.exited.store(false, Ordering::Release);
+            }
+        });
+        done.map_err(ResetError::Failed)
+    }
+}
+
+/// Restores all vCPUs and the guest's memory. All pending operations are completed before, so that none writes to the
+/// restored memory.
+fn restore_all<V: Vcpu>(endpoint: &Endpoint, cpus: &mut [Cpu<V>]) -> Result<(), String> {
+    let text = |error| std::format!("{error}");
+    cpus.iter_mut().try_for_each(|cpu| cpu.vcpu.settle()).map_err(text)?;
+    endpoint.own.memory.wipe(Side::Host);
+    cpus.iter_mut().try_for_each(|cpu| {
+        cpu.parked = true;
+        cpu.vcpu.restore().map_err(text)
+    })
+}
+
+impl<V> VcpuPool<V> {
+    /// Whether the guest has not exited.
+    fn runs(&self) -> bool {
+        !self.exited.load(Ordering::Acquire)
+    }
+
+    /// The depth of a call through `peer`, if it is within the limit.
+    fn depth_of_call(&self, peer: &Peer) -> Result<u32, CallError> {
+        let depth = peer.depth() + 1;
+        if depth > self.limits.depth {
+            return Err(CallError::new(ErrorKind::TooDeep));
+        }
+        Ok(depth)
+    }
+
+    /// Copies the text of an `EXIT` trap, at most [`Limits::text`] bytes; empty if it is not in the guest's arena.
+    fn last_text(&self, endpoint: &Endpoint, text: Transport) -> String {
+        let max = self.limits.text;
+        let text = Transport { secondary: text.secondary.min(max.into()), ..text };
+        let bytes = endpoint.own.memory.copy_buffer(endpoint.own.side, text, max as usize);
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).trim_end().into()
+    }
+}
+
+impl<V: Vcpu + 'static> VcpuPool<V> {
+    /// One call from outside of any handler.
+    fn outermost(
+        self: &Arc<Self>,
+        peer: &Peer,
+        deadline: Option<Duration>,
+        (signature, transport): (u64, Transport),
+        passage: &mut Passage,
+        status: &mut u64,
+    ) -> Result<Transport, CallError> {
+        let (endpoint, depth) = (peer.endpoint(), self.depth_of_call(peer)?);
+        let until = self.due(deadline);
+        let lent = (passage.count != 0).then_some(passage.epoch);
+        let held = self.take(endpoint, until, lent, |cpu| cpu.parked);
+        let mut held = held.map_err(|(kind, life)| {
+            passage.epoch = life;
+            CallError::new(kind)
+        })?;
+        // The answer is validated in the life in which the call runs.
+        passage.epoch = held.life;
+        if let (true, Ok(arena)) = (held.before_snapshot, endpoint.own.memory.arena(Side::Host)) {
+            arena.deliver(passage.latest, passage.count);
+        }
+        let Some(cpu) = &mut held.cpu else {
+            return Err(CallError::new(ErrorKind::Busy)); // unreachable: `cpu` is taken only when `held` is dropped
+        };
+        let runs = self.runs();
+        let upcall = || cpu.upcall(self, endpoint, depth, (signature, transport), status);
+        let done = self.timed(endpoint, until, held.life, upcall);
+        done.map_err(|kind| failed(runs, kind))
+    }
+}
+
+impl<V: Vcpu + 'static> RemoteLink for Arc<VcpuPool<V>> {
+    fn exit(&self, life: Epoch) -> Option<GuestEnd> {
+        if !self.is_here() {
+            return Some(Arc::new(GuestExit::Lost(super::ELSEWHERE.into())));
+        }
+        let state = self.state();
+        let latest = state.latest.as_ref().filter(|latest| latest.0 == life);
+        latest.map(|latest| latest.1.clone() as GuestEnd)
+    }
+
+    fn call(
+        &self,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+        passage: &mut Passage,
+        status: &mut u64,
+    ) -> Transport {
+        let done = match peer.context() {
+            CallContext::Nested(calls) => {
+                // SAFETY: `Cpu::serve` made the context of `peer` from a `Nested` that outlives the handler, and a
+                // handler borrows its peer only until it returns. So the `Nested` is alive while `peer` is borrowed
+                // here.
+                let calls = unsafe { calls.as_ref() };
+                calls.call(peer, signature, transport, passage, status)
+            }
+            CallContext::Outside { deadline } => {
+                self.outermost(peer, deadline, (signature, transport), passage, status)
+            }
+        };
+        done.unwrap_or_else(|error| {
+            passage.failed_here = true;
+            *status = error.status();
+            Transport::EMPTY
+        })
+    }
+}
+
+impl<V: Vcpu + 'static> Reserved for Arc<VcpuPool<V>> {
+    fn serve(
+        &self,
+        endpoint: &Endpoint,
+        signature: u64,
+        transport: Transport,
+    ) -> Option<Result<(), CallError>> {
+        match signature {
+            signature::HANDSHAKE => Some(self.handshake(endpoint, transport)),
+            signature::LOG => Some(log::receive(endpoint, transport, self.limits.text)),
+            _ => None,
+        }
+    }
+}
+
+impl<V> VcpuPool<V> {
+    /// Compares the guest's contract with the host's, once in each life, which bounds the cost that a guest can cause.
+    /// If the contracts do not fit, the guest exits, and is not resumed.
+    fn handshake(&self, endpoint: &Endpoint, contract: Transport) -> Result<(), CallError> {
+        if self.handshake_done.load(Ordering::Relaxed) {
+            return Err(CallError::refused());
+        }
+        match handshake::compare(endpoint, contract) {
+            Ok(()) => {
+                self.handshake_done.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(ConnectError::Contract(mismatch)) => {
+                Err(CallError::new(self.end(endpoint, GuestExit::Unfit(mismatch))))
+            }
+            Err(error) => Err(handshake::refusal(error)),
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models;

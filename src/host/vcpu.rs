@@ -1,0 +1,101 @@
+//! The interface between a host and a virtual machine monitor.
+
+use std::{boxed::Box, io};
+
+use super::{GuestExit, Stopper};
+use crate::{abi::Registers, memory::sync::threads::AtomicBool};
+
+/// A virtual processor: the interface that a virtual machine monitor implements for a [`Host`](super::Host).
+///
+/// Only [`run`](Self::run) is required. A guest can be stopped while it runs if [`stopper`](Self::stopper) is
+/// implemented, and reset if [`snapshot`](Self::snapshot) and [`restore`](Self::restore) are.
+///
+/// The host runs a vCPU on one thread at a time, and only on threads for which [`runs_here`](Self::runs_here) returns
+/// true. If a method panics, the guest exits with [`GuestExit::Lost`].
+pub trait Vcpu: Send {
+    /// Completes the pending trap with `answer`, runs the guest, and returns its next trap: the registers of the ABI's
+    /// table (ABI, "Traps"). With `None`, which only the first call passes, it starts the guest.
+    ///
+    /// # Errors
+    ///
+    /// How the guest exited: it crashed, made an invalid access, or was stopped. The host runs none of its vCPUs after
+    /// that, until it is reset.
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit>;
+
+    /// Returns a stopper of this vCPU, which any thread may use. A `run` in progress then fails with
+    /// [`GuestExit::Stopped`], and a stop between two runs makes the next one fail. With the default, which does
+    /// nothing, a stopped guest runs to its next trap.
+    ///
+    /// The host calls the stopper with a lock held: it must not wait for the vCPU, and not call the host.
+    fn stopper(&self) -> Stopper {
+        Stopper::new(|| ())
+    }
+
+    /// Completes operations of the guest that are pending from the last exit, such as the memory write of an emulated
+    /// instruction, without running guest code. The host calls it on all vCPUs before it calls
+    /// [`snapshot`](Self::snapshot) or [`restore`](Self::restore) on any. The default does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed. Then the snapshot or reset fails.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Copies the state that [`restore`](Self::restore) restores: all registers of this vCPU, and, on one of the
+    /// guest's vCPUs, all memory that the guest can write. The host's arena is not part of it. The host calls it once,
+    /// when all vCPUs have `READY` pending. `cancelled` becomes true if the guest is stopped or its deadline passes:
+    /// then it should return soon, with [`Interrupted`](io::ErrorKind::Interrupted).
+    ///
+    /// # Errors
+    ///
+    /// Why it failed. Then [`Host::reset`](super::Host::reset) fails with that message. The default returns
+    /// [`Unsupported`](io::ErrorKind::Unsupported).
+    fn snapshot(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
+        let _ = cancelled;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this kind of vCPU has no snapshots"))
+    }
+
+    /// Restores the snapshot, also after the guest has exited or was stopped. The pending trap is `READY` again, and
+    /// the vCPU can run. No vCPU of the guest runs meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed. Then the guest exits with [`GuestExit::Lost`]. The default returns
+    /// [`Unsupported`](io::ErrorKind::Unsupported).
+    fn restore(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether the calling thread can run this vCPU. On a thread that cannot, calls fail with
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy). The default returns true.
+    fn runs_here(&self) -> bool {
+        true
+    }
+}
+
+impl<V: Vcpu + ?Sized> Vcpu for Box<V> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
+        (**self).run(answer)
+    }
+
+    fn stopper(&self) -> Stopper {
+        (**self).stopper()
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        (**self).settle()
+    }
+
+    fn snapshot(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
+        (**self).snapshot(cancelled)
+    }
+
+    fn restore(&mut self) -> io::Result<()> {
+        (**self).restore()
+    }
+
+    fn runs_here(&self) -> bool {
+        (**self).runs_here()
+    }
+}

@@ -1,0 +1,344 @@
+//! The blocks that a call lends to the peer, and the origin of the words that it receives.
+
+use core::{fmt, mem::ManuallyDrop};
+
+use super::{
+    arena::{self, Allocated, Arena, Slot},
+    region::{Epoch, Memory},
+    storage::{MemoryRef, Owned},
+};
+use crate::{
+    abi::{Side, Transport, pointer},
+    error::{CallError, ErrorKind},
+};
+
+/// The origin of received bytes and pointer words: the memory of one connection, as one side sees it.
+///
+/// Only raw calls need it: [`Outgoing::incoming`] returns one for the result.
+#[derive(Clone, Copy)]
+pub struct Incoming<'p> {
+    pub(crate) memory: &'p MemoryRef,
+    pub(crate) side: Side,
+    /// The life of the peer in which the words were sent.
+    pub(crate) epoch: Epoch,
+}
+
+impl fmt::Debug for Incoming<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+/// The blocks that one call or one answer lends, until the peer has them. If it is dropped before, their loans end.
+///
+/// Only raw calls need it: [`Peer::outgoing`](crate::Peer::outgoing) returns one, [`SendAs`](crate::SendAs) lends
+/// through it, and [`Peer::call_with`](crate::Peer::call_with) makes the call.
+pub struct Outgoing<'p> {
+    own: &'p SideMemory,
+    /// Whether a handler lends. Its loans are delivered with its answer or its call, or are taken back before it
+    /// returns.
+    in_handler: bool,
+    /// The latest loan, and how many there are.
+    latest: Allocated,
+    count: u32,
+    /// The slot of the block with the parameters, which is not lent.
+    params: Option<&'p Slot>,
+    /// The life of the peer in which this value was made, or in which the call ran.
+    epoch: Epoch,
+}
+
+/// The loans and the life of a call, which its link needs and updates.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads all of it"))]
+pub(crate) struct Passage {
+    /// The latest loan, and how many there are.
+    pub(crate) latest: Allocated,
+    pub(crate) count: u32,
+    /// The life of the peer in which they were lent; after the call, the life in which it ran.
+    pub(crate) epoch: Epoch,
+    /// Whether this side set the status of the answer, because the call or its answer was not delivered.
+    pub(crate) failed_here: bool,
+}
+
+impl fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("loans", &self.count).finish_non_exhaustive()
+    }
+}
+
+impl<'p> Outgoing<'p> {
+    #[inline]
+    pub(crate) fn new(own: &'p SideMemory, in_handler: bool) -> Self {
+        let epoch = own.memory.epoch();
+        Self { own, in_handler, latest: Allocated::NONE, count: 0, params: None, epoch }
+    }
+
+    #[inline(always)]
+    pub(crate) fn passage(&self) -> Passage {
+        let Self { latest, count, epoch, .. } = *self;
+        Passage { latest, count, epoch, failed_here: false }
+    }
+
+    /// Records the life of the peer in which the call ran.
+    #[inline(always)]
+    pub(crate) fn ran_in(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// The origin of the answer to this call.
+    #[inline(always)]
+    pub(crate) fn received(&self) -> Incoming<'p> {
+        Incoming { memory: &self.own.memory, side: self.own.side, epoch: self.epoch }
+    }
+
+    /// Lends an initialised block.
+    #[inline(always)]
+    fn add(&mut self, arena: &Arena<Owned<[Slot]>>, block: Allocated) {
+        arena.lend(block, self.latest, self.in_handler);
+        self.latest = block;
+        self.count += 1;
+    }
+
+    /// Whether it lends from this side's arena of this connection.
+    #[inline]
+    pub(crate) fn is_of(&self, own: &SideMemory) -> bool {
+        core::ptr::eq::<Memory>(&*self.own.memory, &*own.memory) && self.own.side == own.side
+    }
+
+    /// Lends a block of this side's arena; returns its pointer word.
+    #[inline(always)]
+    pub(crate) fn lend(&mut self, block: Allocated) -> Result<u64, CallError> {
+        let SideMemory { memory, side } = self.own;
+        self.add(memory.arena(*side)?, block);
+        Ok(pointer::join(memory.offset(*side, block), block.loan()))
+    }
+
+    /// Allocates a block of `len` bytes, initialises it with `fill` and lends it. Returns its pointer word.
+    #[inline]
+    fn lend_filled(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(*mut u8, &mut Self) -> Result<(), CallError>,
+    ) -> Result<u64, CallError> {
+        let SideMemory { ref memory, side } = *self.own;
+        let arena = memory.arena(side)?;
+        let block = Owner { arena, block: alloc(self.own, len)? };
+        fill(memory.address(side, block.block), self)?;
+        let block = block.into_block();
+        self.add(arena, block);
+        Ok(pointer::join(memory.offset(side, block), block.loan()))
+    }
+
+    /// Lends a new block with a wire form, which `fill` writes in place over zeros.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn lend_wire<W>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<Transport, CallError> {
+        let len = const { size_of::<W>() };
+        if len == 0 {
+            return fill(&mut [], self).map(|()| Transport::EMPTY);
+        }
+        let filled = self.lend_filled(len, |block, out| {
+            // SAFETY: `lend_filled` allocated `len` bytes at `block` in this side's arena and owns them.
+            fill(unsafe { zeroed(block, len) }, out)
+        });
+        filled.map(Transport::word)
+    }
+
+    /// Allocates a block for parameters, which `fill` writes in place over zeros. The block is not lent; this side
+    /// drops it when the call has ended (ABI, A-5).
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn place<P>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<Transport, CallError> {
+        let len = const { size_of::<P>() };
+        if len == 0 {
+            return fill(&mut [], self).map(|()| Transport::EMPTY);
+        }
+        let granules = const { arena::granules(size_of::<P>()) };
+        let (block, slot) = try_place(self.own, granules);
+        if slot.is_none() {
+            return Err(out_of_memory(self.own.side, len));
+        }
+        self.params = slot;
+        let word = self.own.memory.offset_of(block);
+        // SAFETY: `try_place` allocated granules for `len` bytes at `block` in this side's arena, and `self.params`
+        // owns them.
+        fill(unsafe { zeroed(block, len) }, self)?;
+        Ok(Transport::word(word))
+    }
+
+    /// Lends a new block with a copy of some bytes.
+    #[inline]
+    pub(crate) fn lend_bytes(&mut self, bytes: &[u8]) -> Result<Transport, CallError> {
+        if bytes.is_empty() {
+            return Ok(Transport::EMPTY);
+        }
+        let filled = self.lend_filled(bytes.len(), |block, _| {
+            // SAFETY: `lend_filled` allocated `bytes.len()` bytes at `block` and owns them. `bytes` does not overlap a
+            // block that was free when it was borrowed.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), block, bytes.len()) };
+            Ok(())
+        });
+        filled.map(|primary| Transport { primary, secondary: bytes.len() as u64 })
+    }
+
+    /// The origin of the answer, for [`FfiType::from_transport`](crate::FfiType::from_transport) after the raw
+    /// [`Peer::call_with`](crate::Peer::call_with).
+    ///
+    /// # Safety
+    ///
+    /// In a loopback, where both sides are one program: only the words of the answer to this call are decoded with the
+    /// result, each at most once, and as the type that the function returns.
+    ///
+    /// Between a guest and its host, decoding other words is safe by itself, but a handle made of them may end a loan
+    /// of the peer early. The caller makes sure that no [`ForeignBuf::as_slice`](crate::ForeignBuf::as_slice) relies on
+    /// that loan.
+    #[must_use]
+    #[inline]
+    pub unsafe fn incoming(&self) -> Incoming<'p> {
+        self.received()
+    }
+
+    /// Hands the loans over to the peer, so that dropping `self`, also in a panic, does not take them back. Returns
+    /// their number, for [`come_back`](Self::come_back).
+    #[inline]
+    pub(crate) fn depart(&mut self) -> u32 {
+        core::mem::take(&mut self.count)
+    }
+
+    /// Takes over the loans again, because the call did not reach its function (ABI, S-4).
+    #[inline]
+    pub(crate) fn come_back(&mut self, loans: u32) {
+        self.count = loans;
+    }
+}
+
+/// Owns a new block until it is lent, and drops it if initialising it fails or panics.
+struct Owner<'a> {
+    arena: &'a Arena<Owned<[Slot]>>,
+    block: Allocated,
+}
+
+impl Owner<'_> {
+    fn into_block(self) -> Allocated {
+        ManuallyDrop::new(self).block
+    }
+}
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        self.arena.drop_owned(self.block);
+    }
+}
+
+/// Ends the loans that were not delivered, and drops the block with the parameters.
+impl Drop for Outgoing<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(slot) = self.params {
+            slot.drop_owned();
+        }
+        if self.count != 0 {
+            self.take_back();
+        }
+    }
+}
+
+impl Outgoing<'_> {
+    #[cold]
+    fn take_back(&self) {
+        if let Ok(arena) = self.own.memory.arena(self.own.side) {
+            arena.take_back(self.latest, self.count);
+        }
+    }
+}
+
+/// Zeroes the `len` bytes at `block` and returns them.
+///
+/// # Safety
+///
+/// `block` points to at least `len` bytes of one block in this side's arena, which the caller owns for `'b`.
+#[inline(always)]
+unsafe fn zeroed<'b>(block: *mut u8, len: usize) -> &'b mut [u8] {
+    // SAFETY: the caller owns the `len` bytes at `block`.
+    unsafe { block.write_bytes(0, len) };
+    // SAFETY: the bytes are initialised above, and the caller owns them for `'b`. The page tables keep a guest from
+    // writing to its host's arena, and a guest trusts its host not to write to an owned block (ABI, O-5).
+    unsafe { core::slice::from_raw_parts_mut(block, len) }
+}
+
+/// Allocates in the arena of its side: a [`Peer`](crate::Peer) or an [`Outgoing`]. The trait is sealed.
+pub trait Lender: sealed::Sealed {
+    /// The memory and the side from whose arena it lends.
+    #[doc(hidden)]
+    fn own(&self) -> &SideMemory;
+}
+
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
+/// The memory of one connection, and the side on which this code runs.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct SideMemory {
+    pub(crate) memory: MemoryRef,
+    pub(crate) side: Side,
+}
+
+impl fmt::Debug for SideMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SideMemory").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+impl sealed::Sealed for Outgoing<'_> {}
+
+impl Lender for Outgoing<'_> {
+    #[inline]
+    fn own(&self) -> &SideMemory {
+        self.own
+    }
+}
+
+/// Allocates a block of `len` bytes in this side's arena.
+///
+/// # Errors
+///
+/// [`ErrorKind::OutOfMemory`].
+#[inline]
+pub(crate) fn alloc(own: &SideMemory, len: usize) -> Result<Allocated, CallError> {
+    match try_alloc(own, len) {
+        0 => Err(out_of_memory(own.side, len)),
+        packed => Ok(Allocated { index: packed as u32, serial: (packed >> 32) as u32 }),
+    }
+}
+
+/// Allocates a block in this side's arena; returns its address and slot, which fit into two registers.
+#[inline(never)]
+fn try_place(own: &SideMemory, granules: u32) -> (*mut u8, Option<&Slot>) {
+    let SideMemory { memory, side } = own;
+    let Ok(arena) = memory.arena(*side) else { return (core::ptr::null_mut(), None) };
+    match arena.alloc_granules(granules) {
+        Some(block) => (memory.address(*side, block), Some(arena.slot(block.index))),
+        None => (core::ptr::null_mut(), None),
+    }
+}
+
+/// Allocates a block; returns its index and serial number packed into one register, or 0, which no block has, since
+/// serial numbers are not 0. It is not generic, so that it is compiled once.
+#[inline(never)]
+fn try_alloc(own: &SideMemory, len: usize) -> u64 {
+    let block = own.memory.arena(own.side).ok().and_then(|arena| arena.alloc(len));
+    block.map_or(0, |block| u64::from(block.index) | u64::from(block.serial) << 32)
+}
+
+#[cold]
+fn out_of_memory(side: Side, len: usize) -> CallError {
+    CallError::new(ErrorKind::OutOfMemory).at(0, len as u64).on(side)
+}
