@@ -75,7 +75,7 @@ use std::{
 use vmffi::{
     RegionLayout, SharedBuf,
     abi::Registers,
-    host::{GuestExit, Host, RunOutcome, Vcpu},
+    host::{GuestExit, HostBuilder, RunOutcome, Vcpu},
 };
 
 /// Replaces the trap instruction: sends the registers to the host's thread, and waits for its answer.
@@ -144,7 +144,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let vcpu = GuestThread { start: Some(Box::new(start)), traps, answers };
     // SAFETY: as above. Nothing prevents this guest from writing to the host's arena, but it does not.
     let memory = unsafe { RegionMemory::permanent(base, len) };
-    let host = Host::builder(memory, layout).build(Library, [vcpu])?;
+    let host = HostBuilder::new(memory, layout).build(Library, [vcpu])?;
 
     assert_eq!(host.run()?, RunOutcome::Ready);
     let letters = ScreenClient::from(host.guest()).show(b"a page of text")?;

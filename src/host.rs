@@ -3,7 +3,7 @@
 //!
 //! A virtual machine monitor brings a [`Vcpu`] and the memory of the region. The [guide](crate::guide::host) shows both.
 
-use std::{boxed::Box, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 mod builder;
 mod deadline;
@@ -28,7 +28,7 @@ use crate::{
     call::{CallContext, Endpoint, Peer},
     error::CallError,
     handshake::ConnectError,
-    memory::{RegionLayout, RegionMemory, storage::Fixed},
+    memory::storage::Fixed,
 };
 use pool::VcpuPool;
 
@@ -40,15 +40,6 @@ pub struct Host<V> {
     peer: Peer,
     endpoint: Fixed<Endpoint>,
     pool: Arc<VcpuPool<V>>,
-}
-
-impl Host<Box<dyn Vcpu>> {
-    /// Begins a host whose guest shares `memory` with it, laid out as `layout` says. The type of its vCPUs is that of
-    /// [`HostBuilder::build`].
-    #[must_use]
-    pub fn builder(memory: RegionMemory, layout: RegionLayout) -> HostBuilder {
-        HostBuilder::new(memory, layout)
-    }
 }
 
 impl<V: Vcpu + 'static> Host<V> {

@@ -27,7 +27,7 @@ use crate::{
     call::Serve,
     contract::Escaped,
     error::{CallError, Observer},
-    host::{DeadlineThread, Fault, FaultCause, Host, Limits, Vcpu},
+    host::{DeadlineThread, Fault, FaultCause, Host, HostBuilder, Limits, Vcpu},
     memory::{RegionLayout, RegionMemory},
 };
 
@@ -310,7 +310,7 @@ impl MachineBuilder {
         // long as `loaded`, which the host keeps, and `Ram` accesses them through raw pointers only. The guest cannot write the
         // header and the host's arena: their parts are not writable, and both backends map them as such.
         let memory = unsafe { RegionMemory::new(base, layout.len(), Box::new(loaded)) };
-        let mut builder = Host::builder(memory, layout).limits(self.limits.clone());
+        let mut builder = HostBuilder::new(memory, layout).limits(self.limits.clone());
         if let Some(observer) = self.observer.clone() {
             builder = builder.observe(move |error| observer(error));
         }

@@ -12,10 +12,10 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ConnectError, ErrorKind, ForeignBuf, MAX_DEPTH, PAGE_SIZE, Peer, RegionLayout,
-    RegionMemory, Serve, SharedBuf,
+    CallError, ConnectError, ErrorKind, ForeignBuf, MAX_DEPTH, PAGE_SIZE, Peer, RegionError,
+    RegionLayout, RegionMemory, Serve, SharedBuf,
     abi::{Registers, Transport, answer, trap},
-    host::{GuestExit, Host, ResetError, RunOutcome, Vcpu},
+    host::{GuestExit, Host, HostBuilder, ResetError, RunOutcome, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -71,7 +71,7 @@ fn host<V: Vcpu + 'static>(server: impl Serve, vcpu: V) -> Host<V> {
     let keep = Box::new(Pages(base, heap));
     // SAFETY: the memory is there until `keep` is dropped, and no guest is there to write to it.
     let memory = unsafe { RegionMemory::new(base, layout.len(), keep) };
-    Host::builder(memory, layout).build(server, [vcpu]).unwrap()
+    HostBuilder::new(memory, layout).build(server, [vcpu]).unwrap()
 }
 
 fn word(kind: u64, word: u64, primary: u64) -> Registers {
@@ -360,4 +360,29 @@ fn a_vcpu_that_panics_ends_its_guest() {
             assert_eq!(host.guest_exit(), None);
         }
     }
+}
+
+/// Memory that does not fit its layout is refused, and freed.
+#[test]
+fn memory_that_cannot_be_a_region() {
+    struct Counted(Arc<()>);
+    let layout = RegionLayout::new(PAGE_SIZE, PAGE_SIZE).unwrap();
+    let kept = Arc::new(());
+    let pages = vec![0_u8; layout.len() as usize + PAGE_SIZE as usize];
+    let base = pages.as_ptr().cast_mut();
+    let base = base.wrapping_add(base.align_offset(PAGE_SIZE as usize));
+    let refused = |skip: usize, len: u64| {
+        let (at, keep) = (base.wrapping_add(skip), Box::new(Counted(kept.clone())));
+        assert_eq!(Arc::strong_count(&keep.0), 2);
+        // SAFETY: the bytes are there until `pages` is dropped, and what is refused is not used.
+        let memory = unsafe { RegionMemory::new(at, len, keep) };
+        let vcpus: [Box<dyn Vcpu>; 0] = [];
+        let host = HostBuilder::new(memory, layout).build((), vcpus);
+        assert_eq!(Arc::strong_count(&kept), 1);
+        host.map(drop).unwrap_err()
+    };
+    let (len, needed) = (layout.len() - 1, layout.len());
+    assert_eq!(refused(0, len), RegionError::TooSmall { len, needed });
+    let address = base.addr() as u64 + 8;
+    assert_eq!(refused(8, needed), RegionError::Misaligned { address });
 }

@@ -3,7 +3,7 @@
 use vmffi::{
     CallError, ConnectError, ErrorKind, RegionMemory,
     abi::{Answer, Registers, Side, Transport, answer, trap},
-    host::{GuestExit, Host, ProtocolViolation, RunOutcome, Vcpu},
+    host::{GuestExit, Host, HostBuilder, ProtocolViolation, RunOutcome, Vcpu},
 };
 
 use super::{
@@ -88,7 +88,7 @@ pub fn run(data: &[u8]) {
     // SAFETY: the pages live as long as `keep`, and what is written there besides, by the guest, is
     // written by this thread while no reference leads there.
     let memory = unsafe { RegionMemory::new(base, layout.len(), keep) };
-    let host = Host::builder(memory, layout).observe(observe).build(Server, [Guest]);
+    let host = HostBuilder::new(memory, layout).observe(observe).build(Server, [Guest]);
     let host = host.expect("a region");
     with(|w| {
         w.closing = w.feed.rarely(2);

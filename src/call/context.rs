@@ -7,7 +7,7 @@ use core::time::Duration;
 #[cfg(feature = "std")]
 use super::Peer;
 #[cfg(feature = "std")]
-use crate::{abi::Transport, error::CallError, memory::Passage};
+use crate::{abi::Transport, error::CallError};
 
 /// The context in which a call is made. The host's link uses it.
 #[derive(Clone, Copy)]
@@ -40,7 +40,6 @@ pub(crate) trait NestedCalls: Sync {
         peer: &Peer,
         signature: u64,
         transport: Transport,
-        passage: &mut Passage,
         status: &mut u64,
     ) -> Result<Transport, CallError>;
 }

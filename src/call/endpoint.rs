@@ -186,7 +186,9 @@ impl Endpoint {
         context: CallContext,
         status: &mut u64,
     ) -> Transport {
-        let peer = Peer::new(self, depth, context);
+        // SAFETY: the peer is dropped when this function returns, which borrows the endpoint. Whoever gives a `context` keeps
+        // what it points to until `serve` has returned.
+        let peer = unsafe { Peer::new(self, depth, context) };
         let server = &self.server;
         let served =
             catch(|| match server.table.call(server.get(), &peer, signature, transport, status) {

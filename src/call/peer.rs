@@ -33,10 +33,13 @@ unsafe impl Sync for Peer {}
 unsafe impl Send for Peer {}
 
 impl Peer {
-    /// The peer for the handler of a call; or for calls outside of handlers, if the connection is never dropped. The
-    /// caller drops it before `endpoint` and before what `context` points to.
+    /// The peer for the handler of a call; or for calls outside of handlers, if the connection is never dropped.
+    ///
+    /// # Safety
+    ///
+    /// The peer is dropped before `endpoint`, and before what `context` points to.
     #[inline(always)]
-    pub(crate) fn new(endpoint: &Endpoint, depth: u32, context: CallContext) -> Self {
+    pub(crate) unsafe fn new(endpoint: &Endpoint, depth: u32, context: CallContext) -> Self {
         let inline = if depth < MAX_DEPTH { endpoint.inline.kind() } else { InlineTrap::None };
         Self { endpoint: NonNull::from(endpoint), depth, inline, context }
     }
@@ -53,9 +56,7 @@ impl Peer {
 
     #[inline]
     pub(crate) fn endpoint(&self) -> &Endpoint {
-        // SAFETY: the caller of `top` has promised that the endpoint outlives the peer. `new` is called by
-        // `Endpoint::dispatch`, which drops the peer while it borrows the endpoint, and for endpoints that are never
-        // dropped.
+        // SAFETY: the callers of `new` and `top` have promised that the endpoint outlives the peer.
         unsafe { self.endpoint.as_ref() }
     }
 

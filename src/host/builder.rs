@@ -1,4 +1,4 @@
-//! How a host is made.
+//! Builds a host.
 
 use std::{boxed::Box, fmt, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Makes a [`Host`] of a region's memory, a server and vCPUs: [`Host::builder`].
+/// Builds a [`Host`] from a region's memory, a server and vCPUs.
 pub struct HostBuilder {
     memory: RegionMemory,
     layout: RegionLayout,
@@ -34,7 +34,9 @@ impl fmt::Debug for HostBuilder {
 }
 
 impl HostBuilder {
-    pub(super) fn new(memory: RegionMemory, layout: RegionLayout) -> Self {
+    /// A host whose guest shares `memory` with it, laid out as `layout` says.
+    #[must_use]
+    pub fn new(memory: RegionMemory, layout: RegionLayout) -> Self {
         Self { memory, layout, limits: Limits::new(), observer: None }
     }
 

@@ -1,4 +1,5 @@
-//! The vCPUs of one guest: which thread runs which, and the loop from one trap to the next.
+//! The vCPUs of one guest: starting, snapshot, reset, stop and deadlines, and calls to the guest. [`cpu`] has the loop from
+//! one trap to the next, and [`state`] which thread holds which vCPU.
 //!
 //! A guest has *lives*: one begins when the guest is started or reset, and ends with the next reset. The life of a pool
 //! is identified by its region's [`Epoch`]. A call takes a vCPU and reads the life in which it runs under one lock,
@@ -391,7 +392,7 @@ impl<V: Vcpu + 'static> RemoteLink for Arc<VcpuPool<V>> {
                 // handler borrows its peer only until it returns. So the `Nested` is alive while `peer` is borrowed
                 // here.
                 let calls = unsafe { calls.as_ref() };
-                calls.call(peer, signature, transport, passage, status)
+                calls.call(peer, signature, transport, status)
             }
             CallContext::Outside { deadline } => {
                 self.outermost(peer, deadline, (signature, transport), passage, status)

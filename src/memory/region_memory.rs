@@ -1,50 +1,52 @@
-//! The memory that a region lies in, with the promise that whoever brings it makes.
+//! The memory of a region, as its owner provides it.
 
 use core::fmt;
 
 use super::storage::Owned;
 
-/// Memory for one region, and what keeps it mapped: what a side brings that is connected by hand.
+/// The memory of one region, and the value that keeps it mapped. [`HostBuilder`](crate::host::HostBuilder),
+/// [`Guest::connect`](crate::guest::Guest::connect) and [`loopback::Builder`](crate::loopback::Builder) take it.
 ///
-/// Its constructors are where the promise is made that the rest of the crate relies on; what takes one is safe.
+/// Its constructors are unsafe, because their caller guarantees that the memory is valid. The functions that take one are
+/// safe.
 pub struct RegionMemory {
     pub(crate) base: *mut u8,
     pub(crate) len: u64,
     pub(crate) keep: Owned<dyn Send + Sync>,
 }
 
-// SAFETY: whoever has made it has promised that any thread may use the memory.
+// SAFETY: the caller of the constructor has promised that any thread may access the memory, and `keep` is `Send`.
 unsafe impl Send for RegionMemory {}
-// SAFETY: a shared reference to it reaches none of the memory.
+// SAFETY: a shared reference gives no access to the memory, and `keep` is `Sync`.
 unsafe impl Sync for RegionMemory {}
 
 impl RegionMemory {
-    /// `len` bytes from `base` on, which stay mapped until `keep` is dropped. `keep` is dropped with the last of the
-    /// connection and its handles: a handler may keep handles for longer than its connection lives.
+    /// The `len` bytes from `base` on. `keep` owns the mapping: it is dropped when the connection and all handles to the
+    /// region have been dropped. Handlers may keep handles for longer than the connection lives.
     ///
-    /// `base` is to be a multiple of [`PAGE_SIZE`](crate::PAGE_SIZE), and `len` at least
-    /// [`RegionLayout::len`](crate::RegionLayout::len): what is connected checks both.
+    /// `base` must be a multiple of [`PAGE_SIZE`](crate::PAGE_SIZE), and `len` at least
+    /// [`RegionLayout::len`](crate::RegionLayout::len); whoever takes the memory checks both.
     ///
     /// # Safety
     ///
     /// Until `keep` is dropped:
     ///
-    /// - `base` is valid for reads of `len` bytes from any thread, and for writes of what this side may write (ABI, "Region
-    ///   header", R-4): a host, and a loopback, may write all of it.
-    /// - No Rust reference covers these bytes, and in this program only the connection that is made of them uses them. A peer
-    ///   uses them from another program, or through another mapping.
-    /// - In a host, its guest cannot write to the header and the host's arena.
+    /// - `base` is valid for reads of `len` bytes from any thread. It is valid for writes of the parts that this side may
+    ///   write (ABI, R-4); for a host and a loopback these are all.
+    /// - No Rust reference covers these bytes, and in this program only this connection accesses them. Other programs access
+    ///   them as the peer, or a test does through another mapping.
+    /// - The guest of a host cannot write to the header and the host's arena.
     #[cfg(feature = "alloc")]
     #[must_use]
     pub unsafe fn new(base: *mut u8, len: u64, keep: alloc::boxed::Box<dyn Send + Sync>) -> Self {
         Self { base, len, keep: Owned::Boxed(keep) }
     }
 
-    /// The same for memory that stays mapped for as long as the program runs, as a guest's does.
+    /// The `len` bytes from `base` on, which stay mapped as long as the program runs, as those of a guest do.
     ///
     /// # Safety
     ///
-    /// What `new` asks for, without an end.
+    /// The conditions of `new` hold as long as the program runs.
     #[must_use]
     pub const unsafe fn permanent(base: *mut u8, len: u64) -> Self {
         Self { base, len, keep: Owned::Static(&()) }

@@ -12,7 +12,7 @@ use std::{
 use vmffi::{
     CallError, ConnectError, ErrorKind, Failure, MAX_DEPTH, Peer, RegionLayout, RegionMemory,
     abi::{Answer, Side, Transport, signature},
-    host::{Host, RunOutcome},
+    host::{Host, HostBuilder, RunOutcome},
 };
 
 use super::{
@@ -69,7 +69,7 @@ impl Machine {
         // SAFETY: mapped until `region` is dropped, and no reference covers it. The guest maps the
         // header and the host's arena for reading only.
         let memory = unsafe { RegionMemory::new(base, len, Box::new(region)) };
-        let builder = Host::builder(memory, layout).observe(observer);
+        let builder = HostBuilder::new(memory, layout).observe(observer);
         let host = builder.build(Server::default(), [process]);
         Some(Self { host: host.unwrap(), output, refused, runs })
     }

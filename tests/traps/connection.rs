@@ -13,7 +13,7 @@ use vmffi::{
         x86_64::{Doorbell, Out},
     },
     guest::{Guest, GuestStorage},
-    host::{GuestExit, Host, RunOutcome, Vcpu},
+    host::{GuestExit, Host, HostBuilder, RunOutcome, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -199,7 +199,7 @@ fn machine<T: Trap + Copy + Send + Sync + 'static>(
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever, and nothing else uses it but the guest.
     let memory = unsafe { RegionMemory::permanent(base, len) };
-    let host = Host::builder(memory, layout).build(server, [vcpu]);
+    let host = HostBuilder::new(memory, layout).build(server, [vcpu]);
     let host = Arc::new(host.unwrap());
     own.set(Arc::downgrade(&host)).unwrap();
     host
@@ -318,7 +318,7 @@ fn a_guest_that_does_not_fit() {
     let server = Server { machine: Arc::default() };
     // SAFETY: the region is there for ever, and nothing else uses it.
     let memory = unsafe { RegionMemory::permanent(base, len) };
-    let host = Host::builder(memory, layout).build(server, [vcpu]).unwrap();
+    let host = HostBuilder::new(memory, layout).build(server, [vcpu]).unwrap();
     for _ in 0..2 {
         let ConnectError::Contract(mismatch) = host.run().unwrap_err() else { panic!() };
         let [sort, down, ..] = mismatch.differences() else { panic!("{mismatch}") };
@@ -344,7 +344,7 @@ fn a_guest_that_breaks_the_protocol() {
         let (base, len) = (region.base(), region.1 as u64);
         // SAFETY: the region is there for ever, and nothing else uses it.
         let memory = unsafe { RegionMemory::permanent(base, len) };
-        let host = Host::builder(memory, layout).build(server, [vcpu]);
+        let host = HostBuilder::new(memory, layout).build(server, [vcpu]);
         let host = host.unwrap();
         let broken = host.run().unwrap_err();
         assert!(matches!(broken, ConnectError::Exited(end) if end.kind() == ErrorKind::Protocol));
@@ -365,7 +365,7 @@ fn a_host_that_does_not_answer() {
     let vcpu = ThreadVcpu::new(|| ());
     // SAFETY: the region is there for ever.
     let memory = unsafe { RegionMemory::permanent(base, len) };
-    drop(Host::builder(memory, layout).build((), [vcpu]).unwrap());
+    drop(HostBuilder::new(memory, layout).build((), [vcpu]).unwrap());
     // It was still there when the guest introduced itself.
     let mut met = false;
     machine::as_guest(
@@ -408,7 +408,7 @@ fn a_place_that_is_smaller_than_the_arena() {
     let (base, len) = (region.base(), region.1 as u64);
     // SAFETY: the region is there for ever.
     let memory = unsafe { RegionMemory::permanent(base, len) };
-    drop(Host::builder(memory, layout).build((), [ThreadVcpu::new(|| ())]));
+    drop(HostBuilder::new(memory, layout).build((), [ThreadVcpu::new(|| ())]));
     let answer = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
     machine::as_guest(
         move |_| answer,

@@ -270,6 +270,27 @@ fn a_call_can_be_made_by_signature_and_transport() {
     );
 }
 
+/// What was lent on another connection stays there: no call is made, and nothing is lost.
+#[test]
+fn loans_of_another_connection_are_refused() {
+    let pairs = [(); 2].map(|()| Loopback::new(Swapper, Swapper).unwrap());
+    let mut out = pairs[1].host().outgoing();
+    let bytes = SendAs::<ForeignBuf>::into_transport(b"bytes", &mut out).unwrap();
+    let (peer, size) = (pairs[0].host(), ParamsRawSize::FUNCTION.signature);
+    // SAFETY: the words were lent through `out`.
+    let answer = unsafe { peer.call_with(out, size, bytes) };
+    assert_eq!(answer, Answer::status(ErrorKind::BadPointer as u64));
+    // So does what the other side of the same connection has lent.
+    let mut out = pairs[0].guest().outgoing();
+    let bytes = SendAs::<ForeignBuf>::into_transport(b"bytes", &mut out).unwrap();
+    // SAFETY: as above.
+    let answer = unsafe { peer.call_with(out, size, bytes) };
+    assert_eq!(answer, Answer::status(ErrorKind::BadPointer as u64));
+    for pair in &pairs {
+        assert_eq!((pair.host().arena_stats().blocks, pair.guest().arena_stats().blocks), (0, 0));
+    }
+}
+
 #[test]
 fn a_register_holds_nothing_but_the_value() {
     both_ways(

@@ -8,10 +8,7 @@ use crate::{
     call::{CallContext, Endpoint, NestedCalls, Peer},
     error::{CallError, ErrorKind},
     host::{GuestExit, ProtocolViolation, Vcpu},
-    memory::{
-        Passage,
-        sync::threads::{Mutex, Ordering},
-    },
+    memory::sync::threads::{Mutex, Ordering},
 };
 
 /// A vCPU and its state.
@@ -161,7 +158,6 @@ impl<V: Vcpu> NestedCalls for Nested<'_, V> {
         peer: &Peer,
         signature: u64,
         transport: Transport,
-        _: &mut Passage,
         status: &mut u64,
     ) -> Result<Transport, CallError> {
         let depth = self.pool.depth_of_call(peer)?;
