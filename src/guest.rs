@@ -144,8 +144,8 @@ impl<T: Trap + Copy + Send + Sync + 'static> Guest<T> {
         };
         // SAFETY: this call alone has set `taken`, and fills the cell once.
         let endpoint = unsafe { put(&storage.endpoint, endpoint) };
-        // SAFETY: the endpoint lies in a static and is never dropped; `NONE` points to nothing.
-        let peer = unsafe { Peer::new(endpoint, 0, CallContext::NONE) };
+        // SAFETY: the endpoint lies in a static and is never dropped; `Outside` points to nothing.
+        let peer = unsafe { Peer::new(endpoint, 0, CallContext::Outside) };
         // SAFETY: this call alone has set `taken`, and fills the cell once.
         let guest = unsafe { put(&storage.guest, Self { trap, endpoint, peer }) };
         introduce(&guest.peer)?;

@@ -99,7 +99,7 @@ impl<V: Vcpu + 'static> Host<V> {
     /// ```
     #[must_use]
     pub fn with_deadline(&self, limit: Duration) -> WithDeadline<'_, V> {
-        let context = CallContext::Outside { deadline: Some(limit) };
+        let context = CallContext::WithDeadline(limit);
         // SAFETY: the endpoint stays in its place for as long as the host, which is borrowed.
         let peer = unsafe { Peer::top(self.endpoint.address(), context) };
         WithDeadline { host: self, peer, limit }

@@ -133,7 +133,10 @@ impl Builder {
             let host = endpoint(Side::Host, host, guest_at, host_observer);
             // SAFETY: the endpoints stay in their place as long as the peers do.
             let peers = unsafe {
-                [Peer::top(guest_at, CallContext::NONE), Peer::top(host_at, CallContext::NONE)]
+                [
+                    Peer::top(guest_at, CallContext::Outside),
+                    Peer::top(host_at, CallContext::Outside),
+                ]
             };
             Pair { endpoints: [guest, host], peers }
         });

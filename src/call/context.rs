@@ -13,21 +13,15 @@ use crate::{abi::Transport, error::CallError};
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
 pub(crate) enum CallContext {
-    /// Outside of any handler.
-    Outside {
-        /// The time for the call and all calls nested in it; `None` stands for the limit of the guest.
-        deadline: Option<Duration>,
-    },
+    /// Outside of any handler, with the guest's limit as the deadline. Handlers of connections without vCPUs use it, too.
+    /// Each call of a handler sets it, and a variant without fields is one store.
+    Outside,
+    /// Outside of any handler, with this time for the call and all calls nested in it.
+    WithDeadline(Duration),
     /// In a handler, whose calls run on the vCPU whose hypercall it serves. The pointer is valid until the handler
     /// returns.
     #[cfg(feature = "std")]
     Nested(NonNull<dyn NestedCalls>),
-}
-
-impl CallContext {
-    /// Outside of any handler, with the guest's limit as the deadline. Connections without vCPUs use it in handlers,
-    /// too.
-    pub(crate) const NONE: Self = Self::Outside { deadline: None };
 }
 
 /// Runs calls that are nested in a hypercall, on the vCPU that made it.

@@ -174,7 +174,7 @@ impl Endpoint {
         depth: u32,
         status: &mut u64,
     ) -> Transport {
-        self.dispatch(signature, transport, depth, CallContext::NONE, status)
+        self.dispatch(signature, transport, depth, CallContext::Outside, status)
     }
 
     #[inline(always)]

@@ -105,7 +105,7 @@ impl Peer {
     #[must_use]
     #[inline]
     pub fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing::new(&self.endpoint().own, self.depth > 0)
+        Outgoing::new(&self.endpoint().own, self.depth)
     }
 
     /// Makes a raw call, by signature and transport: for proxies, fuzzers, and peers whose interface is not declared in

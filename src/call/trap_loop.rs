@@ -42,7 +42,7 @@ pub(crate) fn serve_upcalls(
                     back.word,
                     back.transport,
                     depth + 1,
-                    CallContext::NONE,
+                    CallContext::Outside,
                     &mut word,
                 );
                 back = trap.trap(Registers { kind: trap::RETURN, word, transport: served });

@@ -87,7 +87,7 @@ impl HostBuilder {
             observer: observer.map(Owned::Boxed),
         });
         // SAFETY: the endpoint stays in its place for as long as the host, and the peer in it, live.
-        let peer = unsafe { Peer::top(endpoint.address(), CallContext::NONE) };
+        let peer = unsafe { Peer::top(endpoint.address(), CallContext::Outside) };
         Ok(Host { peer, endpoint, pool })
     }
 }

@@ -394,8 +394,11 @@ impl<V: Vcpu + 'static> RemoteLink for Arc<VcpuPool<V>> {
                 let calls = unsafe { calls.as_ref() };
                 calls.call(peer, signature, transport, status)
             }
-            CallContext::Outside { deadline } => {
-                self.outermost(peer, deadline, (signature, transport), passage, status)
+            CallContext::Outside => {
+                self.outermost(peer, None, (signature, transport), passage, status)
+            }
+            CallContext::WithDeadline(limit) => {
+                self.outermost(peer, Some(limit), (signature, transport), passage, status)
             }
         };
         done.unwrap_or_else(|error| {

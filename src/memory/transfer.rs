@@ -35,9 +35,9 @@ impl fmt::Debug for Incoming<'_> {
 /// through it, and [`Peer::call_with`](crate::Peer::call_with) makes the call.
 pub struct Outgoing<'p> {
     own: &'p SideMemory,
-    /// Whether a handler lends. Its loans are delivered with its answer or its call, or are taken back before it
-    /// returns.
-    in_handler: bool,
+    /// The depth of the caller. Above 0, a handler lends: its loans are delivered with its answer or its call, or are taken
+    /// back before it returns.
+    depth: u32,
     /// The latest loan, and how many there are.
     latest: Allocated,
     count: u32,
@@ -68,9 +68,9 @@ impl fmt::Debug for Outgoing<'_> {
 
 impl<'p> Outgoing<'p> {
     #[inline]
-    pub(crate) fn new(own: &'p SideMemory, in_handler: bool) -> Self {
+    pub(crate) fn new(own: &'p SideMemory, depth: u32) -> Self {
         let epoch = own.memory.epoch();
-        Self { own, in_handler, latest: Allocated::NONE, count: 0, params: None, epoch }
+        Self { own, depth, latest: Allocated::NONE, count: 0, params: None, epoch }
     }
 
     #[inline(always)]
@@ -94,7 +94,7 @@ impl<'p> Outgoing<'p> {
     /// Lends an initialised block.
     #[inline(always)]
     fn add(&mut self, arena: &Arena<Owned<[Slot]>>, block: Allocated) {
-        arena.lend(block, self.latest, self.in_handler);
+        arena.lend(block, self.latest, self.depth > 0);
         self.latest = block;
         self.count += 1;
     }

@@ -128,7 +128,8 @@ impl<V: Vcpu> Cpu<V> {
         // with this context, lends it to the handler as `&Peer`, and drops it before it returns; `nested` lives until
         // then. So `RemoteLink::call`, which uses the pointer by way of such a peer, does not use it later.
         let calls: *const (dyn NestedCalls + 'static) = unsafe { core::mem::transmute(calls) };
-        let context = NonNull::new(calls.cast_mut()).map_or(CallContext::NONE, CallContext::Nested);
+        let context =
+            NonNull::new(calls.cast_mut()).map_or(CallContext::Outside, CallContext::Nested);
         endpoint.serve(word, transport, depth + 1, context, status)
     }
 

@@ -98,7 +98,7 @@ impl PoolModel {
     /// Makes one call with a loan, and copies its result. Returns the life in which the loan was made, and the call's
     /// result.
     fn call(&self, deadline: Option<Duration>) -> (Epoch, Result<(), ErrorKind>) {
-        let context = CallContext::Outside { deadline };
+        let context = deadline.map_or(CallContext::Outside, CallContext::WithDeadline);
         // SAFETY: `self.endpoint` is at a fixed address until `self` is dropped, after the peer.
         let peer = unsafe { Peer::top(self.endpoint.address(), context) };
         let epoch = self.endpoint.own.memory.epoch();
