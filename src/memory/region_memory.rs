@@ -4,8 +4,8 @@ use core::fmt;
 
 use super::storage::Owned;
 
-/// The memory of one region, and the value that keeps it mapped. [`HostBuilder`](crate::host::HostBuilder),
-/// [`Guest::connect`](crate::guest::Guest::connect) and [`loopback::Builder`](crate::loopback::Builder) take it.
+/// The memory of one region, and the value that keeps it mapped. [`Guest::connect`](crate::guest::Guest::connect) takes
+/// it, and so do the builders of hosts and of loopbacks.
 ///
 /// Its constructors are unsafe, because their caller guarantees that the memory is valid. The functions that take one are
 /// safe.
