@@ -274,6 +274,8 @@ pub enum TrapMethod {
     Out(u16),
     /// An eight-byte store to this address, a multiple of 8.
     Doorbell(u64),
+    /// A call of the gate at this address, which is not 0.
+    Gate(u64),
 }
 
 /// The boot block, which tells a vCPU of the guest where its region is, how to trap, and its own number (ABI, "Boot
@@ -308,6 +310,7 @@ impl Boot {
         let (way, operand) = match self.way {
             TrapMethod::Out(port) => (1, port as u64),
             TrapMethod::Doorbell(address) => (2, address),
+            TrapMethod::Gate(address) => (3, address),
         };
         let cpus = self.cpu as u64 | (self.cpus as u64) << 32;
         [Self::MAGIC, self.region, self.region_len, way, operand, cpus, self.log as u64, 0]
@@ -321,6 +324,7 @@ impl Boot {
         let way = match way {
             1 if operand <= 0xfffc => TrapMethod::Out(operand as u16),
             2 if operand % 8 == 0 => TrapMethod::Doorbell(operand),
+            3 if operand != 0 => TrapMethod::Gate(operand),
             _ => return None,
         };
         if magic != Self::MAGIC {
@@ -353,6 +357,9 @@ mod tests {
         let bell = Boot { way: TrapMethod::Doorbell(0x40), ..boot };
         assert_eq!((bell.to_words()[3], bell.to_words()[4]), (2, 0x40));
         assert_eq!(Boot::from_words(bell.to_words()), Some(bell));
+        let gate = Boot { way: TrapMethod::Gate(0x1f0_0000_0110), ..boot };
+        assert_eq!((gate.to_words()[3], gate.to_words()[4]), (3, 0x1f0_0000_0110));
+        assert_eq!(Boot::from_words(gate.to_words()), Some(gate));
         // The last word is reserved and ignored.
         let with = |word: usize, value| {
             let mut words = words;
@@ -360,11 +367,14 @@ mod tests {
             Boot::from_words(words)
         };
         assert_eq!(with(7, 1), Some(boot));
-        for (word, bad) in [(0, 0), (0, words[0] ^ 1 << 56), (3, 0), (3, 3), (4, 0xfffd)] {
+        for (word, bad) in [(0, 0), (0, words[0] ^ 1 << 56), (3, 0), (3, 4), (4, 0xfffd)] {
             assert_eq!(with(word, bad), None, "word {word} is {bad:#x}");
         }
         let mut odd = bell.to_words();
         odd[4] += 4;
         assert_eq!(Boot::from_words(odd), None, "a doorbell is a multiple of 8");
+        let mut nowhere = gate.to_words();
+        nowhere[4] = 0;
+        assert_eq!(Boot::from_words(nowhere), None, "a gate is not at 0");
     }
 }

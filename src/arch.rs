@@ -1,7 +1,8 @@
 //! How a guest traps: one file for each architecture, all behind [`Trap`].
 //!
 //! The type selects the instruction. On x86_64 these are `Out<PORT>` (port I/O), `Doorbell` (a store to an agreed
-//! address), `Vmcall` and `Vmmcall`. All of them carry the same four words.
+//! address), `Gate` (a call of code that the host has mapped), `Vmcall` and `Vmmcall`. All of them carry the same four
+//! words.
 
 use crate::abi::Registers;
 

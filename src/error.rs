@@ -20,7 +20,7 @@ pub enum ErrorKind {
     OutOfMemory = 5,
     /// Calls were nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     TooDeep = 6,
-    /// No vCPU could run the upcall: all of them run other calls or belong to another thread.
+    /// No vCPU could run the upcall: all of them run other calls.
     Busy = 7,
     /// The call was stopped from outside: by a stop request, a deadline or a limit of the host.
     Cancelled = 8,
@@ -73,9 +73,7 @@ impl ErrorKind {
                 "the arena has no free block of this size; drop handles or enlarge the arena"
             }
             Self::TooDeep => "calls are nested too deeply",
-            Self::Busy => {
-                "no vCPU can run the call: all run other calls or belong to other threads"
-            }
+            Self::Busy => "no vCPU can run the call: all run other calls",
             Self::Cancelled => "the call was cancelled",
             Self::VersionMismatch => {
                 "the two sides use different versions of the ABI or the interface"

@@ -50,7 +50,7 @@ impl<V: Vcpu + 'static> Host<V> {
     ///
     /// [`ConnectError::Contract`] if the contracts of guest and host do not fit, and [`ConnectError::Exited`] if the guest
     /// exited otherwise, now or before; it is not resumed then. [`ErrorKind::Busy`](crate::ErrorKind::Busy) in a handler of
-    /// this guest, and on a thread that cannot run its vCPUs.
+    /// this guest.
     pub fn run(&self) -> Result<RunOutcome, ConnectError> {
         self.run_until(None)
     }

@@ -33,6 +33,7 @@ use crate::{
 
 mod address_space;
 mod check;
+mod descriptors;
 mod error;
 mod image;
 #[cfg(feature = "kvm")]
@@ -41,6 +42,7 @@ mod mapping;
 #[cfg(feature = "process")]
 mod process;
 mod ram;
+mod resource_limit;
 mod signals;
 
 use address_space::{AddressSpace, REGION_AT};
@@ -56,9 +58,9 @@ pub enum Backend {
     /// mapped.
     #[cfg(feature = "kvm")]
     Kvm,
-    /// A process that can only compute and trap: a filter (seccomp(2)) denies every system call. It has one vCPU,
-    /// traced (ptrace(2)) by the thread that built the machine. On other threads, calls to the guest fail with
-    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy); when that thread ends, so does the guest.
+    /// A process that can only compute and trap, with a thread for each vCPU: filters (seccomp(2)) deny every system
+    /// call but the one by which it traps. When the host's process ends, in whatever way, so does the guest. It needs
+    /// Linux 5.9.
     #[cfg(feature = "process")]
     Process,
 }
@@ -159,8 +161,6 @@ pub struct MachineBuilder {
     memory: u64,
     log: u32,
     limits: Limits,
-    #[cfg(feature = "process")]
-    pin: bool,
     #[cfg(feature = "kvm")]
     signal: kvm::StopSignal,
     observer: Option<Arc<Observer>>,
@@ -180,8 +180,6 @@ impl MachineBuilder {
             memory: 1 << 30,
             log: 0,
             limits: Limits::new(),
-            #[cfg(feature = "process")]
-            pin: false,
             #[cfg(feature = "kvm")]
             signal: kvm::StopSignal::DEFAULT,
             observer: None,
@@ -205,7 +203,7 @@ impl MachineBuilder {
         self
     }
 
-    /// Sets the number of vCPUs: 1 to 64; with [`Backend::Process`], 1.
+    /// Sets the number of vCPUs: 1 to 64.
     #[must_use]
     pub fn vcpus(mut self, vcpus: u32) -> Self {
         self.vcpus = vcpus;
@@ -236,16 +234,6 @@ impl MachineBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
-        self
-    }
-
-    /// If true, [`build`](Self::build) pins the process of the guest and the calling thread to the processor on which
-    /// that thread runs, which makes traps cheaper, since the two alternate. The thread stays pinned when the machine
-    /// is dropped. It has no effect on a virtual machine.
-    #[cfg(feature = "process")]
-    #[must_use]
-    pub fn pin(mut self, pin: bool) -> Self {
-        self.pin = pin;
         self
     }
 
@@ -331,9 +319,7 @@ impl MachineBuilder {
             #[cfg(feature = "kvm")]
             Backend::Kvm => kvm::start(loaded, self.log, self.signal),
             #[cfg(feature = "process")]
-            Backend::Process => {
-                Ok(std::vec![Box::new(process::start(loaded, self.log, self.pin)?)])
-            }
+            Backend::Process => process::start(loaded, self.log),
         }
     }
 

@@ -1,5 +1,9 @@
 use std::time::{Duration, Instant};
 
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity},
+    unistd::Pid,
+};
 use support::{
     guests,
     meter::{Load, LoadClient, Meter},
@@ -38,7 +42,7 @@ type Guest = Host<Box<dyn Vcpu>>;
 pub fn machine() -> MachineBuilder {
     let program = guests::build("examples/guests/meter", "meter").expect("a guest");
     let image = Image::open(program).expect("an image");
-    MachineBuilder::new(&image).arenas(1 << 20, 1 << 20).pin(true)
+    MachineBuilder::new(&image).arenas(1 << 20, 1 << 20)
 }
 
 pub fn started(machine: &MachineBuilder, backend: Backend) -> Guest {
@@ -58,7 +62,8 @@ pub fn main() {
         ["calls", name, "within"] => calls_within(name.parse().expect("kvm or process")),
         _ => Backend::ALL.iter().for_each(|backend| match backend.check() {
             Ok(()) => {
-                table(*backend);
+                table(*backend, "");
+                on_one_processor(|| table(*backend, ", on one processor"));
                 lives::table(*backend);
             }
             Err(error) => println!("skipped: {backend}: {error}"),
@@ -87,18 +92,29 @@ fn calls_within(backend: Backend) {
     }
 }
 
-fn table(backend: Backend) {
+/// Runs `run` while this thread, and processes and threads that it makes, stay on one processor.
+fn on_one_processor(run: impl FnOnce()) {
+    let here = Pid::from_raw(0);
+    let all = sched_getaffinity(here).expect("processors");
+    let mut one = CpuSet::new();
+    one.set(sched_getcpu().expect("a processor")).expect("a processor");
+    sched_setaffinity(here, &one).expect("a processor");
+    run();
+    sched_setaffinity(here, &all).expect("processors");
+}
+
+fn table(backend: Backend, title: &str) {
     let host = guest(backend);
     let load = LoadClient::from(host.guest());
-    let mut floor: Box<dyn FnMut(u64)> = match backend {
-        Backend::Kvm => Box::new(kvm::floor()),
-        Backend::Process => Box::new(process::floor()),
+    let (mut floor, mut tracing): (Box<dyn FnMut(u64)>, Option<_>) = match backend {
+        Backend::Kvm => (Box::new(kvm::floor()), None),
+        Backend::Process => (Box::new(process::notification()), Some(process::tracing())),
         other => panic!("{other} has no floor"),
     };
     let many = |call: &dyn Fn()| (0..AT_ONCE).for_each(|_| call());
     let within = host.with_deadline(Duration::from_secs(1));
     let timed = LoadClient::from(within.guest());
-    let mut cases: [Case<'_>; 6] = [
+    let mut cases: Vec<Case<'_>> = vec![
         ("bare round trip", Box::new(|| floor(AT_ONCE))),
         (
             "hypercall, a scalar",
@@ -137,7 +153,10 @@ fn table(backend: Backend) {
             }),
         ),
     ];
-    let mut times = [const { Vec::new() }; 6];
+    if let Some(tracing) = &mut tracing {
+        cases.push(("bare round trip by ptrace", Box::new(|| tracing(AT_ONCE))));
+    }
+    let mut times = vec![Vec::new(); cases.len()];
     for _ in 0..ROUNDS {
         for ((_, case), times) in cases.iter_mut().zip(&mut times) {
             let start = Instant::now();
@@ -145,12 +164,13 @@ fn table(backend: Backend) {
             times.push(start.elapsed() / AT_ONCE as u32);
         }
     }
-    let medians = times.map(|mut times: Vec<Duration>| {
+    let median = |mut times: Vec<Duration>| {
         times.sort();
         times[ROUNDS / 2].as_secs_f64() * 1e6
-    });
-    println!("\n| {backend} | median | ratio |\n|---|---:|---:|");
-    for ((name, _), median) in cases.iter().zip(medians) {
+    };
+    let medians: Vec<f64> = times.into_iter().map(median).collect();
+    println!("\n| {backend}{title} | median | ratio |\n|---|---:|---:|");
+    for ((name, _), median) in cases.iter().zip(&medians) {
         println!("| {name} | {median:.2} µs | {:.3} |", median / medians[0]);
     }
 }

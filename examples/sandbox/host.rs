@@ -94,8 +94,6 @@ impl Sandbox {
         let host = MachineBuilder::new(&self.image)
             .arenas(arena, arena)
             .memory(16 << 20)
-            // The two take turns.
-            .pin(true)
             .build(self.backend, Server(desk.clone()))
             .map_err(Error::MachineBuilder)?;
         let done = watched(&host, &desk, self.patience, || match host.run()? {

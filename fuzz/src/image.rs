@@ -179,8 +179,9 @@ fn code(reads: u64, crashes: bool) -> Vec<u8> {
     code.extend([0x48, 0xb8]); // mov rax, EXIT
     code.extend(le(trap::EXIT));
     code.extend([0x45, 0x31, 0xc0, 0x45, 0x31, 0xc9]); // xor r8d, r8d; xor r9d, r9d
-    code.extend([0x48, 0x83, 0x7f, 0x18, 0x01]); // cmp qword ptr [rdi + 24], 1
-    code.extend([0x74, 0x04]); // je
+    code.extend([0x48, 0x83, 0x7f, 0x18, 0x02]); // cmp qword ptr [rdi + 24], 2
+    code.extend([0x72, 0x09, 0x74, 0x03]); // jb; je
+    code.extend([0xff, 0xd2, 0xf4]); // call rdx; hlt
     code.extend([0x48, 0x89, 0x02, 0xf4]); // mov [rdx], rax; hlt
     code.extend([0xef, 0xf4]); // out dx, eax; hlt
     assert!(code.len() <= CODE_LEN);

@@ -35,6 +35,17 @@ const TREASURES: u8 = 3;
 /// The doorbell, and the port.
 const BELL: u64 = 0x200_0000_0000;
 const PORT: u64 = 0x5658;
+/// In a process: the gate's code, its `syscall` of a trap, what it reads, and what it writes: the number of the last
+/// trap, and a signal stack.
+const GATE: u64 = 0x1f0_0000_0100;
+const GATE_LEN: u64 = 0x300;
+const TRAP: u64 = GATE + 0x25;
+const SLOT: u64 = 0x1f0_0010_1000;
+const NUMBER: u64 = 0x1f0_0080_0000;
+const SIGNAL_STACK: u64 = NUMBER + 0x1000;
+const SIGNAL_STACK_LEN: u64 = 0x1_0000;
+/// The kind by which the gate reports a signal, less the signal's number.
+const SIGNALLED: u64 = 0x100;
 
 /// What is between a guest and its host, from input to input.
 struct World {
@@ -46,7 +57,7 @@ struct World {
 }
 
 thread_local! {
-    // A process belongs to the thread that has made it.
+    // All inputs run on one thread, each in the machine of the one before, which is reset.
     static PROCESS: OnceCell<RefCell<World>> = const { OnceCell::new() };
     static KVM: OnceCell<RefCell<World>> = const { OnceCell::new() };
 }
@@ -64,7 +75,7 @@ impl World {
             .handles(60)
             .text(200)
             .log(2000);
-        let machine = MachineBuilder::new(&image).arenas(ARENAS, ARENAS).limits(limits).pin(true);
+        let machine = MachineBuilder::new(&image).arenas(ARENAS, ARENAS).limits(limits);
         // libFuzzer ends at the one that would be taken.
         let machine = machine.signal(40).expect("a real-time signal");
         let machine = machine.observe(move |error| {
@@ -144,7 +155,9 @@ impl World {
                 _ => self.list(feed, depth - 1),
             };
             let at = |feed: &mut Feed| At(Base::Region, self.place(feed));
-            match feed.below(24) {
+            let choice = feed.byte();
+            match choice % 24 {
+                _ if choice >= 240 => self.gate(feed, &mut list),
                 0..=6 => {
                     let (word, transport) = (self.signature(feed), self.transport(feed));
                     let inside = if feed.rarely(4) { inside(feed) } else { Vec::new() };
@@ -222,6 +235,56 @@ impl World {
             }
         }
         list
+    }
+
+    /// Something in or near the gate.
+    fn gate_address(&self, feed: &mut Feed) -> u64 {
+        match feed.below(6) {
+            0 => feed.scalar(),
+            1 => GATE.wrapping_add(feed.number(2) % GATE_LEN),
+            2 => SLOT | (feed.number(1) % 8),
+            3 => NUMBER + feed.number(2),
+            4 => SIGNAL_STACK + 8 * (feed.number(2) % (SIGNAL_STACK_LEN / 8)),
+            _ => SIGNAL_STACK + feed.number(1),
+        }
+    }
+
+    /// An attack on the gate, as an operation of a list.
+    fn gate(&self, feed: &mut Feed, list: &mut Vec<u8>) {
+        let null = |address| At(Base::Null, address);
+        match feed.below(4) {
+            0 => {
+                let registers: Vec<u8> = (0..feed.below(16))
+                    .flat_map(|_| self.gate_address(feed).to_le_bytes())
+                    .collect();
+                let to = match feed.below(3) {
+                    0 => TRAP,
+                    _ => GATE + feed.number(2) % GATE_LEN,
+                };
+                // None, single steps, checks of alignment, the direction, a nested task, and all of them.
+                let flags = feed.pick(&[0x202, 0x302, 0x4_0202, 0x602, 0x4202, 0x4_4702]);
+                let stack = match feed.below(2) {
+                    0 => At(Base::Boot, 0),
+                    _ => null(self.gate_address(feed)),
+                };
+                Op::Jump { to: null(to), flags, stack, registers: &registers }.put(list);
+            }
+            1 => {
+                let (at, word) = (null(self.gate_address(feed)), feed.scalar());
+                Op::Write { at, bytes: &word.to_le_bytes() }.put(list);
+            }
+            2 => {
+                let (at, len) = (null(NUMBER), 0x1000 + SIGNAL_STACK_LEN);
+                let (seed, count) = (feed.number(2), feed.number(2));
+                let until = At(Base::Region, 4088);
+                Op::Storm { at, len, seed, count: count + 1, until }.put(list);
+            }
+            _ => {
+                let kind = SIGNALLED + feed.number(1);
+                let (word, primary) = (self.gate_address(feed), self.gate_address(feed));
+                Op::Trap { kind, word, primary, secondary: 0, inside: &[] }.put(list);
+            }
+        }
     }
 
     /// One upcall, and what must hold behind it.

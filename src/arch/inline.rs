@@ -19,13 +19,14 @@ mod there {
             Self(Some(trap))
         }
 
-        /// The instruction, as one byte that a call can branch on.
+        /// The instruction, as one byte that a call can branch on. A doorbell goes through its link: no host of this
+        /// crate has a guest use it, except where KVM cannot intercept ports.
         #[inline(always)]
         pub(crate) fn kind(self) -> InlineTrap {
             match self.0 {
-                None => InlineTrap::None,
-                Some(trap) if trap.is_doorbell() => InlineTrap::Doorbell,
-                Some(_) => InlineTrap::Out,
+                Some(trap) if trap.is_gate() => InlineTrap::Gate,
+                Some(trap) if trap.is_out() => InlineTrap::Out,
+                _ => InlineTrap::None,
             }
         }
 
@@ -41,7 +42,7 @@ mod there {
     pub(crate) enum InlineTrap {
         /// The call goes through its link.
         None,
-        Doorbell,
+        Gate,
         Out,
     }
 
@@ -67,9 +68,9 @@ mod there {
             // only if `instruction.0` is `Some`.
             let trap = unsafe { instruction.0.unwrap_unchecked() };
             match self {
-                // SAFETY: `kind` returned `Doorbell`, so `trap.is_doorbell()` holds.
-                Self::Doorbell => unsafe { trap.ring(out) },
-                // SAFETY: `kind` returned `Out`, so `trap.is_doorbell()` is false.
+                // SAFETY: `kind` returned `Gate`, so `trap.is_gate()` holds.
+                Self::Gate => unsafe { trap.call(out) },
+                // SAFETY: `kind` returned `Out`, since it is neither `None` nor `Gate`, so `trap.is_out()` holds.
                 _ => unsafe { trap.put_out(out) },
             }
         }

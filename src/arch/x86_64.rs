@@ -10,7 +10,7 @@
 //!
 //! The host preserves every other register: the other general registers, RFLAGS, segment, x87, vector and mask
 //! registers. Each trap is one instruction of a fixed encoding, listed in [`code`], and the host resumes the guest
-//! after it.
+//! after it. A [`Gate`] is different: the guest calls it, and it may change more registers (ABI, Traps TR-20).
 //!
 //! # The instruction sequence
 //!
@@ -26,6 +26,8 @@
 //! If the compiler chooses RBX itself, which it may in a function without a base pointer, both exchanges have no effect
 //! and the operand is in RBX already.
 //!
+//! A gate is called through RDX, between the same two exchanges (`call rdx`).
+//!
 //! The options of the assembly:
 //!
 //! - `nomem` and `readonly` are absent, because the host changes memory; so is `pure`, because two equal traps are two
@@ -33,9 +35,10 @@
 //! - `nostack`: neither the instructions nor the host write to the guest's stack during a trap. A VM exit stores the
 //!   guest state outside of the guest, and an upcall starts after the trap, as an ordinary function call. So the red
 //!   zone below RSP stays intact. If the trap is a signal to a Linux process, the kernel skips the red zone before it
-//!   writes the signal frame.
+//!   writes the signal frame. A call of a gate does write there, so its assembly is without this option.
 //! - `preserves_flags`: XCHG, OUT, MOV, VMCALL and VMMCALL do not change flags in a guest (Intel SDM, volume 2; AMD
-//!   APM, volume 3), and the host preserves RFLAGS.
+//!   APM, volume 3), and the host preserves RFLAGS. A gate changes the status flags, so its assembly is without this
+//!   option.
 //!
 //! # Safety of the constructors
 //!
@@ -66,6 +69,30 @@ pub mod code {
     pub const VMCALL: [u8; 3] = [0x0f, 0x01, 0xc1];
     /// `vmmcall`, the instruction of [`Vmmcall`](super::Vmmcall).
     pub const VMMCALL: [u8; 3] = [0x0f, 0x01, 0xd9];
+}
+
+/// Executes one trap by a call of a gate, which changes further registers and the stack below RSP: see `exchange`.
+macro_rules! call_gate {
+    ($out:expr, $address:expr) => {{
+        let Registers { mut kind, mut word, transport: Transport { mut primary, mut secondary } } =
+            $out;
+        asm!(
+            "xchg rbx, {word}",
+            "call rdx",
+            "xchg rbx, {word}",
+            word = inout(reg) word,
+            inout("rax") kind,
+            inout("r8") primary,
+            inout("r9") secondary,
+            inout("rdx") $address => _,
+            out("rcx") _,
+            out("rsi") _,
+            out("rdi") _,
+            out("r10") _,
+            out("r11") _,
+        );
+        Registers { kind, word, transport: Transport { primary, secondary } }
+    }};
 }
 
 /// Executes one trap: takes the instruction, the registers to send, and the instruction's own operands; evaluates to
@@ -164,11 +191,55 @@ impl Trap for Doorbell {
     }
 }
 
+/// Traps by a call of a gate: code that the host has mapped, which traps in a way of its own (ABI, Traps TR-19).
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    address: u64,
+}
+
+impl Gate {
+    /// A trap by a call of `address`.
+    ///
+    /// # Safety
+    ///
+    /// What the [module](self#safety-of-the-constructors) requires, except that the gate may also change RCX, RDX, RSI,
+    /// RDI, R10, R11, the status flags of RFLAGS, and the sixteen bytes below RSP. There is such a gate at `address` as
+    /// long as this value or a copy of it is used; all vCPUs may call it, also at the same time.
+    #[must_use]
+    pub const unsafe fn new(address: u64) -> Self {
+        Self { address }
+    }
+
+    /// The address of the gate.
+    #[must_use]
+    pub const fn address(self) -> u64 {
+        self.address
+    }
+}
+
+impl Trap for Gate {
+    #[inline]
+    fn trap(&self, out: Registers) -> Registers {
+        // SAFETY: the caller of `new` promised that there is a gate at `address`, and that it changes only the operands
+        // of the assembly, flags, memory below RSP, and shared memory. Without `nostack` the compiler keeps nothing
+        // there, without `preserves_flags` and `nomem` it assumes that flags and memory have changed, and the second
+        // exchange restores RBX.
+        unsafe { call_gate!(out, self.address) }
+    }
+}
+
 /// Traps by the method in the boot block, so that one guest program runs on any host.
 #[derive(Clone, Copy, Debug)]
 pub struct NegotiatedTrap {
-    doorbell: bool,
+    kind: NegotiatedKind,
     operand: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NegotiatedKind {
+    Out,
+    Doorbell,
+    Gate,
 }
 
 impl NegotiatedTrap {
@@ -176,41 +247,49 @@ impl NegotiatedTrap {
     ///
     /// # Safety
     ///
-    /// What [`Out::new`] or [`Doorbell::new`] requires for the same port or address.
+    /// What [`Out::new`], [`Doorbell::new`] or [`Gate::new`] requires for the same port or address.
     #[must_use]
     pub const unsafe fn new(way: TrapMethod) -> Self {
         match way {
-            TrapMethod::Out(port) => Self { doorbell: false, operand: port as u64 },
-            TrapMethod::Doorbell(address) => Self { doorbell: true, operand: address },
+            TrapMethod::Out(port) => Self { kind: NegotiatedKind::Out, operand: port as u64 },
+            TrapMethod::Doorbell(address) => {
+                Self { kind: NegotiatedKind::Doorbell, operand: address }
+            }
+            TrapMethod::Gate(address) => Self { kind: NegotiatedKind::Gate, operand: address },
         }
     }
-}
 
-impl NegotiatedTrap {
-    /// Whether the trap is a store; else it is a write to a port.
+    /// Whether the trap is a write to a port.
     #[cfg(feature = "guest")]
     #[inline]
-    pub(crate) fn is_doorbell(self) -> bool {
-        self.doorbell
+    pub(crate) fn is_out(self) -> bool {
+        self.kind == NegotiatedKind::Out
     }
 
-    /// Traps by a store.
+    /// Whether the trap is a call of a gate.
+    #[cfg(feature = "guest")]
+    #[inline]
+    pub(crate) fn is_gate(self) -> bool {
+        self.kind == NegotiatedKind::Gate
+    }
+
+    /// Traps by a call of the gate.
     ///
     /// # Safety
     ///
-    /// `self.doorbell` is true.
+    /// `self.kind` is `Gate`.
     #[inline(always)]
-    pub(crate) unsafe fn ring(self, out: Registers) -> Registers {
-        // SAFETY: `self` is a doorbell, so the caller of `new` promised what `Doorbell::new` requires for the address
-        // in `operand`; `Doorbell::trap` says why that suffices.
-        unsafe { exchange!("mov [rdx], rax", out, in("rdx") self.operand) }
+    pub(crate) unsafe fn call(self, out: Registers) -> Registers {
+        // SAFETY: `self` is a gate, so the caller of `new` promised what `Gate::new` requires for the address in
+        // `operand`; `Gate::trap` says why that suffices.
+        unsafe { call_gate!(out, self.operand) }
     }
 
     /// Traps by a write to a port.
     ///
     /// # Safety
     ///
-    /// `self.doorbell` is false.
+    /// `self.kind` is `Out`.
     #[inline(always)]
     pub(crate) unsafe fn put_out(self, out: Registers) -> Registers {
         // SAFETY: `self` is a port, so the caller of `new` promised what `Out::new` requires for the port in `operand`;
@@ -222,12 +301,16 @@ impl NegotiatedTrap {
 impl Trap for NegotiatedTrap {
     #[inline]
     fn trap(&self, out: Registers) -> Registers {
-        if self.doorbell {
-            // SAFETY: the branch has checked `self.doorbell`.
-            unsafe { self.ring(out) }
-        } else {
-            // SAFETY: the branch has checked that `self.doorbell` is false.
-            unsafe { self.put_out(out) }
+        match self.kind {
+            // SAFETY: the branch has checked the kind.
+            NegotiatedKind::Out => unsafe { self.put_out(out) },
+            // SAFETY: the caller of `new` promised what `Doorbell::new` requires for the address in `operand`;
+            // `Doorbell::trap` says why that suffices.
+            NegotiatedKind::Doorbell => unsafe {
+                exchange!("mov [rdx], rax", out, in("rdx") self.operand)
+            },
+            // SAFETY: the branch has checked the kind.
+            NegotiatedKind::Gate => unsafe { self.call(out) },
         }
     }
 

@@ -19,8 +19,6 @@ pub enum RunOutcome {
 pub enum ResetError {
     /// A call or another reset, on any thread, is using one of the vCPUs.
     Busy,
-    /// One of the vCPUs can run on another thread only: the one that made it.
-    WrongThread,
     /// The guest has not yet waited for upcalls, so there is no snapshot to restore.
     NotStarted,
     /// The snapshot could not be taken, with this message: the guest is unchanged. Or it could not be restored: the
@@ -34,9 +32,6 @@ impl fmt::Display for ResetError {
             Self::Busy => f.write_str(
                 "the guest cannot be reset during a call: reset it when all calls have returned",
             ),
-            Self::WrongThread => {
-                f.write_str("the guest can only be reset on the thread that made its vCPU")
-            }
             Self::NotStarted => f.write_str(
                 "the guest cannot be reset before it has waited for upcalls: run it first",
             ),

@@ -266,9 +266,6 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         if !state.held.is_empty() {
             return Err(ResetError::Busy);
         }
-        if !state.free.iter().all(|cpu| cpu.vcpu.runs_here()) {
-            return Err(ResetError::WrongThread);
-        }
         let HostSnapshot { handshake_done } = match &state.snapshot {
             None => return Err(ResetError::NotStarted),
             Some(Err(why)) => return Err(ResetError::Failed(why.clone())),

@@ -10,8 +10,8 @@ use crate::{abi::Registers, memory::sync::threads::AtomicBool};
 /// Only [`run`](Self::run) is required. A guest can be stopped while it runs if [`stopper`](Self::stopper) is
 /// implemented, and reset if [`snapshot`](Self::snapshot) and [`restore`](Self::restore) are.
 ///
-/// The host runs a vCPU on one thread at a time, and only on threads for which [`runs_here`](Self::runs_here) returns
-/// true. If a method panics, the guest exits with [`GuestExit::Lost`].
+/// The host runs a vCPU on one thread at a time, and on any thread. If a method panics, the guest exits with
+/// [`GuestExit::Lost`].
 pub trait Vcpu: Send {
     /// Completes the pending trap with `answer`, runs the guest, and returns its next trap: the registers of the ABI's
     /// table (ABI, "Traps"). With `None`, which only the first call passes, it starts the guest.
@@ -66,12 +66,6 @@ pub trait Vcpu: Send {
     fn restore(&mut self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
-
-    /// Whether the calling thread can run this vCPU. On a thread that cannot, calls fail with
-    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy). The default returns true.
-    fn runs_here(&self) -> bool {
-        true
-    }
 }
 
 impl<V: Vcpu + ?Sized> Vcpu for Box<V> {
@@ -93,9 +87,5 @@ impl<V: Vcpu + ?Sized> Vcpu for Box<V> {
 
     fn restore(&mut self) -> io::Result<()> {
         (**self).restore()
-    }
-
-    fn runs_here(&self) -> bool {
-        (**self).runs_here()
     }
 }

@@ -6,7 +6,7 @@
 //! | 64 KiB | 64 GiB | the image ([`Image`]) |
 //! | `REGION_AT`, 64 GiB | 576 GiB | the region: header, release maps, guest's arena, host's arena |
 //! | `STACKS_AT`, 1 TiB | 1.5 TiB | the stacks, each above an unmapped page |
-//! | 1.9375 TiB | | the stub of a process guest, before the guest starts |
+//! | 1.9375 TiB | 1.9375 TiB and 12 MiB | in a process: the gate, its control memory, and the signal stacks |
 //! | `DOORBELL_AT`, 2 TiB | one page | the doorbell |
 
 use std::vec::Vec;
@@ -28,7 +28,7 @@ const MAX_STACKS_LEN: u64 = 0x80_0000_0000;
 /// mapped there.
 pub(super) const DOORBELL_AT: u64 = 0x200_0000_0000;
 /// The greatest number of vCPUs.
-const MAX_VCPUS: u32 = 64;
+pub(super) const MAX_VCPUS: u32 = 64;
 
 /// A range of whole pages of a guest's address space that is mapped from one range of the machine's memory. The guest
 /// can read all parts.

@@ -29,7 +29,7 @@ pub(super) const HIGHEST: u64 = 0x10_0000_0000;
 /// The load bias of position-independent images.
 const BASE: u64 = 0x4000_0000;
 /// The greatest number of segments.
-const MAX_SEGMENTS: usize = 64;
+pub(super) const MAX_SEGMENTS: usize = 64;
 
 /// A guest's program, from an ELF file for x86_64: statically linked, at fixed addresses (`ET_EXEC`) or
 /// position-independent (`ET_DYN`). Segments must lie between 64 KiB and 64 GiB.

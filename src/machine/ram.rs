@@ -16,7 +16,7 @@ use nix::{
     unistd::{Whence, lseek},
 };
 
-use super::{MachineError, mapping::Mapping, signals};
+use super::{MachineError, descriptors, mapping::Mapping, signals};
 use crate::abi::PAGE_SIZE;
 
 /// Zeroed memory, whose pages are allocated on first access.
@@ -28,7 +28,8 @@ pub(super) struct Ram {
 impl Ram {
     pub(super) fn new(len: u64) -> Result<Self, MachineError> {
         let new = || -> io::Result<Self> {
-            let file = File::from(memfd_create(c"vmffi", MFdFlags::MFD_CLOEXEC)?);
+            let file = descriptors::not_standard(memfd_create(c"vmffi", MFdFlags::MFD_CLOEXEC)?)?;
+            let file = File::from(file);
             signals::change_file(len, || file.set_len(len))?;
             Ok(Self { map: Mapping::new(len, Some(&file))?, file })
         };
@@ -96,7 +97,7 @@ impl Ram {
         let parts: Vec<_> = parts.collect();
         for part in &parts {
             // No run crosses the end of a part, since `write_back` goes by parts.
-            self.each_run(part.clone(), |data| {
+            each_run(&self.file, part.clone(), |data| {
                 let mut at = data.start;
                 while at < data.end {
                     check_cancelled()?;
@@ -141,57 +142,57 @@ impl Ram {
         for part in &snapshot.parts {
             let mut from = part.start;
             while let Some(run) = runs.next_if(|run| run.at < part.end) {
-                self.clear(from..run.at)?;
+                clear(&self.file, from..run.at)?;
                 self.file.write_all_at(&run.bytes, run.at)?;
                 from = run.end();
             }
-            self.clear(from..part.end)?;
+            clear(&self.file, from..part.end)?;
         }
         Ok(())
     }
+}
 
-    /// Zeroes a range of whole pages, by system calls for the same reason.
-    fn clear(&self, range: Range<u64>) -> io::Result<()> {
-        static ZEROS: [u8; 16 * PAGE_SIZE as usize] = [0; 16 * PAGE_SIZE as usize];
-        self.each_run(range, |run| {
-            let len = run.end - run.start;
-            if len > MAX_ZEROED_IN_PLACE {
-                let how =
-                    FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-                return Ok(fallocate(self.file.as_fd(), how, run.start as i64, len as i64)?);
-            }
-            for at in run.clone().step_by(ZEROS.len()) {
-                let len = (run.end - at).min(ZEROS.len() as u64) as usize;
-                self.file.write_all_at(&ZEROS[..len], at)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Calls `each` with each run of allocated pages in a range (lseek(2), `SEEK_DATA`).
-    fn each_run(
-        &self,
-        range: Range<u64>,
-        mut each: impl FnMut(Range<u64>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let file = self.file.as_fd();
-        let mut at = range.start;
-        while at < range.end {
-            let start = match lseek(file, at as i64, Whence::SeekData) {
-                Ok(start) => start as u64,
-                // No data up to the end of the file.
-                Err(Errno::ENXIO) => break,
-                Err(error) => return Err(error.into()),
-            };
-            if start >= range.end {
-                break;
-            }
-            let end = lseek(file, start as i64, Whence::SeekHole)? as u64;
-            at = end.min(range.end);
-            each(start.max(range.start)..at)?;
+/// Zeroes a range of whole pages of a memory's file, by system calls: like a write of the guest, a write of the kernel
+/// is no data race of this program. Pages that have not been allocated stay so.
+pub(super) fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
+    static ZEROS: [u8; 16 * PAGE_SIZE as usize] = [0; 16 * PAGE_SIZE as usize];
+    each_run(file, range, |run| {
+        let len = run.end - run.start;
+        if len > MAX_ZEROED_IN_PLACE {
+            let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            return Ok(fallocate(file.as_fd(), how, run.start as i64, len as i64)?);
+        }
+        for at in run.clone().step_by(ZEROS.len()) {
+            let len = (run.end - at).min(ZEROS.len() as u64) as usize;
+            file.write_all_at(&ZEROS[..len], at)?;
         }
         Ok(())
+    })
+}
+
+/// Calls `each` with each run of allocated pages in a range (lseek(2), `SEEK_DATA`).
+fn each_run(
+    file: &File,
+    range: Range<u64>,
+    mut each: impl FnMut(Range<u64>) -> io::Result<()>,
+) -> io::Result<()> {
+    let file = file.as_fd();
+    let mut at = range.start;
+    while at < range.end {
+        let start = match lseek(file, at as i64, Whence::SeekData) {
+            Ok(start) => start as u64,
+            // No data up to the end of the file.
+            Err(Errno::ENXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        if start >= range.end {
+            break;
+        }
+        let end = lseek(file, start as i64, Whence::SeekHole)? as u64;
+        at = end.min(range.end);
+        each(start.max(range.start)..at)?;
     }
+    Ok(())
 }
 
 /// How many bytes are copied between two checks for cancellation.

@@ -4,6 +4,8 @@ use std::io;
 
 use nix::libc::{self, c_int};
 
+use super::resource_limit;
+
 /// The set of one signal, whose number is 1 to 64.
 pub(super) const fn set(signal: c_int) -> u64 {
     1 << (signal - 1)
@@ -63,17 +65,27 @@ pub(super) fn take(signal: c_int) -> io::Result<bool> {
     }
 }
 
+/// Restores a signal mask of this thread when it is dropped.
+struct Restored(u64);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        // rt_sigprocmask(2) with valid pointers and `SIG_SETMASK` does not fail.
+        let _ = replace(self.0);
+    }
+}
+
+/// Calls `run` while this thread blocks all signals.
+#[cfg(feature = "process")]
+pub(super) fn with_all_blocked<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let _restored = Restored(replace(!0)?);
+    run()
+}
+
 /// Calls `change`, which changes a file within its first `len` bytes. If RLIMIT_FSIZE forbids that, the kernel also
 /// sends this thread SIGXFSZ, whose default action ends the program: the signal is blocked and consumed, so that only
 /// the error remains.
 pub(super) fn change_file<T>(len: u64, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    struct Restored(u64);
-    impl Drop for Restored {
-        fn drop(&mut self) {
-            // rt_sigprocmask(2) with valid pointers and `SIG_SETMASK` does not fail.
-            let _ = replace(self.0);
-        }
-    }
     let this = set(libc::SIGXFSZ);
     let before = blocked()?;
     // If the program blocks the signal and one is pending already, that one is the program's and must stay pending. A
@@ -85,10 +97,7 @@ pub(super) fn change_file<T>(len: u64, change: impl FnOnce() -> io::Result<T>) -
             if !others {
                 take(libc::SIGXFSZ)?;
             }
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: getrlimit(2) writes one `rlimit` to `limit`, which outlives the call.
-            answer(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) }.into())?;
-            let libc::rlimit { rlim_cur: limit, .. } = limit;
+            let limit = resource_limit::get(libc::RLIMIT_FSIZE)?;
             if limit >= len {
                 return Err(error);
             }

@@ -164,7 +164,16 @@ void test_nesting(void)
 
 /* --- The program ------------------------------------------------------------------------------ */
 
-static void connect(int descriptor)
+/* A gate, as a host would map one (TR-19): it rings the doorbell, and changes all that a gate may
+ * change (TR-20). */
+__asm__(".globl gate\n.hidden gate\n.text\ngate:\n"
+        "  movabs $0x100000000040, %rdx\n  movq %rax, (%rdx)\n"
+        "  mov $-1, %rcx\n  mov $-2, %rdx\n  mov $-3, %rsi\n  mov $-4, %rdi\n"
+        "  mov $-5, %r10\n  mov $-6, %r11\n"
+        "  push %rcx\n  add $8, %rsp\n  add $1, %cl\n  ret\n");
+_Static_assert(DOORBELL == 0x100000000040, "as the code above has it");
+
+static void connect(int descriptor, bool by_gate)
 {
     struct stat file;
     struct vm_region region;
@@ -185,15 +194,18 @@ static void connect(int descriptor)
     if (mmap(page, VM_PAGE, PROT_NONE, flags, -1, 0) != page) perror("doorbell"), exit(1);
     sign();
     vm_entries = served();
-    vm_connect(base, region, DOORBELL);
+    vm_connect(base, region, by_gate ? (struct vm_method){.gate = (uint64_t)gate}
+                                     : (struct vm_method){.doorbell = DOORBELL});
 }
 
 int main(int count, char **arguments)
 {
     if (count < 3) return 1;
     const char *mode = arguments[2];
+    bool by_gate = strncmp(mode, "gate-", 5) == 0;
+    if (by_gate) mode += 5;
     if (count > 3) bad_habit = arguments[3];
-    connect(atoi(arguments[1]));
+    connect(atoi(arguments[1]), by_gate);
     if (strcmp(mode, "misfit") == 0) meet(false);
     if (strcmp(mode, "hostile") != 0) { /* which never says what it is (CT-3) */
         uint64_t status = meet(true);
@@ -206,7 +218,7 @@ int main(int count, char **arguments)
         test_calls();
         test_results();
         test_nesting();
-        test_registers();
+        test_registers(by_gate);
     } else if (strcmp(mode, "upcalls") == 0) {
         uint64_t status = vm_ready(); /* TR-17 */
         report(status == VM_OK, "parked, and let go");

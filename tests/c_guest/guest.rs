@@ -95,7 +95,17 @@ impl Machine {
 /// addresses (ABI, Overview O-2).
 #[test]
 fn calls() {
-    let Some(machine) = Machine::new(&["calls"]) else { return };
+    honest_calls("calls");
+}
+
+/// ABI, Traps TR-19 and TR-20: the same by way of a gate.
+#[test]
+fn calls_by_gate() {
+    honest_calls("gate-calls");
+}
+
+fn honest_calls(mode: &str) {
+    let Some(machine) = Machine::new(&[mode]) else { return };
     let ran = machine.host.run();
     let lines = machine.check("honest calls");
     assert_eq!(ran, Ok(RunOutcome::Exited(0)));
@@ -107,7 +117,17 @@ fn calls() {
 /// that is parked, goes on, is parked again, and ends.
 #[test]
 fn upcalls() {
-    let Some(machine) = Machine::new(&["upcalls"]) else { return };
+    upcalls_on("upcalls");
+}
+
+/// ABI, Traps TR-19: the same by way of a gate.
+#[test]
+fn upcalls_by_gate() {
+    upcalls_on("gate-upcalls");
+}
+
+fn upcalls_on(mode: &str) {
+    let Some(machine) = Machine::new(&[mode]) else { return };
     let plugin = PluginClient::from(machine.host.guest());
     assert_eq!(plugin.add(1, 2_u64).unwrap_err().kind(), ErrorKind::Busy, "it has not started");
     assert_eq!(machine.host.run(), Ok(RunOutcome::Ready));

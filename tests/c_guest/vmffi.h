@@ -1,5 +1,5 @@
 /* A guest's side, written from docs/abi.md and from nothing else: one vCPU of x86_64 that traps by
- * a doorbell. Clauses are named where they are kept. */
+ * a doorbell or a gate. Clauses are named where they are kept. */
 #ifndef VMFFI_H
 #define VMFFI_H
 
@@ -39,9 +39,12 @@ struct vm_region {
  * name of the first thing that is wrong (R-6). */
 const char *vm_header(const void *base, uint64_t mapped, struct vm_region *region);
 
-/* Takes a region whose header has passed, and the doorbell's address. Both maps and the guest's
- * arena must be writable by now. */
-void vm_connect(void *base, struct vm_region region, uint64_t doorbell);
+/* How the guest traps (TR-7, TR-19): one of the two addresses is 0. */
+struct vm_method { uint64_t doorbell, gate; };
+
+/* Takes a region whose header has passed, and how to trap. Both maps and the guest's arena must be
+ * writable by now. */
+void vm_connect(void *base, struct vm_region region, struct vm_method method);
 
 extern struct vm_region vm;
 extern uint8_t *vm_base;

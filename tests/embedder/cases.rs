@@ -12,11 +12,14 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use vmffi::machine::Backend;
 
-use super::{checks, drops, forks, limits, makes, signals, state};
+use super::{
+    checks, children, descriptors, drops, filters, forks, kills, limits, namespaces, outside,
+    signals, state, tools, users,
+};
 use support::guests;
 
 /// Names the case that a process was made for.
-const CASE: &str = "VMFFI_TEST_CASE";
+pub const CASE: &str = "VMFFI_TEST_CASE";
 /// Says where the guest's program is, which is built once.
 pub const GUEST: &str = "VMFFI_TEST_GUEST";
 /// What a case prints when something is missing that it needs.
@@ -47,7 +50,14 @@ fn all() -> impl Iterator<Item = Case> {
         checks::CASES,
         drops::CASES,
         state::CASES,
-        makes::CASES,
+        children::CASES,
+        descriptors::CASES,
+        filters::CASES,
+        kills::CASES,
+        namespaces::CASES,
+        outside::CASES,
+        tools::CASES,
+        users::CASES,
     ]
     .into_iter()
     .flatten()
@@ -108,7 +118,7 @@ fn documented() {
     assert_eq!(named, cases);
 }
 
-fn title(backend: Backend, name: &str) -> String {
+pub fn title(backend: Backend, name: &str) -> String {
     format!("{backend}: {name}")
 }
 

@@ -1,12 +1,14 @@
 //! What `Backend::check` says, `MachineBuilder::build` does, whatever the program may not do.
 
-use std::io::Error;
+use std::{io::Error, mem::offset_of};
 
+use libc::seccomp_data;
 use vmffi::{host::RunOutcome, machine::Backend};
 
 use super::{
-    cases::{Case, any, kvm},
-    makes::{done, forked, image, machine, nothing_left, started, works_in_every_way},
+    cases::{Case, any, kvm, process},
+    filters::{answer, answer_if, install, instruction, load, refuse},
+    makes::{forked, image, machine, nothing_left, started, works_in_every_way},
 };
 use support::host::Host;
 
@@ -17,30 +19,21 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Has the kernel refuse a system call of this thread's, or one with this second argument, with EPERM.
-fn deny(call: libc::c_long, request: Option<u32>) {
-    let code = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    let answer = libc::BPF_RET | libc::BPF_K;
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let mut filter = vec![code(load, 0, 0, 0)];
+pub fn deny(call: libc::c_long, request: Option<u32>) {
+    let mut filter = vec![load(offset_of!(seccomp_data, nr))];
     match request {
-        // The number is the description's first word, the low half of the second argument its word 24.
-        Some(request) => filter.extend([
-            code(equal, 0, 3, call as u32),
-            code(load, 0, 0, 24),
-            code(equal, 0, 1, request),
-        ]),
-        None => filter.push(code(equal, 0, 1, call as u32)),
+        Some(request) => {
+            let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+            filter.extend([
+                instruction(equal, 0, 3, call as u32),
+                load(offset_of!(seccomp_data, args) + 8),
+            ]);
+            filter.extend(answer_if(request, refuse(libc::EPERM)));
+        }
+        None => filter.extend(answer_if(call as u32, refuse(libc::EPERM))),
     }
-    filter.extend([code(answer, 0, 0, refuse), code(answer, 0, 0, libc::SECCOMP_RET_ALLOW)]);
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: takes integers.
-    done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) });
-    // SAFETY: the filter is there, of the length that is said.
-    done(unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-    });
+    filter.push(answer(libc::SECCOMP_RET_ALLOW));
+    install(filter, 0);
 }
 
 fn checks(backend: Backend) {
@@ -59,6 +52,7 @@ fn agree(backend: Backend, what: &str, call: libc::c_long, request: Option<u32>)
         deny(call, request);
         let checked = backend.check();
         let ran = machine().build(backend, Host::default()).map_err(|error| error.to_string());
+        let built = ran.as_ref().err().cloned();
         let ran = ran.and_then(|host| match host.run() {
             Ok(RunOutcome::Ready) => Ok(()),
             other => Err(format!("{other:?} {:?}", host.guest_exit())),
@@ -71,12 +65,20 @@ fn agree(backend: Backend, what: &str, call: libc::c_long, request: Option<u32>)
             }
         );
         assert_eq!(checked.is_ok(), ran.is_ok(), "{what}: {checked:?}, {ran:?}");
-        assert_eq!(
-            Backend::best() == Some(backend),
-            checked.is_ok() && backend == Backend::best().unwrap_or(backend)
-        );
+        if let Some(built) = built {
+            // What keeps it from being made keeps the check from it, and both say so. A check installs no handler of a
+            // signal.
+            let why = |error: &str| match process(backend) {
+                true => error.to_owned(),
+                false => error.rsplit(": ").next().unwrap().to_owned(),
+            };
+            let checked = checked.as_ref().map_err(|error| why(&error.to_string()));
+            assert_eq!(checked, Err(why(&built)), "{what}");
+        }
+        let best = Backend::best();
+        assert_eq!(best == Some(backend), checked.is_ok() && backend == best.unwrap_or(backend));
         let left = std::fs::read_to_string("/proc/self/maps").unwrap();
-        assert!(!left.contains("memfd:vmffi"), "{what}: {left}");
+        assert!(call == libc::SYS_munmap || !left.contains("memfd:vmffi"), "{what}: {left}");
     });
 }
 
@@ -86,21 +88,43 @@ fn denied_calls(backend: Backend) {
         ("memfd_create", libc::SYS_memfd_create),
         ("ftruncate", libc::SYS_ftruncate),
         ("ptrace", libc::SYS_ptrace),
+        ("clone", libc::SYS_clone),
+        ("execve", libc::SYS_execve),
+        ("execveat", libc::SYS_execveat),
+        ("dup2", libc::SYS_dup2),
+        ("socketpair", libc::SYS_socketpair),
+        ("sendmsg", libc::SYS_sendmsg),
+        ("recvmsg", libc::SYS_recvmsg),
         ("pidfd_open", libc::SYS_pidfd_open),
         ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
+        ("pidfd_getfd", libc::SYS_pidfd_getfd),
         ("seccomp", libc::SYS_seccomp),
         ("close_range", libc::SYS_close_range),
-        ("execve", libc::SYS_execve),
         ("madvise", libc::SYS_madvise),
         ("ioctl", libc::SYS_ioctl),
+        ("poll", libc::SYS_poll),
         ("rt_sigprocmask", libc::SYS_rt_sigprocmask),
         ("rt_sigaction", libc::SYS_rt_sigaction),
+        ("rt_sigreturn", libc::SYS_rt_sigreturn),
+        ("sigaltstack", libc::SYS_sigaltstack),
+        ("sched_yield", libc::SYS_sched_yield),
         ("tgkill", libc::SYS_tgkill),
         ("gettid", libc::SYS_gettid),
+        ("getpid", libc::SYS_getpid),
         ("mmap", libc::SYS_mmap),
+        ("munmap", libc::SYS_munmap),
+        ("mprotect", libc::SYS_mprotect),
         ("wait4", libc::SYS_wait4),
+        ("waitid", libc::SYS_waitid),
         ("fcntl", libc::SYS_fcntl),
         ("lseek", libc::SYS_lseek),
+        ("pwrite64", libc::SYS_pwrite64),
+        ("setpgid", libc::SYS_setpgid),
+        ("chdir", libc::SYS_chdir),
+        ("prctl", libc::SYS_prctl),
+        ("prlimit64", libc::SYS_prlimit64),
+        ("shutdown", libc::SYS_shutdown),
+        ("uname", libc::SYS_uname),
     ] {
         agree(backend, what, call, None);
     }

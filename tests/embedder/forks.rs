@@ -17,7 +17,7 @@ use vmffi::{
 };
 
 use super::{
-    cases::{Case, any, kvm},
+    cases::{Case, any, kvm, process},
     makes::{
         Built, descriptors, done, fork, forked, image, join, machine, mapped, meets_a_deadline,
         nothing_left, started, works, works_in_every_way,
@@ -34,6 +34,8 @@ pub const CASES: &[Case] = &[
     ("fork_of_a_builder", any, of_a_builder),
     ("fork_while_threads_call", any, while_threads_call),
     ("fork_during_a_deadline", any, during_a_deadline),
+    ("fork_while_machines_are_made", any, while_made),
+    ("fork_while_machines_cannot_be_made", process, while_not_made),
     ("a_child_has_no_region", any, no_region),
     ("a_child_keeps_what_it_has_mapped", any, keeps_its_own),
     ("a_child_cannot_call", any, cannot_call),
@@ -44,7 +46,7 @@ pub const CASES: &[Case] = &[
     ("a_child_of_a_child", any, of_a_child),
     ("a_child_outlives_the_machine", any, outlives),
     ("a_child_in_a_handler", any, in_a_handler),
-    ("a_child_of_another_thread", kvm, of_another_thread),
+    ("a_child_of_another_thread", any, of_another_thread),
     ("exec_leaks_nothing", any, exec),
 ];
 
@@ -155,7 +157,7 @@ fn during_a_deadline(backend: Backend) {
     let inner = machine.clone();
     let server = Host::on_spin(move || forked(|| makes_another(&inner, backend)));
     let host = super::makes::start(&machine, backend, server);
-    let within = host.with_deadline(Duration::from_secs(2));
+    let within = host.with_deadline(Duration::from_secs(1));
     let within = within.guest();
     let error = ControlClient::from(within).spin().unwrap_err();
     assert_eq!(
@@ -166,9 +168,63 @@ fn during_a_deadline(backend: Backend) {
     works(&host);
 }
 
+/// Has another thread fork all the time; the children execute nothing, and live for a while.
+fn while_forking(act: impl FnOnce()) {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut children = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                children.push(fork(|| thread::sleep(Duration::from_millis(700))));
+                thread::sleep(Duration::from_millis(3));
+            }
+            children.into_iter().for_each(join);
+        });
+        act();
+        ended.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Children that hold whatever descriptors there are at any moment of a build, a reset, a stop and a drop.
+fn while_made(backend: Backend) {
+    image();
+    while_forking(|| {
+        let kept = started(&machine(), backend);
+        for round in 0..8 {
+            let host = started(&machine().vcpus(1 + round % 4), backend);
+            works_in_every_way(&host);
+            host.stopper().stop();
+            host.reset().unwrap();
+            works(&host);
+            drop(host);
+            backend.check().unwrap();
+            works(&kept);
+        }
+    });
+    nothing_left();
+}
+
+/// The guest's process ends before it has sent anything. A child may hold its end of the socket.
+fn while_not_made(backend: Backend) {
+    image();
+    super::checks::deny(libc::SYS_setpgid, None);
+    while_forking(|| {
+        for _ in 0..20 {
+            let began = std::time::Instant::now();
+            let error = machine().build(backend, Host::default()).err().unwrap().to_string();
+            let took = began.elapsed();
+            assert!(error.contains("setpgid"), "{error}");
+            assert!(took < Duration::from_millis(500), "{took:?}");
+        }
+    });
+    nothing_left();
+}
+
 fn no_region(backend: Backend) {
     let host = started(&machine(), backend);
-    assert_eq!(mapped().len(), 1, "{:?}", mapped());
+    // The machine's memory; of a process also what it shares with its host.
+    let maps = if kvm(backend) { 1 } else { 2 };
+    assert_eq!(mapped().len(), maps, "{:?}", mapped());
     forked(|| assert_eq!(mapped(), Vec::<String>::new()));
     works(&host);
 }

@@ -9,13 +9,17 @@ use std::{
 
 use vmffi::{
     ErrorKind,
-    host::{GuestExit, ResetError},
+    host::{GuestExit, ResetError, RunOutcome},
     machine::{Backend, MachineBuilder, MachineError},
 };
 
 use super::{
-    cases::{Case, any, kvm, process, skip},
-    makes::{done, fork, image, join, machine, nothing_left, started, works, works_in_every_way},
+    cases::{Case, any, kvm, process},
+    makes::{
+        done, fork, forked, image, join, machine, nothing_left, spinner, started, works,
+        works_in_every_way,
+    },
+    users::be_nobody,
 };
 use support::{
     host::Host,
@@ -31,6 +35,8 @@ pub const CASES: &[Case] = &[
     ("processes", process, few_processes),
     ("locked_memory", any, no_locked_memory),
     ("data", any, little_data),
+    ("each_limit_is_small", any, each_is_small),
+    ("each_limit_is_lowered_later", any, each_is_lowered_later),
     ("processor_time", process, processor_time),
     ("processor_time_of_a_virtual_machine", kvm, processor_time_here),
 ];
@@ -179,22 +185,9 @@ fn few_descriptors(backend: Backend) {
     panic!("40 descriptors are not enough");
 }
 
-/// Becomes somebody whom limits hold for.
-pub fn become_nobody() {
-    // SAFETY: takes no argument.
-    if unsafe { libc::geteuid() } != 0 {
-        skip("only root can become another user");
-    }
-    const NOBODY: libc::uid_t = 65534;
-    // SAFETY: takes integers.
-    done(unsafe { libc::setresgid(NOBODY, NOBODY, NOBODY) });
-    // SAFETY: takes integers.
-    done(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) });
-}
-
 fn few_processes(backend: Backend) {
     image();
-    become_nobody();
+    be_nobody();
     limit(libc::RLIMIT_NPROC, 0);
     let why = refused(&machine(), backend);
     assert!(why.contains("os error 11"), "{why}");
@@ -212,6 +205,105 @@ fn few_processes(backend: Backend) {
     unlimited(libc::RLIMIT_NPROC);
     host.reset().unwrap();
     works_in_every_way(&host);
+}
+
+/// Each limit alone, as low as it may be: machines work, or an error says what there is too little of.
+fn each_is_small(backend: Backend) {
+    image();
+    let page = 4096;
+    type Expected = Option<&'static str>;
+    let (fine, no_room, no_number) = (None, Some("os error 12"), Some("os error 24"));
+    let rows: [(&str, Resource, &[u64], [Expected; 2]); 15] = [
+        ("RLIMIT_AS", libc::RLIMIT_AS, &[page, 1 << 20], [no_room, no_room]),
+        ("RLIMIT_CORE", libc::RLIMIT_CORE, &[0, 1], [fine, fine]),
+        ("RLIMIT_CPU", libc::RLIMIT_CPU, &[60], [fine, fine]),
+        ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE, &[0, page], [Some("RLIMIT_FSIZE"); 2]),
+        ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS, &[0], [fine, fine]),
+        ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK, &[0, page], [fine, fine]),
+        ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE, &[0], [fine, fine]),
+        ("RLIMIT_NICE", libc::RLIMIT_NICE, &[0], [fine, fine]),
+        ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE, &[0, 1, 3, 4], [no_number, no_number]),
+        ("RLIMIT_RSS", libc::RLIMIT_RSS, &[0], [fine, fine]),
+        ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO, &[0], [fine, fine]),
+        ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME, &[1], [fine, fine]),
+        ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING, &[0], [fine, fine]),
+        ("RLIMIT_STACK", libc::RLIMIT_STACK, &[0, page], [fine, Some("RLIMIT_STACK")]),
+        ("RLIMIT_STACK", libc::RLIMIT_STACK, &[64 << 10, 128 << 10], [fine, fine]),
+    ];
+    for (name, resource, values, expected) in rows {
+        for value in values {
+            for vcpus in [1, 4] {
+                forked(|| {
+                    limit(resource, *value);
+                    let checked = backend.check().map_err(|error| error.to_string());
+                    let built = machine().vcpus(vcpus).build(backend, Host::default());
+                    let built = built.map_err(|error| error.to_string());
+                    let said = (checked, built.as_ref().err().cloned());
+                    let refused = expected[usize::from(process(backend))];
+                    match (refused, built) {
+                        (None, Ok(host)) => {
+                            assert_eq!(said, (Ok(()), None), "{name} {value}");
+                            assert_eq!(host.run(), Ok(RunOutcome::Ready), "{name} {value}");
+                            match vcpus {
+                                1 => works_in_every_way(&host),
+                                _ => works(&host),
+                            }
+                            drop(host);
+                            nothing_left();
+                        }
+                        (Some(why), Err(error)) => {
+                            unlimited(resource);
+                            assert!(
+                                said.0.is_err() && error.contains(why),
+                                "{name} {value}: {said:?}"
+                            );
+                            nothing_left();
+                        }
+                        (_, other) => {
+                            unlimited(resource);
+                            drop(other);
+                            panic!("{name} {value}: {said:?}");
+                        }
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Each lowered while a guest waits for calls, which needs nothing more; but those of memory, which is the program's heap's.
+fn each_is_lowered_later(backend: Backend) {
+    image();
+    for (resource, value) in [
+        (libc::RLIMIT_CORE, 0),
+        (libc::RLIMIT_FSIZE, 0),
+        (libc::RLIMIT_MEMLOCK, 0),
+        (libc::RLIMIT_NOFILE, 0),
+        (libc::RLIMIT_SIGPENDING, 0),
+        (libc::RLIMIT_STACK, 0),
+        (libc::RLIMIT_NPROC, 0),
+    ] {
+        forked(|| {
+            let (host, begins) = spinner(&machine().vcpus(2), backend);
+            works_in_every_way(&host);
+            let other = std::thread::spawn({
+                let (stopper, begins) = (host.stopper(), begins);
+                move || {
+                    begins.wait();
+                    begins.wait();
+                    stopper.stop();
+                }
+            });
+            limit(resource, value);
+            works(&host);
+            let error = ControlClient::from(host.guest()).spin().unwrap_err();
+            unlimited(resource);
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
+            other.join().unwrap();
+            host.reset().unwrap();
+            works_in_every_way(&host);
+        });
+    }
 }
 
 /// Machines lock none.
@@ -238,17 +330,12 @@ fn little_data(backend: Backend) {
                 Err(error) => println!("with {more} KiB more: {error}"),
             }
             unlimited(libc::RLIMIT_DATA);
-            nothing_left_but_the_parents();
+            super::makes::nothing_left_but_descriptors();
             works_in_every_way(&started(&machine(), backend));
         });
         join(child);
     }
     works_in_every_way(&host);
-}
-
-/// In a child: nothing is mapped, and no process was left.
-fn nothing_left_but_the_parents() {
-    assert_eq!((super::makes::mapped(), super::makes::children()), (vec![], vec![]));
 }
 
 /// A process inherits the limit of its host's, and is its host's loss when it has used it up.
@@ -260,8 +347,9 @@ fn processor_time(backend: Backend) {
     let error = ControlClient::from(host.guest()).spin().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PeerDied);
     let end = host.guest_exit().unwrap();
-    assert!(matches!(&end, GuestExit::Lost(why) if why.contains("SIGKILL")), "{end}");
-    assert!(host.reset().is_err());
+    assert!(matches!(&end, GuestExit::Lost(why) if why.contains("signal 9")), "{end}");
+    host.reset().unwrap();
+    works(&host);
     drop(host);
     nothing_left();
 }

@@ -10,12 +10,20 @@
 mod linux {
     pub mod cases;
     pub mod checks;
+    pub mod children;
+    pub mod descriptors;
     pub mod drops;
+    pub mod filters;
     pub mod forks;
+    pub mod kills;
     pub mod limits;
     pub mod makes;
+    pub mod namespaces;
+    pub mod outside;
     pub mod signals;
     pub mod state;
+    pub mod tools;
+    pub mod users;
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -14,10 +14,8 @@ use vmffi::{
     machine::{Backend, Image, MachineBuilder},
 };
 
-use super::cases::{Case, GUEST};
+use super::cases::GUEST;
 use support::{host::Host, shared::control::ControlClient};
-
-pub const CASES: &[Case] = &[];
 
 /// A guest in a machine.
 pub type Built = vmffi::host::Host<Box<dyn Vcpu>>;
@@ -52,6 +50,11 @@ pub struct Begins(Mutex<mpsc::Receiver<()>>);
 impl Begins {
     pub fn wait(&self) {
         self.0.lock().unwrap().recv_timeout(Duration::from_secs(20)).expect("the guest begins");
+    }
+
+    /// Forgets what earlier calls have told.
+    pub fn forget(&self) {
+        while self.0.lock().unwrap().try_recv().is_ok() {}
     }
 }
 
@@ -100,8 +103,7 @@ pub fn works_in_every_way(host: &Built) {
 #[track_caller]
 pub fn is_stopped(host: &Built, begins: &Begins) {
     let stopper = host.stopper();
-    // What earlier calls have told.
-    while begins.0.lock().unwrap().try_recv().is_ok() {}
+    begins.forget();
     std::thread::scope(|scope| {
         let stops = scope.spawn(move || {
             begins.wait();
@@ -193,4 +195,10 @@ pub fn children() -> Vec<i32> {
 #[track_caller]
 pub fn nothing_left() {
     assert_eq!((mapped(), descriptors(), children()), (vec![], vec![], vec![]));
+}
+
+/// In a process that has inherited machines: it has made none that are left.
+#[track_caller]
+pub fn nothing_left_but_descriptors() {
+    assert_eq!((mapped(), children()), (vec![], vec![]));
 }

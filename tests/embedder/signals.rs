@@ -12,25 +12,29 @@ use std::{
 
 use vmffi::{
     ErrorKind,
-    host::GuestExit,
+    host::{FaultCause, GuestExit},
     machine::{Backend, MachineError},
 };
 
 use super::{
-    cases::{Case, any, kvm},
+    cases::{Case, any, kvm, process},
     limits::limit,
     makes::{
         done, is_stopped, machine, meets_a_deadline, spinner, start, started, works,
         works_in_every_way,
     },
 };
-use support::{host::Host, shared::control::ControlClient};
+use support::{
+    host::Host,
+    shared::control::{ControlClient, Crime},
+};
 
 pub const CASES: &[Case] = &[
     ("real_time_signals_stop", kvm, real_time),
     ("signals_that_cannot_stop", kvm, cannot),
     ("the_stop_signal_is_blocked", any, blocked),
     ("all_signals_are_blocked", any, all_blocked),
+    ("all_signals_are_ignored", process, all_ignored),
     ("a_handler_blocks_the_stop_signal", any, blocked_in_a_handler),
     ("another_thread_blocks_the_stop_signal", kvm, blocked_elsewhere),
     ("a_blocked_stop_signal_does_not_stay_pending", kvm, nothing_pending),
@@ -160,6 +164,36 @@ fn all_blocked(backend: Backend) {
     is_stopped(&host, &begins);
     host.reset().unwrap();
     works_in_every_way(&host);
+}
+
+/// Ignored signals stay ignored across execve(2), and blocked ones blocked.
+fn all_ignored(backend: Backend) {
+    for blocks in [false, true] {
+        for signal in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+            if ![libc::SIGKILL, libc::SIGSTOP].contains(&signal) {
+                dispose(signal, libc::SIG_IGN, 0);
+            }
+        }
+        if blocks {
+            let mut all = set(&[]);
+            // SAFETY: it is a set.
+            unsafe { libc::sigfillset(&mut all) };
+            mask(libc::SIG_BLOCK, &all);
+        }
+        backend.check().unwrap();
+        let (host, begins) = spinner(&machine().vcpus(2), backend);
+        is_stopped(&host, &begins);
+        host.reset().unwrap();
+        for (crime, cause) in [(Crime::Undefined, 6), (Crime::Divide, 0), (Crime::Breakpoint, 3)] {
+            let error = ControlClient::from(host.guest()).commit(crime, 0).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PeerDied);
+            let exit = host.guest_exit();
+            let Some(GuestExit::Fault(fault)) = exit else { panic!("{exit:?}") };
+            assert_eq!(fault.cause, FaultCause::Exception(cause));
+            host.reset().unwrap();
+        }
+        works_in_every_way(&host);
+    }
 }
 
 fn blocked_in_a_handler(backend: Backend) {

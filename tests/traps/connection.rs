@@ -3,14 +3,14 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::machine::{self, PORT, TrapVcpu, doorbell, out};
+use super::machine::{self, PORT, TrapVcpu, doorbell, gate, out, plain_gate};
 use vmffi::{
     CallError, ConnectError, ErrorKind, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer,
     RegionError, RegionLayout, RegionMemory, SharedBuf,
     abi::{Registers, Side, Transport, answer, trap},
     arch::{
         Trap,
-        x86_64::{Doorbell, Out},
+        x86_64::{Doorbell, Gate, NegotiatedTrap, Out},
     },
     guest::{Guest, GuestStorage},
     host::{GuestExit, Host, HostBuilder, RunOutcome, Vcpu},
@@ -268,6 +268,20 @@ fn a_connection_by_port() {
 fn a_connection_by_doorbell() {
     static PLACE: GuestStorage<Guests, Doorbell, 1024> = GuestStorage::new();
     both_directions(&machine(&PLACE, doorbell(), hypercalls));
+}
+
+/// Calls trap in their own place.
+#[test]
+fn a_connection_by_gate() {
+    static PLACE: GuestStorage<Guests, NegotiatedTrap, 1024> = GuestStorage::new();
+    both_directions(&machine(&PLACE, gate(), hypercalls));
+}
+
+/// Calls go through the guest's link.
+#[test]
+fn a_connection_by_gate_and_link() {
+    static PLACE: GuestStorage<Guests, Gate, 1024> = GuestStorage::new();
+    both_directions(&machine(&PLACE, plain_gate(), hypercalls));
 }
 
 /// ABI, Arenas and loans A-6: a guest that ends in the middle of a call may have done some of it,

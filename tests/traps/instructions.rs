@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use super::machine::{PORT, TrapVcpu, as_guest, doorbell, out};
+use super::machine::{PORT, TrapVcpu, as_guest, doorbell, gate, out, plain_gate};
 use vmffi::abi::{Registers, Transport, answer, trap};
 use vmffi::arch::Trap;
 use vmffi::arch::x86_64::{Doorbell, Out, Vmcall, Vmmcall, code};
@@ -69,6 +69,13 @@ fn every_register_crosses_by_doorbell() {
     every_register_crosses(doorbell());
 }
 
+/// ABI, Traps TR-19 and TR-20.
+#[test]
+fn every_register_crosses_by_gate() {
+    every_register_crosses(gate());
+    every_register_crosses(plain_gate());
+}
+
 /// ABI, Traps TR-4: a trap that nobody claims, an unbacked port say, leaves the kind as it was.
 #[test]
 fn an_unclaimed_trap_comes_back_as_it_went() {
@@ -113,6 +120,13 @@ fn memory_is_read_anew_after_a_port() {
 #[test]
 fn memory_is_read_anew_after_a_doorbell() {
     memory_is_read_anew(doorbell());
+}
+
+/// ABI, Traps TR-19 and TR-20.
+#[test]
+fn memory_is_read_anew_after_a_gate() {
+    memory_is_read_anew(gate());
+    memory_is_read_anew(plain_gate());
 }
 
 /// Locals that make the compiler align the stack itself.
@@ -161,6 +175,13 @@ fn live_values_survive_a_port() {
 #[test]
 fn live_values_survive_a_doorbell() {
     live_values_survive(doorbell());
+}
+
+/// ABI, Traps TR-19 and TR-20.
+#[test]
+fn live_values_survive_a_gate() {
+    live_values_survive(gate());
+    live_values_survive(plain_gate());
 }
 
 std::arch::global_asm!(
@@ -217,8 +238,16 @@ fn callee_saved_registers_are_preserved() {
     extern "C" fn by_doorbell() {
         black_box(doorbell().trap(black_box(words(!0, !0, !0, !0))));
     }
+    #[inline(never)]
+    extern "C" fn by_gate() {
+        black_box(gate().trap(black_box(words(!0, !0, !0, !0))));
+    }
+    #[inline(never)]
+    extern "C" fn by_plain_gate() {
+        black_box(plain_gate().trap(black_box(words(!0, !0, !0, !0))));
+    }
 
-    for callee in [by_port, by_doorbell] as [extern "C" fn(); 2] {
+    for callee in [by_port, by_doorbell, by_gate, by_plain_gate] as [extern "C" fn(); 4] {
         let mut left = [0; 6];
         as_guest(mix, || {
             // SAFETY: the routine keeps to the C calling convention, `callee` is a function of the
@@ -226,6 +255,26 @@ fn callee_saved_registers_are_preserved() {
             unsafe { vmffi_traps_preserved(callee, &mut left) };
         });
         assert_eq!(left, [1, 2, 3, 4, 5, 6], "RBX, RBP, R12 to R15");
+    }
+}
+
+/// ABI, Traps TR-20: a gate writes below RSP, where a function that calls nothing else keeps its locals, if its compiler
+/// uses the red zone.
+#[test]
+fn locals_survive_a_gate() {
+    #[inline(never)]
+    fn leaf(way: &impl Trap, seed: u64) -> u64 {
+        let mut locals: [u64; 12] = std::array::from_fn(|i| seed.rotate_left(i as u32));
+        // They are in memory, since their addresses are known elsewhere.
+        let locals = black_box(&mut locals);
+        let back = way.trap(words(trap::CALL, seed, 0, 0));
+        locals.iter().fold(back.word, |sum, local| sum.rotate_left(3) ^ local)
+    }
+
+    for seed in 1..100 {
+        let right = leaf(&Model, seed);
+        assert_eq!(as_guest(mix, || leaf(&gate(), seed)), right);
+        assert_eq!(as_guest(mix, || leaf(&plain_gate(), seed)), right);
     }
 }
 

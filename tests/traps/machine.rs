@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::panic::resume_unwind;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::{mem, ptr};
 
-use vmffi::abi::{Registers, Transport, trap};
-use vmffi::arch::x86_64::{Doorbell, Out, code};
+use vmffi::abi::{Registers, Transport, TrapMethod, trap};
+use vmffi::arch::x86_64::{Doorbell, Gate, NegotiatedTrap, Out, code};
 
 /// The port at which traps are taken. That a process may not write to it is the kernel's
 /// default; nothing here asks for permission (`ioperm`).
@@ -64,6 +65,50 @@ pub fn doorbell() -> Doorbell {
     // SAFETY: `on_fault` claims the address on threads with a host, as it does PORT. No object
     // is there: the page has no permissions and is never unmapped.
     unsafe { Doorbell::new(doorbell_address()) }
+}
+
+std::arch::global_asm!(
+    // A gate: it rings the doorbell, and changes all that a gate may change (ABI, Traps TR-20).
+    ".pushsection .text.vmffi_traps_gate, \"ax\", @progbits",
+    ".globl vmffi_traps_gate",
+    ".hidden vmffi_traps_gate",
+    "vmffi_traps_gate:",
+    "mov rdx, [rip + {bell}]",
+    "mov [rdx], rax",
+    "mov rcx, -1",
+    "mov rdx, -2",
+    "mov rsi, -3",
+    "mov rdi, -4",
+    "mov r10, -5",
+    "mov r11, -6",
+    "push rcx",
+    "add rsp, 8",
+    "add cl, 1",
+    "ret",
+    ".popsection",
+    bell = sym GATES_BELL,
+);
+
+/// The address of the doorbell, for the gate.
+static GATES_BELL: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" {
+    fn vmffi_traps_gate();
+}
+
+/// A trap by way of a gate, for guests.
+pub fn gate() -> NegotiatedTrap {
+    GATES_BELL.store(doorbell_address(), Ordering::Relaxed);
+    let address = vmffi_traps_gate as *const () as u64;
+    // SAFETY: the code there is a gate: it rings the doorbell, as any guest may, and changes only what a gate may change.
+    unsafe { NegotiatedTrap::new(TrapMethod::Gate(address)) }
+}
+
+/// The same, as its own type.
+pub fn plain_gate() -> Gate {
+    let _ = gate();
+    // SAFETY: as above.
+    unsafe { Gate::new(vmffi_traps_gate as *const () as u64) }
 }
 
 static DOORBELL: OnceLock<u64> = OnceLock::new();

@@ -162,11 +162,8 @@ impl<V: Vcpu> NestedCalls for Nested<'_, V> {
         status: &mut u64,
     ) -> Result<Transport, CallError> {
         let depth = self.pool.depth_of_call(peer)?;
-        // Several threads of the handler may call at once, but the vCPU runs one call, and possibly on one thread only.
+        // Several threads of the handler may call at once, but the vCPU runs one call.
         let mut cpu = self.cpu.try_lock().map_err(|_| CallError::new(ErrorKind::Busy))?;
-        if !cpu.vcpu.runs_here() {
-            return Err(CallError::new(ErrorKind::Busy));
-        }
         let runs = self.pool.runs();
         let done = cpu.upcall(self.pool, peer.endpoint(), depth, (signature, transport), status);
         done.map_err(|kind| failed(runs, kind))

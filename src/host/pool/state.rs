@@ -166,7 +166,7 @@ impl<V: Vcpu> VcpuPool<V> {
                 endpoint.own.memory.end_loans();
                 return Err((exit.kind(), life));
             }
-            if let Some(at) = state.free.iter().rposition(|cpu| fits(cpu) && cpu.vcpu.runs_here()) {
+            if let Some(at) = state.free.iter().rposition(&fits) {
                 let mut cpu = state.free.remove(at);
                 (cpu.calls, cpu.logged) = (0, 0);
                 state.held.push(here);

@@ -1,11 +1,29 @@
-//! Counts the instructions that a guest executes for a call, by single steps; and what its process can access.
+//! Counts the instructions that a guest executes for a call, by single steps of a debugger; and what its process can
+//! access.
 
-use std::{borrow::ToOwned, io::BufRead, string::String};
+use core::cell::Cell;
+use std::{
+    borrow::ToOwned,
+    io::BufRead,
+    process::{Command as Program, Stdio},
+    string::String,
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::{
+        ptrace,
+        signal::{Signal, kill},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
 
 use super::*;
 use crate::{
-    abi::{Side, answer, pointer, signature, trap},
-    machine::{Image, MachineBuilder},
+    abi::{PAGE_SIZE, Side, answer, pointer, signature, trap},
+    machine::{Image, MachineBuilder, address_space::Part},
 };
 
 use support::{
@@ -15,43 +33,58 @@ use support::{
     },
 };
 
-impl Process {
-    /// Completes a trap with an answer, and counts the instructions up to the next trap, both traps included.
-    fn step_on(&mut self, kind: u64, word: u64, primary: u64) -> (u32, Registers) {
-        let user_regs_struct { rip, .. } = self.registers;
-        let registers = &mut self.registers;
-        (registers.rax, registers.rbx, registers.r8, registers.r9) = (kind, word, primary, 0);
-        (registers.rip, registers.orig_rax) = (rip + code::DOORBELL.len() as u64, u64::MAX);
-        self.traced.set(*registers).unwrap();
-        let mut steps = 1;
-        while {
-            ptrace::step(self.traced.pid, None).unwrap();
-            let status = self.traced.wait().unwrap();
-            self.registers = self.traced.registers().unwrap();
-            matches!(status, WaitStatus::Stopped(_, Signal::SIGTRAP))
-        } {
-            steps += 1;
+/// The instructions from one trap to the next: the guest's, and the gate's.
+struct Steps {
+    guest: u32,
+    gate: u32,
+}
+
+impl ProcessVcpu {
+    fn pid(&self) -> Pid {
+        self.child.pid()
+    }
+
+    /// Completes a trap with an answer, and runs to the next trap in single steps.
+    fn step_on(&mut self, kind: u64, word: u64, primary: u64) -> (Steps, Registers) {
+        // The process stops when it has the answer.
+        ptrace::interrupt(self.pid()).unwrap();
+        let transport = Transport { primary, secondary: 0 };
+        self.child.control.set_words(self.number, Registers { kind, word, transport });
+        self.command(Command::Answer).unwrap();
+        let mut steps = Steps { guest: 0, gate: 0 };
+        assert!(matches!(waitpid(self.pid(), None), Ok(WaitStatus::PtraceEvent(..))));
+        loop {
+            let rip = ptrace::getregs(self.pid()).unwrap().rip;
+            match rip.checked_sub(gate::GATE_AT) {
+                Some(0..PAGE_SIZE) => steps.gate += 1,
+                _ => steps.guest += 1,
+            }
+            // At the system call.
+            if rip == gate::TRAPPED_AT - 2 {
+                break;
+            }
+            ptrace::step(self.pid(), None).unwrap();
+            let status = waitpid(self.pid(), None);
+            assert!(matches!(status, Ok(WaitStatus::Stopped(_, Signal::SIGTRAP))), "{status:?}");
         }
-        assert!(self.is_at_doorbell(), "{:?}", self.fault(Signal::SIGSEGV));
-        let user_regs_struct { rax, rbx, r8, r9, .. } = self.registers;
-        let transport = Transport { primary: r8, secondary: r9 };
-        (steps, Registers { kind: rax, word: rbx, transport })
+        ptrace::cont(self.pid(), None).unwrap();
+        (steps, self.receive().unwrap())
     }
 }
 
 /// A process that has connected and waits for upcalls.
-fn process() -> (Process, Arc<Loaded>) {
+fn process() -> (ProcessVcpu, Arc<Loaded>) {
     let image = Image::open(guests::build("examples/guests/meter", "meter").unwrap()).unwrap();
     let loaded = Arc::new(MachineBuilder::new(&image).arenas(1 << 20, 1 << 20).load().unwrap());
     let base = loaded.ram.at(loaded.space.region);
     // SAFETY: the region is mapped at `base`, and its header fits into the first page. The process has not started.
     unsafe { loaded.layout.write_header(base) };
-    let mut process = start(&loaded, 0, false).unwrap();
+    let mut process = make(&loaded, 0).unwrap().remove(0);
     let handshake = process.run(None).unwrap();
     assert_eq!((handshake.kind, handshake.word), (trap::CALL, signature::HANDSHAKE));
     release(&loaded, handshake.transport.primary);
-    let (_, ready) = process.step_on(answer::ANSWER, 0, 0);
-    assert_eq!(ready.kind, trap::READY);
+    let answer = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
+    assert_eq!(process.run(Some(answer)).unwrap().kind, trap::READY);
     (process, loaded)
 }
 
@@ -65,11 +98,83 @@ fn release(loaded: &Loaded, word: u64) {
     }
 }
 
+std::thread_local! {
+    /// How many traps this thread has received again.
+    pub(super) static BEGUN_AGAIN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Has a guest call its host while another thread suspends and resumes its process all the time. Each call must come, in
+/// its order and once.
+fn suspended() {
+    let calls = std::env::var("VMFFI_RACES").map_or(2000, |races| races.parse().unwrap());
+    let (mut process, loaded) = process();
+    let (pid, over) = (process.pid(), AtomicBool::new(false));
+    let answer = |kind, word, primary| {
+        let transport = Transport { primary, secondary: 0 };
+        Some(Registers { kind, word, transport })
+    };
+    thread::scope(|scope| {
+        let suspends = scope.spawn(|| {
+            let mut times = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                kill(pid, Signal::SIGSTOP).unwrap();
+                // Some suspensions end before the process has noticed them.
+                thread::sleep(Duration::from_micros(times % 3 * 20));
+                kill(pid, Signal::SIGCONT).unwrap();
+                thread::sleep(Duration::from_micros(times % 5 * 10));
+                times += 1;
+            }
+            times
+        });
+        let many = ParamsLoadScalars::FUNCTION.signature;
+        let mut call = process.run(answer(answer::UPCALL, many, calls)).unwrap();
+        for nr in 0..calls {
+            assert_eq!(call.kind, trap::CALL, "call {nr}");
+            let parameter = pointer::offset(call.transport.primary);
+            let seen = if pointer::loan(call.transport.primary) == 0 {
+                call.transport.primary
+            } else {
+                let mut bytes = [0; 8];
+                loaded.ram.read(loaded.space.region + parameter, &mut bytes);
+                u64::from_le_bytes(bytes)
+            };
+            assert_eq!(seen, nr, "call {nr}");
+            release(&loaded, call.transport.primary);
+            // The process may be suspended meanwhile.
+            if nr % 8 == 0 {
+                thread::sleep(Duration::from_micros(100));
+            }
+            call = process.run(answer(answer::ANSWER, 0, nr)).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        let sum = calls * calls.saturating_sub(1) / 2;
+        assert_eq!((call.kind, call.word, call.transport.primary), (trap::RETURN, 0, sum));
+        let (times, again) = (suspends.join().unwrap(), BEGUN_AGAIN.take());
+        std::println!("{calls} calls, suspended {times} times, {again} began again");
+    });
+}
+
+#[test]
+fn suspended_guests_lose_no_call() {
+    suspended();
+}
+
+#[test]
+fn suspended_guests_lose_no_call_on_kernels_that_interrupt_traps() {
+    listener::LIKE_AN_OLD_KERNEL.set(true);
+    suspended();
+}
+
 #[test]
 fn a_hypercall_takes_few_instructions() {
     let (mut process, loaded) = process();
+    // The process is not dumpable.
+    if let Err(error) = ptrace::seize(process.pid(), ptrace::Options::empty()) {
+        std::println!("skipped: only privileged debuggers may look at a guest's process: {error}");
+        return;
+    }
     for (many, one, most) in [
-        (ParamsLoadScalars::FUNCTION, ParamsMeterScalar::FUNCTION, 20),
+        (ParamsLoadScalars::FUNCTION, ParamsMeterScalar::FUNCTION, 21),
         (ParamsLoadThrees::FUNCTION, ParamsMeterThree::FUNCTION, 100),
     ] {
         let (_, call) = process.step_on(answer::UPCALL, many.signature, 5);
@@ -77,23 +182,26 @@ fn a_hypercall_takes_few_instructions() {
         for i in 1..5 {
             let (steps, call) = process.step_on(answer::ANSWER, 0, i);
             assert_eq!((call.kind, call.word), (trap::CALL, one.signature));
-            std::println!("{one}: {steps} instructions");
+            let Steps { guest, gate } = steps;
+            std::println!("{one}: {guest} instructions, and {gate} of the gate");
             release(&loaded, call.transport.primary);
-            assert!(steps <= most, "{one}: {steps}, more than {most}");
+            assert!(guest <= most, "{one}: {guest}, more than {most}");
+            assert!(gate <= 17, "{one}: {gate} of the gate");
         }
         let (_, done) = process.step_on(answer::ANSWER, 0, 5);
         assert_eq!((done.kind, done.word, done.transport.primary), (trap::RETURN, 0, 15));
     }
     let (steps, done) = process.step_on(answer::UPCALL, ParamsLoadEcho::FUNCTION.signature, 7);
     assert_eq!((done.kind, done.word, done.transport.primary), (trap::RETURN, 0, 7));
-    std::println!("Load::echo, an upcall: {steps} instructions");
+    std::println!("Load::echo, an upcall: {} instructions", steps.guest);
 }
 
-/// The process has its parts mapped and nothing else, no descriptors, and a filter for system calls.
+/// The process has its parts mapped, the gate and its memory, and nothing else; one descriptor; and a filter for system
+/// calls.
 #[test]
 fn a_process_has_nothing_else() {
     let (process, loaded) = process();
-    let look = |file: &str| std::format!("/proc/{}/{file}", process.traced.pid);
+    let look = |file: &str| std::format!("/proc/{}/{file}", process.pid());
     let maps = match std::fs::read_to_string(look("maps")) {
         // The process is not dumpable, so only root may read its maps.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -115,6 +223,12 @@ fn a_process_has_nothing_else() {
         (part.address, part.address + part.len, may)
     };
     let mut right: Vec<_> = loaded.space.parts.iter().map(of).collect();
+    let control = &process.child.control;
+    right.extend([
+        (gate::GATE_AT, gate::GATE_AT + PAGE_SIZE, "r-x".to_owned()),
+        (gate::CONTROL_AT, gate::CONTROL_AT + control.len, "r--".to_owned()),
+        (gate::SCRATCH_AT, gate::SCRATCH_AT + control.scratch_len, "rw-".to_owned()),
+    ]);
     right.sort();
     // The kernel merges adjacent mappings.
     right.dedup_by(|next, before| {
@@ -125,9 +239,19 @@ fn a_process_has_nothing_else() {
         one
     });
     assert_eq!(found, right);
-    assert_eq!(std::fs::read_dir(look("fd")).unwrap().count(), 0);
+    let descriptors: Vec<_> = std::fs::read_dir(look("fd")).unwrap().flatten().collect();
+    assert_eq!(descriptors.len(), 1);
+    let socket = std::fs::read_link(descriptors[0].path()).unwrap();
+    assert!(socket.to_string_lossy().starts_with("socket:"), "{socket:?}");
     let status = std::fs::read_to_string(look("status")).unwrap();
-    for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "Threads:\t1"] {
+    // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGUSR1, SIGSEGV and SIGSYS are not blocked, nor are SIGKILL and SIGSTOP.
+    for line in [
+        "Seccomp:\t2",
+        "NoNewPrivs:\t1",
+        "Threads:\t1",
+        "TracerPid:\t0",
+        "SigBlk:\tffffffffbffbf827",
+    ] {
         assert!(status.contains(line), "no {line:?} in {status}");
     }
 }
@@ -138,12 +262,12 @@ fn a_process_dies_with_its_host() {
     const HOST: &str = "VMFFI_TEST_IS_HOST";
     if std::env::var_os(HOST).is_some() {
         let (process, _loaded) = process();
-        std::println!("guest {}", process.traced.pid);
+        std::println!("guest {}", process.pid());
         loop {
             thread::park();
         }
     }
-    let mut host = Command::new(std::env::current_exe().unwrap())
+    let mut host = Program::new(std::env::current_exe().unwrap())
         .args(["--exact", "machine::process::tests::a_process_dies_with_its_host", "--nocapture"])
         .env(HOST, "1")
         .stdout(Stdio::piped())
@@ -159,10 +283,22 @@ fn a_process_dies_with_its_host() {
     host.kill().unwrap();
     host.wait().unwrap();
     let gone = (0..500).any(|_| {
-        thread::sleep(std::time::Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
         // It remains a zombie until its new parent reaps it.
         !guest.exists()
             || std::fs::read_to_string(guest.join("stat")).is_ok_and(|stat| stat.contains(") Z "))
     });
     assert!(gone, "{} is still there", guest.display());
+}
+
+/// The system calls of the page are where the filter and the host expect them.
+#[test]
+fn the_page_is_a_program() {
+    let page = gate::program(0x9000);
+    assert_eq!(&page[..4], b"\x7fELF");
+    let system_call = |behind: u64| &page[(behind - gate::GATE_AT) as usize - 7..][..7];
+    let code = |number: u8| [0xb8, number, 0, 0, 0, 0x0f, 0x05];
+    assert_eq!(system_call(gate::TRAPPED_AT), code(gate::TRAP_CALL as u8));
+    assert_eq!(system_call(gate::MASKED_AT), code(libc::SYS_rt_sigprocmask as u8));
+    assert_eq!(page[gate::CONTROL_LEN_AT..][..4], 0x9000_u32.to_le_bytes());
 }

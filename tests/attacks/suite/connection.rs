@@ -66,6 +66,10 @@ impl On {
     pub fn is_kvm(self) -> bool {
         self.0.name() == "kvm"
     }
+
+    pub fn is_process(self) -> bool {
+        self.0.name() == "process"
+    }
 }
 
 impl fmt::Display for On {
@@ -107,7 +111,6 @@ pub type Built = host::Host<Box<dyn Vcpu>>;
 #[derive(Clone)]
 pub struct Setup {
     pub arenas: (u64, u64),
-    /// In a process there is one, whatever this says.
     pub vcpus: u32,
     pub limits: Limits,
     /// What it does before it is ready, then not by the host's setting-up but by the attack.
@@ -148,7 +151,7 @@ impl Target {
         let seen = refused.clone();
         let machine = MachineBuilder::new(scripted.as_ref().unwrap_or(image()))
             .arenas(setup.arenas.0, setup.arenas.1)
-            .vcpus(if on.is_kvm() { setup.vcpus } else { 1 })
+            .vcpus(setup.vcpus)
             .limits(setup.limits.clone())
             .observe(move |error| seen.lock().unwrap().push(error.clone()));
         let server = Server::default();
@@ -212,7 +215,7 @@ impl Target {
         Answer { status: word(1), transport }
     }
 
-    /// How the guest traps: a port, or the address of its doorbell.
+    /// How the guest traps: a port, the address of its doorbell, or of its gate.
     pub fn way(&self) -> u64 {
         let copy = Op::Copy { to: region(self.own(0)), from: At(Base::Boot, 32), len: 8 };
         let word = Transport { primary: self.lent(0), secondary: 8 };

@@ -13,7 +13,7 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{On, Target, ToldClient},
+    connection::{Target, ToldClient},
     interface::*,
     list::{List, at, region},
     ops::{At, Base, Deed, Op},
@@ -81,7 +81,6 @@ pub fn cases() -> Vec<Case> {
         }),
         Case::new("more_calls_than_there_may_be", calls).with(|setup| setup.limits = LIMITS),
         Case::new("a_guest_that_waits_for_ever_on_two_vcpus", two_vcpus)
-            .only(On::is_kvm)
             .with(|setup| setup.vcpus = 2),
     ]
 }

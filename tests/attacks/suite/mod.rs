@@ -14,6 +14,7 @@ mod crimes;
 mod endless;
 mod exits;
 mod forgeries;
+mod gate;
 mod images;
 mod loans;
 mod neighbours;
@@ -142,6 +143,7 @@ fn cases() -> Vec<Case> {
         neighbours::cases(),
         strings::cases(),
         images::cases(),
+        gate::cases(),
     ]
     .into_iter()
     .flatten()

@@ -13,7 +13,7 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{On, Setup, Target},
+    connection::{Setup, Target},
     crimes::says,
     interface::*,
     liar::Random,
@@ -23,7 +23,7 @@ use super::{
 };
 
 pub fn cases() -> Vec<Case> {
-    let two = |case: Case| case.only(On::is_kvm).with(|setup| setup.vcpus = 2);
+    let two = |case: Case| case.with(|setup| setup.vcpus = 2);
     vec![
         two(Case::new("a_storm_over_everything_while_the_host_serves", |target| {
             storms(target, everything(target))

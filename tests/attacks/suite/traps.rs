@@ -257,17 +257,15 @@ fn deep(target: &Target) -> Came {
     Came::Lives("`TooDeep`".into())
 }
 
-/// Does something at the doorbell that is no trap. Where it is the trap, that is reported as such; where the guest traps by a
-/// port, the page is not there. A virtual machine's guest may come to `others`, where it is the trap.
+/// Does something at the doorbell that is no trap. Where the guest traps by the doorbell, that is reported as such, or the
+/// guest may come to `others`; where it traps by a port or by a gate, the page is not there.
 #[track_caller]
 fn dies_at_the_bell(target: &Target, list: &List, offset: u64, others: &[Dies]) -> Came {
-    if target.on.is_kvm() && target.way() == PORT {
+    if target.way() != BELL {
         return dies(target, list, &[Dies::Exception(14, Some(BELL + offset))]);
     }
     let mut ends = vec![Dies::Access(BELL + offset)];
-    if target.on.is_kvm() {
-        ends.extend(others);
-    }
+    ends.extend(others);
     dies(target, list, &ends)
 }
 
@@ -278,7 +276,7 @@ fn rings(target: &Target, how: Deed, offset: u64) -> Came {
 }
 
 /// In a virtual machine it is an access like any other, if the guest was told to use the doorbell: of the right width
-/// and address. In a process, only one instruction is a trap.
+/// and address.
 fn other_instruction(target: &Target) -> Came {
     dies_at_the_bell(target, &deed(Deed::Store8, at(BELL), 0x1234), 0, &[Dies::Order(0x1234)])
 }

@@ -29,15 +29,15 @@ use super::{
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("arguments_belong_to_one_life", On::is_kvm, arguments),
-        Case::new("results_belong_to_one_life", On::is_kvm, results),
-        Case::new("handles_of_one_life_end_no_loans_of_the_next", On::is_kvm, late_drops),
-        Case::new("calls_resets_stops_and_deadlines_at_once", On::is_kvm, storm),
+        Case::new("arguments_belong_to_one_life", On::is_machine, arguments),
+        Case::new("results_belong_to_one_life", On::is_machine, results),
+        Case::new("handles_of_one_life_end_no_loans_of_the_next", On::is_machine, late_drops),
+        Case::new("calls_resets_stops_and_deadlines_at_once", On::is_machine, storm),
         Case::new("resets_among_stops_and_deadlines", On::is_machine, storm_on_one_thread),
-        Case::new("loans_of_calls_that_wait_are_not_kept", On::is_kvm, waiting),
-        Case::new("what_the_guest_got_before_it_was_kept_is_kept", On::is_kvm, delivered),
-        Case::new("a_stop_during_a_reset_is_not_lost", On::is_kvm, stopped_meanwhile),
-        Case::new("a_call_that_lends_nothing_waits_for_a_reset", On::is_kvm, scalars),
+        Case::new("loans_of_calls_that_wait_are_not_kept", On::is_machine, waiting),
+        Case::new("what_the_guest_got_before_it_was_kept_is_kept", On::is_machine, delivered),
+        Case::new("a_stop_during_a_reset_is_not_lost", On::is_machine, stopped_meanwhile),
+        Case::new("a_call_that_lends_nothing_waits_for_a_reset", On::is_machine, scalars),
     ]
 }
 

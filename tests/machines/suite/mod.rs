@@ -17,6 +17,7 @@ mod many;
 mod races;
 mod resets;
 mod stops;
+mod suspended;
 mod threads;
 mod traces;
 
@@ -69,6 +70,7 @@ pub fn main() -> ExitCode {
         ends::cases(),
         faults::cases(),
         stops::cases(),
+        suspended::cases(),
         resets::cases(),
         races::cases(),
         limits::cases(),

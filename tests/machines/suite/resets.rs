@@ -38,9 +38,8 @@ pub fn cases() -> Vec<Case> {
         case("a_reset_before_the_guest_runs_is_refused", too_early),
         case("a_reset_of_a_guest_that_never_waited_is_refused", never),
         case("five_hundred_resets", many),
-        Case::new("a_reset_of_three_vcpus", On::is_kvm, three),
-        Case::new("a_reset_on_another_thread", On::is_kvm, moved),
-        Case::new("a_process_that_is_gone_is_not_reset", On::is_process, gone),
+        Case::new("a_reset_of_three_vcpus", On::is_machine, three),
+        Case::new("a_reset_on_another_thread", On::is_machine, moved),
     ]
 }
 
@@ -83,13 +82,13 @@ fn ends(on: On) {
     let nesting = NestingClient::from(host.guest());
     type Does<'h> = &'h dyn Fn() -> Result<(), vmffi::CallError>;
     let crime = |crime, place| control.commit(crime, place);
-    // A virtual machine whose guest traps by a port has no doorbell.
+    // Where the guest does not trap by it, there is no doorbell.
     let _ = crime(Crime::Read, 0x200_0000_0010);
     let bell = match host.guest_exit().unwrap() {
         GuestExit::Protocol(_) => (ErrorKind::Protocol, "invalid access"),
         _ => (ErrorKind::PeerDied, "page fault at address 0x200000000"),
     };
-    assert!(on.is_kvm() || bell.0 == ErrorKind::Protocol);
+    assert!(on.is_kvm() || bell.0 == ErrorKind::PeerDied);
     assert_eq!(host.reset(), Ok(()));
     let all: [(Does<'_>, ErrorKind, &str); 11] = [
         (&|| crime(Crime::Read, 0x10), ErrorKind::PeerDied, "page fault at address 0x10,"),
@@ -157,6 +156,7 @@ fn memory(on: On) {
     fresh(&host);
 }
 
+/// A trap preserves them: a port, a doorbell, and a gate (ABI, Traps TR-11 and TR-20).
 fn registers(on: On) {
     let host = started(on, Host::default());
     let state = StateClient::from(host.guest());
@@ -257,11 +257,6 @@ fn during_a_call(on: On) {
     });
     assert_eq!(host.reset(), Ok(()));
     fresh(&host);
-    if on.is_process() {
-        let reset = thread::scope(|scope| scope.spawn(|| host.reset()).join().unwrap());
-        assert_eq!(reset, Err(ResetError::WrongThread), "it belongs to this thread");
-        fresh(&host);
-    }
 }
 
 fn too_early(on: On) {
@@ -333,29 +328,4 @@ fn moved(on: On) {
         });
     }
     fresh(&host);
-}
-
-/// The system, or somebody, has ended the process itself.
-fn gone(on: On) {
-    let children = || {
-        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let lists = threads.map(|task| std::fs::read_to_string(task.path().join("children")));
-        let lists: Vec<String> = lists.flatten().collect();
-        lists
-            .iter()
-            .flat_map(|list| list.split_whitespace())
-            .map(|pid| pid.parse().unwrap())
-            .collect()
-    };
-    let host = started(on, Host::default());
-    let children: Vec<i32> = children();
-    let [child] = children[..] else { panic!("{children:?}") };
-    // SAFETY: it is this process's child, and is there.
-    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
-    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
-    assert!(matches!(host.guest_exit(), Some(GuestExit::Lost(_))), "{:?}", host.guest_exit());
-    let Err(ResetError::Failed(why)) = host.reset() else { panic!("it cannot be") };
-    assert!(why.contains("the guest's process has ended"), "{why}");
-    assert_eq!(ControlClient::from(host.guest()).sum(1).unwrap_err().kind(), ErrorKind::PeerDied);
 }

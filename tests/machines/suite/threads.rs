@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use vmffi::{ConnectError, ErrorKind, host::RunOutcome, machine::MachineError};
+use vmffi::{ErrorKind, host::RunOutcome, machine::MachineError};
 
 use super::{
     Case,
@@ -17,19 +17,17 @@ use super::{
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("other_threads_are_busy", On::is_process, busy),
-        Case::new("the_thread_that_made_it_is_gone", On::is_process, orphan),
-        Case::new("any_thread_may_call", On::is_kvm, any_thread),
-        Case::new("threads_wait_for_the_one_vcpu", On::is_kvm, queue),
-        Case::new("vcpus_run_at_the_same_time", On::is_kvm, together),
-        Case::new("checks_on_all_vcpus_at_once", On::is_kvm, all_at_once),
-        Case::new("a_fault_of_one_vcpu_ends_all", On::is_kvm, one_for_all),
-        Case::new("a_stop_stops_all_vcpus", On::is_kvm, stop_all),
+        Case::new("the_thread_that_made_it_is_gone", On::is_machine, orphan),
+        Case::new("any_thread_may_call", On::is_machine, any_thread),
+        Case::new("threads_wait_for_the_one_vcpu", On::is_machine, queue),
+        Case::new("vcpus_run_at_the_same_time", On::is_machine, together),
+        Case::new("checks_on_all_vcpus_at_once", On::is_machine, all_at_once),
+        Case::new("a_fault_of_one_vcpu_ends_all", On::is_machine, one_for_all),
+        Case::new("a_stop_stops_all_vcpus", On::is_machine, stop_all),
         Case::new("numbers_of_vcpus_that_are_none", On::is_machine, numbers),
-        Case::new("moved_to_another_thread", On::is_kvm, moved),
+        Case::new("moved_to_another_thread", On::is_machine, moved),
         Case::new("a_handlers_peer_on_another_thread", On::is_machine, helper),
         Case::new("handles_dropped_on_another_thread", On::is_any, dropped),
-        Case::new("pinned_to_a_processor", On::is_process, pinned),
         Case::new("signals_that_stop", On::is_kvm, signals),
     ]
 }
@@ -40,24 +38,12 @@ fn built(on: On, vcpus: u32) -> Built {
     host
 }
 
-fn busy(on: On) {
-    let host = built(on, 1);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-            assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
-            let Err(ConnectError::Call(error)) = host.run() else { panic!("it runs") };
-            assert_eq!(error.kind(), ErrorKind::Busy);
-        });
-    });
-    assert_eq!(host.guest_exit(), None);
-    assert_eq!(ControlClient::from(host.guest()).sum(3), Ok(6));
-}
-
+/// A guest belongs to its host, not to the thread that made it.
 fn orphan(on: On) {
     let host = thread::scope(|scope| scope.spawn(|| built(on, 1)).join().unwrap());
-    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
-    assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
+    assert_eq!(ControlClient::from(host.guest()).sum(3), Ok(6));
+    assert_eq!(host.reset(), Ok(()));
+    assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
     host.stopper().stop();
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
@@ -155,23 +141,21 @@ fn stop_all(on: On) {
 }
 
 fn numbers(on: On) {
-    let too_many = if on.is_process() { 2 } else { 65 };
-    for vcpus in [0, too_many, u32::MAX] {
+    for vcpus in [0, 65, u32::MAX] {
         let error = machine().vcpus(vcpus).build(on.backend(), ()).unwrap_err();
         assert!(matches!(error, MachineError::Config(_)), "{error:?}");
     }
     drop(Connection::new(on, Host::default()));
 }
 
-/// A handler has a thread call back while it waits: on the handler's own vCPU, where any thread can run that.
+/// A handler has a thread call back while it waits: on the handler's own vCPU.
 fn helper(on: On) {
     let why = Arc::new(Mutex::new(None));
-    let (seen, process) = (why.clone(), on.is_process());
+    let seen = why.clone();
     let host = Host::on_call(move |guest| {
         let call = || ControlClient::from(guest).says("a").map_err(|error| error.kind());
         let said = thread::scope(|scope| scope.spawn(call).join().unwrap());
-        assert_eq!(said, if process { Err(ErrorKind::Busy) } else { Ok(97) });
-        // The handler itself can, in any case.
+        assert_eq!(said, Ok(97));
         *seen.lock().unwrap() = Some(call());
     });
     let guest = Connection::new(on, host);
@@ -190,22 +174,6 @@ fn dropped(on: On) {
         thread::scope(|scope| scope.spawn(move || drop(held)).join().unwrap());
         assert_eq!(guest.blocks(), before);
     }
-}
-
-fn pinned(on: On) {
-    // It holds for this thread.
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let host = machine().pin(true).build(on.backend(), Host::default()).unwrap();
-            assert_eq!(host.run(), Ok(RunOutcome::Ready));
-            assert_eq!(ControlClient::from(host.guest()).sum(100), Ok(5050));
-            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-            let allowed =
-                status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
-            let allowed = allowed.split_whitespace().nth(1).unwrap();
-            assert!(allowed.parse::<u32>().is_ok(), "{allowed} is one processor");
-        });
-    });
 }
 
 fn signals(on: On) {

@@ -76,6 +76,12 @@ impl List {
         self.op(Op::Repeat { count, list: &list.0 })
     }
 
+    /// Ends in a jump with chosen registers, in the order of [`Op::Jump`].
+    pub fn jump(self, to: At, registers: [u64; 15], flags: u64, stack: At) -> Self {
+        let registers: Vec<u8> = registers.into_iter().flat_map(u64::to_le_bytes).collect();
+        self.op(Op::Jump { to, flags, stack, registers: &registers })
+    }
+
     pub fn deed(self, deed: Deed, at: At, value: u64) -> Self {
         self.op(Op::Do { deed, at, value })
     }

@@ -52,6 +52,7 @@ fn lives(trap_method: TrapMethod) -> Vec<List> {
                 .map(at)
                 .collect()
         }
+        TrapMethod::Gate(_) => unreachable!("virtual machines have none"),
     };
     let deeds = [
         Deed::Vectors,

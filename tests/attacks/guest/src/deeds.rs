@@ -31,9 +31,12 @@ macro_rules! execute {
     };
 }
 
-/// Does it. What comes back has not been caught, or does no harm.
+/// The number of the method by which a guest calls its gate (ABI, "Boot block").
+const METHOD_GATE: u64 = 3;
+
+/// Does it. What comes back has not been caught, or does no harm. `method` is the number of the guest's method to trap.
 #[inline(never)]
-pub fn does(deed: Deed, at: u64, value: u64) {
+pub fn does(deed: Deed, at: u64, value: u64, method: u64) {
     let table = [u64::MAX; 2];
     let table = &raw const table;
     let port = at as u16;
@@ -124,14 +127,20 @@ pub fn does(deed: Deed, at: u64, value: u64) {
         Deed::NoStack => execute!("xor esp, esp", "ud2"),
         Deed::Icebp => execute!(".byte 0xf1"),
         Deed::Flagged => {
-            let bell = u64::from(at > 0xffff);
+            let how = match at {
+                0..=0xffff => 0_u64,
+                _ if method == METHOD_GATE => 2,
+                _ => 1,
+            };
             execute!(
-                "mov r12, rbx", "xor ebx, ebx", "pushfq", "or [rsp], {flags}", "test {bell}, {bell}",
-                "jz 2f", "popfq", "mov [rdx], rax", "jmp 3f", "2:", "popfq", "out dx, eax",
-                "3:", "mov rbx, r12", "pushfq", "and dword ptr [rsp], 0xfff8baff", "popfq",
-                flags = in(reg) value, bell = in(reg) bell, in("rdx") at, out("r12") _,
+                "mov r12, rbx", "xor ebx, ebx", "pushfq", "or [rsp], r14", "cmp r15, 1",
+                "je 2f", "ja 3f", "popfq", "out dx, eax", "jmp 4f", "2:", "popfq", "mov [rdx], rax",
+                "jmp 4f", "3:", "popfq", "call rdx", "4:", "mov rbx, r12", "pushfq",
+                "and dword ptr [rsp], 0xfff8baff", "popfq",
+                in("r14") value, in("r15") how, inout("rdx") at => _, out("r12") _,
                 inout("rax") vmffi::abi::trap::CALL => _, inout("r8") 0_u64 => _,
-                inout("r9") 0_u64 => _,
+                inout("r9") 0_u64 => _, out("rcx") _, out("rsi") _, out("rdi") _, out("r10") _,
+                out("r11") _,
             );
         }
         Deed::Breakpoint => execute!("int3"),
@@ -162,5 +171,22 @@ fn overflow(depth: u64) -> u64 {
         0
     } else {
         overflow(room[3].wrapping_add(1) >> 1) ^ black_box(&room)[5]
+    }
+}
+
+/// Loads all general registers but RSP, in the order RAX, RBX, RCX, RDX, RSI, RDI, RBP, R8 to R15, then RIP, RFLAGS and
+/// RSP, by one instruction.
+pub fn jump(registers: [u64; 15], to: u64, flags: u64, stack: u64) -> ! {
+    let mut frame = [0; 20];
+    frame[..15].copy_from_slice(&registers);
+    (frame[15], frame[17], frame[18]) = (to, flags, stack);
+    // SAFETY: none, as above.
+    unsafe {
+        asm!(
+            "mov eax, cs", "mov [rdi + 128], rax", "mov eax, ss", "mov [rdi + 152], rax",
+            "mov rsp, rdi", "pop rax", "pop rbx", "pop rcx", "pop rdx", "pop rsi", "pop rdi",
+            "pop rbp", "pop r8", "pop r9", "pop r10", "pop r11", "pop r12", "pop r13", "pop r14",
+            "pop r15", "iretq", in("rdi") &raw mut frame, options(noreturn),
+        )
     }
 }

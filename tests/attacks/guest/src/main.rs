@@ -23,13 +23,22 @@ use vmffi::{
     arch::{Trap, x86_64::NegotiatedTrap},
 };
 
+// Lists refer to what follows the first instructions: an endless loop at 16, and one that uses the stack at 32.
 global_asm!(
     ".globl _start",
     ".type _start, @function",
+    ".balign 16",
     "_start:",
     "xor ebp, ebp",
     "call {enter}",
     "ud2",
+    ".balign 16",
+    "2: jmp 2b",
+    ".balign 16",
+    "2: push rax",
+    "pop rax",
+    "jmp 2b",
+    ".balign 16",
     enter = sym enter,
 );
 
@@ -68,6 +77,8 @@ static SCRIPT: Script = Script { mark: *b"attacks: script:", len: u64::MAX, list
 const GUEST_ARENA: u64 = 24;
 const HOST_ARENA: u64 = 40;
 const HOST_MARKS: u64 = 64;
+/// Where the boot block says by which method the guest traps (ABI, "Boot block").
+const METHOD: u64 = 24;
 
 /// Reads a word, wherever: a fault is for the host to see.
 fn load(at: u64) -> u64 {
@@ -241,7 +252,18 @@ impl Cpu {
                         core::hint::spin_loop();
                     }
                 }
-                Op::Do { deed, at, value } => deeds::does(deed, self.address(at), value),
+                Op::Do { deed, at, value } => {
+                    deeds::does(deed, self.address(at), value, load(self.boot + METHOD));
+                }
+                Op::Jump { to, flags, stack, registers } => {
+                    let mut words = [0; 15];
+                    for (word, bytes) in words.iter_mut().zip(registers.chunks(8)) {
+                        let mut whole = [0; 8];
+                        whole[..bytes.len()].copy_from_slice(bytes);
+                        *word = u64::from_le_bytes(whole);
+                    }
+                    deeds::jump(words, self.address(to), flags, self.address(stack));
+                }
             }
         }
     }

@@ -171,7 +171,7 @@ bytes! {
         NoStack,
         /// `int1`.
         Icebp,
-        /// Calls a function that there is not, with these flags set. `at` is the port, or the doorbell.
+        /// Calls a function that there is not, with these flags set. `at` is the port, the doorbell, or the gate.
         Flagged,
     }
 }
@@ -254,4 +254,7 @@ ops! {
     Access { which: u64, at: At, count: u64 },
     /// Writes one word and then the other one, again and again, while the word at `until` is 0.
     Flip { at: At, one: u64, two: u64, until: At },
+    /// Jumps there, with these flags and this stack pointer. `registers` holds the other general registers: RAX, RBX, RCX,
+    /// RDX, RSI, RDI, RBP, then R8 to R15. Those that it lacks are 0.
+    Jump { to: At, flags: u64, stack: At, registers: &'l [u8] },
 }

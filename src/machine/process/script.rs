@@ -1,0 +1,276 @@
+//! The scripts of a process: the system calls by which the gate prepares it, thread by thread.
+
+use core::mem::offset_of;
+use std::vec::Vec;
+
+use nix::libc::{self, c_int, c_long, sock_filter};
+
+use super::{
+    super::{Loaded, signals},
+    control::Control,
+    filter,
+    gate::{
+        BLOCKED, CONTROL_AT, GATE_AT, GATE_LEN, HANDLER_AT, MAY_FAIL, ROOT, SCRATCH_AT, SCRIPT,
+        SIGNAL_STACK, SLOT_LEN, Step, TRAP_CALL,
+    },
+    listener,
+};
+
+/// The signal that stops a vCPU.
+pub(super) const STOP: c_int = libc::SIGUSR1;
+/// The signals that reach the handler: those of exceptions, of denied system calls, and [`STOP`]. The guest's threads
+/// block all others, so these have no effect, except for SIGKILL and SIGSTOP.
+const HANDLED: [c_int; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS, STOP];
+/// The end of a process's address space with four levels of page tables.
+const TOP: u64 = 0x7fff_ffff_f000;
+/// The flag that announces `sa_restorer`, without which the kernel delivers no signal on x86_64 (Linux, `SA_RESTORER`).
+const SA_RESTORER: u64 = 0x0400_0000;
+/// The descriptors with which the process begins: the control memory, its end of the socket, the machine's memory.
+const CONTROL_FILE: u64 = 0;
+const SOCKET: u64 = 1;
+const MEMORY_FILE: u64 = 2;
+
+/// Where in a slot the script ends, and what its steps refer to begins.
+const DATA: u64 = 0x7000;
+/// Steps besides those for the parts of the guest's memory and for further threads: an upper bound.
+const OTHER_STEPS: u64 = 64;
+const _: () = {
+    let parts = (super::super::image::MAX_SEGMENTS
+        + super::super::address_space::MAX_VCPUS as usize
+        + 3) as u64;
+    let threads = super::super::address_space::MAX_VCPUS as u64;
+    assert!((parts + threads + OTHER_STEPS) * size_of::<Step>() as u64 <= DATA - SCRIPT);
+};
+
+/// A script of one thread, in the control memory.
+struct Script<'c> {
+    control: &'c Control,
+    vcpu: u32,
+    /// What each step does, for errors.
+    names: Vec<&'static str>,
+    /// The offset of free space for data in the control memory.
+    data: u64,
+}
+
+/// What the steps of all scripts do, thread by thread.
+pub(super) struct Names(Vec<Vec<&'static str>>);
+
+impl Names {
+    /// What the step at an address does.
+    pub(super) fn find(&self, address: u64) -> Option<&'static str> {
+        let within = address.checked_sub(CONTROL_AT + Control::slot(0))?;
+        let step = (within % SLOT_LEN).checked_sub(SCRIPT)? / size_of::<Step>() as u64;
+        self.0.get((within / SLOT_LEN) as usize)?.get(step as usize).copied()
+    }
+}
+
+/// Writes the scripts of all threads.
+pub(super) fn write(loaded: &Loaded, control: &Control) -> Names {
+    control.write(ROOT, b"/\0");
+    control.set(BLOCKED, HANDLED.iter().fold(!0, |set, signal| set & !signals::set(*signal)));
+    let vcpus = loaded.space.stacks.len() as u32;
+    let mut names = std::vec![first(loaded, control, vcpus)];
+    for vcpu in 1..vcpus {
+        let mut script = Script::new(control, vcpu);
+        script.set_signal_stack();
+        script.listen();
+        script.confine();
+        names.push(script.end());
+    }
+    Names(names)
+}
+
+/// The script of the first thread, which prepares the process.
+fn first(loaded: &Loaded, control: &Control, vcpus: u32) -> Vec<&'static str> {
+    let mut script = Script::new(control, 0);
+    script.end_with_host();
+    script.step("leaving the process group (setpgid)", libc::SYS_setpgid, []);
+    let root = CONTROL_AT + ROOT;
+    script.step("changing the directory to / (chdir)", libc::SYS_chdir, [root]);
+    let all = u64::from(u32::MAX);
+    script.step("closing descriptors (close_range, of Linux 5.9)", libc::SYS_close_range, [3, all]);
+    // Nothing stays mapped but the gate and the control memory, whose file also holds the scratch memory. The last range
+    // holds the initial stack and the vDSO, which some kernels do not let a process unmap (Linux,
+    // `CONFIG_MSEAL_SYSTEM_MAPPINGS`): there they stay. They hold nothing of the host.
+    let unmapping = "unmapping memory (munmap)";
+    script.step(unmapping, libc::SYS_munmap, [0, GATE_AT]);
+    let behind_gate = GATE_AT + GATE_LEN as u64;
+    script.step(unmapping, libc::SYS_munmap, [behind_gate, CONTROL_AT - behind_gate]);
+    let behind_control = CONTROL_AT + control.len;
+    let rest = [behind_control, TOP - behind_control];
+    script.step(unmapping, libc::SYS_munmap | MAY_FAIL, rest);
+    let shared = (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64;
+    let (read, write, execute) =
+        (libc::PROT_READ as u64, libc::PROT_WRITE as u64, libc::PROT_EXEC as u64);
+    for part in &loaded.space.parts {
+        let mut protection = read;
+        if part.write {
+            protection |= write;
+        }
+        if part.execute {
+            protection |= execute;
+        }
+        script.step(
+            "mapping the guest's memory (mmap)",
+            libc::SYS_mmap,
+            [part.address, part.len, protection, shared, MEMORY_FILE, part.offset],
+        );
+    }
+    script.step(
+        "mapping the scratch memory (mmap)",
+        libc::SYS_mmap,
+        [SCRATCH_AT, control.scratch_len, read | write, shared, CONTROL_FILE, control.len],
+    );
+    // `struct sigaction` of the kernel: handler, flags, restorer, mask. No handler returns, so there is no restorer.
+    let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64 | SA_RESTORER;
+    let action = script.put(&[HANDLER_AT, flags, GATE_AT, !0]);
+    for signal in HANDLED {
+        let arguments = [signal as u64, action, 0, 8];
+        script.step("setting a signal handler (rt_sigaction)", libc::SYS_rt_sigaction, arguments);
+    }
+    let arguments = [libc::SIG_SETMASK as u64, CONTROL_AT + BLOCKED, 0, 8];
+    script.step("setting the signal mask (rt_sigprocmask)", libc::SYS_rt_sigprocmask, arguments);
+    script.set_signal_stack();
+    let none = script.put(&[0, 0]);
+    let arguments = [0, u64::from(libc::RLIMIT_CORE), none];
+    script.step("forbidding core dumps (prlimit64)", libc::SYS_prlimit64, arguments);
+    let no_new_privileges = [libc::PR_SET_NO_NEW_PRIVS as u64, 1];
+    script.step("giving up privileges (prctl)", libc::SYS_prctl, no_new_privileges);
+    let thread = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM;
+    for vcpu in 1..vcpus {
+        let begin = CONTROL_AT + Control::slot(vcpu) + SCRIPT;
+        let arguments = [thread as u64, 0, 0, 0, 0, begin];
+        script.step("making a thread for a vCPU (clone)", libc::SYS_clone, arguments);
+    }
+    script.listen();
+    // The socket stays open: when the host's end closes, the kernel kills the process (`Script::end_with_host`).
+    for (from, to) in [(MEMORY_FILE, all), (CONTROL_FILE, CONTROL_FILE)] {
+        script.step("closing descriptors (close_range)", libc::SYS_close_range, [from, to]);
+    }
+    // No core dumps, and no access by /proc or a debugger for other processes, except privileged ones.
+    let not_dumpable = [libc::PR_SET_DUMPABLE as u64, 0];
+    script.step("refusing debuggers (prctl)", libc::SYS_prctl, not_dumpable);
+    let arguments = [CONTROL_AT, control.len, read];
+    script.step("protecting the control memory (mprotect)", libc::SYS_mprotect, arguments);
+    script.confine();
+    script.end()
+}
+
+impl<'c> Script<'c> {
+    fn new(control: &'c Control, vcpu: u32) -> Self {
+        Self { control, vcpu, names: Vec::new(), data: Control::slot(vcpu) + DATA }
+    }
+
+    /// The address of a step in the process.
+    fn step_at(&self, index: usize) -> u64 {
+        CONTROL_AT + Control::slot(self.vcpu) + SCRIPT + (index * size_of::<Step>()) as u64
+    }
+
+    fn add(&mut self, name: &'static str, step: Step) {
+        let at = self.step_at(self.names.len()) - CONTROL_AT;
+        let Step { number, arguments, store } = step;
+        let words = [number as u64].into_iter().chain(arguments).chain([store]);
+        for (at, word) in (at..).step_by(8).zip(words) {
+            self.control.set(at, word);
+        }
+        self.names.push(name);
+    }
+
+    /// Adds a system call whose further arguments are 0.
+    fn step<const N: usize>(&mut self, name: &'static str, number: c_long, given: [u64; N]) {
+        let mut arguments = [0; 6];
+        arguments[..N].copy_from_slice(&given);
+        self.add(name, Step { number, arguments, store: 0 });
+    }
+
+    /// Writes what a step refers to; returns its address in the process.
+    fn put(&mut self, words: &[u64]) -> u64 {
+        let at = self.data;
+        for word in words {
+            self.control.set(self.data, *word);
+            self.data += 8;
+        }
+        CONTROL_AT + at
+    }
+
+    /// Writes a `struct sock_fprog`.
+    fn put_filter(&mut self, filter: &[sock_filter]) -> u64 {
+        let word = |sock_filter { code, jt, jf, k }: &sock_filter| {
+            u64::from(*code) | u64::from(*jt) << 16 | u64::from(*jf) << 24 | u64::from(*k) << 32
+        };
+        let words: Vec<u64> = filter.iter().map(word).collect();
+        let at = self.put(&words);
+        self.put(&[words.len() as u64, at])
+    }
+
+    /// Has the kernel send SIGKILL to the process when the host's end of the socket closes (fcntl(2), `O_ASYNC`). The
+    /// process does that itself, before it sends anything: if the host ends before, sending fails, and if it ends later,
+    /// the signal comes.
+    fn end_with_host(&mut self) {
+        const NAME: &str = "ending with the host (fcntl)";
+        /// Sets the signal that `O_ASYNC` sends.
+        const F_SETSIG: u64 = 10;
+        let (signal, flags) = (libc::SIGKILL as u64, libc::O_ASYNC as u64);
+        self.step(NAME, libc::SYS_fcntl, [SOCKET, F_SETSIG, signal]);
+        // The next step's third argument is the process's ID.
+        let next = self.names.len() + 1;
+        let store =
+            self.step_at(next) + (offset_of!(Step, arguments) + 2 * size_of::<u64>()) as u64;
+        let (number, arguments) = (libc::SYS_getpid, [0; 6]);
+        self.add("asking for the process's ID (getpid)", Step { number, arguments, store });
+        self.step(NAME, libc::SYS_fcntl, [SOCKET, libc::F_SETOWN as u64]);
+        self.step(NAME, libc::SYS_fcntl, [SOCKET, libc::F_SETFL as u64, flags]);
+    }
+
+    fn set_signal_stack(&mut self) {
+        let stack = CONTROL_AT + Control::slot(self.vcpu) + SIGNAL_STACK;
+        self.step("setting the signal stack (sigaltstack)", libc::SYS_sigaltstack, [stack]);
+    }
+
+    /// Makes the listener, sends it to the host with the vCPU's number, and traps, until the host lets the thread
+    /// continue.
+    fn listen(&mut self) {
+        let filter = self.put_filter(&filter::listening());
+        // `struct cmsghdr` with one descriptor, which the first step stores; `struct iovec`; `struct msghdr`.
+        let len = size_of::<libc::cmsghdr>() as u64;
+        let level = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
+        let control = self.put(&[len + size_of::<c_int>() as u64, level, 0]);
+        let number = self.put(&[self.vcpu.into()]);
+        let data = self.put(&[number, size_of::<u32>() as u64]);
+        let message = self.put(&[0, 0, data, 1, control, len + 8, 0]);
+        let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | listener::filter_flags();
+        let mode = u64::from(libc::SECCOMP_SET_MODE_FILTER);
+        self.add(
+            LISTENING,
+            Step {
+                number: libc::SYS_seccomp,
+                arguments: [mode, flags, filter, 0, 0, 0],
+                store: control + len,
+            },
+        );
+        let arguments = [SOCKET, message, libc::MSG_NOSIGNAL as u64];
+        self.step("sending the listener (sendmsg)", libc::SYS_sendmsg, arguments);
+        self.step("waiting for the host", TRAP_CALL, []);
+    }
+
+    fn confine(&mut self) {
+        let filter = self.put_filter(&filter::confining(self.vcpu));
+        let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+        let arguments = [libc::SECCOMP_SET_MODE_FILTER.into(), flags, filter];
+        self.step("denying system calls (seccomp)", libc::SYS_seccomp, arguments);
+    }
+
+    fn end(mut self) -> Vec<&'static str> {
+        self.step("beginning", -1, []);
+        self.names
+    }
+}
+
+/// The step that makes a listener. It fails with EBUSY if a filter with one applies to this program already.
+pub(super) const LISTENING: &str = "listening to system calls (seccomp)";

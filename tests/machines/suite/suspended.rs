@@ -1,0 +1,226 @@
+//! Guests' processes that somebody else suspends, resumes or kills (SIGSTOP, SIGCONT, SIGKILL), while their hosts call, stop
+//! and reset them.
+//!
+//! The race goes on until there have been so many stops and so many calls: 200 each, or as `VMFFI_RACES` says.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::libc;
+use vmffi::{
+    ErrorKind,
+    host::{GuestExit, ResetError, RunOutcome},
+};
+
+use super::{
+    Case,
+    connection::{Built, On, machine},
+    host::Host,
+    shared::control::ControlClient,
+};
+
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, run: fn(On)| Case::new(name, On::is_process, run);
+    vec![
+        case("suspensions_stops_and_resets_of_two_vcpus", race),
+        case("a_stop_of_a_suspended_process", stopped),
+        case("a_process_that_was_killed_is_started_anew", killed),
+        case("a_process_of_three_vcpus_that_was_killed_is_started_anew", killed_with_three),
+        case("a_process_that_is_killed_while_nobody_calls", killed_unseen),
+        case("a_killed_process_is_noticed_soon", noticed),
+    ]
+}
+
+fn built(on: On, vcpus: u32, host: Host) -> Built {
+    let host = machine().vcpus(vcpus).build(on.backend(), host).unwrap();
+    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
+    host
+}
+
+/// The one child of this process.
+fn child() -> i32 {
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let lists = threads.map(|task| fs::read_to_string(task.path().join("children")));
+    let lists: String = lists.flatten().collect();
+    let children: Vec<_> = lists.split_whitespace().collect();
+    let [child] = children[..] else { panic!("{children:?}") };
+    child.parse().unwrap()
+}
+
+fn send(child: i32, signal: i32) {
+    // SAFETY: kill(2) takes two integers.
+    unsafe { libc::kill(child, signal) };
+}
+
+fn works(host: &Built) {
+    assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
+    assert_eq!(host.guest_exit(), None);
+}
+
+/// No call is served twice, and none that has returned was not served.
+fn race(on: On) {
+    let wanted: u64 = std::env::var("VMFFI_RACES").map_or(200, |races| races.parse().unwrap());
+    let served = Arc::new(AtomicU64::new(0));
+    let serves = served.clone();
+    let host = built(
+        on,
+        2,
+        Host::on_call(move |_| {
+            serves.fetch_add(1, Ordering::Relaxed);
+        }),
+    );
+    let child = child();
+    let (returned, failed, stops) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (resets, suspensions) = (AtomicU64::new(0), AtomicU64::new(0));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    match ControlClient::from(host.guest()).calls_back() {
+                        Ok(1000) => returned.fetch_add(1, Ordering::Relaxed),
+                        Ok(other) => panic!("{other}"),
+                        Err(error) => {
+                            assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+                            failed.fetch_add(1, Ordering::Relaxed)
+                        }
+                    };
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !over.load(Ordering::Acquire) {
+                let nr = suspensions.fetch_add(1, Ordering::Relaxed);
+                send(child, libc::SIGSTOP);
+                thread::sleep(Duration::from_micros(nr % 3 * 20));
+                send(child, libc::SIGCONT);
+                thread::sleep(Duration::from_micros(nr % 5 * 20));
+            }
+        });
+        let stopper = host.stopper();
+        let begin = Instant::now();
+        while stops.load(Ordering::Relaxed) < wanted || returned.load(Ordering::Relaxed) < wanted {
+            assert!(begin.elapsed() < Duration::from_secs(600), "it goes on for ever");
+            thread::sleep(Duration::from_micros(stops.load(Ordering::Relaxed) % 7 * 30));
+            stopper.stop();
+            stops.fetch_add(1, Ordering::Relaxed);
+            while let Err(error) = host.reset() {
+                assert_eq!(error, ResetError::Busy);
+                thread::yield_now();
+            }
+            resets.fetch_add(1, Ordering::Relaxed);
+        }
+        over.store(true, Ordering::Release);
+    });
+    works(&host);
+    let [returned, failed, served, stops, suspensions] =
+        [&returned, &failed, &*served, &stops, &suspensions].map(|all| all.load(Ordering::Relaxed));
+    println!(
+        "{returned} calls returned, {failed} failed, {served} served; {stops} stops and resets, {suspensions} suspensions"
+    );
+    assert!((returned..=returned + failed).contains(&served));
+}
+
+/// A stop ends a guest that runs for ever, though its process is suspended.
+fn stopped(on: On) {
+    let (begun, begins) = std::sync::mpsc::channel();
+    let host = built(on, 1, Host::on_spin(move || begun.send(()).unwrap()));
+    let child = child();
+    for _ in 0..20 {
+        thread::scope(|scope| {
+            let spins = scope.spawn(|| ControlClient::from(host.guest()).spin());
+            begins.recv().unwrap();
+            send(child, libc::SIGSTOP);
+            host.stopper().stop();
+            assert_eq!(spins.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+        });
+        assert_eq!(host.guest_exit(), Some(GuestExit::Stopped));
+        assert_eq!(host.reset(), Ok(()));
+        works(&host);
+    }
+}
+
+/// Calls fail, and say how the process has ended. A reset starts another one in the state of the first.
+fn is_started_anew(host: &Built) {
+    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
+    let end = GuestExit::Lost("the guest's process was killed by signal 9".into());
+    assert_eq!(host.guest_exit(), Some(end));
+    let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
+    assert_eq!(host.reset(), Ok(()));
+    works(host);
+}
+
+fn killed(on: On) {
+    let host = built(on, 1, Host::default());
+    for _ in 0..5 {
+        send(child(), libc::SIGKILL);
+        is_started_anew(&host);
+    }
+}
+
+fn killed_with_three(on: On) {
+    let host = built(on, 3, Host::default());
+    for _ in 0..5 {
+        send(child(), libc::SIGKILL);
+        is_started_anew(&host);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                let call = || ControlClient::from(host.guest()).together(3);
+                scope.spawn(move || assert_eq!(call(), Ok(())));
+            }
+        });
+    }
+}
+
+/// The reset itself finds that the process has ended.
+fn killed_unseen(on: On) {
+    let host = built(on, 2, Host::default());
+    for _ in 0..5 {
+        let child = child();
+        send(child, libc::SIGKILL);
+        let stat = format!("/proc/{child}/stat");
+        while !fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")) {
+            thread::yield_now();
+        }
+        assert_eq!(host.reset(), Ok(()));
+        works(&host);
+    }
+}
+
+fn noticed(on: On) {
+    let (begun, begins) = std::sync::mpsc::channel();
+    let host = built(on, 1, Host::on_spin(move || begun.send(()).unwrap()));
+    let mut times: Vec<Duration> = (0..21)
+        .map(|_| {
+            let child = child();
+            let time = thread::scope(|scope| {
+                let spins = scope.spawn(|| {
+                    let error = ControlClient::from(host.guest()).spin().unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::PeerDied);
+                    Instant::now()
+                });
+                begins.recv().unwrap();
+                thread::sleep(Duration::from_millis(2));
+                let killed = Instant::now();
+                send(child, libc::SIGKILL);
+                spins.join().unwrap() - killed
+            });
+            assert_eq!(host.reset(), Ok(()));
+            time
+        })
+        .collect();
+    times.sort();
+    let median = times[times.len() / 2];
+    println!("from SIGKILL to the error: {median:?}");
+    // Twenty times what is wanted of a machine with nothing else to do.
+    assert!(median < Duration::from_millis(40), "{median:?}");
+}
