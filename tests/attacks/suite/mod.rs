@@ -154,6 +154,7 @@ fn cases() -> Vec<Case> {
 type Table = Arc<Mutex<BTreeMap<(usize, &'static str, &'static str), String>>>;
 
 pub fn main() -> ExitCode {
+    rounds::prepare();
     let mut arguments = Arguments::from_args();
     // One after the other: each sees what it leaves behind.
     arguments.test_threads = Some(1);
