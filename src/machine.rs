@@ -42,7 +42,6 @@ mod mapping;
 #[cfg(feature = "process")]
 mod process;
 mod ram;
-mod resource_limit;
 mod signals;
 
 use address_space::{AddressSpace, REGION_AT};

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use nix::libc::{self, c_int};
-
-use super::resource_limit;
+use nix::{
+    libc::{self, c_int},
+    sys::resource::{Resource, getrlimit},
+};
 
 /// The set of one signal, whose number is 1 to 64.
 pub(super) const fn set(signal: c_int) -> u64 {
@@ -97,7 +98,7 @@ pub(super) fn change_file<T>(len: u64, change: impl FnOnce() -> io::Result<T>) -
             if !others {
                 take(libc::SIGXFSZ)?;
             }
-            let limit = resource_limit::get(libc::RLIMIT_FSIZE)?;
+            let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
             if limit >= len {
                 return Err(error);
             }

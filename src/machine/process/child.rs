@@ -22,12 +22,13 @@ use nix::{
     libc,
     sys::{
         memfd::{MFdFlags, memfd_create},
+        resource::{Resource, getrlimit},
         socket::{ControlMessageOwned, MsgFlags, recvmsg},
     },
 };
 
 use super::{
-    super::{Loaded, MachineError, descriptors, resource_limit, signals},
+    super::{Loaded, MachineError, descriptors, signals},
     control::{Control, Features},
     gate::{self, ENTRY_POINT, ERROR, FAILED_STEP, FEATURES},
     listener::{Listener, Notification},
@@ -257,7 +258,7 @@ fn reap(process: &OwnedFd) -> String {
 /// the random address of its stack.
 fn check_stack_limit() -> io::Result<()> {
     const LEAST: u64 = 64 << 10;
-    let limit = resource_limit::get(libc::RLIMIT_STACK)?;
+    let (limit, _) = getrlimit(Resource::RLIMIT_STACK)?;
     if limit < LEAST {
         return Err(io::Error::other(std::format!(
             "RLIMIT_STACK is {limit} bytes, but a process needs {LEAST}: raise the limit"
