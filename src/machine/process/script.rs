@@ -33,9 +33,9 @@ const MEMORY_FILE: u64 = 2;
 
 /// Where in a slot the script ends, and what its steps refer to begins.
 const DATA: u64 = 0x7000;
-/// Steps besides those for the parts of the guest's memory and for further threads: an upper bound.
-const OTHER_STEPS: u64 = 64;
 const _: () = {
+    // Steps besides those for the parts of the guest's memory and for further threads: an upper bound.
+    const OTHER_STEPS: u64 = 64;
     let parts = (super::super::image::MAX_SEGMENTS
         + super::super::address_space::MAX_VCPUS as usize
         + 3) as u64;
