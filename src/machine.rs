@@ -58,7 +58,7 @@ pub enum Backend {
     #[cfg(feature = "kvm")]
     Kvm,
     /// A process that can only compute and trap, with a thread for each vCPU: filters (seccomp(2)) deny every system
-    /// call but the one by which it traps. When the host's process ends, in whatever way, so does the guest. It needs
+    /// call but three of the crate's own code in it. When the host's process ends, in whatever way, so does the guest. It needs
     /// Linux 5.9.
     #[cfg(feature = "process")]
     Process,

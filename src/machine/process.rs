@@ -132,7 +132,7 @@ impl Shared {
     /// Begins the next life of the guest, in a new process if the old one has ended or cannot be trusted.
     fn begin_life(&self) -> io::Result<()> {
         let child = self.started().child.clone();
-        if child.has_ended() || self.forged.load(Ordering::Relaxed) {
+        if child.has_ended()? || self.forged.load(Ordering::Relaxed) {
             child.end();
             let new = Started::new(&self.loaded, self.features).map_err(io::Error::other)?;
             *self.started() = new;
@@ -247,7 +247,11 @@ impl ProcessVcpu {
                 return Ok(Registers { kind, word, transport });
             }
             match self.signal(kind, signal as i32, [word, primary], went_back) {
-                None => self.command(Command::Back).map_err(failed)?,
+                None => {
+                    // The kernel has written registers of the last life there.
+                    self.child.control.clear_signal_stack(self.number).map_err(failed)?;
+                    self.command(Command::Back).map_err(failed)?;
+                }
                 Some(exit) => return Err(exit),
             }
         }

@@ -31,7 +31,7 @@ use super::{
     super::{Loaded, MachineError, descriptors, signals},
     control::{Control, Features},
     gate::{self, ENTRY_POINT, ERROR, FAILED_STEP, FEATURES},
-    listener::{Listener, Notification},
+    listener::{Listener, Notification, poll, readable},
     script::{self, STOP},
 };
 use crate::memory::ProcessId;
@@ -257,6 +257,7 @@ fn reap(process: &OwnedFd) -> String {
 /// Fails if RLIMIT_STACK may be too small for executing a program: whether the kernel then kills the process depends on
 /// the random address of its stack.
 fn check_stack_limit() -> io::Result<()> {
+    /// The kernel takes less: it moves the stack pointer down by up to 8 KiB at random, and writes less than a page.
     const LEAST: u64 = 64 << 10;
     let (limit, _) = getrlimit(Resource::RLIMIT_STACK)?;
     if limit < LEAST {
@@ -370,16 +371,9 @@ impl Child {
     /// Waits until there is a message of the process, or it has ended. The end of the socket alone would not do: a
     /// child that another thread has forked meanwhile may hold the other end open.
     fn wait_for_message(&self) -> io::Result<()> {
-        let events = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut either = [self.life.as_raw_fd(), self.process.as_raw_fd()].map(events);
-        loop {
-            // SAFETY: poll(2) accesses two `pollfd`, which outlive the call.
-            match Errno::result(unsafe { libc::poll(either.as_mut_ptr(), 2, -1) }) {
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let mut either = [readable(&self.life), readable(&self.process)];
+        poll(&mut either, -1)?;
+        Ok(())
     }
 
     /// The step that has failed.
@@ -450,18 +444,14 @@ impl Child {
     }
 
     /// Whether the process has ended, or has been killed; then this waits until it has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        let (of, events) = (self.process.as_raw_fd(), libc::POLLIN);
-        let readable = || {
-            let mut of = libc::pollfd { fd: of, events, revents: 0 };
-            // SAFETY: poll(2) accesses one `pollfd`, which outlives the call.
-            (unsafe { libc::poll(&raw mut of, 1, 0) }) > 0
-        };
-        let ended = self.ended.get().is_some() || self.killed.load(Ordering::Acquire) || readable();
-        if ended {
-            self.ended();
+    pub(super) fn has_ended(&self) -> io::Result<bool> {
+        let ended = self.ended.get().is_some() || self.killed.load(Ordering::Acquire);
+        let mut process = [readable(&self.process)];
+        if !ended && poll(&mut process, 0)? == 0 {
+            return Ok(false);
         }
-        ended
+        self.ended();
+        Ok(true)
     }
 }
 

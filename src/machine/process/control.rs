@@ -1,6 +1,9 @@
 //! The memory by which host and gate communicate: the control memory, then the scratch memory.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 use std::{boxed::Box, fs::File, io, vec::Vec};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -164,10 +167,19 @@ impl Control {
     /// Begins another life of the guest, all of whose threads wait: clears what the last one can have left in the
     /// scratch memory, and sets the number of the next trap, whichever vCPU makes it.
     pub(super) fn begin_life(&self, number: u64) -> io::Result<()> {
-        let all = self.map.len() as u64;
-        signals::change_file(all, || ram::clear(&self.file, self.len..all))?;
+        self.clear(self.len..self.map.len() as u64)?;
         self.set(self.len, number);
         Ok(())
+    }
+
+    /// Clears a vCPU's signal stack. The vCPU waits in the handler, which does not return.
+    pub(super) fn clear_signal_stack(&self, vcpu: u32) -> io::Result<()> {
+        let at = self.len + Self::signal_stack(vcpu);
+        self.clear(at..at + SIGNAL_STACK_LEN)
+    }
+
+    fn clear(&self, range: Range<u64>) -> io::Result<()> {
+        signals::change_file(self.map.len() as u64, || ram::clear(&self.file, range))
     }
 
     /// Prepares a vCPU's slot for its first command.

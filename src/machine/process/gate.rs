@@ -65,7 +65,7 @@ pub(super) const RFLAGS: u64 = 64;
 pub(super) const VECTORS: u64 = 128;
 /// The greatest length of the registers in the format of XSAVE.
 pub(super) const MAX_VECTORS_LEN: u64 = 0x5000;
-const _: () = assert!(SAVED + VECTORS + MAX_VECTORS_LEN <= SLOT_LEN);
+const _: () = assert!(SAVED + VECTORS + MAX_VECTORS_LEN <= SIGNAL_STACK);
 /// The offset in a slot at which the script of the vCPU's thread begins. It is used before the registers are.
 pub(super) const SCRIPT: u64 = 0x1000;
 

@@ -98,14 +98,28 @@ impl Listener {
     }
 
     fn poll(&self, milliseconds: libc::c_int) -> io::Result<libc::c_short> {
-        let mut events = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        loop {
-            // SAFETY: poll(2) accesses one `pollfd`, which outlives the call.
-            match Errno::result(unsafe { libc::poll(&raw mut events, 1, milliseconds) }) {
-                Ok(_) => return Ok(events.revents),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let mut events = [readable(&self.0)];
+        poll(&mut events, milliseconds)?;
+        Ok(events[0].revents)
+    }
+}
+
+/// What poll(2) waits for: that a descriptor can be read, or, for one of a process, that this has ended.
+pub(super) fn readable(fd: &impl AsRawFd) -> libc::pollfd {
+    libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
+}
+
+/// Waits for one of these; returns how many there are.
+pub(super) fn poll(
+    events: &mut [libc::pollfd],
+    milliseconds: libc::c_int,
+) -> nix::Result<libc::c_int> {
+    loop {
+        let (first, len) = (events.as_mut_ptr(), events.len() as libc::nfds_t);
+        // SAFETY: poll(2) accesses `len` elements, which `events` borrows exclusively.
+        match Errno::result(unsafe { libc::poll(first, len, milliseconds) }) {
+            Err(Errno::EINTR) => {}
+            ready => return ready,
         }
     }
 }

@@ -34,7 +34,7 @@ const MEMORY_FILE: u64 = 2;
 /// Where in a slot the script ends, and what its steps refer to begins.
 const DATA: u64 = 0x7000;
 const _: () = {
-    // Steps besides those for the parts of the guest's memory and for further threads: an upper bound.
+    // Steps besides those for the parts of the guest's memory and for further threads: an upper bound, which `add` holds.
     const OTHER_STEPS: u64 = 64;
     let parts = (super::super::image::MAX_SEGMENTS
         + super::super::address_space::MAX_VCPUS as usize
@@ -174,6 +174,7 @@ impl<'c> Script<'c> {
 
     fn add(&mut self, name: &'static str, step: Step) {
         let at = self.step_at(self.names.len()) - CONTROL_AT;
+        assert!(at < Control::slot(self.vcpu) + DATA, "the script is too long");
         let Step { number, arguments, store } = step;
         let words = [number as u64].into_iter().chain(arguments).chain([store]);
         for (at, word) in (at..).step_by(8).zip(words) {
@@ -192,6 +193,8 @@ impl<'c> Script<'c> {
     /// Writes what a step refers to; returns its address in the process.
     fn put(&mut self, words: &[u64]) -> u64 {
         let at = self.data;
+        let end = Control::slot(self.vcpu) + SIGNAL_STACK;
+        assert!(at + size_of_val(words) as u64 <= end, "the script's data are too long");
         for word in words {
             self.control.set(self.data, *word);
             self.data += 8;

@@ -49,6 +49,7 @@ pub(super) fn cases() -> Vec<Case> {
         two(Case::new("a_storm_of_stops_and_resets", stops)),
         Case::new("memory_without_a_key", keys),
         two(Case::new("what_is_left_in_the_gates_memory_after_a_reset", left)),
+        Case::new("what_a_late_stop_leaves_after_a_reset", left_by_stops),
     ]
 }
 
@@ -58,6 +59,20 @@ fn read(target: &Target, from: u64, len: u64) -> Vec<u8> {
     let words = Transport { primary: target.lent(0), secondary: len };
     let bytes = target.told().bytes(List::new().op(copy).returns(0, words).bytes());
     bytes.and_then(|bytes| bytes.read_vec()).unwrap()
+}
+
+/// A stop that comes while the guest waits is delivered when the next life begins, and the kernel writes the registers of
+/// the last one into the signal stack.
+fn left_by_stops(target: &Target) -> Came {
+    const SECRET: u64 = 0x5a5a_5a5a_5a5a_5a5a;
+    for _ in 0..5 {
+        target.does(&deed(Deed::Vectors, at(0), SECRET));
+        target.host.stopper().stop();
+        assert_anew(target);
+        let stack = read(target, STACK, STACK_LEN);
+        assert!(!stack.windows(16).any(|bytes| *bytes == [SECRET as u8; 16]));
+    }
+    Came::Lives("nothing is found".into())
 }
 
 /// Neither what the guest has written into the signal stacks, nor what the host has answered to a vCPU that has not run
