@@ -28,8 +28,10 @@ pub enum GuestExit {
     /// The host stopped the guest.
     Stopped,
     /// The guest exceeded its deadline, which [`Limits::deadline`](crate::host::Limits::deadline) or
-    /// [`Host::with_deadline`](crate::host::Host::with_deadline) sets.
+    /// [`Host::with_deadline`](crate::host::Host::with_deadline) sets, or for a whole lease a pool of machines.
     Deadline,
+    /// The guest used more processor time in one call than [`Limits::cpu_time`](crate::host::Limits::cpu_time) permits.
+    CpuTime,
     /// The guest exceeded its number of hypercalls, [`Limits::calls`](crate::host::Limits::calls).
     TooManyCalls,
     /// The contracts of the guest and the host do not match.
@@ -97,7 +99,9 @@ impl GuestExit {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Exited { .. } | Self::Fault(_) | Self::Lost(_) => ErrorKind::PeerDied,
-            Self::Stopped | Self::Deadline | Self::TooManyCalls => ErrorKind::Cancelled,
+            Self::Stopped | Self::Deadline | Self::CpuTime | Self::TooManyCalls => {
+                ErrorKind::Cancelled
+            }
             Self::Unfit(_) => ErrorKind::VersionMismatch,
             Self::Protocol(_) => ErrorKind::Protocol,
         }
@@ -124,6 +128,9 @@ impl fmt::Display for GuestExit {
             Self::Fault(fault) => write!(f, "the guest crashed: {fault}"),
             Self::Stopped => f.write_str("the guest was stopped"),
             Self::Deadline => f.write_str("the guest exceeded its deadline and was stopped"),
+            Self::CpuTime => f.write_str(
+                "the guest exceeded its processor time and was stopped: if its calls need more, raise `Limits::cpu_time`",
+            ),
             Self::TooManyCalls => f.write_str("the guest exceeded its number of hypercalls"),
             Self::Unfit(mismatch) => mismatch.fmt(f),
             Self::Protocol(ProtocolViolation::Order(kind)) => {
@@ -203,7 +210,8 @@ mod tests {
                 GuestExit::Fault(_) => ("Lost", GuestExit::Lost(String::new())),
                 GuestExit::Lost(_) => ("Stopped", GuestExit::Stopped),
                 GuestExit::Stopped => ("Deadline", GuestExit::Deadline),
-                GuestExit::Deadline => ("TooManyCalls", GuestExit::TooManyCalls),
+                GuestExit::Deadline => ("CpuTime", GuestExit::CpuTime),
+                GuestExit::CpuTime => ("TooManyCalls", GuestExit::TooManyCalls),
                 GuestExit::TooManyCalls => {
                     ("Protocol", GuestExit::Protocol(ProtocolViolation::Order(0)))
                 }

@@ -26,9 +26,14 @@ use crate::{
 pub mod mem_functions;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 mod program;
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+mod seed;
 
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
-pub use program::{exit, panicked, run};
+pub use {
+    program::{exit, panicked, run},
+    seed::{Seed, seed},
+};
 
 #[cfg(all(feature = "heap", target_arch = "x86_64"))]
 pub use program::Heap;

@@ -3,6 +3,9 @@
 use core::fmt;
 
 #[cfg(feature = "alloc")]
+use alloc::vec::Vec;
+
+#[cfg(feature = "alloc")]
 use crate::{
     abi::Transport,
     call::Endpoint,
@@ -23,16 +26,18 @@ pub(crate) fn introduce(host: &Peer) -> Result<(), ConnectError> {
     Ok(host.ask(out, signature::HANDSHAKE, contract)?)
 }
 
-/// Copies the guest's contract out of its memory, releases that, and compares the copy with the host's contract.
+/// Copies the guest's contract out of its memory, releases that, and compares the copy with the host's contract. Returns the
+/// copy.
 #[cfg(feature = "alloc")]
-pub(crate) fn compare(endpoint: &Endpoint, sent: Transport) -> Result<(), ConnectError> {
+pub(crate) fn compare(endpoint: &Endpoint, sent: Transport) -> Result<Vec<u8>, ConnectError> {
     let SideMemory { memory, side } = &endpoint.own;
     // One byte more than the maximum, so that a contract that is too long is detected.
     let bytes = memory.copy_buffer(*side, sent, MAX_LEN + 1)?;
     if sent.secondary != 0 {
         memory.release(*side, sent.primary, memory.epoch());
     }
-    Ok(contract::compare(&bytes, endpoint.server.contract)?)
+    contract::compare(&bytes, endpoint.server.contract)?;
+    Ok(bytes)
 }
 
 /// The error that the guest gets for an error of [`compare`].

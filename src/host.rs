@@ -3,9 +3,12 @@
 //!
 //! A virtual machine monitor brings a [`Vcpu`] and the memory of the region. The [guide](crate::guide::host) shows both.
 
+#[cfg(feature = "machine")]
+use std::vec::Vec;
 use std::{fmt, sync::Arc, time::Duration};
 
 mod builder;
+mod cpu_clock;
 mod deadline;
 mod limits;
 mod outcome;
@@ -14,15 +17,20 @@ mod stopper;
 mod vcpu;
 
 pub(crate) use deadline::DeadlineThread;
+#[cfg(feature = "machine")]
+pub(crate) use deadline::{Expire, Key as DeadlineKey};
 pub use {
     crate::exit::{Fault, FaultCause, GuestExit, ProtocolViolation},
     builder::HostBuilder,
+    cpu_clock::CpuClock,
     limits::Limits,
-    outcome::{ResetError, RunOutcome},
+    outcome::{CheckpointError, ResetError, RunOutcome},
     stopper::Stopper,
     vcpu::Vcpu,
 };
 
+#[cfg(feature = "machine")]
+use crate::memory::KeptBlock;
 use crate::{
     abi::Side,
     call::{CallContext, Endpoint, Peer},
@@ -30,6 +38,8 @@ use crate::{
     handshake::ConnectError,
     memory::storage::Fixed,
 };
+#[cfg(feature = "machine")]
+pub(crate) use pool::HostCheckpoint;
 use pool::VcpuPool;
 
 /// Why a process that was forked from a guest's cannot use it.
@@ -105,22 +115,67 @@ impl<V: Vcpu + 'static> Host<V> {
         WithDeadline { host: self, peer, limit }
     }
 
-    /// Restores the guest to its state after start-up, when all of its vCPUs waited for upcalls: its memory, both arenas and
-    /// release maps, all registers. It also restores a guest that has crashed or was stopped.
+    /// Restores the guest to its [`checkpoint`](Self::checkpoint): its memory, both arenas and release maps, all registers. It
+    /// also restores a guest that has crashed or was stopped.
     ///
-    /// All loans since then end, in both directions, and those that the guest made while it started up: a handle to one reads
-    /// as [`ErrorKind::Stale`](crate::ErrorKind::Stale), and dropping it does nothing. The guest holds again the loans that it
-    /// had received by the end of start-up; the host does not reuse those blocks. The rest of the free memory of the host's
+    /// All loans since then end, in both directions, and those that the guest had made by then: a handle to one reads as
+    /// [`ErrorKind::Stale`](crate::ErrorKind::Stale), and dropping it does nothing. The guest holds again the loans that it had
+    /// received by then; the host does not reuse those blocks. The rest of the free memory of the host's
     /// arena is zeroed. Blocks that the host has made and not handed over stay as they are, and so does the server.
     ///
-    /// A reset takes a fraction of the time of a new machine: `cargo bench --bench machines` has figures.
+    /// A reset takes time in proportion to the memory that the guest has written since the last one, not to its size: `cargo
+    /// bench --bench machines` has figures.
     ///
     /// # Errors
     ///
     /// [`ResetError`] in a handler of this guest, while another thread runs it, and before it has started up: the guest is
     /// unchanged then. With [`ResetError::Failed`] the guest exits.
     pub fn reset(&self) -> Result<(), ResetError> {
+        self.pool.reset(&self.endpoint).map(|_| ())
+    }
+
+    /// [`reset`](Self::reset), which returns how the guest had exited, if it had.
+    #[cfg_attr(not(feature = "machine"), expect(dead_code, reason = "for machines"))]
+    pub(crate) fn next_life(&self) -> Result<Option<Arc<GuestExit>>, ResetError> {
         self.pool.reset(&self.endpoint)
+    }
+
+    /// Makes the present state of the guest its checkpoint, which [`reset`](Self::reset) restores: for example after upcalls
+    /// that have configured it. Without one, that is the state when all of its vCPUs waited for upcalls for the first time.
+    ///
+    /// The guest holds the loans that it has received by now in all later lives, and the host does not reuse those blocks, until
+    /// a later checkpoint finds them released. It takes time in proportion to the memory that the guest has written in its whole
+    /// life, and [`MachineBuilder::memory`](crate::machine::MachineBuilder::memory) limits it.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: in a handler of this guest or during a call, before the guest has waited for upcalls on all vCPUs,
+    /// after it has exited, or if its state cannot be copied.
+    pub fn checkpoint(&self) -> Result<(), CheckpointError> {
+        self.pool.checkpoint(&self.endpoint, |_, _| ())
+    }
+
+    /// Makes a checkpoint, unless no vCPU has run since the last one, and calls `then` with its vCPUs, which do not run
+    /// meanwhile.
+    #[cfg(feature = "machine")]
+    pub(crate) fn checkpoint_with<R>(
+        &self,
+        then: impl FnOnce(HostCheckpoint, &mut dyn Iterator<Item = &mut V>) -> R,
+    ) -> Result<R, CheckpointError> {
+        self.pool.checkpoint(&self.endpoint, then)
+    }
+
+    /// The blocks of the host's arena that the guest holds at its checkpoint, while no other one is made; `None` if there is no
+    /// memory for them.
+    #[cfg(feature = "machine")]
+    pub(crate) fn kept_blocks(&self) -> Option<Vec<KeptBlock>> {
+        self.endpoint.own.memory.kept_blocks(Side::Host)
+    }
+
+    /// Whether the guest has exited. It takes no lock.
+    #[cfg_attr(not(feature = "machine"), expect(dead_code, reason = "for machines"))]
+    pub(crate) fn has_exited(&self) -> bool {
+        self.pool.has_exited()
     }
 
     /// How the guest exited; `None` while it lives, and after a [`reset`](Self::reset).
@@ -133,7 +188,14 @@ impl<V: Vcpu + 'static> Host<V> {
     /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled). It stops guest code only: a handler runs to its end.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        self.pool.stopper()
+        let stop = self.pool.stops_with();
+        Stopper::new(move || stop(GuestExit::Stopped))
+    }
+
+    /// Stops all vCPUs of this guest as a [`stopper`](Self::stopper) does, but with this exit.
+    #[cfg_attr(not(feature = "machine"), expect(dead_code, reason = "for machines"))]
+    pub(crate) fn stops_with(&self) -> impl Fn(GuestExit) + Send + Sync + use<V> {
+        self.pool.stops_with()
     }
 }
 

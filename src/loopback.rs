@@ -156,7 +156,7 @@ impl Reserved for HostSignatures {
     ) -> Option<Result<(), CallError>> {
         match signature {
             signature::HANDSHAKE => {
-                Some(handshake::compare(endpoint, transport).map_err(handshake::refusal))
+                Some(handshake::compare(endpoint, transport).map(drop).map_err(handshake::refusal))
             }
             #[cfg(feature = "std")]
             signature::LOG => Some(crate::log::receive(endpoint, transport, crate::abi::MAX_TEXT)),

@@ -1,7 +1,7 @@
 //! Machines: a guest's ELF file in a virtual machine, or in a process of its own.
 //!
 //! An [`Image`] is the program, a [`MachineBuilder`] its resources, a [`Backend`] what runs it.
-//! [`MachineBuilder::build`] returns a [`Host`], as for any other guest.
+//! [`MachineBuilder::build`] returns a [`Machine`], which is a [`Host`] like that of any other guest.
 //!
 //! ```no_run
 //! use vmffi::{host::RunOutcome, machine::{Backend, Image, MachineBuilder}};
@@ -14,40 +14,54 @@
 //! ```
 
 use std::{
-    boxed::Box,
-    fmt, io,
+    fmt,
     str::FromStr,
     string::String,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock},
     vec::Vec,
 };
 
 use crate::{
-    abi::{Boot, TrapMethod},
     call::Serve,
     contract::Escaped,
-    error::{CallError, Observer},
-    host::{DeadlineThread, Fault, FaultCause, Host, HostBuilder, Limits, Vcpu},
-    memory::{RegionLayout, RegionMemory},
+    error::CallError,
+    host::{DeadlineThread, Host, Limits},
 };
 
 mod address_space;
 mod check;
+mod checkpoint;
+#[cfg(any(feature = "kvm", feature = "process"))]
+mod cpu_time;
 mod descriptors;
 mod error;
 mod image;
 #[cfg(feature = "kvm")]
 mod kvm;
+mod life;
+mod made;
 mod mapping;
+mod memfd;
+mod plan;
+mod pool;
+#[cfg(feature = "kvm")]
+mod private;
 #[cfg(feature = "process")]
 mod process;
-mod ram;
+mod saved;
 mod signals;
+mod snapshot;
+mod vcpu;
+mod written;
 
-use address_space::{AddressSpace, REGION_AT};
 pub use error::MachineError;
 pub use image::{Image, ImageError};
-use ram::{Ram, Snapshot};
+use made::{HostOptions, Made};
+use plan::Plan;
+pub use pool::{Exits, Lease, Metrics, Pool, PoolBuilder, PoolCall, PoolError};
+pub use snapshot::Snapshot;
+pub use vcpu::MachineVcpu;
+use vcpu::Running;
 
 /// What runs a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,7 +164,10 @@ impl fmt::Display for Backend {
     }
 }
 
-/// Builds machines that run an [`Image`]: any number of [`Host`]s, with the same resources and limits.
+/// A guest in a machine of its own, with its host's end of the connection.
+pub type Machine = Host<MachineVcpu>;
+
+/// Builds machines that run an [`Image`]: any number of [`Machine`]s, with the same resources and limits.
 #[derive(Clone)]
 pub struct MachineBuilder {
     image: Image,
@@ -159,11 +176,11 @@ pub struct MachineBuilder {
     vcpus: u32,
     memory: u64,
     log: u32,
-    limits: Limits,
     #[cfg(feature = "kvm")]
     signal: kvm::StopSignal,
-    observer: Option<Arc<Observer>>,
-    deadlines: Arc<DeadlineThread>,
+    options: HostOptions,
+    /// The plan of all machines of this builder and its clones, once one has been built.
+    plan: Arc<OnceLock<Arc<Plan>>>,
 }
 
 impl MachineBuilder {
@@ -178,11 +195,10 @@ impl MachineBuilder {
             vcpus: 1,
             memory: 1 << 30,
             log: 0,
-            limits: Limits::new(),
             #[cfg(feature = "kvm")]
             signal: kvm::StopSignal::DEFAULT,
-            observer: None,
-            deadlines: Arc::default(),
+            options: HostOptions::default(),
+            plan: Arc::default(),
         }
     }
 
@@ -191,6 +207,7 @@ impl MachineBuilder {
     #[must_use]
     pub fn arenas(mut self, guest: u64, host: u64) -> Self {
         self.arenas = (guest, host);
+        self.plan = Arc::default();
         self
     }
 
@@ -199,6 +216,7 @@ impl MachineBuilder {
     #[must_use]
     pub fn stack(mut self, bytes: u64) -> Self {
         self.stack = bytes;
+        self.plan = Arc::default();
         self
     }
 
@@ -206,15 +224,17 @@ impl MachineBuilder {
     #[must_use]
     pub fn vcpus(mut self, vcpus: u32) -> Self {
         self.vcpus = vcpus;
+        self.plan = Arc::default();
         self
     }
 
-    /// Limits the memory of the machine, in bytes: image, stacks and region, and the snapshot for
-    /// [`reset`](Host::reset) of the pages that the guest has written when it first waits for upcalls. If the snapshot
-    /// does not fit, the guest runs, but cannot be reset.
+    /// Limits the memory of the machine, in bytes: image, stacks and region, and the [`checkpoint`](Host::checkpoint), which
+    /// holds the pages that the guest has written until then. If the first checkpoint does not fit, the guest runs, but cannot
+    /// be reset.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self.plan = Arc::default();
         self
     }
 
@@ -232,7 +252,7 @@ impl MachineBuilder {
     /// All hosts that this builder and its clones build share one thread, which enforces their deadlines.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.options.limits = limits;
         self
     }
 
@@ -258,7 +278,7 @@ impl MachineBuilder {
     /// [`HostBuilder::observe`](crate::host::HostBuilder::observe) does.
     #[must_use]
     pub fn observe(mut self, observer: impl Fn(&CallError) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
+        self.options.observer = Some(Arc::new(observer));
         self
     }
 
@@ -268,79 +288,37 @@ impl MachineBuilder {
     ///
     /// [`MachineError::Region`] and [`MachineError::Config`] if a size or number is out of its range,
     /// [`MachineError::System`] if the system refuses a request.
-    pub fn build(
-        &self,
-        backend: Backend,
-        server: impl Serve,
-    ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
+    pub fn build(&self, backend: Backend, server: impl Serve) -> Result<Machine, MachineError> {
         #[cfg(feature = "kvm")]
         if backend == Backend::Kvm {
-            let handled = self.signal.handle().and_then(|_| self.signal.check());
-            handled.map_err(MachineError::system(
-                "installing the handler of the signal that stops vCPUs",
-            ))?;
+            self.signal.install()?;
         }
-        let loaded = Arc::new(self.load()?);
-        let vcpus = self.start(&loaded, backend)?;
-        self.connect(loaded, vcpus, server)
+        let plan = self.plan()?;
+        let made = self.start(&plan, backend)?;
+        made.connect(&Arc::new(self.options.clone()), &plan, server, None)
     }
 
-    fn connect(
-        &self,
-        loaded: Arc<Loaded>,
-        vcpus: Vec<Box<dyn Vcpu>>,
-        server: impl Serve,
-    ) -> Result<Host<Box<dyn Vcpu>>, MachineError> {
-        let layout = loaded.layout;
-        let base = loaded.ram.at(loaded.space.region);
-        // SAFETY: `AddressSpace::new` has reserved `layout.len()` bytes at `base` in the machine's memory. They stay mapped as
-        // long as `loaded`, which the host keeps, and `Ram` accesses them through raw pointers only. The guest cannot write the
-        // header and the host's arena: their parts are not writable, and both backends map them as such.
-        let memory = unsafe { RegionMemory::new(base, layout.len(), Box::new(loaded)) };
-        let mut builder = HostBuilder::new(memory, layout).limits(self.limits.clone());
-        if let Some(observer) = self.observer.clone() {
-            builder = builder.observe(move |error| observer(error));
-        }
-        let host = builder.build(server, vcpus)?;
-        if self.deadlines.is_here() {
-            host.share_deadlines(&self.deadlines);
-        }
-        Ok(host)
-    }
-
-    /// Makes the vCPUs of a loaded guest, each at the guest's entry point.
-    fn start(
-        &self,
-        loaded: &Arc<Loaded>,
-        backend: Backend,
-    ) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
+    /// Makes a machine whose vCPUs are at the guest's entry point.
+    fn start(&self, plan: &Arc<Plan>, backend: Backend) -> Result<Made<Running>, MachineError> {
         match backend {
             #[cfg(feature = "kvm")]
-            Backend::Kvm => kvm::start(loaded, self.log, self.signal),
+            Backend::Kvm => Ok(kvm::start(plan, self.log, self.signal)?.map(Running::kvm)),
             #[cfg(feature = "process")]
-            Backend::Process => process::start(loaded, self.log),
+            Backend::Process => Ok(process::start(plan, self.log)?.map(Running::process)),
         }
     }
 
-    /// Allocates the machine's memory, and loads the image into it.
-    fn load(&self) -> Result<Loaded, MachineError> {
-        let layout = RegionLayout::new(self.arenas.0, self.arenas.1)?;
-        let space = AddressSpace::new(&self.image, &layout, self.vcpus, self.stack)?;
-        let max_snapshot = self.memory.checked_sub(space.len).ok_or(MachineError::Config(
-            "image, stacks and arenas exceed the machine's memory limit: raise `MachineBuilder::memory`",
-        ))?;
-        let ram = Ram::new(space.len)?;
-        for (segment, part) in self.image.segments().iter().zip(&space.parts) {
-            ram.write(part.offset + segment.skip as u64, self.image.bytes(segment));
+    /// The thread that enforces the deadlines of its machines.
+    fn deadlines(&self) -> &Arc<DeadlineThread> {
+        &self.options.deadlines
+    }
+
+    fn plan(&self) -> Result<Arc<Plan>, MachineError> {
+        if let Some(plan) = self.plan.get() {
+            return Ok(plan.clone());
         }
-        let (image, snapshot) = (self.image.clone(), OnceLock::new());
-        let loaded = Loaded { ram, layout, space, image, snapshot, max_snapshot };
-        loaded.image.relocate(|address, value| {
-            if let Some((offset, _)) = loaded.space.find(address) {
-                loaded.ram.write(offset, &value.to_le_bytes());
-            }
-        });
-        Ok(loaded)
+        let plan = Plan::new(&self.image, self.arenas, self.vcpus, self.stack, self.memory)?;
+        Ok(self.plan.get_or_init(|| Arc::new(plan)).clone())
     }
 }
 
@@ -352,65 +330,8 @@ impl fmt::Debug for MachineBuilder {
             .field("stack", &self.stack)
             .field("vcpus", &self.vcpus)
             .field("memory", &self.memory)
-            .field("limits", &self.limits)
+            .field("limits", &self.options.limits)
             .finish_non_exhaustive()
-    }
-}
-
-/// A machine's memory with the guest loaded.
-struct Loaded {
-    ram: Ram,
-    layout: RegionLayout,
-    space: AddressSpace,
-    image: Image,
-    /// The writable parts at the guest's first `READY`.
-    snapshot: OnceLock<Snapshot>,
-    /// The greatest size of the snapshot, in bytes: the memory limit less the machine's memory.
-    max_snapshot: u64,
-}
-
-impl Loaded {
-    /// Copies the writable parts of the guest's memory. It succeeds once; the caller has stopped all vCPUs.
-    fn take_snapshot(&self, cancelled: &AtomicBool) -> io::Result<()> {
-        let writable = self.space.parts.iter().filter(|part| part.write);
-        let ranges = writable.map(|part| part.offset..part.offset + part.len);
-        let snapshot = self.ram.snapshot(ranges, self.max_snapshot, cancelled)?;
-        self.snapshot.set(snapshot).map_err(|_| io::ErrorKind::AlreadyExists.into())
-    }
-
-    /// Restores the snapshot.
-    fn restore(&self) -> io::Result<()> {
-        let snapshot = self.snapshot.get().ok_or(io::ErrorKind::NotFound)?;
-        self.ram.restore(snapshot)
-    }
-
-    /// Writes the boot block of each vCPU (ABI, "Boot block").
-    fn write_boot(&self, trap_method: TrapMethod, log: u32) {
-        let AddressSpace { stacks, .. } = &self.space;
-        for (cpu, at) in (0..).zip(stacks) {
-            let boot = Boot {
-                region: REGION_AT,
-                region_len: self.layout.len(),
-                way: trap_method,
-                cpu,
-                cpus: stacks.len() as u32,
-                log,
-            };
-            let bytes: Vec<u8> =
-                boot.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
-            if let Some((offset, _)) = self.space.find(*at) {
-                self.ram.write(offset, &bytes);
-            }
-        }
-    }
-
-    /// Describes a fault: a page fault in the unmapped page below a stack is a stack overflow.
-    fn fault(&self, mut cause: FaultCause, address: Option<u64>, instruction: u64) -> Fault {
-        let guard = address.is_some_and(|address| self.space.is_guard_page(address));
-        if cause == FaultCause::Exception(14) && guard {
-            cause = FaultCause::StackOverflow;
-        }
-        Fault { cause, address, instruction, symbol: self.image.symbol(instruction) }
     }
 }
 
@@ -422,3 +343,6 @@ const FORKED: &str =
 fn lost(what: &str, error: impl fmt::Display) -> String {
     std::format!("{what}: {error}")
 }
+
+#[cfg(all(test, feature = "kvm", feature = "process"))]
+mod tests;

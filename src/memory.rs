@@ -15,6 +15,8 @@ pub(crate) mod storage;
 pub(crate) mod sync;
 mod transfer;
 
+#[cfg(feature = "std")]
+pub(crate) use arena::KeptBlock;
 pub use arena::{ArenaStats, GRANULE_SIZE};
 pub use layout::RegionLayout;
 #[cfg(feature = "std")]

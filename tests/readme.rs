@@ -48,6 +48,19 @@ fn the_guest_is_the_example_s() {
     }
 }
 
+/// The service's own page shows its code, and the first page the same output of its load generator.
+#[test]
+fn the_service_is_the_example_s() {
+    let page = include_str!("../examples/service/README.md");
+    assert!(include_str!("../examples/service/src/main.rs").contains(block(page, "rust")));
+    let loaded = |text: &'static str| {
+        let (_, output) = text.split_once("-- load --hostile 0.01    # --backend kvm\n")?;
+        output.split_once("$ cargo")
+    };
+    let (measured, _) = loaded(page).expect("the output on KVM");
+    assert!(README.contains(&format!("-- load --hostile 0.01\n{measured}```")), "{measured}");
+}
+
 /// All Rust in a folder, appended.
 fn sources(dir: &Path, into: &mut String) {
     for entry in fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry")) {
@@ -133,5 +146,5 @@ fn what_the_architecture_names_exists() {
         }
         named += 1;
     }
-    assert_eq!(named, 6);
+    assert_eq!(named, 7);
 }

@@ -5,7 +5,7 @@ use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use vmffi::{
     CallError, ConnectError, ErrorKind, ForeignBuf, MAX_DEPTH, PAGE_SIZE, Peer, RegionError,
     RegionLayout, RegionMemory, Serve, SharedBuf,
     abi::{Registers, Transport, answer, trap},
-    host::{GuestExit, Host, HostBuilder, ResetError, RunOutcome, Vcpu},
+    host::{CpuClock, GuestExit, Host, HostBuilder, Limits, ResetError, RunOutcome, Stopper, Vcpu},
 };
 
 vmffi::ffi_interface! {
@@ -63,6 +63,10 @@ impl Drop for Pages {
 }
 
 fn host<V: Vcpu + 'static>(server: impl Serve, vcpu: V) -> Host<V> {
+    limited(Limits::new(), server, vcpu)
+}
+
+fn limited<V: Vcpu + 'static>(limits: Limits, server: impl Serve, vcpu: V) -> Host<V> {
     let layout = RegionLayout::new(PAGE_SIZE, PAGE_SIZE).unwrap();
     let heap = HeapLayout::from_size_align(layout.len() as usize, PAGE_SIZE as usize).unwrap();
     // SAFETY: a region has more than 0 bytes.
@@ -71,7 +75,7 @@ fn host<V: Vcpu + 'static>(server: impl Serve, vcpu: V) -> Host<V> {
     let keep = Box::new(Pages(base, heap));
     // SAFETY: the memory is there until `keep` is dropped, and no guest is there to write to it.
     let memory = unsafe { RegionMemory::new(base, layout.len(), keep) };
-    HostBuilder::new(memory, layout).build(server, [vcpu]).unwrap()
+    HostBuilder::new(memory, layout).limits(limits).build(server, [vcpu]).unwrap()
 }
 
 fn word(kind: u64, word: u64, primary: u64) -> Registers {
@@ -385,4 +389,129 @@ fn memory_that_cannot_be_a_region() {
     assert_eq!(refused(0, len), RegionError::TooSmall { len, needed });
     let address = base.addr() as u64 + 8;
     assert_eq!(refused(8, needed), RegionError::Misaligned { address });
+}
+
+/// What its clock says: milliseconds, or nothing.
+#[derive(Default)]
+struct Clock {
+    milliseconds: AtomicU64,
+    broken: AtomicBool,
+    panics: AtomicBool,
+    stopped: AtomicBool,
+}
+
+impl Clock {
+    fn read(&self) -> Option<Duration> {
+        assert!(!self.panics.load(Ordering::Acquire), "a clock of the embedder");
+        let broken = self.broken.load(Ordering::Acquire);
+        (!broken).then(|| Duration::from_millis(self.milliseconds.load(Ordering::Acquire)))
+    }
+}
+
+/// Runs as it is told, for as long as it is told or until it is stopped.
+struct Clocked<R> {
+    clock: Arc<Clock>,
+    runs: R,
+}
+
+impl<R: FnMut(&Clock) -> Duration + Send> Vcpu for Clocked<R> {
+    fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
+        let (began, lasts) = (Instant::now(), (self.runs)(&self.clock));
+        while began.elapsed() < lasts {
+            if self.clock.stopped.load(Ordering::Acquire) {
+                return Err(GuestExit::Stopped);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(word(if answer.is_some() { trap::RETURN } else { trap::READY }, 0, 7))
+    }
+
+    fn stopper(&self) -> Stopper {
+        let clock = self.clock.clone();
+        Stopper::new(move || clock.stopped.store(true, Ordering::Release))
+    }
+
+    fn cpu_clock(&self) -> Option<CpuClock> {
+        let clock = self.clock.clone();
+        Some(CpuClock::new(move || clock.read()))
+    }
+}
+
+const CPU_TIME: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_millis(200);
+const ENDLESS: Duration = Duration::from_secs(3600);
+
+fn clocked(runs: impl FnMut(&Clock) -> Duration + Send + 'static) -> Host<impl Vcpu + 'static> {
+    let clock = Arc::default();
+    let host = limited(Limits::new().cpu_time(CPU_TIME), Server, Clocked { clock, runs });
+    assert_eq!(host.run(), Ok(RunOutcome::Ready));
+    host
+}
+
+/// Only what the clock says counts, from the beginning of each call on.
+#[test]
+fn processor_time_is_what_the_clock_says() {
+    let mut first = true;
+    let host = clocked(move |clock| {
+        // A call that lasts ten times as long uses all but a millisecond, and not all of it before the call.
+        let used = CPU_TIME.as_millis() as u64 - 1;
+        clock.milliseconds.fetch_add(used, Ordering::AcqRel);
+        if core::mem::take(&mut first) { Duration::ZERO } else { LONG }
+    });
+    for _ in 0..3 {
+        assert_eq!(DownClient::from(host.guest()).down(), Ok(7));
+    }
+    assert_eq!(host.guest_exit(), None);
+}
+
+#[test]
+fn a_clock_that_comes_to_the_limit() {
+    let mut runs = 0;
+    let host = clocked(move |clock| {
+        runs += 1;
+        if runs == 1 {
+            return Duration::ZERO;
+        }
+        clock.milliseconds.fetch_add(CPU_TIME.as_millis() as u64, Ordering::AcqRel);
+        ENDLESS
+    });
+    let error = DownClient::from(host.guest()).down().unwrap_err();
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
+    assert_eq!(host.guest_exit(), Some(GuestExit::CpuTime));
+}
+
+/// A guest whose time cannot be measured is not run, or not any longer: none at all, one that fails before a call, and
+/// one that fails or panics during one.
+#[test]
+fn processor_time_that_cannot_be_measured() {
+    let lost = |exit: Option<GuestExit>| {
+        let Some(GuestExit::Lost(why)) = exit else { panic!("{exit:?}") };
+        assert!(why.contains("Limits::cpu_time"), "{why}");
+    };
+    let without = limited(Limits::new().cpu_time(CPU_TIME), Server, Steps(Vec::new()));
+    let Err(ConnectError::Exited(exit)) = without.run() else { panic!("it has run") };
+    lost(Some(exit));
+
+    let host = clocked(|clock| {
+        clock.broken.store(true, Ordering::Release);
+        Duration::ZERO
+    });
+    let error = DownClient::from(host.guest()).down().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PeerDied);
+    lost(host.guest_exit());
+
+    for panics in [false, true] {
+        let mut first = true;
+        let host = clocked(move |clock| {
+            if core::mem::take(&mut first) {
+                return Duration::ZERO;
+            }
+            let fails = if panics { &clock.panics } else { &clock.broken };
+            fails.store(true, Ordering::Release);
+            ENDLESS
+        });
+        let error = DownClient::from(host.guest()).down().unwrap_err();
+        assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
+        lost(host.guest_exit());
+    }
 }

@@ -10,7 +10,7 @@ use support::{
 };
 use vmffi::{
     CallError, Peer,
-    host::{Host, RunOutcome, Vcpu},
+    host::RunOutcome,
     machine::{Backend, Image, MachineBuilder},
 };
 
@@ -37,7 +37,7 @@ vmffi::serve!(Server: Meter; calls Load);
 /// A name, and what does it so many times.
 type Case<'c> = (&'static str, Box<dyn FnMut() + 'c>);
 
-type Guest = Host<Box<dyn Vcpu>>;
+type Guest = vmffi::machine::Machine;
 
 pub fn machine() -> MachineBuilder {
     let program = guests::build("examples/guests/meter", "meter").expect("a guest");

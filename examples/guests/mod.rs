@@ -13,9 +13,13 @@ pub fn build(folder: &str, program: &str) -> Result<PathBuf, Box<dyn Error>> {
     if !folder.join("Cargo.lock").exists() && vmffi.join("Cargo.lock").exists() {
         fs::copy(vmffi.join("Cargo.lock"), folder.join("Cargo.lock"))?;
     }
-    // This program is `target/debug/examples/…`, or so.
+    // This program is `target/debug/…`, or in a folder there: `target/debug/examples/…`.
     let here = env::current_exe()?;
-    let target = here.ancestors().nth(3).ok_or("a program in a target folder")?.join("guests");
+    let mut folders = here.ancestors().skip(1);
+    let inner = |folder: &&Path| folder.ends_with("examples") || folder.ends_with("deps");
+    let profile = folders.find(|folder| !inner(folder));
+    let target =
+        profile.and_then(Path::parent).ok_or("a program in a target folder")?.join("guests");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // From there, since a folder may have a configuration, too.
     cargo.current_dir(folder).args(["build", "--quiet", "--release", "--bin", program]);

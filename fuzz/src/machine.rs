@@ -14,7 +14,7 @@ use support::{
 use vmffi::{
     CallError, ErrorKind, ForeignBuf, ForeignStr, RegionLayout, SharedBuf,
     abi::{Side, Transport, answer, pointer, signature, trap},
-    host::{Host, Limits, RunOutcome, Vcpu},
+    host::{Limits, RunOutcome},
     machine::{Backend, Image, MachineBuilder},
 };
 
@@ -49,7 +49,7 @@ const SIGNALLED: u64 = 0x100;
 
 /// What is between a guest and its host, from input to input.
 struct World {
-    host: Host<Box<dyn Vcpu>>,
+    host: vmffi::machine::Machine,
     layout: RegionLayout,
     kept: Kept,
     /// Blocks that the guest was not lent.

@@ -48,7 +48,7 @@ struct Entered {
 /// Runs code that calls the subscriber, and catches its panics: unwinding through a call would lose its loans and
 /// result.
 #[cfg(feature = "tracing")]
-fn subscriber<R>(f: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn subscriber<R>(f: impl FnOnce() -> R) -> Option<R> {
     std::panic::catch_unwind(core::panic::AssertUnwindSafe(f)).ok()
 }
 

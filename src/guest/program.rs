@@ -11,7 +11,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
 };
 
-use super::{Guest, GuestStorage, exit_by};
+use super::{Guest, GuestStorage, exit_by, seed};
 use crate::{
     abi::{Boot, MAX_TEXT, Side, Transport, exit as status, signature},
     arch::x86_64::NegotiatedTrap,
@@ -339,7 +339,10 @@ pub unsafe fn run<S: Serve, const GRANULES: usize>(
             unsafe { EXIT_STATE.set_trap(trap) };
             let base = ptr::with_exposed_provenance_mut(boot.region as usize);
             // SAFETY: the caller has promised that `region_len` bytes of a region are mapped at `base` for as long as the guest
-            // runs (ABI, B-2 and B-4). In this program only `storage` uses them, which is connected once.
+            // runs, and that its header is not writable for the guest (ABI, B-4 and R-4).
+            unsafe { seed::set_header(base, boot.region_len) };
+            // SAFETY: the caller has promised that `region_len` bytes of a region are mapped at `base` for as long as
+            // the guest runs (ABI, B-2 and B-4). In this program only `storage` uses them, which is connected once.
             let region = unsafe { RegionMemory::permanent(base, boot.region_len) };
             match Guest::connect(storage, region, trap, server()) {
                 Ok(guest) => guest,

@@ -2,14 +2,17 @@
 
 use std::{boxed::Box, fmt, sync::Arc};
 
-use super::{Host, Limits, Vcpu, pool::VcpuPool};
+use super::{
+    Host, Limits, Vcpu,
+    pool::{HostCheckpoint, VcpuPool},
+};
 use crate::{
     abi::Side,
     arch::InlineInstruction,
     call::{CallContext, Endpoint, Link, Peer, Serve, Server},
     error::{CallError, Observer, RegionError},
     memory::{
-        Memory, MemoryRef, RegionLayout, RegionMemory, SideMemory,
+        KeptBlock, Memory, MemoryRef, RegionLayout, RegionMemory, SideMemory,
         storage::{Fixed, Owned},
     },
 };
@@ -68,6 +71,16 @@ impl HostBuilder {
         server: impl Serve,
         vcpus: impl IntoIterator<Item = V>,
     ) -> Result<Host<V>, RegionError> {
+        self.build_from(server, vcpus, None)
+    }
+
+    /// The same for a guest that begins with a checkpoint of another one, if there is one.
+    pub(crate) fn build_from<V: Vcpu + 'static>(
+        self,
+        server: impl Serve,
+        vcpus: impl IntoIterator<Item = V>,
+        from: Option<(HostCheckpoint, &[KeptBlock])>,
+    ) -> Result<Host<V>, RegionError> {
         let Self { memory: region, layout, limits, observer } = self;
         let base = region.base;
         let metadata = [None, Some(Memory::new_metadata(&layout, Side::Host)?)];
@@ -77,7 +90,11 @@ impl HostBuilder {
         // SAFETY: `RegionMemory` was promised to be writable, and `Memory::new` has checked that it has as many bytes as the
         // layout, which is more than a page.
         unsafe { layout.write_header(base) };
-        let pool = VcpuPool::new(vcpus, limits, memory.epoch());
+        let checkpoint = from.map(|(checkpoint, kept)| {
+            memory.adopt(Side::Host, kept);
+            checkpoint
+        });
+        let pool = VcpuPool::new(vcpus, limits, memory.epoch(), checkpoint);
         let endpoint = Fixed::new(|_| Endpoint {
             own: SideMemory { memory: MemoryRef::Counted(Arc::new(memory)), side: Side::Host },
             server: Server::new(Owned::Boxed(Box::new(server))),

@@ -15,6 +15,7 @@ use crate::abi::{MAX_DEPTH, MAX_TEXT};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub(super) deadline: Option<Duration>,
+    pub(crate) cpu_time: Option<Duration>,
     pub(super) calls: u64,
     pub(super) depth: u32,
     pub(super) lent_blocks: u32,
@@ -30,6 +31,7 @@ impl Limits {
     pub const fn new() -> Self {
         Self {
             deadline: None,
+            cpu_time: None,
             calls: u64::MAX,
             depth: MAX_DEPTH,
             lent_blocks: u32::MAX,
@@ -47,6 +49,27 @@ impl Limits {
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Maximum processor time of the guest in one such call, and on each vCPU in one `run`. A guest that uses more is
+    /// stopped, [`GuestExit::CpuTime`](super::GuestExit::CpuTime).
+    ///
+    /// Only the guest's own time counts, with what the kernel does for it: not the time of handlers, nor that in which
+    /// the guest waits for a handler, for another call, or for a processor. So, unlike [`deadline`](Self::deadline), a
+    /// machine that is busy with other things stops no guest; but a handler that never returns needs a deadline.
+    ///
+    /// A guest is never stopped before it has used all of the time. It is stopped at most 1 ms or a 64th of the limit
+    /// later, whichever is longer, and as much later as the threads of the host have to wait for a processor. A process
+    /// with several vCPUs reads the clocks of its threads as of their last scheduler tick, which adds a few
+    /// milliseconds to what is charged, or takes them from it.
+    ///
+    /// The vCPUs must have a clock ([`Vcpu::cpu_clock`](super::Vcpu::cpu_clock)): if one has none, the guest exits with
+    /// [`GuestExit::Lost`](super::GuestExit::Lost) when it is started. Machines have one: reading it takes two system
+    /// calls for each trap of a virtual machine, and one for each such call to a process.
+    #[must_use]
+    pub const fn cpu_time(mut self, limit: Duration) -> Self {
+        self.cpu_time = Some(limit);
         self
     }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, string::String};
 
+use super::GuestExit;
+
 /// Why a guest has returned control to its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "the guest may have exited, for example after a panic, which is not an `Err`"]
@@ -41,3 +43,36 @@ impl fmt::Display for ResetError {
 }
 
 impl std::error::Error for ResetError {}
+
+/// Why a guest's present state could not become its checkpoint. The guest is unchanged, and so is its earlier checkpoint, if
+/// there is one.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// A call, a reset or another checkpoint, on any thread, is using one of the vCPUs.
+    Busy,
+    /// The guest, or one of its vCPUs, has not yet waited for upcalls.
+    NotStarted,
+    /// The guest has exited, in this way.
+    Exited(GuestExit),
+    /// The state could not be copied, with this message. If there is no earlier checkpoint, a
+    /// [`reset`](super::Host::reset) fails with the same message.
+    Failed(String),
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str(
+                "there is no checkpoint during a call: make it when all calls have returned",
+            ),
+            Self::NotStarted => f.write_str(
+                "there is no checkpoint before the guest has waited for upcalls on all of its vCPUs: run it first",
+            ),
+            Self::Exited(exit) => write!(f, "there is no checkpoint of a guest that has exited: {exit}"),
+            Self::Failed(why) => write!(f, "the guest's checkpoint cannot be made: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for CheckpointError {}

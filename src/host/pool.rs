@@ -1,4 +1,4 @@
-//! The vCPUs of one guest: starting, snapshot, reset, stop and deadlines, and calls to the guest. [`cpu`] has the loop from
+//! The vCPUs of one guest: starting, checkpoints, reset, stop and deadlines, and calls to the guest. [`cpu`] has the loop from
 //! one trap to the next, and [`state`] which thread holds which vCPU.
 //!
 //! A guest has *lives*: one begins when the guest is started or reset, and ends with the next reset. The life of a pool
@@ -14,8 +14,8 @@ use std::{
 };
 
 use super::{
-    GuestExit, Limits, ResetError, Stopper, Vcpu,
-    deadline::{DeadlineThread, Expire},
+    CheckpointError, GuestExit, Limits, ResetError, Stopper, Vcpu,
+    deadline::{CpuBudget, DeadlineThread, Expire, UNMEASURED},
 };
 use crate::{
     abi::{Registers, Side, Transport, answer, signature},
@@ -35,7 +35,8 @@ mod cpu;
 mod state;
 
 use cpu::{Awaited, Cpu, PANICKED, failed};
-use state::{HostSnapshot, PoolState};
+pub(crate) use state::HostCheckpoint;
+use state::{HeldAll, PoolState};
 
 /// The vCPUs of a guest, and what they share.
 pub(super) struct VcpuPool<V> {
@@ -46,6 +47,8 @@ pub(super) struct VcpuPool<V> {
     exited: AtomicBool,
     /// Whether the guest's contract has been compared in this life, and fits.
     handshake_done: AtomicBool,
+    /// The guest's contract then, for checkpoints.
+    contract: Mutex<Option<Arc<Vec<u8>>>>,
     stoppers: Vec<Stopper>,
     limits: Limits,
     deadlines: OnceLock<Arc<DeadlineThread>>,
@@ -55,19 +58,27 @@ pub(super) struct VcpuPool<V> {
 }
 
 impl<V: Vcpu + 'static> VcpuPool<V> {
+    /// The vCPUs of a guest that has not started, or that waits for upcalls in a life that begins with a checkpoint.
     pub(super) fn new(
         vcpus: impl IntoIterator<Item = V>,
         limits: Limits,
         life: Epoch,
+        checkpoint: Option<HostCheckpoint>,
     ) -> Arc<Self> {
-        let cpu = |(number, vcpu)| Cpu { vcpu, number, parked: false, calls: 0, logged: 0 };
+        let parked = checkpoint.is_some();
+        let contract = checkpoint.as_ref().and_then(|checkpoint| checkpoint.contract.clone());
+        let cpu = |(number, vcpu): (usize, V)| {
+            let clock = limits.cpu_time.and_then(|_| vcpu.cpu_clock());
+            Cpu { vcpu, number, clock, parked, calls: 0, logged: 0 }
+        };
         let free: Vec<Cpu<V>> = vcpus.into_iter().enumerate().map(cpu).collect();
         let stoppers = free.iter().map(|cpu| cpu.vcpu.stopper()).collect();
         Arc::new(Self {
-            state: Mutex::new(PoolState::new(free, life)),
+            state: Mutex::new(PoolState::new(free, life, checkpoint)),
             freed: Condvar::new(),
             exited: AtomicBool::new(false),
-            handshake_done: AtomicBool::new(false),
+            handshake_done: AtomicBool::new(contract.is_some()),
+            contract: Mutex::new(contract),
             stoppers,
             limits,
             deadlines: OnceLock::new(),
@@ -75,20 +86,20 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         })
     }
 
-    /// A stopper of all vCPUs. It does nothing when the pool has been dropped.
-    pub(super) fn stopper(self: &Arc<Self>) -> Stopper {
+    /// Stops all vCPUs, with this exit. It does nothing when the pool has been dropped.
+    pub(super) fn stops_with(self: &Arc<Self>) -> impl Fn(GuestExit) + Send + Sync + use<V> {
         let pool = Arc::downgrade(self);
-        Stopper::new(move || {
+        move |exit| {
             if let Some(pool) = pool.upgrade() {
-                pool.stop(GuestExit::Stopped, None);
+                pool.stop(exit, None);
             }
-        })
+        }
     }
 }
 
 impl<V: Vcpu> Expire for VcpuPool<V> {
-    fn expire(&self, life: Epoch) {
-        self.stop(GuestExit::Deadline, Some(life));
+    fn expire(&self, life: usize, exit: GuestExit) {
+        self.stop(exit, Some(life));
     }
 }
 
@@ -97,6 +108,11 @@ impl<V> VcpuPool<V> {
         // A poisoned lock is no problem: the embedder's stoppers are the only foreign code that runs under it, and
         // `stop_all` catches their panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn contract(&self) -> MutexGuard<'_, Option<Arc<Vec<u8>>>> {
+        // Nothing panics while it is locked.
+        self.contract.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this process runs the guest; false in a forked child.
@@ -109,6 +125,11 @@ impl<V> VcpuPool<V> {
         let _ = self.deadlines.set(thread);
     }
 
+    /// Whether the guest has exited in this life, or is being reset.
+    pub(super) fn has_exited(&self) -> bool {
+        self.exited.load(Ordering::Acquire)
+    }
+
     /// How the guest has exited in this life, if it has.
     pub(super) fn ended(&self) -> Option<GuestExit> {
         if !self.is_here() {
@@ -119,13 +140,13 @@ impl<V> VcpuPool<V> {
 
     /// Stops the guest in the current life, whichever that is, or in the given one only. A stop during a reset stops
     /// the next life.
-    fn stop(&self, exit: GuestExit, life: Option<Epoch>) {
+    fn stop(&self, exit: GuestExit, life: Option<usize>) {
         if !self.is_here() {
             return;
         }
         // The lock is held throughout, so that a reset runs either before or after.
         let mut state = self.state();
-        if life.is_none_or(|life| life == state.life) {
+        if life.is_none_or(|life| life == state.life.number()) {
             state.record_exit(exit);
             self.exited.store(true, Ordering::Release);
             self.stop_all();
@@ -166,19 +187,36 @@ impl<V> VcpuPool<V> {
 }
 
 impl<V: Vcpu + 'static> VcpuPool<V> {
-    /// Runs `call`, which uses a vCPU that the caller holds, and stops the guest at the deadline. Whether the call was
-    /// in time is decided before the vCPU is put back, so a deadline never ends a later life.
+    /// Runs `call` on a vCPU that the caller holds, and stops the guest at the deadline, or when it has used up its
+    /// processor time. Whether the call was in time is decided before the vCPU is put back, so a deadline never ends a
+    /// later life.
     fn timed<R>(
         self: &Arc<Self>,
         endpoint: &Endpoint,
         until: Option<Instant>,
         life: Epoch,
-        call: impl FnOnce() -> Result<R, ErrorKind>,
+        cpu: &mut Cpu<V>,
+        call: impl FnOnce(&mut Cpu<V>) -> Result<R, ErrorKind>,
     ) -> Result<R, ErrorKind> {
-        let Some(at) = until else { return call() };
-        let armed = self.deadlines.get_or_init(Arc::default).arm(at, self.clone(), life);
-        let done = call();
-        if armed.in_time() {
+        let budget = match self.limits.cpu_time {
+            None => None,
+            Some(limit) => {
+                let budget = cpu.clock.as_ref().and_then(|clock| CpuBudget::new(clock, limit));
+                let unmeasured = || self.end(endpoint, GuestExit::Lost(UNMEASURED.into()));
+                Some(budget.ok_or_else(unmeasured)?)
+            }
+        };
+        if until.is_none() && budget.is_none() {
+            return call(cpu);
+        }
+        let deadlines = self.deadlines.get_or_init(Arc::default);
+        let deadline = until.map(|at| deadlines.arm(at, self.clone(), life.number()));
+        let budget =
+            budget.map(|budget| deadlines.arm_cpu_time(budget, self.clone(), life.number()));
+        let done = call(cpu);
+        // Each is removed, also if the other one has passed.
+        let late = [deadline, budget].iter().flatten().filter(|armed| !armed.in_time()).count();
+        if late == 0 {
             return done;
         }
         endpoint.own.memory.end_loans();
@@ -196,7 +234,7 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
     }
 
     /// Starts or resumes a vCPU, and serves its calls until it traps with `READY`. When the last vCPU does so for the
-    /// first time, takes the snapshot.
+    /// first time, takes the first checkpoint.
     fn start(
         self: &Arc<Self>,
         endpoint: &Endpoint,
@@ -208,57 +246,131 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         let Some(cpu) = &mut held.cpu else { return Err(ErrorKind::Busy) };
         let resume = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
         let answer = cpu.parked.then_some(resume);
-        self.timed(endpoint, until, held.life, || {
+        self.timed(endpoint, until, held.life, cpu, |cpu| {
             cpu.run_until(Awaited::Ready, self, endpoint, 0, answer, &mut 0)?;
             cpu.parked = true;
             if number + 1 == self.stoppers.len() {
-                self.snapshot(endpoint, cpu, until)
+                self.first_checkpoint(endpoint, cpu, until)
             } else {
                 Ok(())
             }
         })
     }
 
-    /// Takes the snapshot of the guest for resets, unless it was taken before. The caller holds the vCPU `last`; this
-    /// waits until the others are free.
-    fn snapshot(
+    /// Takes the first checkpoint of the guest, unless there is one. The caller holds the vCPU `last`; this waits until the
+    /// others are free.
+    fn first_checkpoint(
         &self,
         endpoint: &Endpoint,
         last: &mut Cpu<V>,
         until: Option<Instant>,
     ) -> Result<(), ErrorKind> {
         let mut state = self.state();
-        while state.snapshot.is_none() && state.exit.is_none() && state.held.len() > 1 {
+        while state.checkpoint.is_none() && state.exit.is_none() && state.held.len() > 1 {
             state = self.wait(state, until).ok_or(ErrorKind::Busy)?;
         }
-        if state.snapshot.is_some() || state.exit.is_some() {
+        if state.checkpoint.is_some() || state.exit.is_some() {
             return Ok(());
         }
         let mut others = self.take_all(&mut state);
         drop(state);
-        let mut all: Vec<_> = others.cpus.iter_mut().chain([last]).collect();
-        let settled = all.iter_mut().try_for_each(|cpu| cpu.vcpu.settle());
-        let taken = settled
-            .and_then(|()| all.iter_mut().try_for_each(|cpu| cpu.vcpu.snapshot(&self.exited)));
-        if let (Ok(()), Ok(arena)) = (&taken, endpoint.own.memory.arena(Side::Host)) {
-            // The guest's memory in the snapshot may refer to them, so they remain valid after each reset.
-            arena.keep_loans();
+        others.cpus.sort_unstable_by_key(|cpu| cpu.number);
+        let taken = self.save_all(endpoint, others.cpus.iter_mut().chain([last]));
+        match self.record(others, taken) {
+            Err(CheckpointError::Exited(exit)) => Err(exit.kind()),
+            // A reset tells why.
+            _ => Ok(()),
         }
-        let mut exited = None;
-        others.finish(|state| match (taken, &state.exit) {
-            // A stop or a deadline has cancelled the snapshot.
-            (Err(_), Some(exit)) => exited = Some(exit.kind()),
-            (taken, _) => {
-                let handshake_done = self.handshake_done.load(Ordering::Relaxed);
-                let snapshot = taken.map(|()| HostSnapshot { handshake_done });
-                state.snapshot = Some(snapshot.map_err(|error| std::format!("{error}")));
-            }
-        });
-        exited.map_or(Ok(()), Err)
     }
 
-    /// Restores the snapshot of the guest, and begins a new life.
-    pub(super) fn reset(&self, endpoint: &Endpoint) -> Result<(), ResetError> {
+    /// Makes the guest's present state what resets restore, and calls `then` with its vCPUs, which do not run meanwhile.
+    pub(super) fn checkpoint<R>(
+        &self,
+        endpoint: &Endpoint,
+        then: impl FnOnce(HostCheckpoint, &mut dyn Iterator<Item = &mut V>) -> R,
+    ) -> Result<R, CheckpointError> {
+        if !self.is_here() {
+            return Err(CheckpointError::Failed(super::ELSEWHERE.into()));
+        }
+        let mut state = self.state();
+        if let Some(exit) = &state.exit {
+            return Err(CheckpointError::Exited((**exit).clone()));
+        }
+        if !state.held.is_empty() {
+            return Err(CheckpointError::Busy);
+        }
+        if state.free.iter().any(|cpu| !cpu.parked) {
+            return Err(CheckpointError::NotStarted);
+        }
+        let known = match &state.checkpoint {
+            Some(Ok(checkpoint)) if !state.changed => Some(checkpoint.clone()),
+            _ => None,
+        };
+        let mut all = self.take_all(&mut state);
+        drop(state);
+        // The order of their numbers.
+        all.cpus.sort_unstable_by_key(|cpu| cpu.number);
+        let checkpoint = match known {
+            Some(checkpoint) => checkpoint,
+            None => match self.save_all(endpoint, all.cpus.iter_mut()) {
+                Ok(checkpoint) => checkpoint,
+                Err(why) => {
+                    let failed = CheckpointError::Failed(why.clone());
+                    return Err(self.record(all, Err(why)).err().unwrap_or(failed));
+                }
+            },
+        };
+        let result = then(checkpoint.clone(), &mut all.cpus.iter_mut().map(|cpu| &mut cpu.vcpu));
+        self.record(all, Ok(checkpoint)).map(|()| result)
+    }
+
+    /// Has all vCPUs of the guest, in the order of their numbers, save their states: the first one last, so that the earlier
+    /// checkpoint remains if one fails.
+    fn save_all<'c>(
+        &self,
+        endpoint: &Endpoint,
+        cpus: impl Iterator<Item = &'c mut Cpu<V>>,
+    ) -> Result<HostCheckpoint, String> {
+        let mut cpus: Vec<_> = cpus.collect();
+        let settled = cpus.iter_mut().try_for_each(|cpu| cpu.vcpu.settle());
+        let save = |cpu: &mut &mut Cpu<V>| cpu.vcpu.snapshot(&self.exited);
+        let saved = settled.and_then(|()| cpus.iter_mut().rev().try_for_each(save));
+        saved.map_err(|error| std::format!("{error}"))?;
+        if let Ok(arena) = endpoint.own.memory.arena(Side::Host) {
+            // The guest's memory in the checkpoint may refer to them, so they remain valid after each reset.
+            arena.keep_loans();
+        }
+        Ok(HostCheckpoint { contract: self.contract().clone() })
+    }
+
+    /// Records a checkpoint, or why there is none, and puts the vCPUs back.
+    fn record(
+        &self,
+        cpus: HeldAll<'_, V>,
+        taken: Result<HostCheckpoint, String>,
+    ) -> Result<(), CheckpointError> {
+        let mut done = Ok(());
+        cpus.finish(|state| match (taken, &state.exit) {
+            (Ok(checkpoint), _) => {
+                (state.checkpoint, state.changed) = (Some(Ok(checkpoint)), false)
+            }
+            (Err(why), exit) => {
+                // Of a first checkpoint, resets tell why there is none, unless a stop or a deadline has cancelled it.
+                if exit.is_none() && !matches!(state.checkpoint, Some(Ok(_))) {
+                    state.checkpoint = Some(Err(why.clone()));
+                }
+                done = Err(match exit {
+                    Some(exit) => CheckpointError::Exited((**exit).clone()),
+                    None => CheckpointError::Failed(why),
+                });
+            }
+        });
+        done
+    }
+
+    /// Restores the checkpoint of the guest, and begins a new life. Returns how the guest had exited in the old one, if
+    /// it had.
+    pub(super) fn reset(&self, endpoint: &Endpoint) -> Result<Option<Arc<GuestExit>>, ResetError> {
         if !self.is_here() {
             return Err(ResetError::Failed(super::ELSEWHERE.into()));
         }
@@ -266,10 +378,10 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         if !state.held.is_empty() {
             return Err(ResetError::Busy);
         }
-        let HostSnapshot { handshake_done } = match &state.snapshot {
+        let HostCheckpoint { contract } = match &state.checkpoint {
             None => return Err(ResetError::NotStarted),
             Some(Err(why)) => return Err(ResetError::Failed(why.clone())),
-            Some(Ok(snapshot)) => *snapshot,
+            Some(Ok(checkpoint)) => checkpoint.clone(),
         };
         let mut all = self.take_all(&mut state);
         // This ends the old life: calls that have lent to it fail with `Stale`, and its deadlines have no effect.
@@ -280,10 +392,12 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         drop(state);
         let done = restore_all(endpoint, &mut all.cpus);
         all.finish(|state| {
+            state.changed = false;
             state.life = endpoint.own.memory.end_reset();
-            self.handshake_done.store(handshake_done, Ordering::Relaxed);
+            self.handshake_done.store(contract.is_some(), Ordering::Relaxed);
+            *self.contract() = contract;
             if let Err(why) = &done {
-                state.exit = exit;
+                state.exit = exit.clone();
                 state.record_exit(GuestExit::Lost(why.clone()));
             } else if let Some(exit) = &state.exit {
                 state.latest = Some((state.life, exit.clone()));
@@ -292,7 +406,7 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
                 self.exited.store(false, Ordering::Release);
             }
         });
-        done.map_err(ResetError::Failed)
+        done.map(|()| exit).map_err(ResetError::Failed)
     }
 }
 
@@ -352,15 +466,16 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         })?;
         // The answer is validated in the life in which the call runs.
         passage.epoch = held.life;
-        if let (true, Ok(arena)) = (held.before_snapshot, endpoint.own.memory.arena(Side::Host)) {
+        if let (true, Ok(arena)) = (passage.count != 0, endpoint.own.memory.arena(Side::Host)) {
             arena.deliver(passage.latest, passage.count);
         }
         let Some(cpu) = &mut held.cpu else {
             return Err(CallError::new(ErrorKind::Busy)); // unreachable: `cpu` is taken only when `held` is dropped
         };
         let runs = self.runs();
-        let upcall = || cpu.upcall(self, endpoint, depth, (signature, transport), status);
-        let done = self.timed(endpoint, until, held.life, upcall);
+        let done = self.timed(endpoint, until, held.life, cpu, |cpu| {
+            cpu.upcall(self, endpoint, depth, (signature, transport), status)
+        });
         done.map_err(|kind| failed(runs, kind))
     }
 }
@@ -429,7 +544,8 @@ impl<V> VcpuPool<V> {
             return Err(CallError::refused());
         }
         match handshake::compare(endpoint, contract) {
-            Ok(()) => {
+            Ok(contract) => {
+                *self.contract() = Some(Arc::new(contract));
                 self.handshake_done.store(true, Ordering::Relaxed);
                 Ok(())
             }

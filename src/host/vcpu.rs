@@ -2,7 +2,7 @@
 
 use std::{boxed::Box, io};
 
-use super::{GuestExit, Stopper};
+use super::{CpuClock, GuestExit, Stopper};
 use crate::{abi::Registers, memory::sync::threads::AtomicBool};
 
 /// A virtual processor: the interface that a virtual machine monitor implements for a [`Host`](super::Host).
@@ -31,6 +31,17 @@ pub trait Vcpu: Send {
         Stopper::new(|| ())
     }
 
+    /// Returns a clock of the processor time that the guest uses on this vCPU: the time in which a processor executes
+    /// the guest's code, or works for it in the kernel or the virtual machine monitor, during a [`run`](Self::run).
+    /// Time outside of `run` does not count, nor does time in which the vCPU waits for a processor. `None`, the
+    /// default, if it cannot be measured: with [`Limits::cpu_time`](super::Limits::cpu_time) such a guest exits with
+    /// [`GuestExit::Lost`] when it is started.
+    ///
+    /// The host asks for it once, when it is built with that limit, and reads the clock with no lock held.
+    fn cpu_clock(&self) -> Option<CpuClock> {
+        None
+    }
+
     /// Completes operations of the guest that are pending from the last exit, such as the memory write of an emulated
     /// instruction, without running guest code. The host calls it on all vCPUs before it calls
     /// [`snapshot`](Self::snapshot) or [`restore`](Self::restore) on any. The default does nothing.
@@ -42,22 +53,25 @@ pub trait Vcpu: Send {
         Ok(())
     }
 
-    /// Copies the state that [`restore`](Self::restore) restores: all registers of this vCPU, and, on one of the
-    /// guest's vCPUs, all memory that the guest can write. The host's arena is not part of it. The host calls it once,
-    /// when all vCPUs have `READY` pending. `cancelled` becomes true if the guest is stopped or its deadline passes:
-    /// then it should return soon, with [`Interrupted`](io::ErrorKind::Interrupted).
+    /// Saves the state that [`restore`](Self::restore) restores: all registers of this vCPU, and, on the first of the guest's
+    /// vCPUs, all memory that the guest can write. The host's arena is not part of it. The host calls it for each checkpoint, on
+    /// one vCPU after the other, and on the first one last, when each has a `READY` or the `RETURN` of its last upcall pending.
+    /// `cancelled` becomes true if the guest is stopped or its deadline passes: then it should return soon, with
+    /// [`Interrupted`](io::ErrorKind::Interrupted).
+    ///
+    /// Until the first vCPU has saved its state, all of them restore what they had saved before.
     ///
     /// # Errors
     ///
-    /// Why it failed. Then [`Host::reset`](super::Host::reset) fails with that message. The default returns
-    /// [`Unsupported`](io::ErrorKind::Unsupported).
+    /// Why it failed: what was saved before remains. If nothing was, [`Host::reset`](super::Host::reset) fails with that
+    /// message. The default returns [`Unsupported`](io::ErrorKind::Unsupported).
     fn snapshot(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
         let _ = cancelled;
         Err(io::Error::new(io::ErrorKind::Unsupported, "this kind of vCPU has no snapshots"))
     }
 
-    /// Restores the snapshot, also after the guest has exited or was stopped. The pending trap is `READY` again, and
-    /// the vCPU can run. No vCPU of the guest runs meanwhile.
+    /// Restores the saved state, also after the guest has exited or was stopped. The trap that was pending then is pending
+    /// again, and the vCPU can run. No vCPU of the guest runs meanwhile.
     ///
     /// # Errors
     ///
@@ -75,6 +89,10 @@ impl<V: Vcpu + ?Sized> Vcpu for Box<V> {
 
     fn stopper(&self) -> Stopper {
         (**self).stopper()
+    }
+
+    fn cpu_clock(&self) -> Option<CpuClock> {
+        (**self).cpu_clock()
     }
 
     fn settle(&mut self) -> io::Result<()> {

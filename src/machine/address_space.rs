@@ -8,6 +8,7 @@
 //! | `STACKS_AT`, 1 TiB | 1.5 TiB | the stacks, each above an unmapped page |
 //! | 1.9375 TiB | 1.9375 TiB and 12 MiB | in a process: the gate, its control memory, and the signal stacks |
 //! | `DOORBELL_AT`, 2 TiB | one page | the doorbell |
+//! | 3 TiB, 4 TiB | 5 TiB | in a process: the image and the checkpoint, read-only |
 
 use std::vec::Vec;
 
@@ -27,6 +28,8 @@ const MAX_STACKS_LEN: u64 = 0x80_0000_0000;
 /// The address of the doorbell, for guests that trap by a store to it (ABI, "Traps"). No memory of the machine is
 /// mapped there.
 pub(super) const DOORBELL_AT: u64 = 0x200_0000_0000;
+/// The greatest length of image and stacks, in bytes.
+pub(super) const MAX_PRIVATE_LEN: u64 = image::HIGHEST + MAX_STACKS_LEN;
 /// The greatest number of vCPUs.
 pub(super) const MAX_VCPUS: u32 = 64;
 
@@ -50,6 +53,8 @@ pub(super) struct AddressSpace {
     pub(super) stacks: Vec<u64>,
     /// The length of each stack, in bytes.
     stack_len: u64,
+    /// The length of the image's parts, in bytes.
+    pub(super) image_len: u64,
     /// The offset of the region in the machine's memory.
     pub(super) region: u64,
     /// The length of the machine's memory, in bytes.
@@ -84,6 +89,7 @@ impl AddressSpace {
         for segment in image.segments() {
             add(segment.address, segment.len, segment.write, segment.execute);
         }
+        let image_len = image.pages_len();
         let mut stacks = Vec::new();
         for cpu in 0..vcpus {
             let bottom = STACKS_AT + cpu * (stack_len + PAGE_SIZE) + PAGE_SIZE;
@@ -95,7 +101,7 @@ impl AddressSpace {
         let region = add(REGION_AT, PAGE_SIZE, false, false);
         add(REGION_AT + PAGE_SIZE, host - PAGE_SIZE, true, false);
         add(REGION_AT + host, host_len, false, false);
-        Ok(Self { parts, stacks, stack_len, region, len })
+        Ok(Self { parts, stacks, stack_len, image_len, region, len })
     }
 
     /// The part that an address of the guest is in, and the offset of the address in the machine's memory.

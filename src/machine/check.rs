@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, vec::Vec};
 
-use super::{Backend, Image, MachineBuilder, MachineError};
+use super::{Backend, Image, MachineBuilder, MachineError, MachineVcpu};
 use crate::{
     abi::PAGE_SIZE,
-    host::{Fault, FaultCause, GuestExit},
+    host::{Fault, FaultCause, GuestExit, Vcpu},
 };
 
 /// An ELF executable for x86_64 with one segment at `address`, which is the whole file: both headers, and behind them
@@ -50,9 +50,10 @@ pub(super) fn runs(backend: Backend) -> Result<(), MachineError> {
             .check()
             .map_err(MachineError::system("sending the signal that stops vCPUs"))?;
     }
-    let loaded = Arc::new(machine.load()?);
-    for mut vcpu in machine.start(&loaded, backend)? {
-        match vcpu.run(None) {
+    let made = machine.start(&machine.plan()?, backend)?;
+    made.begin_life()?;
+    for running in made.vcpus {
+        match (MachineVcpu { running, options: Arc::default() }).run(None) {
             Err(GuestExit::Fault(Fault { cause: FaultCause::Exception(6), .. })) => {}
             Err(end) => return Err(other(std::format!("{end}"))),
             Ok(_) => return Err(other("the guest trapped, though it contains no trap".into())),

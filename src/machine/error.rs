@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::error::RegionError;
+use crate::{contract::Mismatch, error::RegionError};
 
 /// Why a machine could not be built. Nothing of it is left: its memory is unmapped, its process has ended.
 #[derive(Debug)]
@@ -12,6 +12,9 @@ pub enum MachineError {
     Region(RegionError),
     /// An option of the builder is out of its range, or exceeds a limit: the message says which, and what to set.
     Config(&'static str),
+    /// The server of a machine that is made from a snapshot does not serve what the guest calls, or otherwise than the guest
+    /// says; or it calls what the guest does not serve.
+    Contract(Mismatch),
     /// The backend is unavailable, or the system refused a request.
     System {
         /// What was requested.
@@ -32,6 +35,7 @@ impl fmt::Display for MachineError {
         match self {
             Self::Region(error) => error.fmt(f),
             Self::Config(what) => f.write_str(what),
+            Self::Contract(mismatch) => mismatch.fmt(f),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }
@@ -41,7 +45,7 @@ impl std::error::Error for MachineError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Region(error) => Some(error),
-            Self::Config(_) => None,
+            Self::Config(_) | Self::Contract(_) => None,
             Self::System { error, .. } => Some(error),
         }
     }

@@ -6,14 +6,20 @@
 use std::{
     fmt, fs, io,
     ops::Range,
+    os::unix::fs::FileExt,
     path::Path,
     string::{String, ToString},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     vec::Vec,
 };
 
 use elf::{ElfBytes, abi, endian::LittleEndian, file::Class, segment::ProgramHeader};
 
+use super::{
+    checkpoint,
+    mapping::{Kind, Mapping},
+    memfd, signals,
+};
 use crate::abi::PAGE_SIZE;
 
 mod relocations;
@@ -46,6 +52,8 @@ struct Parsed {
     /// The difference between addresses in the guest and in the file.
     load_bias: u64,
     symbols: Option<Symbols>,
+    /// The file of [`Image::laid_out`].
+    laid_out: OnceLock<Arc<fs::File>>,
 }
 
 /// A segment of the program (`PT_LOAD`), extended to whole pages.
@@ -230,23 +238,79 @@ impl Image {
             let what = std::format!("its entry point {entry:#x} is not in an executable segment");
             return Err(ImageError::Malformed(what));
         }
-        let symbols = Symbols::find(&elf);
-        Ok(Self(Arc::new(Parsed { file, segments, relocations, entry, load_bias, symbols })))
+        let (symbols, laid_out) = (Symbols::find(&elf), OnceLock::new());
+        Ok(Self(Arc::new(Parsed {
+            file,
+            segments,
+            relocations,
+            entry,
+            load_bias,
+            symbols,
+            laid_out,
+        })))
     }
 
-    /// The bytes of the file that are loaded into a segment, `skip` bytes from its first page on.
-    pub(super) fn bytes(&self, segment: &Segment) -> &[u8] {
-        &self.0.file[segment.bytes.clone()]
+    /// The length of all segments, in bytes.
+    pub(super) fn pages_len(&self) -> u64 {
+        self.segments().iter().map(|segment| segment.len).sum()
     }
 
-    /// Calls `each` with the address and the value of each relocated word.
-    pub(super) fn relocate(&self, mut each: impl FnMut(u64, u64)) {
+    /// The pages of all segments, one behind the other, relocated, in a file that nothing can change. It is made once.
+    pub(super) fn laid_out(&self) -> io::Result<Arc<fs::File>> {
+        if let Some(file) = self.0.laid_out.get() {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(self.lay_out()?);
+        // Another thread may have made one meanwhile: then there are two for now.
+        let _ = self.0.laid_out.set(file.clone());
+        Ok(file)
+    }
+
+    fn lay_out(&self) -> io::Result<fs::File> {
         let Parsed { file, segments, relocations, load_bias, .. } = &*self.0;
+        let len = self.pages_len();
+        let laid_out = memfd::new(c"vmffi-image", len)?;
+        // The offset of each segment.
+        let mut offsets = Vec::new();
+        let mut offset = 0;
+        for segment in segments {
+            let (bytes, at) = (&file[segment.bytes.clone()], offset + segment.skip as u64);
+            signals::change_file(len, || laid_out.write_all_at(bytes, at))?;
+            offsets.push(offset);
+            offset += segment.len;
+        }
+        // Relocated pages are copied to the file. While a child that was forked meanwhile has a shared mapping of it, it could
+        // not be sealed.
+        let map = Mapping::of_file(len, &laid_out, Kind::CopyOnWrite)?;
+        let mut changed: Vec<u64> = Vec::new();
         // `Relocations::read` has checked all of them, so there is no error.
         let _ = relocations.each(file, segments, *load_bias, |place, _, value| {
-            each(place, value);
+            let behind = segments.partition_point(|segment| segment.address <= place);
+            let Some(nr) = behind.checked_sub(1) else { return Ok(()) };
+            let (at, bytes) = (offsets[nr] + (place - segments[nr].address), value.to_le_bytes());
+            let room = len.saturating_sub(at).min(bytes.len() as u64) as usize;
+            // SAFETY: `at` and `room` bytes from there on are in the mapping, or `room` is 0.
+            let to = unsafe { map.at().add(at.min(len) as usize) };
+            // SAFETY: see above. `bytes` lies on the stack, and nothing else accesses the new mapping.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, room) };
+            for page in [at / PAGE_SIZE, (at + 7) / PAGE_SIZE] {
+                if changed.last() != Some(&page) && page * PAGE_SIZE < len {
+                    changed.push(page);
+                }
+            }
             Ok(())
         });
+        changed.sort_unstable();
+        changed.dedup();
+        signals::change_file(len, || {
+            changed.iter().map(|page| page * PAGE_SIZE).try_for_each(|at| {
+                let size = (len - at).min(PAGE_SIZE) as usize;
+                // SAFETY: `at` is less than `len`, so `size` bytes from there on are in the mapping.
+                unsafe { checkpoint::write(&laid_out, map.at().add(at as usize), size, at) }
+            })
+        })?;
+        memfd::seal(&laid_out)?;
+        Ok(laid_out)
     }
 
     pub(super) fn segments(&self) -> &[Segment] {

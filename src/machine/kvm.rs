@@ -11,31 +11,34 @@ use std::{
     boxed::Box,
     io,
     sync::{Arc, atomic::AtomicBool},
-    vec::Vec,
 };
 
 use kvm_bindings::{
-    CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_debugregs,
-    kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcr,
-    kvm_xcrs, kvm_xsave,
+    KVM_INTERNAL_ERROR_EMULATION, kvm_debugregs, kvm_regs, kvm_segment, kvm_sregs, kvm_vcpu_events,
+    kvm_xcr, kvm_xcrs, kvm_xsave,
 };
-use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
+use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use nix::libc;
 
-use super::{FORKED, Loaded, MachineError, address_space::DOORBELL_AT, lost};
+use super::{FORKED, MachineError, address_space::DOORBELL_AT, lost, plan::Plan, saved::Saved};
 use crate::{
     abi::{PAGE_SIZE, Registers, Transport, TrapMethod, answer, trap},
-    host::{FaultCause, GuestExit, ProtocolViolation, Stopper, Vcpu},
+    host::{CpuClock, FaultCause, GuestExit, ProtocolViolation, Stopper, Vcpu},
 };
 
 mod kick;
+mod machine;
+mod snapshot;
 mod tables;
 
 pub(super) use kick::StopSignal;
 use kick::{Kick, Mask};
-use tables::{
-    CODE, DATA, GDT_LIMIT, IDT_LIMIT, PORT, PROBE, PrivilegedPages, REPORT, TASK, TASK_LIMIT,
-};
+pub(super) use machine::start;
+use machine::{KvmMachine, leaf};
+pub(super) use snapshot::KvmSnapshot;
+use snapshot::Tsc;
+pub(super) use tables::PrivilegedTemplate;
+use tables::{CODE, DATA, GDT_LIMIT, IDT_LIMIT, PORT, PROBE, REPORT, TASK, TASK_LIMIT};
 
 /// CR0: PE, MP, ET, NE, WP, AM, PG (Intel SDM, volume 3, "Control Registers").
 const CR0: u64 = 0x8005_0033;
@@ -49,130 +52,6 @@ fn system(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError 
     move |error| MachineError::System { what, error: io::Error::from_raw_os_error(error.errno()) }
 }
 
-fn open() -> Result<Kvm, MachineError> {
-    let kvm = Kvm::new().map_err(system("opening /dev/kvm"))?;
-    let synced = kvm.check_extension_int(Cap::SyncRegs);
-    // `KVM_CHECK_EXTENSION` returns a negative number on errors.
-    if synced < 0 || synced & SyncReg::Register as i32 == 0 {
-        return Err(MachineError::System {
-            what: "KVM lacks KVM_CAP_SYNC_REGS",
-            error: io::ErrorKind::Unsupported.into(),
-        });
-    }
-    Ok(kvm)
-}
-
-/// Makes the virtual machine and its vCPUs, each at the guest's entry point.
-pub(super) fn start(
-    loaded: &Arc<Loaded>,
-    log: u32,
-    signal: StopSignal,
-) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
-    let vcpus = make(loaded, log, signal, None)?.into_iter();
-    Ok(vcpus.map(|vcpu| Box::new(vcpu) as Box<dyn Vcpu>).collect())
-}
-
-/// The same with a given trap method; with `None`, a probe chooses it.
-fn make(
-    loaded: &Arc<Loaded>,
-    log: u32,
-    signal: StopSignal,
-    trap_method: Option<TrapMethod>,
-) -> Result<Vec<KvmVcpu>, MachineError> {
-    let kvm = open()?;
-    let fd = kvm.create_vm().map_err(system("KVM_CREATE_VM"))?;
-    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
-    let cpuid = cpuid.map_err(system("KVM_GET_SUPPORTED_CPUID"))?;
-    // Guest-physical addresses: the machine's memory from 0 on, then the privileged pages, then, without a memory slot,
-    // the doorbell.
-    let physical = loaded.ram.len();
-    // Page tables take 1/512 of what they map, so the privileged pages end before the doorbell; that is checked below.
-    let doorbell = (physical + physical / 128 + (1 << 24)).next_multiple_of(PAGE_SIZE);
-    let privileged = PrivilegedPages::new(loaded, physical, doorbell)?;
-    if privileged.end() > doorbell || doorbell + PAGE_SIZE > 1 << physical_bits(&cpuid) {
-        return Err(MachineError::Config(
-            "the machine's memory exceeds the physical address width of this processor: use smaller arenas and stacks",
-        ));
-    }
-    let machine = Arc::new(KvmMachine { fd, privileged, doorbell, loaded: loaded.clone(), signal });
-    machine.map(&kvm)?;
-    let mut vcpus = Vec::new();
-    for cpu in 0..loaded.space.stacks.len() as u64 {
-        vcpus.push(KvmVcpu::new(&machine, cpu, &cpuid)?);
-    }
-    let trap_method = match (trap_method, vcpus.first_mut()) {
-        (Some(trap_method), _) => trap_method,
-        (None, Some(first)) => first.probe()?,
-        (None, None) => TrapMethod::Out(PORT),
-    };
-    if trap_method != TrapMethod::Out(PORT) {
-        machine.privileged.map_doorbell();
-    }
-    loaded.write_boot(trap_method, log);
-    let start = |mut vcpu: KvmVcpu| {
-        vcpu.trap_method = trap_method;
-        vcpu.begin(&cpuid)?;
-        Ok(vcpu)
-    };
-    vcpus.into_iter().map(start).collect()
-}
-
-/// The width of a guest-physical address, in bits (CPUID leaf 0x80000008, EAX bits 0 to 7).
-fn physical_bits(cpuid: &CpuId) -> u32 {
-    leaf(cpuid, 0x8000_0008).map_or(36, |[eax, ..]| eax & 0xff).clamp(32, 52)
-}
-
-/// EAX, EBX, ECX and EDX of subleaf 0 of a CPUID leaf.
-fn leaf(cpuid: &CpuId, function: u32) -> Option<[u32; 4]> {
-    let entry = cpuid.as_slice().iter().find(|e| e.function == function && e.index == 0)?;
-    Some([entry.eax, entry.ebx, entry.ecx, entry.edx])
-}
-
-/// A virtual machine: what its vCPUs share.
-struct KvmMachine {
-    fd: VmFd,
-    privileged: PrivilegedPages,
-    /// The guest-physical address of the doorbell.
-    doorbell: u64,
-    loaded: Arc<Loaded>,
-    signal: StopSignal,
-}
-
-impl KvmMachine {
-    /// Adds the memory slots. Slots of parts that the guest may not write are read-only, in addition to the page
-    /// tables.
-    fn map(&self, kvm: &Kvm) -> Result<(), MachineError> {
-        let read_only = if kvm.check_extension(Cap::ReadonlyMem) { KVM_MEM_READONLY } else { 0 };
-        let mut slot = 0;
-        let mut add = |physical, len, at: *mut u8, flags| {
-            let region = kvm_userspace_memory_region {
-                slot,
-                flags,
-                guest_phys_addr: physical,
-                memory_size: len,
-                userspace_addr: at.expose_provenance() as u64,
-            };
-            slot += 1;
-            // SAFETY: `at` leads to `len` mapped bytes of `loaded.ram` or `privileged`, which `self` owns along with
-            // `fd`, and nothing unmaps them before. The guest changes them only through these slots, and this program
-            // accesses them through raw pointers only.
-            unsafe { self.fd.set_user_memory_region(region) }
-                .map_err(system("KVM_SET_USER_MEMORY_REGION"))
-        };
-        let mut parts = self.loaded.space.parts.iter().peekable();
-        while let Some(first) = parts.next() {
-            let mut len = first.len;
-            while let Some(next) = parts.next_if(|next| next.write == first.write) {
-                len += next.len;
-            }
-            let flags = if first.write { 0 } else { read_only };
-            add(first.offset, len, self.loaded.ram.at(first.offset), flags)?;
-        }
-        let memory = self.privileged.memory();
-        add(self.loaded.ram.len(), memory.len() as u64, memory.at(), 0)
-    }
-}
-
 /// The state of a vCPU that a guest can change, and the control registers.
 struct VcpuSnapshot {
     regs: kvm_regs,
@@ -183,23 +62,27 @@ struct VcpuSnapshot {
     debug: kvm_debugregs,
 }
 
-struct KvmVcpu {
+pub(super) struct KvmVcpu {
     fd: VcpuFd,
     machine: Arc<KvmMachine>,
     number: u64,
     trap_method: TrapMethod,
     kick: Arc<Kick>,
     mask: Mask,
-    snapshot: Option<VcpuSnapshot>,
+    saved: Saved<VcpuSnapshot>,
 }
 
 impl KvmVcpu {
-    fn new(machine: &Arc<KvmMachine>, number: u64, cpuid: &CpuId) -> Result<Self, MachineError> {
+    pub(super) fn plan(&self) -> &Arc<Plan> {
+        &self.machine.plan
+    }
+
+    fn new(machine: &Arc<KvmMachine>, number: u64) -> Result<Self, MachineError> {
         let fd = machine.fd.create_vcpu(number).map_err(system("KVM_CREATE_VCPU"))?;
-        fd.set_cpuid2(cpuid).map_err(system("KVM_SET_CPUID2"))?;
+        fd.set_cpuid2(&machine.facts.cpuid).map_err(system("KVM_SET_CPUID2"))?;
         let (kick, mask) = (Arc::new(Kick::new(machine.signal)), Mask::new(machine.signal));
         let (machine, trap_method) = (machine.clone(), TrapMethod::Out(PORT));
-        Ok(Self { fd, machine, number, trap_method, kick, mask, snapshot: None })
+        Ok(Self { fd, machine, number, trap_method, kick, mask, saved: Saved::NOTHING })
     }
 
     /// Sets all registers, for ring 3, with the page tables at `root`. `regs` has the entry point.
@@ -241,7 +124,7 @@ impl KvmVcpu {
     /// software implementation of KVM, `out` may raise an exception in spite of the I/O permission bitmap.
     fn probe(&mut self) -> Result<TrapMethod, MachineError> {
         let regs = kvm_regs { rip: PROBE, rdx: u64::from(PORT), rflags: 2, ..Default::default() };
-        self.enter(self.machine.privileged.probe_root, 0x620, regs)?;
+        self.enter(self.machine.privileged.places().probe_root, 0x620, regs)?;
         let works = loop {
             match self.fd.run() {
                 Ok(VcpuExit::IoOut(PORT, data)) => break data.len() == 4,
@@ -291,7 +174,8 @@ impl KvmVcpu {
     }
 
     /// Sets all registers for the guest's entry point (ABI, "Boot block").
-    fn begin(&mut self, cpuid: &CpuId) -> Result<(), MachineError> {
+    fn begin(&mut self) -> Result<(), MachineError> {
+        let cpuid = &self.machine.facts.cpuid;
         let has = |function, register: usize, bit: u32| {
             leaf(cpuid, function).is_some_and(|leaf| leaf[register] >> bit & 1 != 0)
         };
@@ -301,24 +185,58 @@ impl KvmVcpu {
         for (bit, there) in [(20, has(7, 1, 7)), (21, has(7, 1, 20)), (11, has(7, 2, 2))] {
             cr4 |= u64::from(there) << bit;
         }
-        // XCR0: x87, SSE, AVX and AVX-512, as far as leaf 0xd lists them. A software implementation of KVM may clear
-        // the XSAVE bit of leaf 1, though it supports AVX.
-        let features = u64::from(leaf(cpuid, 0xd).map_or(0, |[eax, ..]| eax & 0xe7));
-        let xsave = has(1, 2, 26) || features & 4 != 0;
-        if xsave {
+        if self.enabled_components().is_some() {
             cr4 |= 1 << 18;
         }
-        let stack = self.machine.loaded.space.stacks[self.number as usize];
-        let rip = self.machine.loaded.image.entry();
+        let stack = self.machine.plan.space.stacks[self.number as usize];
+        let rip = self.machine.plan.image.entry();
         let regs = kvm_regs { rip, rsp: stack, rdi: stack, rflags: 2, ..Default::default() };
-        self.enter(self.machine.privileged.root, cr4, regs)?;
-        if xsave {
-            let value = features | 1;
-            let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
-            xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value };
-            self.fd.set_xcrs(&xcrs).map_err(system("KVM_SET_XCRS"))?;
-        }
+        self.enter(self.machine.privileged.places().root, cr4, regs)?;
+        self.enable_components().map_err(MachineError::system("KVM_SET_XCRS"))?;
         self.fd.set_sync_valid_reg(SyncReg::Register);
+        Ok(())
+    }
+
+    /// XCR0: x87, SSE, AVX and AVX-512, as far as leaf 0xd of CPUID lists them; `None` without XSAVE. A software
+    /// implementation of KVM may clear the XSAVE bit of leaf 1, though it supports AVX.
+    fn enabled_components(&self) -> Option<u64> {
+        let cpuid = &self.machine.facts.cpuid;
+        let components = u64::from(leaf(cpuid, 0xd).map_or(0, |[eax, ..]| eax & 0xe7));
+        let xsave = leaf(cpuid, 1).is_some_and(|[.., ecx, _]| ecx >> 26 & 1 != 0);
+        (xsave || components & 4 != 0).then_some(components | 1)
+    }
+
+    /// Sets XCR0.
+    fn enable_components(&self) -> io::Result<()> {
+        let Some(value) = self.enabled_components() else { return Ok(()) };
+        let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+        xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value };
+        self.fd.set_xcrs(&xcrs)?;
+        Ok(())
+    }
+
+    /// Sets the state of another machine's vCPU.
+    fn adopt(&mut self, state: &Arc<VcpuSnapshot>, tsc: &Tsc) -> io::Result<()> {
+        self.enable_components()?;
+        tsc.set(&self.fd)?;
+        self.fd.set_sync_valid_reg(SyncReg::Register);
+        self.load(state)?;
+        self.saved = Saved::of(state);
+        Ok(())
+    }
+
+    /// Sets the registers.
+    fn load(&mut self, state: &VcpuSnapshot) -> io::Result<()> {
+        self.fd.set_sregs(&state.sregs)?;
+        // SAFETY: `KVM_SET_XSAVE` reads as many bytes as the enabled features take (KVM API, "KVM_SET_XSAVE"). Only
+        // features that are enabled dynamically, that is AMX, take more than the 4 KiB of `kvm_xsave`, and this crate
+        // enables none.
+        unsafe { self.fd.set_xsave(&state.xsave) }?;
+        self.fd.set_debug_regs(&state.debug)?;
+        self.fd.set_vcpu_events(&state.events)?;
+        // The next `KVM_RUN` sets these.
+        self.fd.sync_regs_mut().regs = state.regs;
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
         Ok(())
     }
 
@@ -326,7 +244,7 @@ impl KvmVcpu {
     #[cold]
     fn shut_down(&self) -> GuestExit {
         let instruction = self.fd.sync_regs().regs.rip;
-        GuestExit::Fault(self.machine.loaded.fault(FaultCause::Exception(8), None, instruction))
+        GuestExit::Fault(self.machine.plan.fault(FaultCause::Exception(8), None, instruction))
     }
 
     /// Describes an internal error of KVM. If KVM cannot emulate the instruction of an access, some kernels raise an
@@ -340,7 +258,7 @@ impl KvmVcpu {
             return GuestExit::Lost(std::format!("KVM: internal error {error}"));
         }
         let instruction = self.fd.sync_regs().regs.rip;
-        GuestExit::Fault(self.machine.loaded.fault(FaultCause::Exception(6), None, instruction))
+        GuestExit::Fault(self.machine.plan.fault(FaultCause::Exception(6), None, instruction))
     }
 
     /// Describes the exception that a stub reports.
@@ -356,7 +274,7 @@ impl KvmVcpu {
             _ => None,
         };
         let cause = FaultCause::Exception(vector);
-        GuestExit::Fault(self.machine.loaded.fault(cause, address, instruction))
+        GuestExit::Fault(self.machine.plan.fault(cause, address, instruction))
     }
 }
 
@@ -458,10 +376,13 @@ impl Vcpu for KvmVcpu {
             debug: self.fd.get_debug_regs()?,
         };
         if self.number == 0 {
-            self.machine.loaded.take_snapshot(cancelled)?;
+            self.machine.memory.save(cancelled)?;
         }
         self.fd.sync_regs_mut().regs = snapshot.regs;
-        self.snapshot = Some(snapshot);
+        self.saved.save(Arc::new(snapshot), &self.machine.checkpoints);
+        if self.number == 0 {
+            self.machine.checkpoints.made();
+        }
         Ok(())
     }
 
@@ -469,19 +390,11 @@ impl Vcpu for KvmVcpu {
         if !self.kick.is_ours() {
             return Err(io::Error::other(FORKED));
         }
-        let snapshot = self.snapshot.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        self.fd.set_sregs(&snapshot.sregs)?;
-        // SAFETY: `KVM_SET_XSAVE` reads as many bytes as the enabled features take (KVM API, "KVM_SET_XSAVE"). Only
-        // features that are enabled dynamically, that is AMX, take more than the 4 KiB of `kvm_xsave`, and this crate
-        // enables none.
-        unsafe { self.fd.set_xsave(&snapshot.xsave) }?;
-        self.fd.set_debug_regs(&snapshot.debug)?;
-        self.fd.set_vcpu_events(&snapshot.events)?;
-        // The next `KVM_RUN` sets these.
-        self.fd.sync_regs_mut().regs = snapshot.regs;
-        self.fd.set_sync_dirty_reg(SyncReg::Register);
+        let saved = self.saved.get(&self.machine.checkpoints).ok_or(io::ErrorKind::NotFound)?;
+        self.load(&saved)?;
         if self.number == 0 {
-            self.machine.loaded.restore()?;
+            self.machine.memory.restore()?;
+            self.machine.lives.begin(&*self.machine.memory)?;
         }
         self.kick.reset();
         Ok(())
@@ -490,6 +403,12 @@ impl Vcpu for KvmVcpu {
     fn stopper(&self) -> Stopper {
         let kick = self.kick.clone();
         Stopper::new(move || kick.stop())
+    }
+
+    fn cpu_clock(&self) -> Option<CpuClock> {
+        self.kick.measure()?;
+        let kick = self.kick.clone();
+        Some(CpuClock::new(move || kick.cpu_time()))
     }
 }
 

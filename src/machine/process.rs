@@ -19,10 +19,10 @@
 //! unless the guest has forged that. Then a reset replaces the process.
 
 use std::{
-    boxed::Box,
+    fs::File,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     vec::Vec,
@@ -30,10 +30,17 @@ use std::{
 
 use nix::libc;
 
-use super::{FORKED, Loaded, MachineError, lost};
+use super::{
+    FORKED, MachineError, Made,
+    checkpoint::Checkpoint,
+    life::Lives,
+    lost, memfd,
+    plan::Plan,
+    saved::{Checkpoints, Saved},
+};
 use crate::{
-    abi::{Registers, Transport, TrapMethod},
-    host::{FaultCause, GuestExit, ProtocolViolation, Stopper, Vcpu},
+    abi::{Registers, Transport},
+    host::{CpuClock, FaultCause, GuestExit, ProtocolViolation, Stopper, Vcpu},
 };
 
 mod child;
@@ -41,12 +48,19 @@ mod control;
 mod filter;
 mod gate;
 mod listener;
+mod memory;
 mod script;
+mod shared;
+mod snapshot;
+mod start;
 
 use child::Child;
 use control::{Control, Features, Frame};
 use gate::Command;
 use script::STOP;
+use shared::{Contents, SharedMemory};
+pub(super) use snapshot::ProcessSnapshot;
+pub(super) use start::LowDescriptors;
 
 /// Offsets in `siginfo_t`: the code, and for SIGSYS the number of the system call.
 const INFO_CODE: u64 = 8;
@@ -57,31 +71,45 @@ const CONTEXT_VECTOR: u64 = 200;
 const CONTEXT_CR2: u64 = 216;
 
 /// Makes the process, with a thread for each vCPU, which waits to enter the guest.
-pub(super) fn start(loaded: &Arc<Loaded>, log: u32) -> Result<Vec<Box<dyn Vcpu>>, MachineError> {
-    let vcpus = make(loaded, log)?.into_iter();
-    Ok(vcpus.map(|vcpu| Box::new(vcpu) as Box<dyn Vcpu>).collect())
+pub(super) fn start(plan: &Arc<Plan>, log: u32) -> Result<Made<ProcessVcpu>, MachineError> {
+    let (shared, vcpus) = make(plan, None, Arc::new(Lives::after(0)))?;
+    for (vcpu, stack) in vcpus.iter().zip(&plan.space.stacks) {
+        let entry = Frame::entry(*stack, shared.features);
+        vcpu.child.control.set_frame(vcpu.number, &entry);
+        vcpu.set_boot_block(log);
+    }
+    Ok(Made { vcpus, memory: shared.region.clone(), lives: shared.lives.clone() })
 }
 
-fn make(loaded: &Arc<Loaded>, log: u32) -> Result<Vec<ProcessVcpu>, MachineError> {
-    loaded.write_boot(TrapMethod::Gate(gate::CALL_AT), log);
+/// Makes the process, and its vCPUs, of which there is at least one. Its memory is that of a new guest, or the checkpoint.
+fn make(
+    plan: &Arc<Plan>,
+    checkpoint: Option<&Arc<ProcessCheckpoint>>,
+    lives: Arc<Lives>,
+) -> Result<(Arc<Shared>, Vec<ProcessVcpu>), MachineError> {
     let features = Features::here().map_err(MachineError::system("saving registers"))?;
-    let started = Started::new(loaded, features)?;
-    let stops = loaded.space.stacks.iter().map(|_| AtomicBool::new(false)).collect();
-    let started = Mutex::new(started);
+    let (writable, end) = (plan.region_writable(), plan.layout.len());
+    let region = Arc::new(SharedMemory::new(end, writable)?);
+    if let Some(checkpoint) = checkpoint {
+        let filled = region.restore(&checkpoint.region);
+        filled.map_err(MachineError::system("filling the guest's region"))?;
+    }
+    let started = Started::new(plan, &region, checkpoint, features)?;
     let shared = Arc::new(Shared {
-        loaded: loaded.clone(),
+        plan: plan.clone(),
+        region,
         features,
-        stops,
+        stops: (0..plan.vcpus()).map(|_| AtomicBool::new(false)).collect(),
         forged: AtomicBool::new(false),
-        started,
+        lives,
+        checkpoints: Checkpoints::default(),
+        checkpoint: Mutex::new(checkpoint.cloned()),
+        started: Mutex::new(started),
     });
-    let stacks = loaded.space.stacks.iter();
-    let vcpu = |(number, stack): (u32, &u64)| {
+    let vcpu = |number| {
         let started = shared.started();
         let (child, (trap, number_of_trap)) =
             (started.child.clone(), started.traps[number as usize]);
-        let entry = Frame::entry(*stack, features);
-        child.control.set_frame(number, &entry);
         ProcessVcpu {
             shared: shared.clone(),
             child,
@@ -93,10 +121,19 @@ fn make(loaded: &Arc<Loaded>, log: u32) -> Result<Vec<ProcessVcpu>, MachineError
             next: Command::Enter,
             exit: None,
             has_gone_back_again: false,
-            snapshot: None,
+            back_to: None,
+            saved: Saved::NOTHING,
         }
     };
-    Ok((0..).zip(stacks).map(vcpu).collect())
+    let vcpus = (0..plan.vcpus()).map(vcpu).collect();
+    Ok((shared, vcpus))
+}
+
+/// What resets restore of a guest's memory.
+struct ProcessCheckpoint {
+    /// All but the region.
+    private: Checkpoint,
+    region: Arc<Contents>,
 }
 
 /// A process, and the traps at which its threads wait.
@@ -106,53 +143,76 @@ struct Started {
     traps: Vec<(u64, u64)>,
     /// How often this process has been reset: the high half of the numbers of traps.
     life: u32,
+    /// The checkpoint with which its memory began, if any.
+    from: Option<Arc<ProcessCheckpoint>>,
+    /// The file that the process can read as its checkpoint, until there is one.
+    draft: Option<File>,
+    /// The checkpoint that the process can read.
+    shown: Option<Arc<ProcessCheckpoint>>,
+    /// How many resets of it have found much to copy.
+    large_resets: u32,
 }
 
 impl Started {
-    fn new(loaded: &Loaded, features: Features) -> Result<Self, MachineError> {
-        let (child, traps) = Child::start(loaded, features)?;
-        let traps = traps.iter().map(|trap| (trap.id, trap.arguments[4])).collect();
-        Ok(Self { child: Arc::new(child), traps, life: 0 })
+    fn new(
+        plan: &Plan,
+        region: &SharedMemory,
+        from: Option<&Arc<ProcessCheckpoint>>,
+        features: Features,
+    ) -> Result<Self, MachineError> {
+        let start = |runs: &[_], file: &File| -> Result<_, MachineError> {
+            let (child, traps) = Child::start(plan, region, (runs, file), features)?;
+            let traps = traps.iter().map(|trap| (trap.id, trap.arguments[4])).collect();
+            Ok((Arc::new(child), traps))
+        };
+        let (mut draft, large_resets) = (None, 0);
+        let (child, traps) = match from {
+            Some(from) => start(&from.private.runs, &from.private.file)?,
+            None => {
+                let file = memfd::new(c"vmffi-checkpoint", plan.space.region);
+                let file =
+                    file.map_err(MachineError::system("making a file for the checkpoint"))?;
+                let started = start(&[], &file)?;
+                draft = Some(file);
+                started
+            }
+        };
+        let (from, shown) = (from.cloned(), from.cloned());
+        Ok(Self { child, traps, life: 0, from, draft, shown, large_resets })
     }
 }
 
 /// What the vCPUs of a guest share.
 struct Shared {
-    loaded: Arc<Loaded>,
+    plan: Arc<Plan>,
+    region: Arc<SharedMemory>,
     features: Features,
     /// Whether each vCPU is to stop.
     stops: Vec<AtomicBool>,
     /// Whether the guest has forged the number of a trap.
     forged: AtomicBool,
+    lives: Arc<Lives>,
+    checkpoints: Checkpoints,
+    /// The checkpoint that the next reset restores.
+    checkpoint: Mutex<Option<Arc<ProcessCheckpoint>>>,
     /// The current process. A reset replaces one that has ended.
     started: Mutex<Started>,
 }
 
 impl Shared {
-    /// Begins the next life of the guest, in a new process if the old one has ended or cannot be trusted.
-    fn begin_life(&self) -> io::Result<()> {
-        let child = self.started().child.clone();
-        if child.has_ended()? || self.forged.load(Ordering::Relaxed) {
-            child.end();
-            let new = Started::new(&self.loaded, self.features).map_err(io::Error::other)?;
-            *self.started() = new;
-            self.forged.store(false, Ordering::Relaxed);
-        } else {
-            let life = self.started().life.wrapping_add(1);
-            child.control.begin_life(u64::from(life) << 32)?;
-            self.started().life = life;
-        }
-        Ok(())
-    }
-
-    fn started(&self) -> std::sync::MutexGuard<'_, Started> {
+    fn started(&self) -> MutexGuard<'_, Started> {
         // Nothing panics while it is locked.
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checkpoint(&self) -> MutexGuard<'_, Option<Arc<ProcessCheckpoint>>> {
+        // As above.
+        self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A thread of a guest's process, as a vCPU.
-struct ProcessVcpu {
+pub(super) struct ProcessVcpu {
     shared: Arc<Shared>,
     child: Arc<Child>,
     number: u32,
@@ -170,22 +230,33 @@ struct ProcessVcpu {
     exit: Option<GuestExit>,
     /// Whether an exception has interrupted [`Command::Back`] in this life.
     has_gone_back_again: bool,
-    snapshot: Option<Frame>,
+    /// The registers that [`Command::Back`] restores.
+    back_to: Option<Arc<Frame>>,
+    /// The registers in the checkpoint.
+    saved: Saved<Frame>,
 }
 
 impl ProcessVcpu {
-    /// Moves to the current process, and sets the registers with which the life begins. A vCPU may be restored before the
-    /// one that replaces the process, so this comes after all are restored.
-    fn enter_life(&mut self) {
+    pub(super) fn plan(&self) -> &Arc<Plan> {
+        &self.shared.plan
+    }
+
+    /// Moves to the current process, if a reset has replaced the one before.
+    fn follow(&mut self) {
         let started = self.shared.started();
         if !Arc::ptr_eq(&self.child, &started.child) {
             self.child = started.child.clone();
             (self.trap, self.number_of_trap) = started.traps[self.number as usize];
             self.last = None;
         }
-        self.life = started.life;
-        drop(started);
-        if let Some(frame) = &self.snapshot {
+    }
+
+    /// Sets the registers with which the life begins, or goes on after a checkpoint. A vCPU may be restored before the one
+    /// that replaces the process, so this comes after all are restored.
+    fn enter_life(&mut self) {
+        self.follow();
+        self.life = self.shared.started().life;
+        if let Some(frame) = &self.back_to {
             self.child.control.set_frame(self.number, frame);
         }
     }
@@ -306,7 +377,7 @@ impl ProcessVcpu {
             _ => FaultCause::Signal(signal),
         };
         let address = (cause == FaultCause::Exception(14)).then_some(address);
-        Some(GuestExit::Fault(self.shared.loaded.fault(cause, address, instruction)))
+        Some(GuestExit::Fault(self.shared.plan.fault(cause, address, instruction)))
     }
 
     /// How the process has ended.
@@ -358,32 +429,47 @@ impl Vcpu for ProcessVcpu {
         })
     }
 
+    fn cpu_clock(&self) -> Option<CpuClock> {
+        let (shared, number) = (self.shared.clone(), self.number);
+        let clock = CpuClock::new(move || {
+            // A reset may have replaced the process.
+            let child = shared.started().child.clone();
+            child.cpu_time(number)
+        });
+        clock.read().map(|_| clock)
+    }
+
     fn snapshot(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
         self.is_ours()?;
-        self.command(Command::Keep)?;
-        match self.receive() {
-            Ok(Registers { kind: gate::KEPT, .. }) => {}
-            Ok(Registers { kind, .. }) => {
-                return Err(io::Error::other(std::format!("unexpected trap of kind {kind:#x}")));
+        // If it has not run since the last reset or checkpoint, its registers are those of the frame.
+        let frame = match (&self.back_to, self.next) {
+            (Some(frame), Command::Back) => frame.clone(),
+            _ => {
+                let frame = self.save_registers()?;
+                // So nothing of a life before raises an exception any more.
+                self.has_gone_back_again = true;
+                frame
             }
-            Err(GuestExit::Stopped) => return Err(io::ErrorKind::Interrupted.into()),
-            Err(exit) => return Err(io::Error::other(exit)),
-        }
-        let frame = self.child.control.saved_frame(self.number, self.shared.features)?;
+        };
+        // Saving changes the direction flag, also if it fails.
+        (self.next, self.back_to) = (Command::Back, Some(frame.clone()));
         if self.number == 0 {
-            self.shared.loaded.take_snapshot(cancelled)?;
+            self.save_memory(cancelled)?;
         }
-        self.snapshot = Some(frame);
+        self.saved.save(frame, &self.shared.checkpoints);
+        if self.number == 0 {
+            self.shared.checkpoints.made();
+        }
         Ok(())
     }
 
     fn restore(&mut self) -> io::Result<()> {
         self.is_ours()?;
-        self.snapshot.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let saved = self.saved.get(&self.shared.checkpoints);
+        self.back_to = Some(saved.ok_or(io::ErrorKind::NotFound)?);
         if self.number == 0 {
             // All other vCPUs wait, and none runs before all are restored.
-            self.shared.loaded.restore()?;
-            self.shared.begin_life()?;
+            self.restore_memory()?;
         }
         // Any vCPU can read the words of the last answer. If the process is replaced, the new one has none.
         let none = Registers { kind: 0, word: 0, transport: Transport::EMPTY };

@@ -14,8 +14,13 @@ use core::ops::Deref;
 
 use crate::memory::sync::{AtomicU8, AtomicU32, Ordering};
 
+#[cfg(feature = "std")]
+mod kept;
 mod lock;
 mod slot;
+
+#[cfg(feature = "std")]
+pub(crate) use kept::KeptBlock;
 
 pub(crate) use lock::Lock;
 pub use slot::Slot;
@@ -532,22 +537,6 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
             at = end;
         }
         lists.used_end = used_end;
-    }
-
-    /// Keeps every loan that the peer holds now in all later lives, since a snapshot of the peer holds it (ABI, A-11).
-    #[cfg(feature = "std")]
-    pub(crate) fn keep_loans(&self) {
-        let lists = self.lists.lock();
-        let delivered = get(&self.life) | DELIVERED;
-        let mut at = lists.used;
-        while at != NIL {
-            let slot = self.slot(at);
-            let lent = get(&slot.state) & KIND == LENT && get(&slot.life) == delivered;
-            if lent && !self.finished(at) {
-                set(&slot.life, KEPT);
-            }
-            at = get(&slot.next);
-        }
     }
 
     /// Frees all finished blocks, and returns the use of the arena.

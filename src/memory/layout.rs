@@ -153,6 +153,51 @@ impl RegionLayout {
     }
 }
 
+/// The fields of the header that belong to one life of a guest.
+#[allow(
+    dead_code,
+    reason = "the hosts of machines write them, and guests with the crate's entry point read them"
+)]
+impl RegionLayout {
+    /// The offset of the header's `generation`; its `seed` follows (ABI, R-2).
+    const LIFE_AT: usize = 72;
+
+    /// Writes the generation and the seed of a life to the header (ABI, R-9). A generation of 0 stands for none.
+    ///
+    /// # Safety
+    ///
+    /// `base` is page-aligned and valid for writes of [`PAGE_SIZE`] bytes. Nothing else in this program accesses them
+    /// during the call, and no vCPU of the guest runs.
+    pub(crate) unsafe fn write_life(base: *mut u8, generation: u64, seed: &[u8; 32]) {
+        let put = |word: usize, value: u64| {
+            // SAFETY: `word` is at most 4, so the word is in the page for which the caller vouches, and aligned like
+            // the page.
+            unsafe { base.add(Self::LIFE_AT + 8 * word).cast::<u64>().write_volatile(value) }
+        };
+        put(0, generation);
+        let words: [[u8; 8]; 4] = bytemuck::cast(*seed);
+        for (word, bytes) in (1..).zip(words) {
+            put(word, u64::from_le_bytes(bytes));
+        }
+    }
+
+    /// Reads the generation and the seed of the life (ABI, R-9); `None` if the host does not tell lives apart.
+    ///
+    /// # Safety
+    ///
+    /// `base` is page-aligned and valid for reads of [`PAGE_SIZE`] bytes, to which only the host writes.
+    pub(crate) unsafe fn read_life(base: *const u8) -> Option<(u64, [u8; 32])> {
+        let take = |word: usize| {
+            // SAFETY: `word` is at most 4, so the word is in the page for which the caller vouches, and aligned like
+            // the page.
+            unsafe { base.add(Self::LIFE_AT + 8 * word).cast::<u64>().read_volatile() }
+        };
+        let generation = take(0);
+        let words: [[u8; 8]; 4] = core::array::from_fn(|word| take(1 + word).to_le_bytes());
+        (generation != 0).then(|| (generation, bytemuck::cast(words)))
+    }
+}
+
 /// Checks that `base` is page-aligned, and that `len` is at least `needed` bytes.
 pub(super) fn check_place(base: *const u8, len: u64, needed: u64) -> Result<(), RegionError> {
     if base.addr() as u64 % PAGE_SIZE != 0 {
@@ -213,6 +258,34 @@ mod tests {
             unsafe { at.write(old) };
         }
         assert_eq!(read(base, len), Ok(layout));
+    }
+
+    /// ABI, Region header: a life is read as it was written, beside the other fields, which stay.
+    #[test]
+    fn lives() {
+        let layout = RegionLayout::new(8192, 4096).unwrap();
+        let (_memory, base) = aligned(PAGE_SIZE as usize);
+        // SAFETY: `aligned` allocated more than a page at `base`, which this test alone uses.
+        unsafe { layout.write_header(base) };
+        // SAFETY: `base` is page-aligned and valid for a page, which this test alone uses.
+        let life = || unsafe { RegionLayout::read_life(base) };
+        assert_eq!(life(), None, "a new header tells no lives apart");
+        let seed = core::array::from_fn(|byte| byte as u8 + 1);
+        for generation in [1, 2, u64::MAX] {
+            // SAFETY: `base` is page-aligned and valid for a page, which this test alone uses.
+            unsafe { RegionLayout::write_life(base, generation, &seed) };
+            assert_eq!(life(), Some((generation, seed)));
+        }
+        // SAFETY: `base` is valid for reads of a page.
+        let page = unsafe { base.cast::<[u8; PAGE_SIZE as usize]>().read() };
+        assert_eq!(page[72..80], [0xff; 8]);
+        assert_eq!(page[80..112], seed);
+        assert_eq!(page[112..], [0; PAGE_SIZE as usize - 112]);
+        // SAFETY: `base` is valid for reads of a page; the rest of the region is not read.
+        assert_eq!(unsafe { RegionLayout::read_header(base, layout.len()) }, Ok(layout));
+        // SAFETY: `base` is page-aligned and valid for a page, which this test alone uses.
+        unsafe { RegionLayout::write_life(base, 0, &seed) };
+        assert_eq!(life(), None, "without a generation there is no seed");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use core::{ptr, sync::atomic::compiler_fence};
 #[cfg(feature = "alloc")]
 use super::arena::Lock;
 #[cfg(feature = "std")]
-use super::process_id::ProcessId;
+use super::{arena::KeptBlock, process_id::ProcessId};
 use super::{
     arena::{self, Allocated, Arena, GRANULE_SIZE, Slot},
     layout::{RegionLayout, check_place},
@@ -26,13 +26,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epoch(usize);
 
-#[cfg(all(test, loom))]
 impl Epoch {
+    #[cfg(feature = "std")]
     pub(crate) fn number(self) -> usize {
         self.0
     }
 
     /// Whether the number is that of a life, and not of a reset in progress.
+    #[cfg(all(test, loom))]
     pub(crate) fn is_a_life(self) -> bool {
         self.0 % 2 == 0
     }
@@ -232,6 +233,43 @@ impl Memory {
             // call, keeps them free, so nothing else accesses them.
             unsafe { at.write_bytes(0, granules as usize * GRANULE_SIZE) };
         });
+    }
+
+    /// The blocks of a side's arena, which this program owns, that the peer holds at its checkpoint; `None` if there is no
+    /// memory for them. Nothing else keeps or releases blocks meanwhile.
+    #[cfg(feature = "std")]
+    #[cfg_attr(not(feature = "machine"), expect(dead_code, reason = "for machines"))]
+    pub(crate) fn kept_blocks(&self, side: Side) -> Option<alloc::vec::Vec<KeptBlock>> {
+        let Some(arena) = &self.arenas[side as usize] else { return Some(alloc::vec::Vec::new()) };
+        arena.kept(|first, granules| {
+            let len = granules as usize * GRANULE_SIZE;
+            let mut bytes = alloc::vec::Vec::new();
+            bytes.try_reserve_exact(len).ok()?;
+            let at = self.layout.arena(side).0 as usize + first as usize * GRANULE_SIZE;
+            // SAFETY: `kept` passes blocks of this arena, which lies within the region.
+            let from = unsafe { self.base.add(at) };
+            // SAFETY: the block is `len` bytes of this program's arena, which only this program writes, and it does not write
+            // to a block that is lent. `bytes` has room for as many.
+            unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), len) };
+            // SAFETY: the line above has initialised `len` bytes.
+            unsafe { bytes.set_len(len) };
+            Some(bytes.into_boxed_slice())
+        })
+    }
+
+    /// Makes blocks, sorted by index, kept loans of a side's arena, in which nothing was allocated before.
+    #[cfg(feature = "std")]
+    pub(crate) fn adopt(&self, side: Side, kept: &[KeptBlock]) {
+        let Some(arena) = &self.arenas[side as usize] else { return };
+        arena.adopt(kept);
+        for block in kept {
+            let at = self.layout.arena(side).0 as usize + block.index as usize * GRANULE_SIZE;
+            // SAFETY: `adopt` has checked that the block is in the arena, which lies within the region.
+            let to = unsafe { self.base.add(at) };
+            // SAFETY: `bytes` has as many bytes as the block has, and lies on the heap. Nothing else accesses the block, since
+            // the peer does not run yet.
+            unsafe { ptr::copy_nonoverlapping(block.bytes.as_ptr(), to, block.bytes.len()) };
+        }
     }
 
     /// The arena of a side.

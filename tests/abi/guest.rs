@@ -185,13 +185,13 @@ fn has_is_judged_as_any_other() {
     script.set([]);
 }
 
-/// ABI, Region header, Versioning V-1 and V-2: a guest takes a region of its own
-/// version, whatever is in the reserved bytes.
+/// ABI, Region header, Versioning V-1 and V-2: a guest takes a region of its own
+/// version, whatever is in the reserved bytes and in the fields of a life.
 #[test]
 fn a_guest_connects_to_its_own_version() {
     static STEPS: Steps = Mutex::new(VecDeque::new());
-    static PLACES: [GuestStorage<(), Script, 192>; 4] = [const { GuestStorage::new() }; 4];
-    let bytes = [(8, 2, false), (9, 1, false), (12, 2, true), (72, 255, true)];
+    static PLACES: [GuestStorage<(), Script, 192>; 5] = [const { GuestStorage::new() }; 5];
+    let bytes = [(8, 2, false), (9, 1, false), (12, 2, true), (72, 255, true), (112, 255, true)];
     for ((at, byte, right), place) in bytes.into_iter().zip(&PLACES) {
         let region = Region::new();
         region.poke(at, &[byte]);

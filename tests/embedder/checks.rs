@@ -108,6 +108,7 @@ fn denied_calls(backend: Backend) {
         ("rt_sigreturn", libc::SYS_rt_sigreturn),
         ("sigaltstack", libc::SYS_sigaltstack),
         ("sched_yield", libc::SYS_sched_yield),
+        ("getrandom", libc::SYS_getrandom),
         ("tgkill", libc::SYS_tgkill),
         ("gettid", libc::SYS_gettid),
         ("getpid", libc::SYS_getpid),

@@ -12,12 +12,12 @@ use std::{
 
 use vmffi::{
     ErrorKind, ForeignBuf, SharedBuf,
-    host::GuestExit,
-    machine::{Backend, MachineBuilder},
+    host::{CheckpointError, GuestExit},
+    machine::{Backend, MachineBuilder, Snapshot},
 };
 
 use super::{
-    cases::{Case, any, kvm, process},
+    cases::{Case, any, process},
     makes::{
         Built, descriptors, done, fork, forked, image, join, machine, mapped, meets_a_deadline,
         nothing_left, started, works, works_in_every_way,
@@ -32,6 +32,8 @@ pub const CASES: &[Case] = &[
     ("fork_after_a_machine", any, after_a_machine),
     ("fork_after_a_deadline", any, after_a_deadline),
     ("fork_of_a_builder", any, of_a_builder),
+    ("fork_of_a_snapshot", any, of_a_snapshot),
+    ("fork_while_machines_are_prepared", any, while_prepared),
     ("fork_while_threads_call", any, while_threads_call),
     ("fork_during_a_deadline", any, during_a_deadline),
     ("fork_while_machines_are_made", any, while_made),
@@ -42,6 +44,7 @@ pub const CASES: &[Case] = &[
     ("a_child_cannot_run", any, cannot_run),
     ("a_child_cannot_stop", any, cannot_stop),
     ("a_child_cannot_reset", any, cannot_reset),
+    ("a_child_cannot_make_a_checkpoint", any, cannot_make_a_checkpoint),
     ("a_child_has_stale_handles", any, stale_handles),
     ("a_child_of_a_child", any, of_a_child),
     ("a_child_outlives_the_machine", any, outlives),
@@ -102,6 +105,90 @@ fn of_a_builder(backend: Backend) {
     drop(started(&machine, backend));
     forked(|| makes_another(&machine, backend));
     makes_another(&machine, backend);
+}
+
+/// A snapshot of a guest that counts 7.
+fn snapshot(backend: Backend) -> Snapshot {
+    let host = started(&machine(), backend);
+    assert_eq!(StateClient::from(host.guest()).count(4), Ok(7));
+    host.snapshot().unwrap()
+}
+
+#[track_caller]
+fn counts(host: &Built, count: u64) {
+    assert_eq!(StateClient::from(host.guest()).count(0), Ok(count), "{:?}", host.guest_exit());
+}
+
+/// A child makes machines from it, and prepares none of its own; those that its parent has prepared it leaves alone.
+fn of_a_snapshot(backend: Backend) {
+    let snapshot = snapshot(backend);
+    let clone = || snapshot.build(Host::default()).unwrap();
+    for prepared in [0, 2] {
+        snapshot.prepare(prepared).unwrap();
+        let own = descriptors();
+        forked(|| {
+            let all = [clone(), clone(), clone()];
+            for host in &all {
+                counts(host, 7);
+                works_in_every_way(host);
+                counts(host, 7);
+            }
+            let again = all[0].snapshot().unwrap();
+            drop(all);
+            again.prepare(1).unwrap();
+            counts(&again.build(Host::default()).unwrap(), 7);
+            forked(|| counts(&again.build(Host::default()).unwrap(), 7));
+            // It has no use for it, but it may ask.
+            snapshot.prepare(1).unwrap();
+        });
+        assert_eq!(descriptors(), own);
+        let all = [clone(), clone(), clone()];
+        for host in &all {
+            counts(host, 7);
+            works_in_every_way(host);
+        }
+    }
+    let mut slot = Some(snapshot);
+    slot.as_ref().unwrap().prepare(2).unwrap();
+    forked(|| drop(slot.take()));
+    let snapshot = slot.unwrap();
+    let all = [0; 3].map(|_| snapshot.build(Host::default()).unwrap());
+    all.iter().for_each(works_in_every_way);
+    drop((snapshot, all));
+    nothing_left();
+}
+
+/// Another thread makes machines of the snapshot, at any point, when the program forks.
+fn while_prepared(backend: Backend) {
+    let snapshot = snapshot(backend);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                snapshot.prepare(2).unwrap();
+                counts(&snapshot.build(Host::default()).unwrap(), 7);
+            }
+        });
+        for _ in 0..10 {
+            thread::sleep(Duration::from_millis(3));
+            forked(|| counts(&snapshot.build(Host::default()).unwrap(), 7));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    drop(snapshot);
+    nothing_left();
+}
+
+fn cannot_make_a_checkpoint(backend: Backend) {
+    let host = started(&machine(), backend);
+    forked(|| {
+        for made in [host.checkpoint(), host.snapshot().map(drop)] {
+            let Err(CheckpointError::Failed(text)) = made else { panic!("{made:?}") };
+            assert!(text.contains("fork"), "{text}");
+        }
+    });
+    assert_eq!(host.checkpoint(), Ok(()));
+    works_in_every_way(&host);
 }
 
 /// Threads are inside of calls, and of deadlines, at any point, when the program forks.
@@ -222,9 +309,8 @@ fn while_not_made(backend: Backend) {
 
 fn no_region(backend: Backend) {
     let host = started(&machine(), backend);
-    // The machine's memory; of a process also what it shares with its host.
-    let maps = if kvm(backend) { 1 } else { 2 };
-    assert_eq!(mapped().len(), maps, "{:?}", mapped());
+    // The machine's memory, and its page tables; of a process the region, and what it shares with the gate.
+    assert_eq!(mapped().len(), 2, "{:?}", mapped());
     forked(|| assert_eq!(mapped(), Vec::<String>::new()));
     works(&host);
 }

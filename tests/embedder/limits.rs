@@ -9,14 +9,14 @@ use std::{
 
 use vmffi::{
     ErrorKind,
-    host::{GuestExit, ResetError, RunOutcome},
+    host::{CheckpointError, GuestExit, ResetError, RunOutcome},
     machine::{Backend, MachineBuilder, MachineError},
 };
 
 use super::{
     cases::{Case, any, kvm, process},
     makes::{
-        done, fork, forked, image, join, machine, nothing_left, spinner, started, works,
+        done, fork, forked, fresh, image, join, machine, nothing_left, spinner, started, works,
         works_in_every_way,
     },
     users::be_nobody,
@@ -29,6 +29,7 @@ use support::{
 pub const CASES: &[Case] = &[
     ("file_size_below_the_machine", any, file_size),
     ("file_size_lowered_later", any, file_size_later),
+    ("file_size_of_a_checkpoint", any, file_size_of_a_checkpoint),
     ("file_size_and_its_signal", any, file_size_signal),
     ("address_space", any, address_space),
     ("descriptors", any, few_descriptors),
@@ -72,8 +73,10 @@ fn refused(machine: &MachineBuilder, backend: Backend) -> String {
 
 fn file_size(backend: Backend) {
     for size in [0, 1, 64, 4096, 64 << 10, 1 << 20] {
+        // The first machine of an image lays it out in a file.
+        let fresh = fresh();
         limit(libc::RLIMIT_FSIZE, size);
-        let why = refused(&machine(), backend);
+        let why = refused(&fresh, backend);
         assert!(why.contains("RLIMIT_FSIZE") && why.contains(&format!(" {size} bytes")), "{why}");
         nothing_left();
         if size < 4096 {
@@ -95,6 +98,11 @@ fn file_size_later(backend: Backend) {
         limit(libc::RLIMIT_FSIZE, size);
         works(&host);
         match host.reset() {
+            // In a virtual machine, it writes no file.
+            Ok(()) if kvm(backend) => {
+                unlimited(libc::RLIMIT_FSIZE);
+                continue;
+            }
             Err(ResetError::Failed(why)) => assert!(why.contains("RLIMIT_FSIZE"), "{why}"),
             other => panic!("{other:?}"),
         }
@@ -106,6 +114,27 @@ fn file_size_later(backend: Backend) {
         works_in_every_way(&host);
         assert_eq!(state.count(0), Ok(3), "as it was when it had started up");
     }
+}
+
+/// A checkpoint does not fit the limit: the guest goes on, and its earlier one remains.
+fn file_size_of_a_checkpoint(backend: Backend) {
+    let host = started(&machine(), backend);
+    let state = StateClient::from(host.guest());
+    assert_eq!(state.count(4), Ok(7));
+    limit(libc::RLIMIT_FSIZE, 4096);
+    match host.checkpoint() {
+        Err(CheckpointError::Failed(why)) => assert!(why.contains("RLIMIT_FSIZE"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    works(&host);
+    unlimited(libc::RLIMIT_FSIZE);
+    host.reset().unwrap();
+    assert_eq!(state.count(4), Ok(7));
+    host.checkpoint().unwrap();
+    assert_eq!(state.count(4), Ok(11));
+    host.reset().unwrap();
+    assert_eq!(state.count(0), Ok(7));
+    works_in_every_way(&host);
 }
 
 /// The signal of that limit is the program's as before: neither blocked nor handled, nor taken where the program has one
@@ -127,17 +156,17 @@ fn file_size_signal(backend: Backend) {
         unsafe { libc::sigismember(&pending, signal) == 1 }
     };
     limit(libc::RLIMIT_FSIZE, 4096);
-    refused(&machine(), backend);
+    refused(&fresh(), backend);
     let mut before = set;
     // SAFETY: both are sets.
     assert_eq!(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before) }, 0);
     // SAFETY: it is a set.
     assert_eq!(unsafe { libc::sigismember(&before, signal) }, 0);
-    refused(&machine(), backend);
+    refused(&fresh(), backend);
     assert!(!pends());
     // SAFETY: takes an integer; the signal is blocked.
     done(unsafe { libc::raise(signal) });
-    refused(&machine(), backend);
+    refused(&fresh(), backend);
     assert!(pends());
     nothing_left();
 }
@@ -166,9 +195,10 @@ fn few_descriptors(backend: Backend) {
     // SAFETY: it is this case's own.
     done(unsafe { libc::close(open) });
     for room in 0..40 {
+        let fresh = fresh();
         limit(libc::RLIMIT_NOFILE, open as u64 + room);
         let checked = backend.check();
-        let built = machine().build(backend, Host::default());
+        let built = fresh.build(backend, Host::default());
         unlimited(libc::RLIMIT_NOFILE);
         assert_eq!(built.is_ok(), checked.is_ok(), "{room}: {checked:?}");
         match built {

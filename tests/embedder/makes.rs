@@ -10,7 +10,7 @@ use std::{
 
 use vmffi::{
     ErrorKind,
-    host::{GuestExit, RunOutcome, Vcpu},
+    host::{GuestExit, RunOutcome},
     machine::{Backend, Image, MachineBuilder},
 };
 
@@ -18,7 +18,7 @@ use super::cases::GUEST;
 use support::{host::Host, shared::control::ControlClient};
 
 /// A guest in a machine.
-pub type Built = vmffi::host::Host<Box<dyn Vcpu>>;
+pub type Built = vmffi::machine::Machine;
 
 /// How long a deadline of 50 ms may take to be met on a busy machine.
 pub const SOON: Duration = Duration::from_secs(2);
@@ -31,6 +31,12 @@ pub fn image() -> &'static Image {
 
 pub fn machine() -> MachineBuilder {
     MachineBuilder::new(image()).arenas(1 << 20, 1 << 20)
+}
+
+/// The same for an image of which no machine was made.
+pub fn fresh() -> MachineBuilder {
+    let image = Image::open(env::var_os(GUEST).expect("the guest's program"));
+    MachineBuilder::new(&image.expect("an image")).arenas(1 << 20, 1 << 20)
 }
 
 /// A guest that waits for calls.
@@ -178,7 +184,7 @@ pub fn descriptors() -> Vec<String> {
     let targets = listed.filter_map(|entry| fs::read_link(entry.path()).ok());
     let targets = targets.map(|target| target.display().to_string());
     let ours = |target: &String| ["vmffi", "kvm", "pidfd"].iter().any(|of| target.contains(of));
-    targets.filter(ours).collect()
+    targets.filter(ours).filter(|target| !support::left::is_shared(target)).collect()
 }
 
 /// The processes that this one has started and not waited for, of any state.

@@ -1,8 +1,11 @@
 //! Namespaces, and a file system that is not there: what a program is put into, or puts itself into, before it makes machines.
 
-use std::{env, ffi::CString, fs, os::fd::AsRawFd};
+use std::{env, ffi::CString, fs, os::fd::AsRawFd, time::Duration};
 
-use vmffi::machine::Backend;
+use vmffi::{
+    host::Limits,
+    machine::{Backend, MachineBuilder},
+};
 
 use super::{
     cases::{Case, any, kvm, process, skip},
@@ -84,6 +87,20 @@ fn no_proc(backend: Backend) {
     for vcpus in [1, 3] {
         works_in_every_way(&started(&machine().vcpus(vcpus), backend));
     }
+    // The processor time of several threads is read there.
+    works_in_every_way(&started(&limited(1), backend));
+    not_measured(3, backend);
+}
+
+/// A machine with a limit of processor time that nothing reaches.
+fn limited(vcpus: u32) -> MachineBuilder {
+    machine().vcpus(vcpus).limits(Limits::new().cpu_time(Duration::from_secs(100)))
+}
+
+#[track_caller]
+fn not_measured(vcpus: u32, backend: Backend) {
+    let error = limited(vcpus).build(backend, Host::default()).err().unwrap().to_string();
+    assert!(error.contains("Limits::cpu_time") && error.contains("/proc"), "{error}");
 }
 
 /// Each alone, and all at once: they are the program's when it makes machines.
@@ -175,6 +192,11 @@ fn first_process(backend: Backend) {
         host.reset().unwrap();
         works_in_every_way(&host);
         backend.check().unwrap();
+        works_in_every_way(&started(&limited(1), backend));
+        if process(backend) {
+            // The IDs in `/proc` are those of another namespace.
+            not_measured(3, backend);
+        }
         // It ends with a machine.
         std::mem::forget(host);
     });

@@ -7,7 +7,7 @@ use crate::{
     abi::{Registers, Transport, answer, signature, trap},
     call::{CallContext, Endpoint, NestedCalls, Peer},
     error::{CallError, ErrorKind},
-    host::{GuestExit, ProtocolViolation, Vcpu},
+    host::{CpuClock, GuestExit, ProtocolViolation, Vcpu},
     memory::sync::threads::{Mutex, Ordering},
 };
 
@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct Cpu<V> {
     pub(super) vcpu: V,
     pub(super) number: usize,
+    /// The clock of its processor time, if the guest's is limited and it has one.
+    pub(super) clock: Option<CpuClock>,
     /// Whether its pending trap is `READY`, or the `RETURN` of the last upcall.
     pub(super) parked: bool,
     /// Hypercalls that the guest has made on it during the current outermost call.

@@ -17,7 +17,10 @@ use loom::{
     thread,
 };
 
-use super::*;
+use super::{
+    super::{CpuClock, deadline::Checked},
+    *,
+};
 use crate::{
     abi::{PAGE_SIZE, trap},
     arch::InlineInstruction,
@@ -29,10 +32,14 @@ use crate::{
     },
 };
 
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
 /// The state that a vCPU shares with its stopper.
 struct GuestState {
     memory: Cell,
     stopped: Flag,
+    /// The hours of processor time that it has used: two for each run.
+    used: Cell,
 }
 
 struct ModelVcpu(Arc<GuestState>);
@@ -43,6 +50,7 @@ impl Vcpu for ModelVcpu {
             return Err(GuestExit::Stopped);
         }
         let kind = if answer.is_some() { trap::RETURN } else { trap::READY };
+        self.0.used.fetch_add(2, Ordering::Relaxed);
         let found = self.0.memory.load(Ordering::Relaxed) as u64;
         Ok(Registers { kind, word: 0, transport: Transport::word(found) })
     }
@@ -50,6 +58,12 @@ impl Vcpu for ModelVcpu {
     fn stopper(&self) -> Stopper {
         let guest = self.0.clone();
         Stopper::new(move || guest.stopped.store(true, Ordering::Release))
+    }
+
+    fn cpu_clock(&self) -> Option<CpuClock> {
+        let guest = self.0.clone();
+        let read = move || HOUR * guest.used.load(Ordering::Relaxed) as u32;
+        Some(CpuClock::new(move || Some(read())))
     }
 
     fn snapshot(&mut self, _: &AtomicBool) -> std::io::Result<()> {
@@ -73,14 +87,20 @@ struct PoolModel {
 
 impl PoolModel {
     fn new() -> Arc<Self> {
+        Self::with_limits(Limits::new())
+    }
+
+    fn with_limits(limits: Limits) -> Arc<Self> {
         let layout = RegionLayout::new(PAGE_SIZE, PAGE_SIZE).unwrap();
         let base = ptr::without_provenance_mut(PAGE_SIZE as usize);
         // SAFETY: without allocator metadata for either arena, `Memory` accesses no byte of the region, and the calls
         // of the models carry no pointer words.
         let region = unsafe { RegionMemory::permanent(base, layout.len()) };
         let memory = Memory::new(region, layout, [None, None]).unwrap();
-        let guest = Arc::new(GuestState { memory: Cell::new(0), stopped: Flag::new(false) });
-        let pool = VcpuPool::new([ModelVcpu(guest.clone())], Limits::new(), memory.epoch());
+        let (memory_of_guest, used) = (Cell::new(0), Cell::new(0));
+        let guest = GuestState { memory: memory_of_guest, stopped: Flag::new(false), used };
+        let guest = Arc::new(guest);
+        let pool = VcpuPool::new([ModelVcpu(guest.clone())], limits, memory.epoch(), None);
         let deadlines = Arc::new(DeadlineThread::of_a_model());
         pool.share_deadlines(deadlines.clone());
         let endpoint = Fixed::new(|_| Endpoint {
@@ -134,7 +154,7 @@ impl PoolModel {
 
     fn reset(&self) -> bool {
         match self.pool.reset(&self.endpoint) {
-            Ok(()) => true,
+            Ok(_) => true,
             Err(ResetError::Busy) => false,
             Err(error) => panic!("{error}"),
         }
@@ -211,7 +231,7 @@ fn a_call_and_two_resets() {
 fn a_stop_and_a_reset() {
     model("a stop and a reset", None, || {
         let world = PoolModel::new();
-        let stop = spawn(&world, |world| world.pool.stopper().stop());
+        let stop = spawn(&world, |world| world.pool.stops_with()(GuestExit::Stopped));
         assert!(world.reset());
         stop.join().unwrap();
         assert!(matches!(world.at_rest(), None | Some(GuestExit::Stopped)));
@@ -223,7 +243,7 @@ fn a_call_a_reset_and_a_stop() {
     model("a call, a reset and a stop", None, || {
         let world = PoolModel::new();
         let call = spawn(&world, |world| world.call(None));
-        let stop = spawn(&world, |world| world.pool.stopper().stop());
+        let stop = spawn(&world, |world| world.pool.stops_with()(GuestExit::Stopped));
         world.reset();
         let (_, done) = call.join().unwrap();
         assert!(matches!(done, Ok(()) | Err(ErrorKind::Stale | ErrorKind::Cancelled)), "{done:?}");
@@ -237,10 +257,9 @@ fn a_call_a_reset_and_a_stop() {
 fn a_call_with_a_deadline_and_a_reset() {
     model("a call with a deadline and a reset", None, || {
         let world = PoolModel::new();
-        let call = spawn(&world, |world| world.call(Some(Duration::from_secs(3600))));
-        let clock = spawn(&world, |world| {
-            world.deadlines.passes(Instant::now() + Duration::from_secs(7200))
-        });
+        let call = spawn(&world, |world| world.call(Some(HOUR)));
+        let clock =
+            spawn(&world, |world| world.deadlines.passes(Instant::now() + 2 * HOUR).is_some());
         let reset = world.reset();
         let (epoch, done) = call.join().unwrap();
         let late = clock.join().unwrap();
@@ -255,6 +274,34 @@ fn a_call_with_a_deadline_and_a_reset() {
             None => assert!(!late || reset),
             Some(end) => {
                 assert_eq!((end, epoch), (GuestExit::Deadline, life), "an end of another life")
+            }
+        }
+    });
+}
+
+/// The deadline thread asks twice how much processor time a call has used, while the call returns and another thread
+/// resets: it ends its own life or none, and never a call that has not used up its time.
+#[test]
+fn a_call_with_processor_time_and_a_reset() {
+    model("a call with processor time and a reset", None, || {
+        let world = PoolModel::with_limits(Limits::new().cpu_time(HOUR));
+        let call = spawn(&world, |world| world.call(None));
+        let clock = spawn(&world, |world| {
+            [(); 2].map(|()| world.deadlines.passes(Instant::now() + 2 * HOUR))
+        });
+        let reset = world.reset();
+        let (epoch, done) = call.join().unwrap();
+        let late = clock.join().unwrap().contains(&Some(Checked::Stopped));
+        match done {
+            Ok(()) => assert!(!late, "a call that returns has ended in time"),
+            Err(ErrorKind::Cancelled) => assert!(late),
+            Err(why) => assert_eq!((why, late), (ErrorKind::Stale, false)),
+        }
+        let life = world.endpoint.own.memory.epoch();
+        match world.at_rest() {
+            None => assert!(!late || reset),
+            Some(end) => {
+                assert_eq!((end, epoch), (GuestExit::CpuTime, life), "an end of another life")
             }
         }
     });
@@ -280,11 +327,10 @@ fn two_calls_and_a_reset() {
 fn a_call_with_a_deadline_a_reset_and_a_stop() {
     model("a call with a deadline, a reset and a stop", FOUR, || {
         let world = PoolModel::new();
-        let call = spawn(&world, |world| world.call(Some(Duration::from_secs(3600))));
-        let clock = spawn(&world, |world| {
-            world.deadlines.passes(Instant::now() + Duration::from_secs(7200))
-        });
-        let stop = spawn(&world, |world| world.pool.stopper().stop());
+        let call = spawn(&world, |world| world.call(Some(HOUR)));
+        let clock =
+            spawn(&world, |world| world.deadlines.passes(Instant::now() + 2 * HOUR).is_some());
+        let stop = spawn(&world, |world| world.pool.stops_with()(GuestExit::Stopped));
         world.reset();
         let (epoch, done) = call.join().unwrap();
         let late = clock.join().unwrap();

@@ -1,6 +1,6 @@
 //! Which thread holds which vCPU.
 //!
-//! A call takes one vCPU; a snapshot and a reset take all of them.
+//! A call takes one vCPU; a checkpoint and a reset take all of them.
 
 use std::{
     string::String,
@@ -9,6 +9,8 @@ use std::{
 };
 
 use super::{Cpu, PANICKED, VcpuPool};
+#[cfg(feature = "machine")]
+use crate::contract::{self, Mismatch};
 use crate::{
     call::Endpoint,
     error::ErrorKind,
@@ -33,21 +35,32 @@ pub(super) struct PoolState<V> {
     pub(super) exit: Option<Arc<GuestExit>>,
     /// The latest exit and its life, for calls that return after a reset.
     pub(super) latest: Option<(Epoch, Arc<GuestExit>)>,
-    /// Once the guest has started up: the snapshot that resets restore, or why there is none.
-    pub(super) snapshot: Option<Result<HostSnapshot, String>>,
+    /// Once the guest has started up: the checkpoint that resets restore, or why there is none.
+    pub(super) checkpoint: Option<Result<HostCheckpoint, String>>,
+    /// Whether a vCPU may have run since the checkpoint, or the last reset to it.
+    pub(super) changed: bool,
 }
 
-/// The host's part of a guest's snapshot.
-#[derive(Clone, Copy)]
-pub(super) struct HostSnapshot {
-    /// Whether the contract had been compared.
-    pub(super) handshake_done: bool,
+/// The host's part of a guest's checkpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct HostCheckpoint {
+    /// The guest's contract, if it had been compared.
+    pub(super) contract: Option<Arc<Vec<u8>>>,
+}
+
+impl HostCheckpoint {
+    /// Compares the guest's contract with that of another host.
+    #[cfg(feature = "machine")]
+    pub(crate) fn compare(&self, host: &[u8]) -> Result<(), Mismatch> {
+        self.contract.as_ref().map_or(Ok(()), |guest| contract::compare(guest, host))
+    }
 }
 
 impl<V> PoolState<V> {
-    pub(super) fn new(free: Vec<Cpu<V>>, life: Epoch) -> Self {
-        let held = Vec::with_capacity(free.len());
-        Self { free, held, waiting: 0, life, exit: None, latest: None, snapshot: None }
+    pub(super) fn new(free: Vec<Cpu<V>>, life: Epoch, checkpoint: Option<HostCheckpoint>) -> Self {
+        let (held, checkpoint) = (Vec::with_capacity(free.len()), checkpoint.map(Ok));
+        let (exit, latest) = (None, None);
+        Self { free, held, waiting: 0, life, exit, latest, checkpoint, changed: false }
     }
 
     /// Records how the guest has exited, unless it has exited in this life before. Returns the recorded exit.
@@ -65,8 +78,6 @@ pub(super) struct Held<'m, V> {
     pub(super) cpu: Option<Cpu<V>>,
     /// The life, which does not change while a vCPU is held.
     pub(super) life: Epoch,
-    /// Whether the vCPU was taken before the snapshot.
-    pub(super) before_snapshot: bool,
 }
 
 impl<V> Drop for Held<'_, V> {
@@ -75,7 +86,7 @@ impl<V> Drop for Held<'_, V> {
     }
 }
 
-/// All vCPUs of a guest, which one thread holds for a snapshot or a reset. Dropping this puts them back. If it is
+/// All vCPUs of a guest, which one thread holds for a checkpoint or a reset. Dropping this puts them back. If it is
 /// dropped without [`finish`](Self::finish), a vCPU has panicked, and the guest exits.
 pub(super) struct HeldAll<'m, V> {
     pool: &'m VcpuPool<V>,
@@ -170,8 +181,8 @@ impl<V: Vcpu> VcpuPool<V> {
                 let mut cpu = state.free.remove(at);
                 (cpu.calls, cpu.logged) = (0, 0);
                 state.held.push(here);
-                let before_snapshot = state.snapshot.is_none();
-                return Ok(Held { pool: self, cpu: Some(cpu), life, before_snapshot });
+                state.changed = true;
+                return Ok(Held { pool: self, cpu: Some(cpu), life });
             }
             // Waiting would never end if no vCPU is held, or deadlock if this thread holds one.
             if state.held.is_empty() || state.held.contains(&here) {

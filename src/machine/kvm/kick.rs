@@ -18,7 +18,7 @@ use std::{
 use kvm_ioctls::VcpuFd;
 use nix::libc;
 
-use super::super::{MachineError, signals};
+use super::super::{MachineError, cpu_time, signals};
 use crate::memory::ProcessId;
 
 /// `KVM_SET_SIGNAL_MASK`, as `linux/kvm.h` defines it: `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`.
@@ -75,9 +75,16 @@ impl StopSignal {
         Self(0).send(this_thread())
     }
 
+    /// Prepares the program for the signal: its vCPUs can be stopped by it.
+    pub(in super::super) fn install(self) -> Result<(), MachineError> {
+        self.handle()
+            .and_then(|_| self.check())
+            .map_err(MachineError::system("installing the handler of the signal that stops vCPUs"))
+    }
+
     /// Installs an empty handler if the program has none; a handler of the program interrupts `KVM_RUN` as well.
     /// Returns whether it installed one.
-    pub(in super::super) fn handle(self) -> io::Result<bool> {
+    fn handle(self) -> io::Result<bool> {
         extern "C" fn nothing(_: libc::c_int) {}
         let mut action = self.disposition()?;
         if !matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
@@ -131,6 +138,25 @@ struct Running {
     /// The thread that runs the vCPU or is about to, and the address of the vCPU's `immediate_exit`.
     thread: Option<(libc::pid_t, *mut u8)>,
     stopped: bool,
+    /// What the vCPU has used, once it is asked for.
+    meter: Option<Meter>,
+}
+
+/// The processor time of a vCPU: that of the threads that run it, while they do. `None` stands for a clock that could
+/// not be read.
+#[derive(Clone, Copy)]
+struct Meter {
+    /// Before the current run.
+    used: Option<Duration>,
+    /// The reading of the thread's clock at the beginning of the current run.
+    began: Option<Duration>,
+}
+
+impl Meter {
+    /// The time that has been used when the clock of the running thread has this reading.
+    fn at(self, now: Option<Duration>) -> Option<Duration> {
+        self.used?.checked_add(now?.saturating_sub(self.began?))
+    }
 }
 
 // SAFETY: the pointer leads into the vCPU's `kvm_run` page, which may be written on any thread. `KvmVcpu::run_to_trap`
@@ -140,7 +166,7 @@ unsafe impl Send for Running {}
 
 impl Kick {
     pub(super) fn new(signal: StopSignal) -> Self {
-        let running = Mutex::new(Running { thread: None, stopped: false });
+        let running = Mutex::new(Running { thread: None, stopped: false, meter: None });
         Self { running, signal, process: ProcessId::current() }
     }
 
@@ -160,6 +186,9 @@ impl Kick {
         let mut state = self.state();
         if !state.stopped {
             state.thread = Some((this_thread(), immediate_exit));
+            if let Some(meter) = &mut state.meter {
+                meter.began = cpu_time::of_this_thread().ok();
+            }
         }
         !state.stopped
     }
@@ -169,8 +198,29 @@ impl Kick {
     pub(super) fn end(&self, clear: impl FnOnce()) -> bool {
         let mut state = self.state();
         state.thread = None;
+        if let Some(meter) = &mut state.meter {
+            meter.used = meter.at(cpu_time::of_this_thread().ok());
+        }
         clear();
         state.stopped
+    }
+
+    /// Measures the processor time of the vCPU from its next run on; `None` if this system has no clocks of threads.
+    pub(super) fn measure(&self) -> Option<()> {
+        cpu_time::of_thread(this_thread()).ok()?;
+        let unused = Meter { used: Some(Duration::ZERO), began: None };
+        self.state().meter.get_or_insert(unused);
+        Some(())
+    }
+
+    /// The processor time that the vCPU has used since [`measure`](Self::measure); `None` if it cannot be measured.
+    pub(super) fn cpu_time(&self) -> Option<Duration> {
+        let state = self.state();
+        match state.thread {
+            None => state.meter?.used,
+            // The thread cannot end before `end`, which takes the lock.
+            Some((thread, _)) => state.meter?.at(cpu_time::of_thread(thread).ok()),
+        }
     }
 
     /// Withdraws a stop, so that the vCPU may run again.

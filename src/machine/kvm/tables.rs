@@ -4,9 +4,17 @@
 //! They are in a memory slot of their own. The guest, in ring 3, cannot access them: the page tables map them for ring
 //! 0 only, or not at all.
 
-use std::{boxed::Box, vec::Vec};
+use std::{boxed::Box, fs::File, io, vec::Vec};
 
-use super::super::{Loaded, MachineError, address_space::DOORBELL_AT, mapping::Mapping};
+use super::super::{
+    MachineError,
+    address_space::DOORBELL_AT,
+    checkpoint,
+    mapping::{Kind, Mapping},
+    memfd,
+    plan::Plan,
+    signals,
+};
 use crate::abi::PAGE_SIZE;
 
 /// Flags of a page table entry (Intel SDM, volume 3, "4-Level Paging").
@@ -46,9 +54,15 @@ pub(super) const REPORT: u16 = 0x600;
 const STUB: u64 = 16;
 
 /// The privileged pages of one machine: the page tables, and behind them the fixed pages: GDT, IDT, stubs, the probe's
-/// code, and for each vCPU a task segment and a stack.
+/// code, and for each vCPU a task segment and a stack. A page that is written becomes the machine's own.
 pub(super) struct PrivilegedPages {
     memory: Mapping,
+    places: Places,
+}
+
+/// Where things are in the privileged pages.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
     /// The guest-physical address of the memory.
     physical: u64,
     /// The roots of the page tables of the guest, and of the probe.
@@ -60,12 +74,20 @@ pub(super) struct PrivilegedPages {
     doorbell: (u64, u64),
 }
 
-impl PrivilegedPages {
-    pub(super) fn new(loaded: &Loaded, physical: u64, doorbell: u64) -> Result<Self, MachineError> {
-        let cpus = loaded.space.stacks.len() as u64;
+/// The privileged pages of all machines with the same plan, in a sealed file.
+pub(in super::super) struct PrivilegedTemplate {
+    file: File,
+    len: u64,
+    places: Places,
+}
+
+impl PrivilegedTemplate {
+    /// Builds the pages. They lie at the guest-physical address `physical`, and the doorbell at `doorbell`.
+    pub(super) fn new(plan: &Plan, physical: u64, doorbell: u64) -> Result<Self, MachineError> {
+        let cpus = u64::from(plan.vcpus());
         let mut tables = Tables { first: physical, frames: Vec::new() };
         let (root, probe_root) = (tables.frame(), tables.frame());
-        for part in &loaded.space.parts {
+        for part in &plan.space.parts {
             let mut flags = USER;
             if part.write {
                 flags |= WRITE;
@@ -96,9 +118,15 @@ impl PrivilegedPages {
                 "the privileged pages need more page tables than reserved: report this as a bug of `vmffi`",
             ));
         }
-        let memory = Mapping::new(fixed + fixed_len, None);
-        let memory = memory.map_err(MachineError::system("allocating page tables"))?;
-        let this = Self { memory, physical, root, probe_root, fixed, doorbell };
+        let len = fixed + fixed_len;
+        let new = || -> io::Result<_> {
+            let file = memfd::new(c"vmffi-tables", len)?;
+            // Not shared: while a child that was forked meanwhile has such a mapping, the file could not be sealed.
+            Ok((Mapping::of_file(len, &file, Kind::CopyOnWrite)?, file))
+        };
+        let (memory, file) = new().map_err(MachineError::system("allocating page tables"))?;
+        let places = Places { physical, root, probe_root, fixed, doorbell };
+        let this = PrivilegedPages { memory, places };
         for (frame, words) in (0..).zip(&tables.frames) {
             this.put(frame * PAGE_SIZE, &**words);
         }
@@ -109,7 +137,32 @@ impl PrivilegedPages {
         }
         // `out dx, eax`, then `ud2`.
         this.put(fixed + 3 * PAGE_SIZE, &[u64::from_le_bytes([0xef, 0x0f, 0x0b, 0, 0, 0, 0, 0])]);
-        Ok(this)
+        let written = signals::change_file(len, || {
+            // SAFETY: the mapping has `len` bytes.
+            unsafe { checkpoint::write(&file, this.memory.at(), len as usize, 0) }
+        });
+        drop(this);
+        let sealed = written.and_then(|()| memfd::seal(&file));
+        sealed.map_err(MachineError::system("writing page tables"))?;
+        Ok(Self { file, len, places })
+    }
+
+    /// The pages for one machine.
+    pub(super) fn pages(&self) -> Result<PrivilegedPages, MachineError> {
+        let memory = Mapping::of_file(self.len, &self.file, Kind::CopyOnWrite);
+        let memory = memory.map_err(MachineError::system("mapping page tables"))?;
+        Ok(PrivilegedPages { memory, places: self.places })
+    }
+
+    /// The first guest-physical address behind the privileged pages.
+    pub(super) fn end(&self) -> u64 {
+        self.places.physical + self.len
+    }
+}
+
+impl PrivilegedPages {
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
     pub(super) fn memory(&self) -> &Mapping {
@@ -119,7 +172,7 @@ impl PrivilegedPages {
     /// Maps the doorbell's page, for a guest that traps by it. The caller has run no vCPU with the guest's tables yet,
     /// so no processor has cached the empty entry.
     pub(super) fn map_doorbell(&self) {
-        self.put(self.doorbell.0, &[self.doorbell.1]);
+        self.put(self.places.doorbell.0, &[self.places.doorbell.1]);
     }
 
     /// Writes words at an offset, up to the end of the memory.
@@ -166,14 +219,14 @@ impl PrivilegedPages {
     fn descriptors(&self) {
         // Code for ring 0, then data and code for ring 3: flat, 64-bit.
         let gdt = [0, 0x00af_9b00_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
-        self.put(self.fixed, &gdt);
+        self.put(self.places.fixed, &gdt);
         for vector in 0..32 {
             let stub = self.stubs_at() + vector * STUB;
             // Interrupt gates. Only that of `int3` has DPL 3: a guest can raise no other vector by `int`.
             let kind = if vector == 3 { 0xee } else { 0x8e };
             let low = stub & 0xffff | u64::from(STUB_CODE) << 16 | kind << 40;
             let gate = [low | (stub >> 16 & 0xffff) << 48, stub >> 32];
-            self.put(self.fixed + PAGE_SIZE + 16 * vector, &gate);
+            self.put(self.places.fixed + PAGE_SIZE + 16 * vector, &gate);
         }
     }
 
@@ -190,7 +243,10 @@ impl PrivilegedPages {
             bytes[..2].copy_from_slice(push);
             bytes[2..12].copy_from_slice(&rest);
             let word = |i: usize| u64::from_le_bytes(core::array::from_fn(|n| bytes[8 * i + n]));
-            self.put(self.fixed + 2 * PAGE_SIZE + u64::from(vector) * STUB, &[word(0), word(1)]);
+            self.put(
+                self.places.fixed + 2 * PAGE_SIZE + u64::from(vector) * STUB,
+                &[word(0), word(1)],
+            );
         }
     }
 
@@ -209,7 +265,7 @@ impl PrivilegedPages {
             .chunks_exact(8)
             .map(|chunk| u64::from_le_bytes(core::array::from_fn(|n| chunk[n])))
             .collect();
-        self.put(self.fixed + (4 + 2 * cpu) * PAGE_SIZE, &words);
+        self.put(self.places.fixed + (4 + 2 * cpu) * PAGE_SIZE, &words);
     }
 
     /// The vector, which a stub has pushed at the top of the vCPU's stack, and the address of the instruction, which
@@ -220,13 +276,8 @@ impl PrivilegedPages {
         }
         let within =
             stack.checked_sub(self.task_at(cpu) + PAGE_SIZE).filter(|at| *at < PAGE_SIZE)?;
-        let offset = self.fixed + (4 + 2 * cpu + 1) * PAGE_SIZE + within;
+        let offset = self.places.fixed + (4 + 2 * cpu + 1) * PAGE_SIZE + within;
         Some((self.get(offset)? as u8, self.get(offset + 16)?))
-    }
-
-    /// The first guest-physical address behind the privileged pages.
-    pub(super) fn end(&self) -> u64 {
-        self.physical + self.memory.len() as u64
     }
 }
 

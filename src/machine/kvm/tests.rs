@@ -2,7 +2,10 @@
 
 use std::{string::String, sync::Mutex, thread, vec, vec::Vec};
 
-use super::*;
+use super::{
+    machine::{make, open},
+    *,
+};
 use crate::{
     CallError, ForeignBuf, RegionLayout,
     host::{Host, RunOutcome},
@@ -61,22 +64,21 @@ impl Vcpu for Watched {
 fn watched(
     machine: &MachineBuilder,
     trap_method: Option<TrapMethod>,
-) -> (Host<Box<dyn Vcpu>>, [Watched; 2]) {
-    let loaded = Arc::new(machine.load().unwrap());
-    let vcpus = make(&loaded, 0, StopSignal::DEFAULT, trap_method).unwrap();
-    let cpus = vcpus.into_iter().map(|vcpu| Watched(Arc::new(Mutex::new(vcpu))));
-    let cpus: Vec<Watched> = cpus.collect();
-    let vcpus = cpus.iter().map(|cpu| Box::new(cpu.clone()) as Box<dyn Vcpu>).collect();
-    let host = machine.connect(loaded, vcpus, ()).unwrap();
+) -> (Host<Watched>, [Watched; 2]) {
+    let plan = machine.plan().unwrap();
+    let made = make(&plan, 0, StopSignal::DEFAULT, trap_method).unwrap();
+    let made = made.map(|vcpu| Watched(Arc::new(Mutex::new(vcpu))));
+    let cpus = made.vcpus.clone();
+    let host = machine.options.connect(&plan, made, (), None).unwrap();
     assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     (host, cpus.try_into().unwrap_or_else(|_| panic!("two vCPUs")))
 }
 
-fn started(machine: &MachineBuilder, trap_method: Option<TrapMethod>) -> Host<Box<dyn Vcpu>> {
+fn started(machine: &MachineBuilder, trap_method: Option<TrapMethod>) -> Host<Watched> {
     watched(machine, trap_method).0
 }
 
-fn does(host: &Host<Box<dyn Vcpu>>, list: &List) -> Result<u64, CallError> {
+fn does(host: &Host<Watched>, list: &List) -> Result<u64, CallError> {
     ToldClient::from(host.guest()).does(list.bytes())
 }
 

@@ -1,38 +1,37 @@
 //! The process of a guest: how it is started, stopped, killed and reaped.
 
+use core::ops::Range;
 use std::{
     fs::File,
-    io::{self, IoSliceMut, Write},
+    io::{self, IoSliceMut},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::{fs::FileExt, net::UnixStream},
     },
-    string::String,
+    string::{String, ToString},
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
     vec::Vec,
 };
 
 use nix::{
     cmsg_space,
     errno::Errno,
-    fcntl::{FcntlArg, SealFlag, fcntl},
     libc,
-    sys::{
-        memfd::{MFdFlags, memfd_create},
-        resource::{Resource, getrlimit},
-        socket::{ControlMessageOwned, MsgFlags, recvmsg},
-    },
+    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 
 use super::{
-    super::{Loaded, MachineError, descriptors, signals},
+    super::{MachineError, cpu_time, descriptors, plan::Plan, written::PageMap},
     control::{Control, Features},
     gate::{self, ENTRY_POINT, ERROR, FAILED_STEP, FEATURES},
     listener::{Listener, Notification, poll, readable},
     script::{self, STOP},
+    shared::SharedMemory,
+    start,
 };
 use crate::memory::ProcessId;
 
@@ -41,8 +40,12 @@ use crate::memory::ProcessId;
 pub(super) struct Child {
     /// A descriptor of the process (pidfd_open(2), `CLONE_PIDFD`). Unlike a process ID, it never comes to mean another process.
     process: OwnedFd,
+    /// Its ID. It may mean another process when this one has ended.
+    pid: libc::pid_t,
     /// A descriptor of each thread, if there are several.
     threads: Vec<Thread>,
+    /// What the scheduler has counted for each thread, if there are several.
+    counts: Vec<File>,
     /// This end of the socket. The other end is the only descriptor of the process, and the kernel sends it SIGKILL
     /// when this end is shut down or closed.
     life: UnixStream,
@@ -52,6 +55,8 @@ pub(super) struct Child {
     killed: AtomicBool,
     /// How the process has ended, once it has been reaped.
     ended: OnceLock<String>,
+    /// Tells which pages of the process are its own, if that can be known.
+    pub(super) pages: Option<PageMap>,
     /// The process that has started it. A forked child, which inherits the descriptors, must not use them.
     parent: ProcessId,
 }
@@ -75,7 +80,7 @@ fn pidfd(id: libc::pid_t, flags: libc::c_uint) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn send(to: &OwnedFd, signal: libc::c_int) -> nix::Result<()> {
+pub(super) fn send(to: &OwnedFd, signal: libc::c_int) -> nix::Result<()> {
     let none = core::ptr::null::<libc::siginfo_t>();
     // SAFETY: pidfd_send_signal(2) takes an open descriptor, two integers, and a null `info`, so it accesses no memory
     // of the caller.
@@ -105,130 +110,30 @@ impl Thread {
     }
 }
 
-/// The program of the gate, as a file that nothing can change (memfd_create(2)).
-fn program(control_len: u64) -> io::Result<OwnedFd> {
-    /// `MFD_EXEC`, since Linux 6.3: the file may be executed although the sysctl `vm.memfd_noexec` is 1.
-    const MFD_EXEC: libc::c_uint = 0x10;
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let made = match memfd_create(c"vmffi-gate", flags | MFdFlags::from_bits_retain(MFD_EXEC)) {
-        Err(Errno::EINVAL) => memfd_create(c"vmffi-gate", flags),
-        Err(Errno::EACCES) => {
-            return Err(io::Error::other(
-                "the sysctl vm.memfd_noexec is 2, so no program can be executed from memory: set it to 0 or 1",
-            ));
-        }
-        made => made,
-    };
-    let mut file = File::from(descriptors::not_standard(made?)?);
-    let page = gate::program(control_len as u32);
-    signals::change_file(page.len() as u64, || file.write_all(&page))?;
-    let seals = SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_WRITE
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file.into())
-}
-
-/// What a new process is to execute, and what came of it.
-struct Execution {
-    program: RawFd,
-    descriptors: [RawFd; 3],
-    failed: Option<Failed>,
-}
-
-/// Why a process does not execute its program.
-enum Failed {
-    System(Errno),
-    /// It is the first process of a PID namespace.
-    First,
-}
-
-/// The exit status of a process that does not execute its program.
-const NOT_EXECUTED: libc::c_int = 126;
-
-/// Runs in the new process: it makes only system calls, and changes nothing but `failed` of the [`Execution`].
-extern "C" fn execute(of: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `begin` passes a pointer to an `Execution`, and its thread waits while this runs.
-    let of = unsafe { &mut *of.cast::<Execution>() };
-    // The kernel does not deliver SIGKILL to such a process for a closed socket (`Script::end_with_host`), and when it
-    // ends, no other process can be made in the namespace.
-    // SAFETY: getpid(2) takes no argument.
-    if unsafe { libc::syscall(libc::SYS_getpid) } == 1 {
-        of.failed = Some(Failed::First);
-        return NOT_EXECUTED;
+/// The scheduler's count of a thread's time (proc(5), `/proc/PID/task/TID/schedstat`); `None` if there is none.
+fn open_count(process: libc::pid_t, thread: libc::pid_t) -> Option<File> {
+    // The IDs mean the same in `/proc` only if that belongs to the PID namespace of this program.
+    let here = std::fs::read_link("/proc/self").ok()?;
+    if here.to_str()? != std::process::id().to_string() {
+        return None;
     }
-    for (number, descriptor) in (0..).zip(of.descriptors) {
-        // SAFETY: dup2(2) takes two integers. This process has a table of descriptors of its own.
-        if unsafe { libc::dup2(descriptor, number) } < 0 {
-            of.failed = Some(Failed::System(Errno::last()));
-            return NOT_EXECUTED;
-        }
-    }
-    let none: [*const libc::c_char; 1] = [core::ptr::null()];
-    // SAFETY: the path is an empty string with its terminator, and both arrays end with a null pointer.
-    unsafe {
-        let (path, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
-        let (arguments, environment) = (none.as_ptr(), none.as_ptr());
-        libc::syscall(libc::SYS_execveat, of.program, path, arguments, environment, flags);
-    }
-    of.failed = Some(Failed::System(Errno::last()));
-    NOT_EXECUTED
+    let file = File::open(std::format!("/proc/{process}/task/{thread}/schedstat")).ok()?;
+    let file = File::from(descriptors::not_standard(file).ok()?);
+    // A kernel that counts nothing says 0; this thread has run.
+    read_count(&file).is_ok_and(|count| !count.is_zero()).then_some(file)
 }
 
-/// Starts a process that executes `program`, with these descriptors, none of which is a standard one, as its descriptors
-/// 0 to 2, no arguments, and no environment. The program does not have to be reachable in the file system.
-///
-/// Returns the process's ID, and a descriptor of it (clone(2), `CLONE_PIDFD`): unlike the ID, that means this process
-/// even if other code reaps it.
-fn begin(
-    program: &OwnedFd,
-    descriptors: [BorrowedFd<'_>; 3],
-) -> Result<(libc::pid_t, OwnedFd), MachineError> {
-    /// The stack of the child until it executes the program, in units of its alignment.
-    const STACK_LEN: usize = (64 << 10) / size_of::<u128>();
-    check_stack_limit().map_err(refused)?;
-    let mut execution = Execution {
-        program: program.as_raw_fd(),
-        descriptors: descriptors.map(|file| file.as_raw_fd()),
-        failed: None,
-    };
-    let mut stack = std::vec![0_u128; STACK_LEN];
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    let mut process: RawFd = -1;
-    // The child shares this program's memory, so no signal handler may run in it.
-    let cloned = signals::with_all_blocked(|| {
-        let (end, of) = (stack.as_mut_ptr_range().end.cast(), (&raw mut execution).cast());
-        // SAFETY: the child runs `execute` on a stack of its own, whose end is aligned to 16 bytes, while this thread
-        // waits until it executes another program or exits (`CLONE_VFORK`). The kernel writes one descriptor.
-        let cloned = unsafe { libc::clone(execute, end, flags, of, &raw mut process) };
-        Ok(Errno::result(cloned)?)
-    });
-    let pid = cloned.map_err(MachineError::system("making the guest's process (clone)"))?;
-    // SAFETY: clone(2) has just made this descriptor, so this is its only owner.
-    let process = unsafe { OwnedFd::from_raw_fd(process) };
-    let error = match execution.failed {
-        None => match process.try_clone() {
-            // The standard library makes no standard descriptor either.
-            Ok(process) => return Ok((pid, process)),
-            Err(error) => {
-                let _ = send(&process, libc::SIGKILL);
-                error
-            }
-        },
-        Some(Failed::System(error)) => error.into(),
-        Some(Failed::First) => io::Error::other(
-            "this program has unshared its PID namespace, and the guest's process would be the first there, \
-             which signals do not end: build machines in a forked child",
-        ),
-    };
-    // The child has exited, or has been killed.
-    reap(&process);
-    Err(MachineError::system("executing the program of the gate (execveat)")(error))
+/// The first number of the file: nanoseconds on a processor, as of the last tick of the scheduler.
+fn read_count(file: &File) -> io::Result<Duration> {
+    let mut text = [0; 64];
+    let len = file.read_at(&mut text, 0)?;
+    let number = text[..len].split(|byte| !byte.is_ascii_digit()).next();
+    let number = number.and_then(|number| core::str::from_utf8(number).ok()?.parse().ok());
+    number.map(Duration::from_nanos).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Waits until a process has ended; says how.
-fn reap(process: &OwnedFd) -> String {
+pub(super) fn reap(process: &OwnedFd) -> String {
     let of = process.as_raw_fd() as libc::id_t;
     // SAFETY: `siginfo_t` consists of integers, for which zeros are valid.
     let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
@@ -246,26 +151,12 @@ fn reap(process: &OwnedFd) -> String {
     let status = unsafe { info.si_status() };
     match info.si_code {
         // Under valgrind, clone(2) does not share this program's memory, so `Execution::failed` is not seen.
-        libc::CLD_EXITED if status == NOT_EXECUTED => {
+        libc::CLD_EXITED if status == start::NOT_EXECUTED => {
             "the guest's process could not execute the program of the gate (execveat), as under valgrind".into()
         }
         libc::CLD_EXITED => std::format!("the guest's process has exited with status {status}"),
         _ => std::format!("the guest's process was killed by signal {status}"),
     }
-}
-
-/// Fails if RLIMIT_STACK may be too small for executing a program: whether the kernel then kills the process depends on
-/// the random address of its stack.
-fn check_stack_limit() -> io::Result<()> {
-    /// The kernel takes less: it moves the stack pointer down by up to 8 KiB at random, and writes less than a page.
-    const LEAST: u64 = 64 << 10;
-    let (limit, _) = getrlimit(Resource::RLIMIT_STACK)?;
-    if limit < LEAST {
-        return Err(io::Error::other(std::format!(
-            "RLIMIT_STACK is {limit} bytes, but a process needs {LEAST}: raise the limit"
-        )));
-    }
-    Ok(())
 }
 
 fn refused(error: impl Into<io::Error>) -> MachineError {
@@ -276,34 +167,54 @@ impl Child {
     /// Starts a process with the guest's memory mapped, and lets its threads run until they wait for their first
     /// command. Returns their traps, in the order of the vCPUs.
     pub(super) fn start(
-        loaded: &Loaded,
+        plan: &Plan,
+        region: &SharedMemory,
+        (runs, checkpoint): (&[Range<u64>], &File),
         features: Features,
     ) -> Result<(Self, Vec<Notification>), MachineError> {
-        let vcpus = loaded.space.stacks.len() as u32;
+        let vcpus = plan.vcpus();
         let control = Control::new(vcpus).map_err(refused)?;
         control.set(FEATURES, features.bits);
-        control.set(ENTRY_POINT, loaded.image.entry());
+        control.set(ENTRY_POINT, plan.image.entry());
         (0..vcpus).for_each(|vcpu| control.begin(vcpu));
-        let names = script::write(loaded, &control);
-        let program =
-            program(control.len).map_err(MachineError::system("making the program of the gate"))?;
+        let names = script::write(plan, runs, &control);
+        let program = match plan.gate.get() {
+            Some(program) => program,
+            None => {
+                let made = start::program(control.len)
+                    .map_err(MachineError::system("making the program of the gate"))?;
+                plan.gate.get_or_init(|| made)
+            }
+        };
         let (life, other) = UnixStream::pair().map_err(refused)?;
         let [life, other] = [life, other].map(descriptors::not_standard);
         let (life, other) = (UnixStream::from(life.map_err(refused)?), other.map_err(refused)?);
-        let descriptors = [control.file.as_fd(), other.as_fd(), loaded.ram.file().as_fd()];
-        let (pid, process) = begin(&program, descriptors)?;
-        drop((program, other));
+        let image = plan.image_file.as_fd();
+        let files = [control.file.as_fd(), other.as_fd(), region.file().as_fd()];
+        let started = plan.low.begin(program, files, [image, checkpoint.as_fd()], &plan.image_file);
+        let (pid, process) = started?;
+        drop(other);
         let parent = ProcessId::current();
-        let (threads, listeners, ended) = (Vec::new(), Vec::new(), OnceLock::new());
-        let killed = AtomicBool::new(false);
-        let mut this = Self { process, threads, life, control, listeners, killed, ended, parent };
-        let traps = this.prepare(pid, vcpus);
+        let mut this = Self {
+            process,
+            pid,
+            threads: Vec::new(),
+            counts: Vec::new(),
+            life,
+            control,
+            listeners: Vec::new(),
+            killed: AtomicBool::new(false),
+            ended: OnceLock::new(),
+            pages: None,
+            parent,
+        };
+        let traps = this.prepare(vcpus);
         let traps = traps.map_err(|error| this.failure(&names).unwrap_or_else(|| refused(error)));
         Ok((this, traps?))
     }
 
     /// Receives the listeners, and lets each thread finish its script.
-    fn prepare(&mut self, pid: libc::pid_t, vcpus: u32) -> io::Result<Vec<Notification>> {
+    fn prepare(&mut self, vcpus: u32) -> io::Result<Vec<Notification>> {
         let mut listeners: Vec<Option<Listener>> = Vec::new();
         listeners.resize_with(vcpus as usize, || None);
         for _ in 0..vcpus {
@@ -316,10 +227,14 @@ impl Child {
         let ended = || io::Error::other(this.ended());
         let next = |listener: &Listener| listener.receive()?.ok_or_else(ended);
         let waiting = self.listeners.iter().map(next).collect::<io::Result<Vec<_>>>()?;
-        let mut threads = Vec::new();
+        // Later, the process refuses access.
+        let pages = PageMap::of(&this.process);
+        let (mut threads, mut counts) = (Vec::new(), Vec::new());
         if vcpus > 1 {
             for (listener, trap) in this.listeners.iter().zip(&waiting) {
-                threads.push(Thread::of(pid, trap.thread as libc::pid_t)?);
+                threads.push(Thread::of(this.pid, trap.thread as libc::pid_t)?);
+                // Without them, the processor time cannot be measured.
+                counts.extend(open_count(this.pid, trap.thread as libc::pid_t));
                 // The thread exists, so its ID meant no other one.
                 if !listener.is_waiting(trap.id) {
                     return Err(io::Error::other("a thread of the process has ended"));
@@ -336,8 +251,25 @@ impl Child {
             }
             started.push(trap);
         }
-        self.threads = threads;
+        (self.threads, self.counts, self.pages) = (threads, counts, pages);
         Ok(started)
+    }
+
+    /// The processor time that a vCPU has used in this process; `None` if it cannot be measured.
+    pub(super) fn cpu_time(&self, vcpu: u32) -> Option<Duration> {
+        let read = match self.threads.len() {
+            0 => cpu_time::of_process(self.pid),
+            threads if threads == self.counts.len() => read_count(self.counts.get(vcpu as usize)?),
+            _ => return None,
+        };
+        match read {
+            Ok(time) => Some(time),
+            // The process has ended, and uses no more.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) => {
+                Some(Duration::ZERO)
+            }
+            Err(_) => None,
+        }
     }
 
     fn receive_listener(&self) -> io::Result<(u32, OwnedFd)> {

@@ -6,14 +6,16 @@ use core::{
 };
 use std::{boxed::Box, fs::File, io, vec::Vec};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-
 use super::{
-    super::{descriptors, mapping::Mapping, ram, signals},
-    gate::{
-        self, BASES, MAX_VECTORS_LEN, RFLAGS, RSP, SAVE_AREA, SAVED, SCRATCH_AT, SIGNAL_STACK,
-        SIGNAL_STACK_LEN, SIGNAL_STACKS, SLOT_LEN, SLOTS, VECTORS, WORDS,
+    super::{
+        mapping::{Kind, Mapping},
+        memfd, signals,
     },
+    gate::{
+        self, BASES, COPIES, COPIES_END, MAX_VECTORS_LEN, RFLAGS, RSP, SAVE_AREA, SAVED,
+        SCRATCH_AT, SIGNAL_STACK, SIGNAL_STACK_LEN, SIGNAL_STACKS, SLOT_LEN, SLOTS, VECTORS, WORDS,
+    },
+    shared,
 };
 use crate::abi::Registers;
 
@@ -25,6 +27,19 @@ pub(super) struct Control {
     pub(super) len: u64,
     pub(super) scratch_len: u64,
 }
+
+/// A copy that the gate makes: `len` bytes, a multiple of eight, from one address of the guest to another, which are
+/// multiples of eight as well. From 0, it writes zeros.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copied {
+    pub(super) to: u64,
+    pub(super) from: u64,
+    pub(super) len: u64,
+}
+
+/// The length of a copy in the list, in bytes, and how many fit, besides the end of the list.
+const COPY_LEN: u64 = 24;
+pub(super) const MAX_COPIES: usize = ((COPIES_END - COPIES) / COPY_LEN) as usize - 1;
 
 /// The registers of a vCPU that a call of the gate preserves.
 #[derive(Clone)]
@@ -116,10 +131,8 @@ impl Control {
         let len = SLOTS + u64::from(vcpus) * SLOT_LEN;
         let scratch_len = SIGNAL_STACKS + u64::from(vcpus) * SIGNAL_STACK_LEN;
         let all = len + scratch_len;
-        let file = memfd_create(c"vmffi-control", MFdFlags::MFD_CLOEXEC)?;
-        let file = File::from(descriptors::not_standard(file)?);
-        signals::change_file(all, || file.set_len(all))?;
-        Ok(Self { map: Mapping::new(all, Some(&file))?, file, len, scratch_len })
+        let file = memfd::new(c"vmffi-control", all)?;
+        Ok(Self { map: Mapping::of_file(all, &file, Kind::Shared)?, file, len, scratch_len })
     }
 
     /// The eight bytes at an offset of the mapping, a multiple of eight.
@@ -179,7 +192,7 @@ impl Control {
     }
 
     fn clear(&self, range: Range<u64>) -> io::Result<()> {
-        signals::change_file(self.map.len() as u64, || ram::clear(&self.file, range))
+        signals::change_file(self.map.len() as u64, || shared::clear(&self.file, range))
     }
 
     /// Prepares a vCPU's slot for its first command.
@@ -202,6 +215,35 @@ impl Control {
         {
             self.set(at, word);
         }
+    }
+
+    /// Sets the copies that [`gate::Command::Copy`] makes, at most [`MAX_COPIES`].
+    pub(super) fn set_copies(&self, vcpu: u32, copies: &[Copied]) {
+        let end = Copied { to: 0, from: 0, len: 0 };
+        let at = Self::slot(vcpu) + COPIES;
+        for (at, Copied { to, from, len }) in
+            (at..).step_by(COPY_LEN as usize).zip(copies.iter().take(MAX_COPIES).chain([&end]))
+        {
+            for (at, word) in (at..).step_by(8).zip([*to, *from, len / 8]) {
+                self.set(at, word);
+            }
+        }
+    }
+
+    /// Where the host reads what a vCPU copies out of the guest: its signal stack, by its address here and in the guest.
+    pub(super) fn window(&self, vcpu: u32) -> (*const u8, u64) {
+        let at = (self.len + Self::signal_stack(vcpu)) as usize;
+        // SAFETY: the signal stack is in the scratch memory, which is mapped behind the control memory.
+        (unsafe { self.map.at().add(at) }, Self::signal_stack_at(vcpu))
+    }
+
+    /// Writes words to the window of a vCPU; returns their address in the guest. No vCPU runs.
+    pub(super) fn put_window(&self, vcpu: u32, words: &[u64]) -> u64 {
+        let at = self.len + Self::signal_stack(vcpu);
+        for (at, word) in (at..).step_by(8).zip(words) {
+            self.set(at, *word);
+        }
+        Self::signal_stack_at(vcpu)
     }
 
     /// Sets the registers that the next command restores.

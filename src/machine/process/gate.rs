@@ -65,9 +65,18 @@ pub(super) const RFLAGS: u64 = 64;
 pub(super) const VECTORS: u64 = 128;
 /// The greatest length of the registers in the format of XSAVE.
 pub(super) const MAX_VECTORS_LEN: u64 = 0x5000;
-const _: () = assert!(SAVED + VECTORS + MAX_VECTORS_LEN <= SIGNAL_STACK);
 /// The offset in a slot at which the script of the vCPU's thread begins. It is used before the registers are.
 pub(super) const SCRIPT: u64 = 0x1000;
+/// The offsets in a slot at which the list of copies for [`Command::Copy`] begins, and behind it: for each three words,
+/// where to, where from, and a number of words, which is 0 at the end of the list. From 0, zeros are written.
+pub(super) const COPIES: u64 = 0x6000;
+pub(super) const COPIES_END: u64 = SIGNAL_STACK;
+const _: () = assert!(SAVED + VECTORS + MAX_VECTORS_LEN <= COPIES);
+
+/// The addresses at which a process can read the image, and its checkpoint, each at the offsets of the machine's memory.
+pub(super) const IMAGE_AT: u64 = 0x300_0000_0000;
+pub(super) const CHECKPOINT_AT: u64 = 0x400_0000_0000;
+const _: () = assert!(DOORBELL_AT < IMAGE_AT);
 
 /// The address of the scratch memory, which the gate writes, and the guest can write: a page with the number of the last
 /// trap, then a signal stack for each vCPU.
@@ -95,7 +104,7 @@ const TRAP: u64 = 0x11b;
 const HANDLER: u64 = 0x160;
 const ALTERNATE: u64 = 0x200;
 const MASK: u64 = 0x240;
-const ENTRY: u64 = 0x320;
+const ENTRY: u64 = 0x380;
 pub(super) const CONTROL_LEN_AT: usize = 0xf8;
 /// The length of `mov eax, imm32` and `syscall`.
 const SYSTEM_CALL_LEN: u64 = 7;
@@ -118,7 +127,7 @@ pub(super) const TRAP_CALL: i64 = nix::libc::SYS_sched_yield;
 
 /// The kind of trap by which a handler reports a signal, less the signal's number.
 pub(super) const SIGNALLED: u64 = 0x100;
-/// The kind of trap that follows [`Command::Keep`].
+/// The kind of trap that follows [`Command::Keep`] and [`Command::Copy`].
 pub(super) const KEPT: u64 = 0x180;
 /// The kind of the first trap, at the end of the script.
 pub(super) const STARTED: u64 = 0x181;
@@ -133,8 +142,12 @@ pub(super) enum Command {
     Keep = 1,
     /// Restore the registers in the slot, then do as for `Answer`.
     Back = 2,
-    /// Restore the registers in the slot, clear the others, and begin at the guest's entry point.
+    /// Restore the registers in the slot, make the copies in the slot, clear the other registers, and begin at the guest's
+    /// entry point.
     Enter = 3,
+    /// Make the copies in the slot, and trap again, with [`KEPT`]. It changes the direction flag, so the next command but
+    /// another `Copy` is `Back` or `Enter`.
+    Copy = 4,
 }
 
 /// In the number of a [`Step`]: it may fail. The kernel ignores the bit.
@@ -231,6 +244,8 @@ global_asm!(
     "and rax, -8",
     "cmp ecx, {keep}",
     "je .Lvmffi_keep",
+    "cmp ecx, {copy}",
+    "je .Lvmffi_copy",
     // `Back` and `Enter`. RBX is the command, R15 the slot.
     "mov ebx, ecx",
     "mov r15, rax",
@@ -284,7 +299,10 @@ global_asm!(
     "mov rsp, [rax + {saved} + {rsp}]",
     "cmp ebx, {enter}",
     "jne .Lvmffi_answer",
-    // `Enter`: the stack pointer is the address of the boot block.
+    // `Enter`: the copies, then the entry point. The stack pointer is the address of the boot block.
+    "lea r10, [rip + .Lvmffi_enter]",
+    "jmp .Lvmffi_copies",
+    ".Lvmffi_enter:",
     "mov rdi, rsp",
     "xor eax, eax",
     "xor ebx, ebx",
@@ -327,6 +345,30 @@ global_asm!(
     ".Lvmffi_kept:",
     "mov edi, {kept}",
     "jmp .Lvmffi_trap",
+
+    // `Copy`: it uses no stack, since it may run in a handler. R10 says where to continue.
+    ".Lvmffi_copy:",
+    "lea r10, [rip + .Lvmffi_kept]",
+    ".Lvmffi_copies:",
+    "lea rdx, [rax + {copies}]",
+    "xor eax, eax",
+    "cld",
+    ".Lvmffi_next_copy:",
+    "mov rcx, [rdx + 16]",
+    "test rcx, rcx",
+    "jz .Lvmffi_copied",
+    "mov rdi, [rdx]",
+    "mov rsi, [rdx + 8]",
+    "add rdx, 24",
+    "test rsi, rsi",
+    "jz .Lvmffi_clear",
+    "rep movsq",
+    "jmp .Lvmffi_next_copy",
+    ".Lvmffi_clear:",
+    "rep stosq",
+    "jmp .Lvmffi_next_copy",
+    ".Lvmffi_copied:",
+    "jmp r10",
 
     // The entry point of the program. Descriptor 0 is the control memory: mmap(2), shared, at its address.
     ".org .Lvmffi_gate + {entry}, 0xcc",
@@ -422,6 +464,8 @@ global_asm!(
     kept = const KEPT,
     started = const STARTED,
     keep = const Command::Keep as u64,
+    copy = const Command::Copy as u64,
+    copies = const COPIES,
     enter = const Command::Enter as u64,
 );
 

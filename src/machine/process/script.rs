@@ -1,17 +1,22 @@
 //! The scripts of a process: the system calls by which the gate prepares it, thread by thread.
 
-use core::mem::offset_of;
+use core::{mem::offset_of, ops::Range};
 use std::vec::Vec;
 
 use nix::libc::{self, c_int, c_long, sock_filter};
 
 use super::{
-    super::{Loaded, signals},
+    super::{
+        address_space::MAX_PRIVATE_LEN,
+        checkpoint::{MAX_RUNS, Source, sources},
+        plan::Plan,
+        signals,
+    },
     control::Control,
     filter,
     gate::{
-        BLOCKED, CONTROL_AT, GATE_AT, GATE_LEN, HANDLER_AT, MAY_FAIL, ROOT, SCRATCH_AT, SCRIPT,
-        SIGNAL_STACK, SLOT_LEN, Step, TRAP_CALL,
+        BLOCKED, CHECKPOINT_AT, CONTROL_AT, GATE_AT, GATE_LEN, HANDLER_AT, IMAGE_AT, MAY_FAIL,
+        ROOT, SCRATCH_AT, SCRIPT, SIGNAL_STACK, SLOT_LEN, Step, TRAP_CALL,
     },
     listener,
 };
@@ -26,18 +31,27 @@ const HANDLED: [c_int; 7] =
 const TOP: u64 = 0x7fff_ffff_f000;
 /// The flag that announces `sa_restorer`, without which the kernel delivers no signal on x86_64 (Linux, `SA_RESTORER`).
 const SA_RESTORER: u64 = 0x0400_0000;
-/// The descriptors with which the process begins: the control memory, its end of the socket, the machine's memory.
+/// The descriptors with which the process begins: the control memory, its end of the socket, the region, the image, and
+/// the checkpoint, or an empty file that becomes one.
 const CONTROL_FILE: u64 = 0;
 const SOCKET: u64 = 1;
-const MEMORY_FILE: u64 = 2;
+const REGION_FILE: u64 = 2;
+const IMAGE_FILE: u64 = 3;
+const CHECKPOINT_FILE: u64 = 4;
+/// How many there are.
+pub(super) const DESCRIPTORS: usize = 5;
+/// No descriptor: -1.
+const NO_FILE: u64 = u64::MAX;
 
 /// Where in a slot the script ends, and what its steps refer to begins.
 const DATA: u64 = 0x7000;
 const _: () = {
     // Steps besides those for the parts of the guest's memory and for further threads: an upper bound, which `add` holds.
     const OTHER_STEPS: u64 = 64;
+    // A run of the checkpoint divides a part into three.
     let parts = (super::super::image::MAX_SEGMENTS
         + super::super::address_space::MAX_VCPUS as usize
+        + 2 * MAX_RUNS
         + 3) as u64;
     let threads = super::super::address_space::MAX_VCPUS as u64;
     assert!((parts + threads + OTHER_STEPS) * size_of::<Step>() as u64 <= DATA - SCRIPT);
@@ -66,11 +80,11 @@ impl Names {
 }
 
 /// Writes the scripts of all threads.
-pub(super) fn write(loaded: &Loaded, control: &Control) -> Names {
+pub(super) fn write(plan: &Plan, runs: &[Range<u64>], control: &Control) -> Names {
     control.write(ROOT, b"/\0");
     control.set(BLOCKED, HANDLED.iter().fold(!0, |set, signal| set & !signals::set(*signal)));
-    let vcpus = loaded.space.stacks.len() as u32;
-    let mut names = std::vec![first(loaded, control, vcpus)];
+    let vcpus = plan.vcpus();
+    let mut names = std::vec![first(plan, runs, control)];
     for vcpu in 1..vcpus {
         let mut script = Script::new(control, vcpu);
         script.set_signal_stack();
@@ -82,14 +96,19 @@ pub(super) fn write(loaded: &Loaded, control: &Control) -> Names {
 }
 
 /// The script of the first thread, which prepares the process.
-fn first(loaded: &Loaded, control: &Control, vcpus: u32) -> Vec<&'static str> {
+fn first(plan: &Plan, runs: &[Range<u64>], control: &Control) -> Vec<&'static str> {
+    let vcpus = plan.vcpus();
     let mut script = Script::new(control, 0);
     script.end_with_host();
     script.step("leaving the process group (setpgid)", libc::SYS_setpgid, []);
     let root = CONTROL_AT + ROOT;
     script.step("changing the directory to / (chdir)", libc::SYS_chdir, [root]);
     let all = u64::from(u32::MAX);
-    script.step("closing descriptors (close_range, of Linux 5.9)", libc::SYS_close_range, [3, all]);
+    script.step(
+        "closing descriptors (close_range, of Linux 5.9)",
+        libc::SYS_close_range,
+        [DESCRIPTORS as u64, all],
+    );
     // Nothing stays mapped but the gate and the control memory, whose file also holds the scratch memory. The last range
     // holds the initial stack and the vDSO, which some kernels do not let a process unmap (Linux,
     // `CONFIG_MSEAL_SYSTEM_MAPPINGS`): there they stay. They hold nothing of the host.
@@ -100,23 +119,9 @@ fn first(loaded: &Loaded, control: &Control, vcpus: u32) -> Vec<&'static str> {
     let behind_control = CONTROL_AT + control.len;
     let rest = [behind_control, TOP - behind_control];
     script.step(unmapping, libc::SYS_munmap | MAY_FAIL, rest);
+    script.map_memory(plan, runs);
+    let (read, write) = (libc::PROT_READ as u64, libc::PROT_WRITE as u64);
     let shared = (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64;
-    let (read, write, execute) =
-        (libc::PROT_READ as u64, libc::PROT_WRITE as u64, libc::PROT_EXEC as u64);
-    for part in &loaded.space.parts {
-        let mut protection = read;
-        if part.write {
-            protection |= write;
-        }
-        if part.execute {
-            protection |= execute;
-        }
-        script.step(
-            "mapping the guest's memory (mmap)",
-            libc::SYS_mmap,
-            [part.address, part.len, protection, shared, MEMORY_FILE, part.offset],
-        );
-    }
     script.step(
         "mapping the scratch memory (mmap)",
         libc::SYS_mmap,
@@ -135,6 +140,9 @@ fn first(loaded: &Loaded, control: &Control, vcpus: u32) -> Vec<&'static str> {
     let none = script.put(&[0, 0]);
     let arguments = [0, u64::from(libc::RLIMIT_CORE), none];
     script.step("forbidding core dumps (prlimit64)", libc::SYS_prlimit64, arguments);
+    // A huge page would become the guest's own as a whole when one byte is written.
+    let small_pages = [libc::PR_SET_THP_DISABLE as u64, 1];
+    script.step("using small pages (prctl)", libc::SYS_prctl | MAY_FAIL, small_pages);
     let no_new_privileges = [libc::PR_SET_NO_NEW_PRIVS as u64, 1];
     script.step("giving up privileges (prctl)", libc::SYS_prctl, no_new_privileges);
     let thread = libc::CLONE_VM
@@ -150,7 +158,7 @@ fn first(loaded: &Loaded, control: &Control, vcpus: u32) -> Vec<&'static str> {
     }
     script.listen();
     // The socket stays open: when the host's end closes, the kernel kills the process (`Script::end_with_host`).
-    for (from, to) in [(MEMORY_FILE, all), (CONTROL_FILE, CONTROL_FILE)] {
+    for (from, to) in [(REGION_FILE, all), (CONTROL_FILE, CONTROL_FILE)] {
         script.step("closing descriptors (close_range)", libc::SYS_close_range, [from, to]);
     }
     // No core dumps, and no access by /proc or a debugger for other processes, except privileged ones.
@@ -188,6 +196,58 @@ impl<'c> Script<'c> {
         let mut arguments = [0; 6];
         arguments[..N].copy_from_slice(&given);
         self.add(name, Step { number, arguments, store: 0 });
+    }
+
+    /// Maps the guest's memory: the region shared with the host, all else by copy on write, with these runs from the checkpoint.
+    fn map_memory(&mut self, plan: &Plan, runs: &[Range<u64>]) {
+        // The image and the checkpoint do not meet where the process can read them.
+        const { assert!(MAX_PRIVATE_LEN <= CHECKPOINT_AT - IMAGE_AT) }
+        let space = &plan.space;
+        for part in &space.parts {
+            let mut protection = libc::PROT_READ;
+            if part.write {
+                protection |= libc::PROT_WRITE;
+            }
+            if part.execute {
+                protection |= libc::PROT_EXEC;
+            }
+            if let Some(offset) = part.offset.checked_sub(space.region) {
+                let file = (REGION_FILE, libc::MAP_SHARED);
+                self.map(part.address, part.len, protection, file, offset);
+                continue;
+            }
+            let range = part.offset..part.offset + part.len;
+            for (source, range) in sources(runs, space.image_len, range) {
+                let own = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+                let file = match source {
+                    Source::Image => (IMAGE_FILE, own),
+                    Source::Checkpoint => (CHECKPOINT_FILE, own),
+                    Source::Zeros => (NO_FILE, own | libc::MAP_ANONYMOUS),
+                };
+                let offset = if file.0 == NO_FILE { 0 } else { range.start };
+                let address = part.address + (range.start - part.offset);
+                self.map(address, range.end - range.start, protection, file, offset);
+            }
+        }
+        for (address, len, file) in [
+            (IMAGE_AT, space.image_len, IMAGE_FILE),
+            (CHECKPOINT_AT, space.region, CHECKPOINT_FILE),
+        ] {
+            self.map(address, len, libc::PROT_READ, (file, libc::MAP_PRIVATE), 0);
+        }
+    }
+
+    fn map(
+        &mut self,
+        address: u64,
+        len: u64,
+        protection: c_int,
+        (file, kind): (u64, c_int),
+        offset: u64,
+    ) {
+        let kind = (kind | libc::MAP_FIXED_NOREPLACE) as u64;
+        let arguments = [address, len, protection as u64, kind, file, offset];
+        self.step("mapping the guest's memory (mmap)", libc::SYS_mmap, arguments);
     }
 
     /// Writes what a step refers to; returns its address in the process.

@@ -73,28 +73,28 @@ impl ProcessVcpu {
 }
 
 /// A process that has connected and waits for upcalls.
-fn process() -> (ProcessVcpu, Arc<Loaded>) {
+fn process() -> ProcessVcpu {
     let image = Image::open(guests::build("examples/guests/meter", "meter").unwrap()).unwrap();
-    let loaded = Arc::new(MachineBuilder::new(&image).arenas(1 << 20, 1 << 20).load().unwrap());
-    let base = loaded.ram.at(loaded.space.region);
-    // SAFETY: the region is mapped at `base`, and its header fits into the first page. The process has not started.
-    unsafe { loaded.layout.write_header(base) };
-    let mut process = make(&loaded, 0).unwrap().remove(0);
+    let plan = MachineBuilder::new(&image).arenas(1 << 20, 1 << 20).plan().unwrap();
+    let Made { mut vcpus, memory, .. } = start(&plan, 0).unwrap();
+    let mut process = vcpus.remove(0);
+    // SAFETY: the region is mapped there, and its header fits into the first page. The guest has not started.
+    unsafe { plan.layout.write_header(memory.region()) };
     let handshake = process.run(None).unwrap();
     assert_eq!((handshake.kind, handshake.word), (trap::CALL, signature::HANDSHAKE));
-    release(&loaded, handshake.transport.primary);
+    release(&process, handshake.transport.primary);
     let answer = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
     assert_eq!(process.run(Some(answer)).unwrap().kind, trap::READY);
-    (process, loaded)
+    process
 }
 
 /// Releases a loan: writes its release mark, as a host does after copying the block.
-fn release(loaded: &Loaded, word: u64) {
-    let layout = &loaded.layout;
+fn release(process: &ProcessVcpu, word: u64) {
+    let layout = &process.shared.plan.layout;
     let within = pointer::offset(word).wrapping_sub(layout.arena(Side::Guest).0);
     if pointer::loan(word) != 0 && within < layout.arena(Side::Guest).1 {
         let mark = layout.release_map(Side::Guest) + within / crate::GRANULE_SIZE as u64;
-        loaded.ram.write(loaded.space.region + mark, &[pointer::loan(word)]);
+        process.shared.region.write(mark, &[pointer::loan(word)]);
     }
 }
 
@@ -107,7 +107,7 @@ std::thread_local! {
 /// its order and once.
 fn suspended() {
     let calls = std::env::var("VMFFI_RACES").map_or(2000, |races| races.parse().unwrap());
-    let (mut process, loaded) = process();
+    let mut process = process();
     let (pid, over) = (process.pid(), AtomicBool::new(false));
     let answer = |kind, word, primary| {
         let transport = Transport { primary, secondary: 0 };
@@ -135,11 +135,11 @@ fn suspended() {
                 call.transport.primary
             } else {
                 let mut bytes = [0; 8];
-                loaded.ram.read(loaded.space.region + parameter, &mut bytes);
+                process.shared.region.read(parameter, &mut bytes);
                 u64::from_le_bytes(bytes)
             };
             assert_eq!(seen, nr, "call {nr}");
-            release(&loaded, call.transport.primary);
+            release(&process, call.transport.primary);
             // The process may be suspended meanwhile.
             if nr % 8 == 0 {
                 thread::sleep(Duration::from_micros(100));
@@ -167,7 +167,7 @@ fn suspended_guests_lose_no_call_on_kernels_that_interrupt_traps() {
 
 #[test]
 fn a_hypercall_takes_few_instructions() {
-    let (mut process, loaded) = process();
+    let mut process = process();
     // The process is not dumpable.
     if let Err(error) = ptrace::seize(process.pid(), ptrace::Options::empty()) {
         std::println!("skipped: only privileged debuggers may look at a guest's process: {error}");
@@ -178,13 +178,13 @@ fn a_hypercall_takes_few_instructions() {
         (ParamsLoadThrees::FUNCTION, ParamsMeterThree::FUNCTION, 100),
     ] {
         let (_, call) = process.step_on(answer::UPCALL, many.signature, 5);
-        release(&loaded, call.transport.primary);
+        release(&process, call.transport.primary);
         for i in 1..5 {
             let (steps, call) = process.step_on(answer::ANSWER, 0, i);
             assert_eq!((call.kind, call.word), (trap::CALL, one.signature));
             let Steps { guest, gate } = steps;
             std::println!("{one}: {guest} instructions, and {gate} of the gate");
-            release(&loaded, call.transport.primary);
+            release(&process, call.transport.primary);
             assert!(guest <= most, "{one}: {guest}, more than {most}");
             assert!(gate <= 17, "{one}: {gate} of the gate");
         }
@@ -200,7 +200,7 @@ fn a_hypercall_takes_few_instructions() {
 /// calls.
 #[test]
 fn a_process_has_nothing_else() {
-    let (process, loaded) = process();
+    let process = process();
     let look = |file: &str| std::format!("/proc/{}/{file}", process.pid());
     let maps = match std::fs::read_to_string(look("maps")) {
         // The process is not dumpable, so only root may read its maps.
@@ -222,9 +222,12 @@ fn a_process_has_nothing_else() {
         let may = ['r', may(part.write, 'w'), may(part.execute, 'x')].iter().collect::<String>();
         (part.address, part.address + part.len, may)
     };
-    let mut right: Vec<_> = loaded.space.parts.iter().map(of).collect();
+    let mut right: Vec<_> = process.shared.plan.space.parts.iter().map(of).collect();
     let control = &process.child.control;
+    let space = &process.shared.plan.space;
     right.extend([
+        (gate::IMAGE_AT, gate::IMAGE_AT + space.image_len, "r--".to_owned()),
+        (gate::CHECKPOINT_AT, gate::CHECKPOINT_AT + space.region, "r--".to_owned()),
         (gate::GATE_AT, gate::GATE_AT + PAGE_SIZE, "r-x".to_owned()),
         (gate::CONTROL_AT, gate::CONTROL_AT + control.len, "r--".to_owned()),
         (gate::SCRATCH_AT, gate::SCRATCH_AT + control.scratch_len, "rw-".to_owned()),
@@ -261,7 +264,7 @@ fn a_process_has_nothing_else() {
 fn a_process_dies_with_its_host() {
     const HOST: &str = "VMFFI_TEST_IS_HOST";
     if std::env::var_os(HOST).is_some() {
-        let (process, _loaded) = process();
+        let process = process();
         std::println!("guest {}", process.pid());
         loop {
             thread::park();

@@ -8,8 +8,8 @@ use std::{
 use vmffi::{
     CallError, ErrorKind, ForeignBuf, ForeignSlice, ForeignStr, RegionLayout, SharedBuf,
     abi::{Answer, Side, Transport, answer, pointer},
-    host::{self, Fault, GuestExit, Limits, ResetError, RunOutcome, Vcpu},
-    machine::{Backend, Image, MachineBuilder},
+    host::{Fault, GuestExit, Limits, ResetError, RunOutcome},
+    machine::{Backend, Image, MachineBuilder, Snapshot},
 };
 
 use super::{
@@ -49,32 +49,50 @@ vmffi::ffi_interface! {
     }
 }
 
+/// A kind of machine.
 #[derive(Clone, Copy, PartialEq)]
-pub struct On(pub Backend);
+pub struct On {
+    pub backend: Backend,
+    /// Whether it is made from a snapshot of another one, which is gone, if the guest does nothing before it is ready.
+    pub is_clone: bool,
+}
 
 impl On {
     pub fn all() -> impl Iterator<Item = Self> {
-        ["kvm", "process"]
-            .map(|name: &str| Self(name.parse::<Backend>().expect("both are built")))
-            .into_iter()
+        let backends = ["kvm", "process"].map(|name: &str| name.parse().expect("both are built"));
+        let on = move |is_clone| backends.map(|backend| Self { backend, is_clone });
+        [on(false), on(true)].into_iter().flatten()
     }
 
     pub fn any(self) -> bool {
         true
     }
 
+    pub fn is_new(self) -> bool {
+        !self.is_clone
+    }
+
     pub fn is_kvm(self) -> bool {
-        self.0.name() == "kvm"
+        self.backend.name() == "kvm"
     }
 
     pub fn is_process(self) -> bool {
-        self.0.name() == "process"
+        self.backend.name() == "process"
+    }
+
+    pub fn name(self) -> &'static str {
+        match (self.is_kvm(), self.is_clone) {
+            (true, false) => "kvm",
+            (true, true) => "kvm clone",
+            (false, false) => "process",
+            (false, true) => "process clone",
+        }
     }
 }
 
 impl fmt::Display for On {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(self.name())
     }
 }
 
@@ -105,21 +123,28 @@ pub fn scripted(script: &List) -> Image {
     Image::parse(&file).expect("it is as good a program")
 }
 
-pub type Built = host::Host<Box<dyn Vcpu>>;
+pub type Built = vmffi::machine::Machine;
 
 /// How a guest is set up.
 #[derive(Clone)]
 pub struct Setup {
     pub arenas: (u64, u64),
     pub vcpus: u32,
+    /// The size of each stack.
+    pub stack: u64,
     pub limits: Limits,
     /// What it does before it is ready, then not by the host's setting-up but by the attack.
     pub script: Option<List>,
 }
 
 impl Setup {
-    pub const PLAIN: Self =
-        Self { arenas: (256 << 10, 256 << 10), vcpus: 1, limits: Limits::new(), script: None };
+    pub const PLAIN: Self = Self {
+        arenas: (256 << 10, 256 << 10),
+        vcpus: 1,
+        stack: 256 << 10,
+        limits: Limits::new(),
+        script: None,
+    };
 
     pub fn layout(&self) -> RegionLayout {
         RegionLayout::new(self.arenas.0, self.arenas.1).unwrap()
@@ -136,6 +161,7 @@ pub struct Target {
     pub on: On,
     pub host: Built,
     pub layout: RegionLayout,
+    pub vcpus: u32,
     kept: Kept,
     refused: Arc<Mutex<Vec<CallError>>>,
     /// Blocks in the host's arena that the guest was not lent.
@@ -152,18 +178,52 @@ impl Target {
         let machine = MachineBuilder::new(scripted.as_ref().unwrap_or(image()))
             .arenas(setup.arenas.0, setup.arenas.1)
             .vcpus(setup.vcpus)
+            .stack(setup.stack)
             .limits(setup.limits.clone())
             .observe(move |error| seen.lock().unwrap().push(error.clone()));
         let server = Server::default();
         let kept = server.kept.clone();
-        let host = machine.build(on.0, server).unwrap();
-        let layout = setup.layout();
-        if scripted.is_none() {
+        let run = |server| {
+            let host = machine.build(on.backend, server).unwrap();
             assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
-        }
+            host
+        };
+        let host = match (scripted, on.is_clone) {
+            (Some(_), _) => machine.build(on.backend, server).unwrap(),
+            (None, false) => run(server),
+            (None, true) => {
+                let template = run(Server::default());
+                let plain = List::new().returns(0, Transport::word(77));
+                assert_eq!(ToldClient::from(template.guest()).does(plain.bytes()), Ok(77));
+                let snapshot = template.snapshot().unwrap();
+                drop(template);
+                snapshot.build(server).unwrap()
+            }
+        };
+        let layout = setup.layout();
+        Self::of(on, host, (layout, setup.vcpus), kept, refused)
+    }
+
+    fn of(
+        on: On,
+        host: Built,
+        (layout, vcpus): (RegionLayout, u32),
+        kept: Kept,
+        refused: Arc<Mutex<Vec<CallError>>>,
+    ) -> Self {
         let own = |nr| SharedBuf::copy_from(host.guest(), &[nr; 100]).unwrap();
         let treasure = (1..=TREASURES).map(own).collect();
-        Self { on, host, layout, kept, refused, treasure }
+        Self { on, host, layout, vcpus, kept, refused, treasure }
+    }
+
+    /// A clone of this guest's, with a host of its own.
+    pub fn clone_of(&self, snapshot: &Snapshot) -> Self {
+        let refused: Arc<Mutex<Vec<CallError>>> = Arc::default();
+        let (seen, server) = (refused.clone(), Server::default());
+        let kept = server.kept.clone();
+        let snapshot =
+            snapshot.clone().observe(move |error| seen.lock().unwrap().push(error.clone()));
+        Self::of(self.on, snapshot.build(server).unwrap(), (self.layout, self.vcpus), kept, refused)
     }
 
     pub fn told(&self) -> ToldClient<'_> {

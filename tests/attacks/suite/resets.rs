@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
 const SECRET: &[u8] = b"the last guest's secret, of forty bytes.";
 
 /// All that a guest can read of its region.
-fn seen(target: &Target) -> Vec<Vec<u8>> {
+pub fn seen(target: &Target) -> Vec<Vec<u8>> {
     let (own, len) = target.layout.arena(Side::Guest);
     let (theirs, most) = target.layout.arena(Side::Host);
     let part = len / 4;

@@ -42,8 +42,9 @@ pub fn prepare() {
 
 fn round(cases: &[Case]) -> usize {
     let mut ran = 0;
-    for on in On::all().filter(|on| on.0.check().is_ok()) {
-        for case in cases.iter().filter(|case| (case.on)(on)) {
+    // Clones leave behind what others do, and take as long.
+    for on in On::all().filter(|on| on.is_new() && on.backend.check().is_ok()) {
+        for case in cases.iter().filter(|case| case.is_on(on)) {
             case.run(on);
             ran += 1;
         }

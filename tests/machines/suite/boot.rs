@@ -11,7 +11,7 @@ use vmffi::{
 use super::{Case, connection::On};
 
 pub fn cases() -> Vec<Case> {
-    vec![Case::new("registers_and_words_at_the_entry", On::is_machine, entered)]
+    vec![Case::new("registers_and_words_at_the_entry", On::is_new_machine, entered)]
 }
 
 // Ends with a word of the boot block as its status; or, with bit 63 set, with what is not as it should be.

@@ -1,10 +1,10 @@
-//! The three connections, and what they look like to a case.
+//! The connections, and what they look like to a case.
 
 use std::{fmt, path::PathBuf, sync::OnceLock};
 
 use vmffi::{
     Peer,
-    host::{self, GuestExit, Vcpu},
+    host::{GuestExit, RunOutcome},
     loopback::Loopback,
     machine::{Backend, Image, MachineBuilder},
 };
@@ -20,19 +20,24 @@ use super::{
 pub enum On {
     Loopback,
     Machine(Backend),
+    /// A machine that is made from a snapshot of another one, which is gone.
+    Clone(Backend),
 }
 
 impl On {
-    pub fn all() -> [Self; 3] {
-        let backend =
-            |name: &str| Self::Machine(name.parse::<Backend>().expect("both are built for tests"));
-        [Self::Loopback, backend("process"), backend("kvm")]
+    pub fn all() -> [Self; 5] {
+        let backend = |name: &str| name.parse::<Backend>().expect("both are built for tests");
+        let (process, kvm) = (backend("process"), backend("kvm"));
+        let (first, clones) = ([process, kvm].map(Self::Machine), [process, kvm].map(Self::Clone));
+        [Self::Loopback, first[0], first[1], clones[0], clones[1]]
     }
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
             Self::Machine(backend) => backend.name(),
+            Self::Clone(backend) if backend.name() == "kvm" => "kvm clone",
+            Self::Clone(_) => "process clone",
         }
     }
 
@@ -40,7 +45,9 @@ impl On {
     pub fn missing(self) -> Option<String> {
         match self {
             Self::Loopback => None,
-            Self::Machine(backend) => backend.check().err().map(|error| error.to_string()),
+            Self::Machine(backend) | Self::Clone(backend) => {
+                backend.check().err().map(|error| error.to_string())
+            }
         }
     }
 
@@ -52,18 +59,31 @@ impl On {
         self != Self::Loopback
     }
 
+    pub fn is_clone(self) -> bool {
+        matches!(self, Self::Clone(_))
+    }
+
+    pub fn is_no_clone(self) -> bool {
+        !self.is_clone()
+    }
+
+    /// Whether it is a machine whose guest the case can see start.
+    pub fn is_new_machine(self) -> bool {
+        matches!(self, Self::Machine(_))
+    }
+
     pub fn is_process(self) -> bool {
-        self.name() == "process"
+        self.is_machine() && self.backend().name() == "process"
     }
 
     pub fn is_kvm(self) -> bool {
-        self.name() == "kvm"
+        self.is_machine() && self.backend().name() == "kvm"
     }
 
     pub fn backend(self) -> Backend {
         match self {
             Self::Loopback => panic!("the loopback is no machine"),
-            Self::Machine(backend) => backend,
+            Self::Machine(backend) | Self::Clone(backend) => backend,
         }
     }
 }
@@ -91,7 +111,24 @@ pub fn machine() -> MachineBuilder {
 }
 
 /// A guest in a machine, with nothing run yet.
-pub type Built = host::Host<Box<dyn Vcpu>>;
+pub type Built = vmffi::machine::Machine;
+
+/// Builds a machine whose guest waits for calls. Before there is a clone, the first machine has served a call, and is gone.
+pub fn started(machine: &MachineBuilder, on: On, host: Host) -> Built {
+    let first = |host| {
+        let first = machine.build(on.backend(), host).unwrap();
+        assert_eq!(first.run(), Ok(RunOutcome::Ready), "{:?}", first.guest_exit());
+        first
+    };
+    if !on.is_clone() {
+        return first(host);
+    }
+    let template = first(Host::with_gift(host.gives()));
+    let _: Used = ControlClient::from(template.guest()).used().unwrap();
+    let snapshot = template.snapshot().unwrap();
+    drop(template);
+    snapshot.build(host).unwrap()
+}
 
 /// A guest that runs, and its host.
 pub enum Connection {
@@ -107,11 +144,7 @@ impl Connection {
                 let pair = Loopback::builder().arenas(1 << 20, 1 << 20).build(guest, host);
                 Self::Loopback(pair.unwrap())
             }
-            On::Machine(backend) => {
-                let host = machine().build(backend, host).unwrap();
-                assert_eq!(host.run(), Ok(host::RunOutcome::Ready), "{:?}", host.guest_exit());
-                Self::Machine(host)
-            }
+            On::Machine(_) | On::Clone(_) => Self::Machine(started(&machine(), on, host)),
         }
     }
 

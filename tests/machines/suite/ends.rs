@@ -11,7 +11,7 @@ use vmffi::{
 
 use super::{
     Case,
-    connection::{Connection, On, machine},
+    connection::{self, Connection, On, machine},
     host::Host,
     shared::{
         self,
@@ -29,11 +29,11 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_fault_in_nested_calls", On::is_machine, faults_below),
         Case::new("a_handler_that_goes_on_after_the_end", On::is_machine, handler_goes_on),
         Case::new("an_end_that_was_asked_for", On::is_machine, goes_on),
-        Case::new("a_host_that_serves_something_else", On::is_any, unfit),
-        Case::new("a_host_that_serves_nothing", On::is_any, unserved),
+        Case::new("a_host_that_serves_something_else", On::is_no_clone, unfit),
+        Case::new("a_host_that_serves_nothing", On::is_no_clone, unserved),
         Case::new("an_arena_that_the_guest_has_no_books_for", On::is_machine, too_large),
-        Case::new("an_arena_that_is_too_small", On::is_machine, too_small),
-        Case::new("a_call_before_the_guest_runs", On::is_machine, too_early),
+        Case::new("an_arena_that_is_too_small", On::is_new_machine, too_small),
+        Case::new("a_call_before_the_guest_runs", On::is_new_machine, too_early),
         Case::new("an_observer_is_told", On::is_any, observed),
     ]
 }
@@ -194,11 +194,11 @@ fn mismatch(error: ConnectError) {
 }
 
 fn refuses(on: On, server: impl vmffi::Serve) {
-    let On::Machine(backend) = on else {
+    if on == On::Loopback {
         let guest = Guest::new(|_, _| ());
         return mismatch(Loopback::new(guest, server).unwrap_err());
-    };
-    let host = machine().build(backend, server).unwrap();
+    }
+    let host = machine().build(on.backend(), server).unwrap();
     mismatch(host.run().unwrap_err());
     assert!(matches!(host.guest_exit(), Some(GuestExit::Unfit(_))), "{:?}", host.guest_exit());
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
@@ -217,8 +217,7 @@ fn unserved(on: On) {
 
 /// A guest uses as much of its arena as it has books for.
 fn too_large(on: On) {
-    let host = machine().arenas(2 << 20, 1 << 20).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
+    let host = connection::started(&machine().arenas(2 << 20, 1 << 20), on, Host::default());
     let used = ControlClient::from(host.guest()).used().unwrap();
     assert_eq!((used.capacity, used.blocks), (1 << 20, 1));
 }
@@ -261,9 +260,8 @@ fn observed(on: On) {
             }
         }
     };
-    if let On::Machine(backend) = on {
-        let host = machine().observe(observer).build(backend, Host::default()).unwrap();
-        assert_eq!(host.run(), Ok(RunOutcome::Ready));
+    if on.is_machine() {
+        let host = connection::started(&machine().observe(observer), on, Host::default());
         checks(ControlClient::from(host.guest()));
     } else {
         let builder = Loopback::builder().observe(Which::Host, observer);

@@ -7,13 +7,13 @@ use std::{
 
 use vmffi::{
     CallError, ErrorKind, ForeignBuf, abi,
-    host::{GuestExit, Limits, RunOutcome},
+    host::{GuestExit, Limits},
     machine::LogLevel,
 };
 
 use super::{
     Case,
-    connection::{Built, On, machine},
+    connection::{self, Built, On, machine},
     host::Host,
     shared::{control::ControlClient, handles::HandlesClient, nesting::NestingClient},
 };
@@ -33,9 +33,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn started(on: On, limits: Limits) -> Built {
-    let host = machine().limits(limits).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
-    host
+    connection::started(&machine().limits(limits), on, Host::default())
 }
 
 fn calls(on: On) {
@@ -176,13 +174,11 @@ fn texts(on: On) {
 fn log(on: On) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let into = told.clone();
-    let host = machine()
+    let machine = machine()
         .log(LogLevel::Info)
         .limits(Limits::new().log(200))
-        .observe(move |error| into.lock().unwrap().push((error.kind(), error.function())))
-        .build(on.backend(), Host::default())
-        .unwrap();
-    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
+        .observe(move |error| into.lock().unwrap().push((error.kind(), error.function())));
+    let host = connection::started(&machine, on, Host::default());
     let control = ControlClient::from(host.guest());
     for _ in 0..10 {
         assert_eq!(control.log(3, &"a".repeat(100)), Ok(()), "a call each");

@@ -20,7 +20,7 @@ use vmffi::{
 
 use super::{
     Case,
-    connection::{Built, On, machine},
+    connection::{self, Built, On, machine},
     host::Host,
     shared::{
         control::ControlClient, failures::FailingClient, handles::HandlesClient, state::StateClient,
@@ -34,17 +34,15 @@ pub fn cases() -> Vec<Case> {
         Case::new("handles_of_one_life_end_no_loans_of_the_next", On::is_machine, late_drops),
         Case::new("calls_resets_stops_and_deadlines_at_once", On::is_machine, storm),
         Case::new("resets_among_stops_and_deadlines", On::is_machine, storm_on_one_thread),
-        Case::new("loans_of_calls_that_wait_are_not_kept", On::is_machine, waiting),
-        Case::new("what_the_guest_got_before_it_was_kept_is_kept", On::is_machine, delivered),
+        Case::new("loans_of_calls_that_wait_are_not_kept", On::is_new_machine, waiting),
+        Case::new("what_the_guest_got_before_it_was_kept_is_kept", On::is_new_machine, delivered),
         Case::new("a_stop_during_a_reset_is_not_lost", On::is_machine, stopped_meanwhile),
         Case::new("a_call_that_lends_nothing_waits_for_a_reset", On::is_machine, scalars),
     ]
 }
 
 fn built(on: On, vcpus: u32, host: Host) -> Built {
-    let host = machine().vcpus(vcpus).build(on.backend(), host).unwrap();
-    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
-    host
+    connection::started(&machine().vcpus(vcpus), on, host)
 }
 
 fn length() -> Duration {

@@ -18,7 +18,7 @@ use super::{
 };
 
 pub fn cases() -> Vec<Case> {
-    let case = |name: &str, run: fn(On)| Case::new(name, On::is_machine, run);
+    let case = |name: &str, run: fn(On)| Case::new(name, On::is_new_machine, run);
     vec![
         case("a_guest_that_lies_anywhere", anywhere),
         case("a_guest_with_packed_relocations", packed),

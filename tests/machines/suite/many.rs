@@ -24,7 +24,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("fifty_guests_on_one_thread", On::is_any, at_once),
         Case::new("fifty_guests_on_fifty_threads", On::is_any, threads),
         Case::new("a_hundred_lives", On::is_machine, lives),
-        Case::new("five_hundred_guests_at_once", On::is_machine, five_hundred),
+        Case::new("five_hundred_guests_at_once", On::is_new_machine, five_hundred),
     ]
 }
 

@@ -1,5 +1,8 @@
-//! One suite over three connections: the loopback, a process, a virtual machine. The guest is the same
-//! code on all of them, and so is what it is asked.
+//! One suite over five connections: the loopback, a process, a virtual machine, and clones of these two. The guest is the
+//! same code on all of them, and so is what it is asked.
+//!
+//! What a case does before the guest waits means nothing on a clone. Of the others, those about lives, memory, registers,
+//! loans and stops run on clones each time, and all of them with `VMFFI_CLONES=1` in the environment.
 //!
 //! Where something is missing that a connection needs, its cases are ignored by name, and the last lines say
 //! why. With `CI=true` in the environment only `/dev/kvm` may be missing.
@@ -7,6 +10,7 @@
 mod boot;
 mod calls;
 mod connection;
+mod cpu_time;
 mod ends;
 mod faults;
 mod guide;
@@ -15,7 +19,9 @@ mod lives;
 mod loads;
 mod many;
 mod races;
+mod random;
 mod resets;
+mod snapshots;
 mod stops;
 mod suspended;
 mod threads;
@@ -64,25 +70,30 @@ pub fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One after the other: each sees what it leaves behind.
     arguments.test_threads = Some(1);
-    let cases: Vec<Case> = [
-        boot::cases(),
-        calls::cases(),
-        ends::cases(),
-        faults::cases(),
-        stops::cases(),
-        suspended::cases(),
-        resets::cases(),
-        races::cases(),
-        limits::cases(),
-        lives::cases(),
-        threads::cases(),
-        many::cases(),
-        loads::cases(),
-        guide::cases(),
-        traces::cases(),
+    let all_on_clones = std::env::var_os("VMFFI_CLONES").is_some();
+    // Whether they run on clones each time.
+    let cases: Vec<(bool, Case)> = [
+        (false, boot::cases()),
+        (false, calls::cases()),
+        (true, ends::cases()),
+        (false, faults::cases()),
+        (true, stops::cases()),
+        (false, suspended::cases()),
+        (true, resets::cases()),
+        (true, snapshots::cases()),
+        (false, races::cases()),
+        (false, limits::cases()),
+        (false, cpu_time::cases()),
+        (true, lives::cases()),
+        (true, threads::cases()),
+        (false, many::cases()),
+        (false, loads::cases()),
+        (false, guide::cases()),
+        (false, random::cases()),
+        (false, traces::cases()),
     ]
     .into_iter()
-    .flatten()
+    .flat_map(|(clones, cases)| cases.into_iter().map(move |case| (clones, case)))
     .collect();
 
     let (mut trials, mut lines) = (Vec::new(), Vec::new());
@@ -90,7 +101,10 @@ pub fn main() -> ExitCode {
         let missing = on.missing();
         let ran = Arc::new(AtomicUsize::new(0));
         let before = trials.len();
-        for case in cases.iter().filter(|case| (case.on)(on)) {
+        let is_on = |(clones, case): &&(bool, Case)| {
+            (case.on)(on) && (!on.is_clone() || *clones || all_on_clones)
+        };
+        for (_, case) in cases.iter().filter(is_on) {
             let (run, ran) = (case.run.clone(), ran.clone());
             let trial = Trial::test(format!("{on}: {}", case.name), move || {
                 ran.fetch_add(1, Ordering::Relaxed);
@@ -116,7 +130,7 @@ pub fn main() -> ExitCode {
             None => println!("{on}: {ran} of {cases} cases have run"),
             Some(why) => {
                 println!("{on}: all {cases} cases are skipped: {why}");
-                may_be_missing &= on.name() == "kvm" && !Path::new("/dev/kvm").exists();
+                may_be_missing &= on.is_kvm() && !Path::new("/dev/kvm").exists();
             }
         }
     }

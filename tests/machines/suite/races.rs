@@ -25,7 +25,7 @@ pub fn cases() -> Vec<Case> {
         case("a_deadline_races_a_return", deadline_races_return),
         case("a_call_waits_no_longer_than_its_deadline", waits),
         case("a_deadline_stops_no_handler", no_handler),
-        case("a_run_with_a_deadline", run),
+        Case::new("a_run_with_a_deadline", On::is_new_machine, run),
         case("a_stream_of_cheap_calls_with_a_deadline", stream),
         case("deadlines_of_many_guests_at_once", many),
     ]
@@ -243,13 +243,8 @@ fn many(on: On) {
         names.filter(|name| name.trim() == "vmffi deadlines").count()
     };
     let machine = super::connection::machine();
-    let hosts: Vec<Built> = (0..10)
-        .map(|_| {
-            let host = machine.build(on.backend(), Host::default()).unwrap();
-            assert_eq!(host.run(), Ok(vmffi::host::RunOutcome::Ready));
-            host
-        })
-        .collect();
+    let hosts: Vec<Built> =
+        (0..10).map(|_| super::connection::started(&machine, on, Host::default())).collect();
     drop(machine);
     assert_eq!(threads(), 0, "nobody has asked for one");
     for (nr, host) in hosts.iter().enumerate() {

@@ -13,7 +13,7 @@ use vmffi::{
 
 use super::{
     Case,
-    connection::{Built, Connection, On, machine},
+    connection::{self, Built, Connection, On, machine},
     host::Host,
     shared::{
         self,
@@ -35,8 +35,8 @@ pub fn cases() -> Vec<Case> {
         case("what_a_guest_got_when_it_started_is_there_after_a_reset", gift),
         case("a_reset_in_a_call_is_refused", in_a_call),
         case("a_reset_on_another_thread_during_a_call_is_refused", during_a_call),
-        case("a_reset_before_the_guest_runs_is_refused", too_early),
-        case("a_reset_of_a_guest_that_never_waited_is_refused", never),
+        Case::new("a_reset_before_the_guest_runs_is_refused", On::is_new_machine, too_early),
+        Case::new("a_reset_of_a_guest_that_never_waited_is_refused", On::is_new_machine, never),
         case("five_hundred_resets", many),
         Case::new("a_reset_of_three_vcpus", On::is_machine, three),
         Case::new("a_reset_on_another_thread", On::is_machine, moved),
@@ -289,8 +289,7 @@ fn many(on: On) {
 }
 
 fn three(on: On) {
-    let host = machine().vcpus(3).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(RunOutcome::Ready));
+    let host = connection::started(&machine().vcpus(3), on, Host::default());
     let control = ControlClient::from(host.guest());
     for round in 0..20 {
         thread::scope(|scope| {

@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("an_endless_loop_is_stopped", endless),
         case("two_stops_are_one", twice),
-        case("a_stop_before_the_guest_runs", before),
+        Case::new("a_stop_before_the_guest_runs", On::is_new_machine, before),
         case("a_stop_between_calls", between),
         case("a_stop_in_a_handler", in_a_handler),
         case("a_stop_of_another_guest", another),

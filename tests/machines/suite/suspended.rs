@@ -16,12 +16,12 @@ use std::{
 use nix::libc;
 use vmffi::{
     ErrorKind,
-    host::{GuestExit, ResetError, RunOutcome},
+    host::{GuestExit, Limits, ResetError, RunOutcome},
 };
 
 use super::{
     Case,
-    connection::{Built, On, machine},
+    connection::{self, Built, On, machine},
     host::Host,
     shared::control::ControlClient,
 };
@@ -34,14 +34,13 @@ pub fn cases() -> Vec<Case> {
         case("a_process_that_was_killed_is_started_anew", killed),
         case("a_process_of_three_vcpus_that_was_killed_is_started_anew", killed_with_three),
         case("a_process_that_is_killed_while_nobody_calls", killed_unseen),
+        case("a_process_with_processor_time_that_was_killed_is_started_anew", killed_with_time),
         case("a_killed_process_is_noticed_soon", noticed),
     ]
 }
 
 fn built(on: On, vcpus: u32, host: Host) -> Built {
-    let host = machine().vcpus(vcpus).build(on.backend(), host).unwrap();
-    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
-    host
+    connection::started(&machine().vcpus(vcpus), on, host)
 }
 
 /// The one child of this process.
@@ -195,6 +194,30 @@ fn killed_unseen(on: On) {
         works(&host);
     }
 }
+
+/// Each process has clocks of its own.
+fn killed_with_time(on: On) {
+    const LIMIT: Duration = Duration::from_millis(50);
+    for vcpus in [1, 3] {
+        let machine = machine().vcpus(vcpus).limits(Limits::new().cpu_time(LIMIT));
+        let host = machine.build(on.backend(), Host::default()).unwrap();
+        assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
+        for _ in 0..3 {
+            send(child(), libc::SIGKILL);
+            is_started_anew(&host);
+            let began = Instant::now();
+            let error = ControlClient::from(host.guest()).spin().unwrap_err();
+            assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
+            assert_eq!(host.guest_exit(), Some(GuestExit::CpuTime));
+            assert!(began.elapsed() >= LIMIT - TICK, "{:?}", began.elapsed());
+            assert_eq!(host.reset(), Ok(()));
+            works(&host);
+        }
+    }
+}
+
+/// What the count of a thread may lag behind.
+const TICK: Duration = Duration::from_millis(10);
 
 fn noticed(on: On) {
     let (begun, begins) = std::sync::mpsc::channel();

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use vmffi::{ErrorKind, host::RunOutcome, machine::MachineError};
+use vmffi::{ErrorKind, machine::MachineError};
 
 use super::{
     Case,
-    connection::{Built, Connection, On, machine},
+    connection::{self, Built, Connection, On, machine},
     host::Host,
     shared::{self, control::ControlClient, handles::HandlesClient, nesting::NestingClient},
 };
@@ -33,9 +33,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn built(on: On, vcpus: u32) -> Built {
-    let host = machine().vcpus(vcpus).build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
-    host
+    connection::started(&machine().vcpus(vcpus), on, Host::default())
 }
 
 /// A guest belongs to its host, not to the thread that made it.
@@ -180,8 +178,7 @@ fn signals(on: On) {
     assert!(matches!(machine().signal(0), Err(MachineError::Config(_))));
     assert!(matches!(machine().signal(1000), Err(MachineError::Config(_))));
     let machine = machine().vcpus(2).signal(libc::SIGWINCH).unwrap();
-    let host = machine.build(on.backend(), Host::default()).unwrap();
-    assert_eq!(host.run(), Ok(RunOutcome::Ready));
+    let host = connection::started(&machine, on, Host::default());
     thread::scope(|scope| {
         let waiting = scope.spawn(|| ControlClient::from(host.guest()).together(3));
         thread::sleep(Duration::from_millis(20));

@@ -10,11 +10,11 @@ use tracing::{
     field::{Field, Visit},
     span,
 };
-use vmffi::{ErrorKind, host::RunOutcome, machine::LogLevel};
+use vmffi::{ErrorKind, machine::LogLevel};
 
 use super::{
     Case,
-    connection::{On, machine},
+    connection::{self, On, machine},
     host::Host,
     shared::control::ControlClient,
 };
@@ -60,8 +60,7 @@ impl Subscriber for Lines {
 fn said(on: On, level: LogLevel) -> Vec<String> {
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), || {
-        let host = machine().log(level).build(on.backend(), Host::default()).unwrap();
-        assert_eq!(host.run(), Ok(RunOutcome::Ready));
+        let host = connection::started(&machine().log(level), on, Host::default());
         let control = ControlClient::from(host.guest());
         for level in 1..=5 {
             control.log(level, &format!("level {level}")).unwrap();

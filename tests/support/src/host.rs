@@ -34,6 +34,11 @@ impl Host {
         Self { gift, ..Self::default() }
     }
 
+    /// What it gives.
+    pub fn gives(&self) -> &'static [u8] {
+        self.gift
+    }
+
     /// The same, and what it does before it gives it.
     pub fn while_it_is_made(self, makes: impl Fn() + Send + Sync + 'static) -> Self {
         Self { makes: Some(Box::new(makes)), ..self }

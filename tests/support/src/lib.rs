@@ -24,6 +24,8 @@ pub mod meter;
 pub mod ops;
 pub mod panics;
 pub mod region;
+#[path = "../../../examples/guests/meter/src/warmth.rs"]
+pub mod warmth;
 // The guest commits its crimes in assembly.
 #[cfg(target_arch = "x86_64")]
 #[path = "../../machines/guest/src/shared/mod.rs"]

@@ -7,6 +7,8 @@ use support::{
     ops::{At, Base, Deed},
 };
 
+use kvm_ioctls::Kvm;
+
 use super::*;
 
 /// MSRs that count independently of the guest: IA32_TSC, IA32_MPERF, IA32_APERF.

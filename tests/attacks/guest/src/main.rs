@@ -7,6 +7,7 @@
 
 mod accesses;
 mod deeds;
+mod frames;
 mod ops;
 mod strings;
 
@@ -149,7 +150,12 @@ impl Cpu {
 
     /// Traps, and does the upcalls that come before the answer.
     fn trap(&mut self, out: Registers, inside: &[u8]) {
-        let mut back = self.way.trap(out);
+        let back = self.way.trap(out);
+        self.answered(back, inside);
+    }
+
+    /// Does the upcalls that come before an answer.
+    fn answered(&mut self, mut back: Registers, inside: &[u8]) {
         while back.kind == answer::UPCALL {
             let before = replace(&mut self.hold, false);
             let Transport { primary, secondary } = back.transport;
@@ -263,6 +269,21 @@ impl Cpu {
                         *word = u64::from_le_bytes(whole);
                     }
                     deeds::jump(words, self.address(to), flags, self.address(stack));
+                }
+                Op::Hash { at, len } => {
+                    let at = self.address(at);
+                    let add = |sum: u64, nr| {
+                        (sum ^ load(at.wrapping_add(nr)))
+                            .wrapping_mul(0x100_0000_01b3)
+                            .rotate_left(29)
+                    };
+                    self.last.transport.primary = (0..len).step_by(8).fold(1, add);
+                }
+                Op::Framed { kind, word, frame } => {
+                    let out = Registers { kind, word, transport: Transport::EMPTY };
+                    let method = [METHOD, METHOD + 8].map(|at| load(self.boot + at));
+                    let back = frames::trap(out, self.address(frame), method);
+                    self.answered(back, &[]);
                 }
             }
         }

@@ -257,4 +257,9 @@ ops! {
     /// Jumps there, with these flags and this stack pointer. `registers` holds the other general registers: RAX, RBX, RCX,
     /// RDX, RSI, RDI, RBP, then R8 to R15. Those that it lacks are 0.
     Jump { to: At, flags: u64, stack: At, registers: &'l [u8] },
+    /// Computes a hash of so many bytes, a multiple of eight, and takes it for the primary of the last answer.
+    Hash { at: At, len: u64 },
+    /// Traps with these words, and with the contents of `frame` (`frames.rs`) in all other registers, then replaces these by what
+    /// the registers are behind the trap. What comes back is done as for `Trap`.
+    Framed { kind: u64, word: u64, frame: At },
 }

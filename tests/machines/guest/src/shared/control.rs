@@ -36,6 +36,8 @@ vmffi::ffi_interface! {
         fn commit(crime: Crime, place: u64);
         /// Tells the host that it begins, and never ends.
         fn spin();
+        /// Computes for a time that is proportional to this.
+        fn work(rounds: u64) -> u64;
         /// Comes back when so many are in this call at once.
         fn together(count: u32);
         /// Adds up, with one call of the host's for each number.
@@ -135,6 +137,9 @@ impl Control for Guest {
         loop {
             core::hint::spin_loop();
         }
+    }
+    fn work(&self, _: &Peer, rounds: u64) -> Result<u64, CallError> {
+        Ok((0..rounds).fold(1, |sum, nr| core::hint::black_box(nr.wrapping_add(sum))))
     }
     fn together(&self, _: &Peer, count: u32) -> Result<(), CallError> {
         self.here.fetch_add(1, Ordering::AcqRel);

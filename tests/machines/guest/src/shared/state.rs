@@ -15,6 +15,10 @@ vmffi::ffi_interface! {
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Registers { vectors: u32, x87: u16, high: u64 }
 
+    /// Which life of the guest this is, with the first bytes of its seed; zeros where lives are not told apart.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Life { generation: u64, seed: u64 }
+
     pub interface State {
         /// A number that lies in the guest's memory, to which something is added.
         fn count(more: u64) -> u64;
@@ -24,6 +28,9 @@ vmffi::ffi_interface! {
         fn registers(change: bool) -> Registers;
         /// What it got when it started up.
         fn gift() -> ForeignBuf;
+        fn life() -> Life;
+        /// The time-stamp counter.
+        fn ticks() -> u64;
     }
 
     pub interface Gifts {
@@ -72,5 +79,15 @@ impl State for Guest {
             Some(gift) => SharedBuf::copy_from(host, &gift.read_vec()?),
             None => Err(CallError::refused()),
         }
+    }
+    fn life(&self, _: &Peer) -> Result<Life, CallError> {
+        Ok(vmffi::guest::seed().map_or(Life { generation: 0, seed: 0 }, |seed| {
+            let bytes = core::array::from_fn(|byte| seed.bytes[byte]);
+            Life { generation: seed.generation, seed: u64::from_le_bytes(bytes) }
+        }))
+    }
+    fn ticks(&self, _: &Peer) -> Result<u64, CallError> {
+        // SAFETY: the instruction reads a counter, and nothing denies it to a guest.
+        Ok(unsafe { core::arch::x86_64::_rdtsc() })
     }
 }

@@ -1,0 +1,123 @@
+//! What all machines of a builder, or of a snapshot, have in common.
+
+use core::ops::Range;
+#[cfg(feature = "process")]
+use std::os::fd::OwnedFd;
+#[cfg(any(feature = "kvm", feature = "process"))]
+use std::sync::OnceLock;
+use std::{fs::File, sync::Arc};
+
+#[cfg(feature = "kvm")]
+use super::kvm::PrivilegedTemplate;
+#[cfg(feature = "process")]
+use super::process::LowDescriptors;
+use super::{
+    Image, MachineError,
+    address_space::{AddressSpace, REGION_AT},
+};
+use crate::{
+    abi::{Boot, PAGE_SIZE, Side, TrapMethod},
+    host::{Fault, FaultCause},
+    memory::RegionLayout,
+};
+
+/// The plan of a machine: its program, and where everything is in its memory.
+pub(super) struct Plan {
+    pub(super) image: Image,
+    /// The image's pages, at the beginning of the machine's memory.
+    pub(super) image_file: Arc<File>,
+    pub(super) layout: RegionLayout,
+    pub(super) space: AddressSpace,
+    /// How many bytes a checkpoint may take: the memory limit less the machine's memory.
+    pub(super) max_checkpoint: u64,
+    /// The privileged pages, once a machine has been built.
+    #[cfg(feature = "kvm")]
+    pub(super) privileged: OnceLock<PrivilegedTemplate>,
+    /// The program of the gate, once a process has been made.
+    #[cfg(feature = "process")]
+    pub(super) gate: OnceLock<OwnedFd>,
+    #[cfg(feature = "process")]
+    pub(super) low: LowDescriptors,
+}
+
+impl Plan {
+    /// Plans machines with these arenas, stacks and a limit of their memory, in bytes, and a number of vCPUs.
+    pub(super) fn new(
+        image: &Image,
+        arenas: (u64, u64),
+        vcpus: u32,
+        stack: u64,
+        memory: u64,
+    ) -> Result<Self, MachineError> {
+        let layout = RegionLayout::new(arenas.0, arenas.1)?;
+        let space = AddressSpace::new(image, &layout, vcpus, stack)?;
+        let max_checkpoint = memory.checked_sub(space.len).ok_or(MachineError::Config(
+            "image, stacks and arenas exceed the machine's memory limit: raise `MachineBuilder::memory`",
+        ))?;
+        let laid_out = image.laid_out();
+        let image_file = laid_out.map_err(MachineError::system("laying out the guest's image"))?;
+        Ok(Self {
+            image: image.clone(),
+            image_file,
+            layout,
+            space,
+            max_checkpoint,
+            #[cfg(feature = "kvm")]
+            privileged: OnceLock::new(),
+            #[cfg(feature = "process")]
+            gate: OnceLock::new(),
+            #[cfg(feature = "process")]
+            low: LowDescriptors::new(),
+        })
+    }
+
+    /// The ranges of the machine's memory that the guest can write, up to the offset `end`.
+    pub(super) fn writable(&self, end: u64) -> impl Iterator<Item = Range<u64>> {
+        let mut parts = self.space.parts.iter().filter(move |part| part.offset < end).peekable();
+        core::iter::from_fn(move || {
+            let first = parts.find(|part| part.write)?;
+            let mut range = first.offset..first.offset + first.len;
+            while let Some(next) = parts.next_if(|next| next.write) {
+                range.end = next.offset + next.len;
+            }
+            Some(range)
+        })
+    }
+
+    /// The range of the region that the guest can write.
+    #[cfg(feature = "process")]
+    pub(super) fn region_writable(&self) -> Range<u64> {
+        PAGE_SIZE..self.layout.arena(Side::Host).0
+    }
+
+    /// The address of a vCPU's boot block, and its words (ABI, "Boot block").
+    pub(super) fn boot(&self, cpu: u32, trap_method: TrapMethod, log: u32) -> (u64, Boot) {
+        let boot = Boot {
+            region: REGION_AT,
+            region_len: self.layout.len(),
+            way: trap_method,
+            cpu,
+            cpus: self.vcpus(),
+            log,
+        };
+        (self.space.stacks[cpu as usize], boot)
+    }
+
+    pub(super) fn vcpus(&self) -> u32 {
+        self.space.stacks.len() as u32
+    }
+
+    /// Describes a fault: a page fault in the unmapped page below a stack is a stack overflow.
+    pub(super) fn fault(
+        &self,
+        mut cause: FaultCause,
+        address: Option<u64>,
+        instruction: u64,
+    ) -> Fault {
+        let guard = address.is_some_and(|address| self.space.is_guard_page(address));
+        if cause == FaultCause::Exception(14) && guard {
+            cause = FaultCause::StackOverflow;
+        }
+        Fault { cause, address, instruction, symbol: self.image.symbol(instruction) }
+    }
+}

@@ -1,0 +1,479 @@
+//! Hostile guests against what resets and clones begin with: whatever a guest has done, the next life and every other clone
+//! find the checkpoint, byte for byte.
+
+use std::{arch::x86_64::__cpuid_count, fs, thread, time::Duration};
+
+use vmffi::{
+    SharedBuf,
+    abi::{Side, Transport, trap},
+    host::{CheckpointError, GuestExit},
+};
+
+use super::{
+    Came, Case,
+    connection::{On, REGION, Target, ToldClient, file},
+    crimes::{Dies, dies, says},
+    images,
+    list::{List, at, deed, region},
+    ops::{At, Base, Deed, Op},
+    resets::seen,
+};
+
+/// What lies where in a process (`src/machine/process/gate.rs`).
+const GATE: u64 = 0x1f0_0000_0000;
+const SYSCALL: u64 = GATE + 0x120;
+const UD2: u64 = GATE + 0x13b;
+const SCRATCH: u64 = GATE + 0x80_0000;
+const IMAGE: u64 = 0x300_0000_0000;
+const CHECKPOINT: u64 = 0x400_0000_0000;
+/// In the guest's program: an endless loop, and one that uses the stack.
+const LOOP: At = At(Base::Code, 16);
+const PUSHES: At = At(Base::Code, 32);
+const PLAIN: u64 = 0x202;
+const SINGLE_STEP: u64 = 0x100;
+/// The direction flag, alignment checks, and ID.
+const OTHERS: u64 = 0x24_0400;
+
+/// How much of a stack is looked at: all but its upper end, which is in use.
+const STACK: u64 = 20 << 20;
+const IN_USE: u64 = 64 << 10;
+
+/// A byte of the first vCPU's stack. The second one's lies above.
+fn stack(offset: u64) -> At {
+    at(0x100_0000_1000 + offset)
+}
+
+const STACK_LEN: u64 = STACK - IN_USE;
+
+pub fn cases() -> Vec<Case> {
+    let large = |case: Case, vcpus| case.with(|setup| (setup.stack, setup.vcpus) = (STACK, vcpus));
+    vec![
+        large(Case::new("a_reset_brings_back_all_of_memory", memory), 1),
+        large(Case::new("a_reset_of_two_vcpus_brings_back_all_of_memory", memory_of_two), 2),
+        large(Case::new("clones_that_write_all_they_can", clones), 1),
+        Case::new("clones_that_write_what_they_may_not", denied),
+        Case::new("a_search_for_the_templates_secrets", secrets),
+        Case::new("all_registers_at_a_checkpoint", registers),
+        large(Case::new("a_checkpoint_in_the_middle_of_the_gate", in_gate), 1).only(On::is_process),
+    ]
+}
+
+/// Hashes of the guest's memory: its stack, its variables, and its arena but for the end, where the results are.
+#[track_caller]
+fn state(target: &Target) -> Vec<u64> {
+    let header = images::header(file(), 6);
+    let word = |at: usize| u64::from_le_bytes(file()[at..at + 8].try_into().unwrap());
+    let (variables, len) = (word(header + 16), word(header + 40));
+    let (arena, arena_len) = target.layout.arena(Side::Guest);
+    let mut ranges = vec![
+        (stack(0), STACK_LEN),
+        (at(variables.next_multiple_of(8)), (len - 8) & !7),
+        (region(arena), arena_len - 4096),
+    ];
+    if target.vcpus == 2 {
+        ranges.push((stack(STACK + 4096), STACK_LEN));
+    }
+    let saved = target.own(arena_len - 64);
+    let hash = |(at, len)| {
+        let words = Transport { primary: target.lent(arena_len - 64), secondary: 32 };
+        let list = List::new().op(Op::Hash { at, len }).save(region(saved)).returns(0, words);
+        let words = target.told().bytes(list.bytes()).and_then(|words| words.read_vec());
+        let words = words.unwrap_or_else(|error| panic!("{error}: {:?}", target.end()));
+        u64::from_le_bytes(words[16..24].try_into().unwrap())
+    };
+    ranges.into_iter().map(hash).collect()
+}
+
+/// Something other than zeros in a part of each.
+fn prepare(target: &Target) {
+    let never = region(target.own(target.layout.arena(Side::Guest).1 - 128));
+    let storm = |at, len, seed| Op::Storm { at, len, seed, count: 20_000, until: never };
+    target.does(&List::new().op(storm(stack(3 << 20), 1 << 20, 5)));
+    target.does(&List::new().op(storm(stack(9 << 20), 300 << 10, 6)));
+    target.does(&List::new().op(storm(region(target.own(0)), 100 << 10, 7)));
+    assert_eq!(target.host.checkpoint(), Ok(()));
+}
+
+/// What a guest writes.
+fn writes(target: &Target) -> Vec<List> {
+    let arena = List::new().fill(region(target.own(0)), 200 << 10, 0xaa);
+    let pages = (0..STACK_LEN / 8192)
+        .fold(List::new(), |list, nr| list.fill(stack(8192 * nr + 8 * (nr % 512)), 3, 1));
+    vec![
+        List::new(),
+        List::new().fill(stack(0), STACK_LEN, 0x55).and(&arena),
+        pages.and(&arena),
+        List::new().fill(stack((9 << 20) + 4096), 1, 0xff),
+    ]
+}
+
+/// How its life ends: by exceptions and traps with registers that the gate does not expect, or not at all.
+fn ends(target: &Target) -> Vec<List> {
+    let kind = |kind, number| {
+        let mut registers = [0; 15];
+        (registers[0], registers[5], registers[7]) = (24, kind, number);
+        registers
+    };
+    let jump = |to, flags, stack| List::new().jump(to, [0x1234_5678_9abc_def0; 15], flags, stack);
+    let mut all = vec![
+        List::new(),
+        deed(Deed::Undefined, at(0), 0),
+        jump(LOOP, PLAIN | OTHERS, at(0)),
+        jump(PUSHES, PLAIN | OTHERS, At(Base::Boot, 0)),
+        jump(at(1 << 63), PLAIN | OTHERS, at(8)),
+        deed(Deed::Pkru, at(0), 3),
+        deed(Deed::FsBase, at(0), 0x7fff_ffff_f000),
+        deed(Deed::Steps, at(0), 0),
+        deed(Deed::LoadDs, at(0), 0x2b),
+    ];
+    if target.on.is_process() {
+        let words = |word: u64| List::new().write(at(SCRATCH), &word.to_le_bytes());
+        let nothing = List::new().trap(7, 0, Transport::EMPTY, &List::new());
+        let numbers = [0, 5, u64::MAX, 1 << 32, (1 << 32) - 1, 7 << 32];
+        all.extend(numbers.map(|number| words(number).and(&nothing)));
+        all.extend(
+            numbers.map(|number| {
+                List::new().jump(at(SYSCALL), kind(7, number), PLAIN | OTHERS, at(0))
+            }),
+        );
+        all.extend([
+            List::new().jump(at(SYSCALL), kind(7, 1 << 60), PLAIN | SINGLE_STEP, at(0)),
+            jump(at(UD2), PLAIN | OTHERS, at(0)),
+            jump(at(UD2), PLAIN | OTHERS, at(SCRATCH + 0x1000 + 0x800)),
+            // The signal stacks.
+            List::new().fill(at(SCRATCH + 0x1000), 0x1_0000, 0xff).deed(Deed::Undefined, at(0), 0),
+            List::new().fill(at(SCRATCH + 0x1000), 0x1_0000, 0xff),
+            // A trap that pretends to be one of the gate's own.
+            List::new().trap(0x180, 0, Transport::EMPTY, &List::new()),
+            List::new().trap(0x10a, SCRATCH + 0x2000, Transport::EMPTY, &List::new()),
+        ]);
+    }
+    all
+}
+
+/// Has the guest do something, for at most 10 ms behind what it writes.
+fn attempt(target: &Target, list: &List) {
+    let within = target.host.with_deadline(Duration::from_millis(300));
+    let _ = ToldClient::from(within.guest()).does(list.bytes());
+}
+
+fn memory(target: &Target) -> Came {
+    prepare(target);
+    let before = state(target);
+    let (writes, ends) = (writes(target), ends(target));
+    let mut lives = 0;
+    for (nr, end) in ends.iter().enumerate() {
+        for (of, write) in writes.iter().enumerate() {
+            // All memory takes long, so not with each end.
+            if matches!(of, 1 | 2) && nr % 4 != of {
+                continue;
+            }
+            attempt(target, &write.clone().and(end));
+            assert_eq!(target.host.reset(), Ok(()), "{of} {nr}");
+            assert_eq!(state(target), before, "{of} {nr}");
+            lives += 1;
+            if nr % 5 == 0 {
+                // Behind a checkpoint of the same state.
+                assert_eq!(target.host.reset(), Ok(()));
+                assert_eq!(target.host.checkpoint(), Ok(()), "{of} {nr}");
+            }
+        }
+    }
+    Came::Lives(format!("{lives} lives"))
+}
+
+/// Another vCPU runs, or writes, and is stopped wherever it is.
+fn memory_of_two(target: &Target) -> Came {
+    prepare(target);
+    let before = state(target);
+    let (writes, ends) = (writes(target), ends(target));
+    let never = region(target.own(0x30_000));
+    let others = [
+        deed(Deed::Spin, at(0), 0),
+        // Its own stack, and the first one's.
+        List::new().op(Op::Storm {
+            at: At(Base::Boot, (-8_i64 << 20) as u64),
+            len: 7 << 20,
+            seed: 9,
+            count: 0,
+            until: never,
+        }),
+        List::new().op(Op::Storm {
+            at: at(SCRATCH),
+            len: 0x2_1000,
+            seed: 3,
+            count: 0,
+            until: never,
+        }),
+        List::new().repeat(0, &List::new().call(1, Transport::EMPTY)),
+        List::new().jump(LOOP, [0; 15], PLAIN | OTHERS, at(0)),
+    ];
+    let mut lives = 0;
+    for (nr, end) in ends.iter().enumerate() {
+        let other = &others[nr % others.len()];
+        for write in [&writes[0], &writes[3], &writes[1 + nr % 2]] {
+            thread::scope(|scope| {
+                let other = scope.spawn(|| target.told().does(other.bytes()));
+                let within = target.host.with_deadline(Duration::from_millis(40));
+                let _ = ToldClient::from(within.guest()).does(write.clone().and(end).bytes());
+                thread::sleep(Duration::from_micros(37 * nr as u64));
+                target.host.stopper().stop();
+                let _ = other.join().unwrap();
+            });
+            assert_eq!(target.host.reset(), Ok(()), "{nr}");
+            assert_eq!(state(target), before, "{nr}");
+            lives += 1;
+        }
+    }
+    Came::Lives(format!("{lives} lives"))
+}
+
+/// What a clone writes stays in it: not in the snapshot, nor in another clone, nor in the template.
+fn clones(target: &Target) -> Came {
+    prepare(target);
+    let snapshot = target.host.snapshot().unwrap();
+    let (first, before) = (target.clone_of(&snapshot), state(target));
+    assert_eq!(state(&first), before);
+    let ends = ends(target);
+    for (nr, write) in writes(target).iter().cycle().take(12).enumerate() {
+        let clone = first.clone_of(&snapshot);
+        attempt(&clone, &write.clone().and(&ends[nr % ends.len()]));
+        assert_eq!(state(&first.clone_of(&snapshot)), before, "{nr}");
+        assert_eq!(clone.host.reset(), Ok(()));
+        assert_eq!(state(&clone), before, "{nr}");
+        // A snapshot of a clone that has written much, and of none of it.
+        attempt(&clone, write);
+        if clone.end().is_none() {
+            let (own, now) = (clone.host.snapshot().unwrap(), state(&clone));
+            assert_eq!(state(&clone.clone_of(&own)), now, "{nr}");
+        }
+        clone.assert_treasure();
+    }
+    assert_eq!(state(&first), before);
+    assert_eq!(target.host.reset(), Ok(()));
+    assert_eq!(state(target), before);
+    Came::Lives("all are as the first one".into())
+}
+
+/// What a guest may not write, it may not write in a clone either: the header, the host's arena, its own code, and the views
+/// from which a process gets its memory back.
+fn denied(target: &Target) -> Came {
+    let snapshot = target.host.snapshot().unwrap();
+    let clone = target.clone_of(&snapshot);
+    let (theirs, len) = target.layout.arena(Side::Host);
+    let places = [
+        REGION,
+        REGION + 88,
+        REGION + theirs,
+        REGION + theirs + len - 8,
+        REGION + theirs + len,
+        file_word(24),
+        0x20_0000,
+        IMAGE,
+        IMAGE + 0x1000,
+        CHECKPOINT,
+        CHECKPOINT + 0x1000,
+        CHECKPOINT + (1 << 39),
+    ];
+    let mut came = None;
+    for place in places {
+        let list = List::new().write(at(place), &[0xcc]);
+        came = Some(dies(&clone, &list, &[Dies::Exception(14, Some(place))]));
+        assert_eq!(clone.host.reset(), Ok(()));
+        clone.assert_works();
+        target.clone_of(&snapshot).assert_works();
+    }
+    clone.assert_treasure();
+    drop(clone);
+    // The template cannot read the views, which only those have that begin with a checkpoint, or finds its own there.
+    drop(came);
+    Came::Lives("each is a page fault".into())
+}
+
+/// Eight bytes of the guest's file.
+fn file_word(at: usize) -> u64 {
+    u64::from_le_bytes(file()[at..at + 8].try_into().unwrap())
+}
+
+const SECRET: &[u8] = b"a secret of the first host, forty bytes.";
+const GIVEN: &[u8] = b"what the guest was given, and has still.";
+
+fn finds(target: &Target, what: &[u8]) -> usize {
+    let holds = |part: &Vec<u8>| part.windows(what.len()).any(|bytes| bytes == what);
+    seen(target).iter().filter(|part| holds(part)).count()
+}
+
+/// A clone's guest finds in the host's arena what it was given, and nothing else of the template's host.
+fn secrets(target: &Target) -> Came {
+    let place = region(target.own(0x30_000));
+    target.does(&List::new().hold().write(place, GIVEN).fill(place, 100, 0));
+    // Lent and given back; owned and dropped; owned.
+    target.does(&List::new().write(place, SECRET).fill(place, 100, 0));
+    let mut own = Vec::new();
+    while let Ok(block) = SharedBuf::copy_from(target.host.guest(), &SECRET.repeat(50)) {
+        own.push(block);
+    }
+    own.truncate(20);
+    let snapshot = target.host.snapshot().unwrap();
+    assert!(finds(target, SECRET) > 0 && finds(target, GIVEN) > 0);
+    drop(own);
+    for round in 0..3 {
+        let clone = target.clone_of(&snapshot);
+        for _ in 0..2 {
+            assert_eq!(finds(&clone, SECRET), 0, "{round}");
+            assert_eq!(finds(&clone, GIVEN), 1, "{round}");
+            assert_eq!(clone.host.reset(), Ok(()));
+        }
+    }
+    forget_kept(target);
+    Came::Lives("nothing is found".into())
+}
+
+/// Has the guest give back what its checkpoint has, which ends with the next one.
+fn forget_kept(target: &Target) {
+    let map = region(target.layout.release_map(Side::Host));
+    for loan in 1..=u8::MAX {
+        target.does(&List::new().fill(map, target.layout.granules(Side::Host) as u64, loan));
+        assert_eq!(target.host.checkpoint(), Ok(()));
+        if target.lost() == 0 {
+            return;
+        }
+    }
+    panic!("{} blocks are lost", target.lost());
+}
+
+/// A guest returns by a jump to the gate's system call, with registers with which the gate cannot save the others, or can
+/// only just. There is a checkpoint of that, or the earlier one holds.
+fn in_gate(target: &Target) -> Came {
+    prepare(target);
+    let (before, snapshot) = (state(target), target.host.snapshot().unwrap());
+    let write = &writes(target)[3];
+    let (mut made, mut refused) = (0, 0);
+    let scratch = SCRATCH + 0x1000;
+    let nowhere = [0, 8, 1 << 63, GATE, IMAGE + 64].map(at);
+    for stack in nowhere.into_iter().chain([at(scratch), at(scratch + 64), stack(4096)]) {
+        for flags in [PLAIN, PLAIN | OTHERS, PLAIN | SINGLE_STEP, PLAIN | OTHERS | SINGLE_STEP] {
+            let guest = target.clone_of(&snapshot);
+            let mut registers = [0x5555; 15];
+            (registers[0], registers[5], registers[7]) = (24, trap::RETURN, 1 << 60);
+            // No status and no result: RSI, RDX and R10.
+            (registers[4], registers[3], registers[9]) = (0, 0, 0);
+            let list = write.clone().jump(at(SYSCALL), registers, flags, stack);
+            assert_eq!(guest.told().does(list.bytes()), Ok(0), "{:?}", guest.end());
+            match guest.host.checkpoint() {
+                Ok(()) => {
+                    made += 1;
+                    // It does not come back from there, but its host does.
+                    for _ in 0..2 {
+                        assert!(guest.told().does(List::new().bytes()).is_err());
+                        assert_eq!(guest.host.reset(), Ok(()), "{stack:x?} {flags:x}");
+                    }
+                    let again = guest.host.snapshot().unwrap();
+                    assert!(guest.clone_of(&again).told().does(List::new().bytes()).is_err());
+                }
+                Err(CheckpointError::Failed(why)) => {
+                    refused += 1;
+                    assert!(!why.is_empty());
+                    assert_eq!(guest.host.reset(), Ok(()), "{stack:x?} {flags:x}");
+                    assert_eq!(state(&guest), before, "{stack:x?} {flags:x}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(made > 0 && refused > 0);
+    assert_eq!(state(target), before);
+    Came::Lives(format!("{made} checkpoints, {refused} are refused"))
+}
+
+/// A frame of `frames.rs` in the guest, in which every register has something else.
+fn frame(on: On) -> Vec<u8> {
+    let mut frame: Vec<u8> = (0..4096_u32).map(|nr| (nr * 7 + nr / 256) as u8 | 1).collect();
+    // x87: rounding and precision; no exceptions; all registers in use, which hold numbers.
+    frame[..32].fill(0);
+    frame[..2].copy_from_slice(&0x0b7f_u16.to_le_bytes());
+    frame[4] = 0xff;
+    frame[24..28].copy_from_slice(&0x3f80_u32.to_le_bytes());
+    frame[416..576].fill(0);
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let has_bases = on.is_process() && flags.split_whitespace().any(|flag| flag == "fsgsbase");
+    let general = [1, 2, 3, 4, 5].map(|nr: u64| nr * 0x0101_1010_0110_1001);
+    let rest = [PLAIN | OTHERS, 0x7123_4567_8000, 0x7fff_0000_1000, u64::from(has_bases)];
+    frame.extend(general.into_iter().chain(rest).flat_map(u64::to_le_bytes));
+    frame
+}
+
+/// The ranges of a frame that are registers.
+fn ranges(components: u64, has_bases: bool) -> Vec<(usize, usize)> {
+    let mut ranges = vec![(0, 2), (4, 1), (24, 4), (160, 256), (4096, 40)];
+    ranges.extend((0..8).map(|nr| (32 + 16 * nr, 10)));
+    for component in (2..8).filter(|nr| components >> nr & 1 != 0) {
+        #[allow(unused_unsafe, reason = "it is safe since Rust 1.89")]
+        // SAFETY: a processor with XSAVE has this leaf; see the caller.
+        let leaf = unsafe { __cpuid_count(0xd, component) };
+        ranges.push((leaf.ebx as usize, leaf.eax as usize));
+    }
+    if has_bases {
+        ranges.push((4096 + 48, 16));
+    }
+    ranges
+}
+
+fn registers(target: &Target) -> Came {
+    if !std::is_x86_feature_detected!("xsave") {
+        return Came::Lives("skipped: this processor has no XSAVE".into());
+    }
+    let (place, before) = (0x8000, frame(target.on));
+    let park = List::new().write(region(target.own(place)), &before).op(Op::Framed {
+        kind: trap::RETURN,
+        word: 0,
+        frame: region(target.own(place)),
+    });
+    assert_eq!(target.told().does(park.bytes()), Ok(0), "{:?}", target.end());
+    let words = Transport { primary: target.lent(place), secondary: before.len() as u64 };
+    let asks = List::new().returns(0, words);
+    let mut seen = 0;
+    let mut check = |target: &Target, when: &str| {
+        let now = target.told().bytes(asks.bytes()).and_then(|bytes| bytes.read_vec());
+        let now = now.unwrap_or_else(|error| panic!("{when}: {error}: {:?}", target.end()));
+        let word =
+            |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let components = word(&now, 512);
+        assert_eq!(components & 3, 3, "{when}");
+        seen = components;
+        for (at, len) in ranges(components, word(&now, 4096 + 64) != 0) {
+            assert_eq!(now[at..at + len], before[at..at + len], "{when}: {at}");
+        }
+        let flags = [&now, &before].map(|frame| word(frame, 4096 + 40) & OTHERS);
+        assert_eq!(flags[0], flags[1], "{when}");
+    };
+    // Twice, so that the second one is of the first.
+    let snapshot = target.host.snapshot().unwrap();
+    let clone = target.clone_of(&snapshot);
+    let again = clone.host.snapshot().unwrap();
+    let of_clone = clone.clone_of(&again);
+    for (guest, name) in [(target, "template"), (&clone, "clone"), (&of_clone, "clone of a clone")]
+    {
+        check(guest, name);
+        for _ in 0..3 {
+            assert_eq!(guest.host.reset(), Ok(()));
+            check(guest, name);
+        }
+        // Other registers in a life do not come into the next one.
+        let _ = guest
+            .told()
+            .does(deed(Deed::Vectors, at(0), 0x1234).and(&deed(Deed::Undefined, at(0), 0)).bytes());
+        assert!(
+            matches!(guest.end(), Some(GuestExit::Fault(_))),
+            "{:?}",
+            guest.end().map(|end| says(&end))
+        );
+        assert_eq!(guest.host.reset(), Ok(()));
+        assert_eq!(guest.host.checkpoint(), Ok(()));
+        check(guest, name);
+        assert_eq!(guest.host.reset(), Ok(()));
+        check(guest, name);
+    }
+    forget_kept(target);
+    Came::Lives(format!("components {seen:#x}"))
+}

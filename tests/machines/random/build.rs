@@ -1,0 +1,6 @@
+//! A guest has no operating system below it: no start-up code of C, no libraries.
+fn main() {
+    for argument in ["-nostartfiles", "-nostdlib", "-static", "-no-pie"] {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
+}

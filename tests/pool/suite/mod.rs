@@ -1,0 +1,150 @@
+//! What a case is, the list of all, and what they share.
+//!
+//! Where a backend cannot be used, its cases are ignored, and the last lines say why. With `CI=true` in the environment
+//! only `/dev/kvm` may be missing.
+
+mod closes;
+mod failures;
+mod forks;
+mod leases;
+mod order;
+mod speed;
+mod storms;
+mod tasks;
+mod traces;
+
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Arguments, Trial};
+use support::{guests, host::Host, left, shared::control::ControlClient};
+use vmffi::{
+    Peer,
+    machine::{Backend, Image, MachineBuilder, Metrics, Pool, PoolBuilder},
+};
+
+/// A name, and what runs on each backend.
+type Case = (&'static str, fn(Backend));
+
+pub fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One after the other: each sees what it leaves behind.
+    arguments.test_threads = Some(1);
+    let cases = [
+        leases::CASES,
+        order::CASES,
+        tasks::CASES,
+        failures::CASES,
+        closes::CASES,
+        forks::CASES,
+        traces::CASES,
+        storms::CASES,
+        speed::CASES,
+    ];
+    let (mut trials, mut missing) = (Vec::new(), Vec::new());
+    for &backend in Backend::ALL {
+        let error = backend.check().err();
+        for &(name, run) in cases.iter().copied().flatten() {
+            let trial = Trial::test(format!("{backend}: {name}"), move || {
+                // It is read once and stays.
+                image();
+                left::nothing(|| run(backend));
+                Ok(())
+            });
+            trials.push(trial.with_ignored_flag(error.is_some()));
+        }
+        missing.extend(error.map(|error| (backend, error)));
+    }
+    let listed = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if listed {
+        return ExitCode::SUCCESS;
+    }
+    let mut may_be_missing = true;
+    for (backend, error) in missing {
+        println!("{backend}: all cases are skipped: {error}");
+        may_be_missing &= backend.name() == "kvm" && !Path::new("/dev/kvm").exists();
+    }
+    if !may_be_missing && std::env::var_os("CI").is_some_and(|value| value == "true") {
+        println!("With CI=true nothing may be skipped but what needs a missing /dev/kvm.");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+/// The guest's program, built once.
+fn image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let program = guests::build("tests/machines/guest", "fixed").expect("the guest is built");
+        Image::open(program).expect("the guest's program is one")
+    })
+}
+
+fn machine() -> MachineBuilder {
+    MachineBuilder::new(image()).arenas(1 << 20, 1 << 20)
+}
+
+fn builder(backend: Backend) -> PoolBuilder {
+    Pool::builder(&machine(), backend)
+}
+
+/// A pool whose guests are all ready.
+fn pool(backend: Backend, size: usize) -> Pool {
+    let pool = builder(backend).size(size).build(Host::default).unwrap();
+    settled(&pool, |metrics| metrics.idle == size);
+    pool
+}
+
+/// A pool of one guest, and what receives a message when the guest runs for ever.
+fn spinner(backend: Backend) -> (Pool, mpsc::Receiver<()>) {
+    let (begun, begins) = mpsc::channel();
+    let server = move || {
+        let begun = begun.clone();
+        Host::on_spin(move || begun.send(()).unwrap())
+    };
+    (builder(backend).build(server).unwrap(), begins)
+}
+
+fn control(guest: &Peer) -> ControlClient<'_> {
+    ControlClient::from(guest)
+}
+
+/// Sets a flag when it is dropped, so that other threads end also if this one panics.
+struct SetAtEnd<'f>(&'f AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits until the pool's thread has done what it has to.
+#[track_caller]
+fn settled(pool: &Pool, is: impl Fn(&Metrics) -> bool) -> Metrics {
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let metrics = pool.metrics();
+        if is(&metrics) {
+            return metrics;
+        }
+        assert!(Instant::now() < patience, "{metrics:?}");
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// All guests are accounted for.
+#[track_caller]
+fn adds_up(metrics: &Metrics) {
+    let now = metrics.in_use + metrics.idle + metrics.resetting;
+    assert_eq!(metrics.made, metrics.discarded + now as u64, "{metrics:?}");
+}
