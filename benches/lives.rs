@@ -4,13 +4,17 @@
 //! `cargo bench --bench lives` prints a table for each backend. `cargo bench --bench lives -- alive 1000 process` makes so many
 //! machines of one snapshot, calls each, and says what each takes.
 
+/// The module that lies in the folder `benches/common`.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod common {
+    pub mod times;
+}
+
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod lives {
-    use std::{
-        fs,
-        time::{Duration, Instant},
-    };
+    use std::{fs, time::Duration};
 
+    use super::common::times::{self, timed};
     use support::{guests, warmth::WarmthClient};
     use vmffi::{
         host::RunOutcome,
@@ -52,18 +56,8 @@ mod lives {
         assert_eq!(WarmthClient::from(host.guest()).echo(5_u64), Ok(5));
     }
 
-    fn median(mut one: impl FnMut() -> Duration) -> Duration {
-        let mut times: Vec<_> = (0..ROUNDS).map(|_| one()).collect();
-        times.sort();
-        times[ROUNDS / 2]
-    }
-
-    fn timed<R>(what: impl FnOnce() -> R) -> Duration {
-        let start = Instant::now();
-        let result = what();
-        let time = start.elapsed();
-        drop(result);
-        time
+    fn median(one: impl FnMut() -> Duration) -> Duration {
+        times::median(ROUNDS, one)
     }
 
     fn print(name: &str, times: &[Duration]) {

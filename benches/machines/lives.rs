@@ -10,22 +10,13 @@ use support::meter::LoadClient;
 use vmffi::{ErrorKind, host::GuestExit, machine::Backend};
 
 use super::linux::{machine, started};
+use crate::common::times::{self, timed};
 
 /// So often each is done.
 const ROUNDS: usize = 101;
 
-fn median(mut one: impl FnMut() -> Duration) -> Duration {
-    let mut times: Vec<_> = (0..ROUNDS).map(|_| one()).collect();
-    times.sort();
-    times[ROUNDS / 2]
-}
-
-fn timed<R>(what: impl FnOnce() -> R) -> Duration {
-    let start = Instant::now();
-    let result = what();
-    let time = start.elapsed();
-    drop(result);
-    time
+fn median(one: impl FnMut() -> Duration) -> Duration {
+    times::median(ROUNDS, one)
 }
 
 pub fn table(backend: Backend) {

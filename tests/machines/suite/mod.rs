@@ -9,6 +9,7 @@
 
 mod boot;
 mod calls;
+mod checkpoints;
 mod connection;
 mod cpu_time;
 mod ends;
@@ -80,6 +81,7 @@ pub fn main() -> ExitCode {
         (true, stops::cases()),
         (false, suspended::cases()),
         (true, resets::cases()),
+        (true, checkpoints::cases()),
         (true, snapshots::cases()),
         (false, races::cases()),
         (false, limits::cases()),

@@ -1,15 +1,6 @@
 //! The guest's log, which arrives at `tracing`.
 
-use std::{
-    fmt::Write,
-    sync::{Arc, Mutex},
-};
-
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use support::events::Events;
 use vmffi::{ErrorKind, machine::LogLevel};
 
 use super::{
@@ -26,40 +17,9 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Keeps the lines of guests.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
-
-impl Subscriber for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "vmffi::guest"
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
 /// The lines that come of a guest which says something at each level.
 fn said(on: On, level: LogLevel) -> Vec<String> {
-    let lines = Lines::default();
-    tracing::subscriber::with_default(lines.clone(), || {
+    Events::of("vmffi::guest").during(|| {
         let host = connection::started(&machine().log(level), on, Host::default());
         let control = ControlClient::from(host.guest());
         for level in 1..=5 {
@@ -70,9 +30,7 @@ fn said(on: On, level: LogLevel) -> Vec<String> {
         control.log(1, &"✗".repeat(5000)).unwrap();
         assert_eq!(host.guest().arena_stats().blocks, 0);
         assert_eq!(control.used().unwrap().blocks, 1);
-    });
-    let lines = lines.0.lock().unwrap();
-    lines.clone()
+    })
 }
 
 fn log(on: On) {

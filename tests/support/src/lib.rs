@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod elf;
+pub mod events;
 pub mod forged;
 #[path = "../../../examples/guests/mod.rs"]
 pub mod guests;
