@@ -4,17 +4,15 @@
 //! `cargo bench --bench lives` prints a table for each backend. `cargo bench --bench lives -- alive 1000 process` makes so many
 //! machines of one snapshot, calls each, and says what each takes.
 
-/// The module that lies in the folder `benches/common`.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod common {
-    pub mod times;
-}
+#[path = "common/times.rs"]
+mod times;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod lives {
     use std::{fs, time::Duration};
 
-    use super::common::times::{self, timed};
+    use super::times::{self, timed};
     use support::{guests, warmth::WarmthClient};
     use vmffi::{
         host::RunOutcome,

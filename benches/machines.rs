@@ -4,11 +4,9 @@
 //! `cargo bench --bench machines` ends with a table. `cargo bench --bench machines -- calls kvm` makes 10,000
 //! calls each way and nothing else, for whoever counts system calls.
 
-/// The module that lies in the folder `benches/common`.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod common {
-    pub mod times;
-}
+#[path = "common/times.rs"]
+mod times;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod machines {

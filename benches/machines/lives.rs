@@ -10,7 +10,7 @@ use support::meter::LoadClient;
 use vmffi::{ErrorKind, host::GuestExit, machine::Backend};
 
 use super::linux::{machine, started};
-use crate::common::times::{self, timed};
+use crate::times::{self, timed};
 
 /// So often each is done.
 const ROUNDS: usize = 101;

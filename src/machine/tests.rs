@@ -14,7 +14,7 @@ use support::{
 use written::{LIKE, Like};
 
 crate::ffi_interface! {
-    pub interface Told {
+    pub(super) interface Told {
         fn does(list: ForeignBuf) -> u64;
         fn bytes(list: ForeignBuf) -> ForeignBuf;
     }

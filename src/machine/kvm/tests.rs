@@ -7,9 +7,9 @@ use super::{
     *,
 };
 use crate::{
-    CallError, ForeignBuf, RegionLayout,
+    CallError, RegionLayout,
     host::{Host, RunOutcome},
-    machine::{Backend, Image, MachineBuilder},
+    machine::{Backend, Image, MachineBuilder, tests::ToldClient},
 };
 
 mod lives;
@@ -21,13 +21,6 @@ use support::{
     // Lists take the types of the `vmffi` that `support` depends on: this crate, built a second time, without its tests.
     vmffi::abi::Transport,
 };
-
-crate::ffi_interface! {
-    pub interface Told {
-        fn does(list: ForeignBuf) -> u64;
-        fn bytes(list: ForeignBuf) -> ForeignBuf;
-    }
-}
 
 /// Whether KVM is unavailable; prints why.
 fn missing() -> bool {
