@@ -28,7 +28,8 @@ pub enum GuestExit {
     /// The host stopped the guest.
     Stopped,
     /// The guest exceeded its deadline, which [`Limits::deadline`](crate::host::Limits::deadline) or
-    /// [`Host::with_deadline`](crate::host::Host::with_deadline) sets, or for a whole lease a pool of machines.
+    /// [`Host::with_deadline`](crate::host::Host::with_deadline) sets, or that of a whole lease, which
+    /// `PoolBuilder::lease_time` sets.
     Deadline,
     /// The guest used more processor time in one call than [`Limits::cpu_time`](crate::host::Limits::cpu_time) permits.
     CpuTime,

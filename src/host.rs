@@ -128,8 +128,8 @@ impl<V: Vcpu + 'static> Host<V> {
     ///
     /// # Errors
     ///
-    /// [`ResetError`] in a handler of this guest, while another thread runs it, and before it has started up: the guest is
-    /// unchanged then. With [`ResetError::Failed`] the guest exits.
+    /// [`ResetError`]: in a handler of this guest, while another thread runs it, before it has started up, and if its first
+    /// checkpoint could not be made: the guest is unchanged then. If the checkpoint cannot be restored, the guest exits.
     pub fn reset(&self) -> Result<(), ResetError> {
         self.pool.reset(&self.endpoint).map(|_| ())
     }
@@ -163,6 +163,12 @@ impl<V: Vcpu + 'static> Host<V> {
         then: impl FnOnce(HostCheckpoint, &mut dyn Iterator<Item = &mut V>) -> R,
     ) -> Result<R, CheckpointError> {
         self.pool.checkpoint(&self.endpoint, then)
+    }
+
+    /// How many checkpoints of the guest this has made.
+    #[cfg(feature = "machine")]
+    pub(crate) fn checkpoints(&self) -> usize {
+        self.pool.checkpoints()
     }
 
     /// The blocks of the host's arena that the guest holds at its checkpoint, while no other one is made; `None` if there is no

@@ -21,9 +21,9 @@ pub enum RunOutcome {
 pub enum ResetError {
     /// A call or another reset, on any thread, is using one of the vCPUs.
     Busy,
-    /// The guest has not yet waited for upcalls, so there is no snapshot to restore.
+    /// The guest has not yet waited for upcalls, so there is no checkpoint to restore.
     NotStarted,
-    /// The snapshot could not be taken, with this message: the guest is unchanged. Or it could not be restored: the
+    /// The first checkpoint could not be made, with this message: the guest is unchanged. Or it could not be restored: the
     /// guest has exited with [`GuestExit::Lost`](super::GuestExit::Lost).
     Failed(String),
 }

@@ -275,8 +275,8 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         let mut others = self.take_all(&mut state);
         drop(state);
         others.cpus.sort_unstable_by_key(|cpu| cpu.number);
-        let taken = self.save_all(endpoint, others.cpus.iter_mut().chain([last]));
-        match self.record(others, taken) {
+        let saved = self.save_all(endpoint, others.cpus.iter_mut().chain([last]));
+        match self.record(others, saved.map(|checkpoint| (checkpoint, ()))) {
             Err(CheckpointError::Exited(exit)) => Err(exit.kind()),
             // A reset tells why.
             _ => Ok(()),
@@ -310,18 +310,18 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         drop(state);
         // The order of their numbers.
         all.cpus.sort_unstable_by_key(|cpu| cpu.number);
-        let checkpoint = match known {
-            Some(checkpoint) => checkpoint,
-            None => match self.save_all(endpoint, all.cpus.iter_mut()) {
-                Ok(checkpoint) => checkpoint,
-                Err(why) => {
-                    let failed = CheckpointError::Failed(why.clone());
-                    return Err(self.record(all, Err(why)).err().unwrap_or(failed));
-                }
-            },
-        };
-        let result = then(checkpoint.clone(), &mut all.cpus.iter_mut().map(|cpu| &mut cpu.vcpu));
-        self.record(all, Ok(checkpoint)).map(|()| result)
+        let saved = known.map_or_else(|| self.save_all(endpoint, all.cpus.iter_mut()), Ok);
+        let saved = saved.map(|checkpoint| {
+            let vcpus = &mut all.cpus.iter_mut().map(|cpu| &mut cpu.vcpu);
+            (checkpoint.clone(), then(checkpoint, vcpus))
+        });
+        self.record(all, saved)
+    }
+
+    /// How many checkpoints were made.
+    #[cfg(feature = "machine")]
+    pub(super) fn checkpoints(&self) -> usize {
+        self.state().checkpoints
     }
 
     /// Has all vCPUs of the guest, in the order of their numbers, save their states: the first one last, so that the earlier
@@ -344,28 +344,27 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
     }
 
     /// Records a checkpoint, or why there is none, and puts the vCPUs back.
-    fn record(
+    fn record<R>(
         &self,
         cpus: HeldAll<'_, V>,
-        taken: Result<HostCheckpoint, String>,
-    ) -> Result<(), CheckpointError> {
-        let mut done = Ok(());
-        cpus.finish(|state| match (taken, &state.exit) {
-            (Ok(checkpoint), _) => {
-                (state.checkpoint, state.changed) = (Some(Ok(checkpoint)), false)
+        saved: Result<(HostCheckpoint, R), String>,
+    ) -> Result<R, CheckpointError> {
+        let recorded = cpus.finish(|state| match (saved, &state.exit) {
+            (Ok((checkpoint, result)), _) => {
+                state.checkpoints += usize::from(state.changed);
+                (state.checkpoint, state.changed) = (Some(Ok(checkpoint)), false);
+                Ok(result)
             }
-            (Err(why), exit) => {
+            (Err(_), Some(exit)) => Err(CheckpointError::Exited((**exit).clone())),
+            (Err(why), None) => {
                 // Of a first checkpoint, resets tell why there is none, unless a stop or a deadline has cancelled it.
-                if exit.is_none() && !matches!(state.checkpoint, Some(Ok(_))) {
+                if !matches!(state.checkpoint, Some(Ok(_))) {
                     state.checkpoint = Some(Err(why.clone()));
                 }
-                done = Err(match exit {
-                    Some(exit) => CheckpointError::Exited((**exit).clone()),
-                    None => CheckpointError::Failed(why),
-                });
+                Err(CheckpointError::Failed(why))
             }
         });
-        done
+        recorded.unwrap_or_else(|| Err(CheckpointError::Failed(super::ELSEWHERE.into())))
     }
 
     /// Restores the checkpoint of the guest, and begins a new life. Returns how the guest had exited in the old one, if

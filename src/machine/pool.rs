@@ -135,12 +135,12 @@ impl Pool {
 
     /// [`call`](Self::call) for tasks: a thread of the pool's calls the guest, and the result is a future that any
     /// runtime can poll. It has its place among those who wait from now on, whether it is polled or not. There are at
-    /// most as many threads as guests.
+    /// most as many threads as guests; if one cannot be spawned, the result is [`PoolError::Thread`].
     ///
     /// Dropping the future cancels the call. If it has not begun, it never does. Otherwise the guest is
     /// [stopped](super::Machine::stopper): calls to it fail with [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled),
     /// and the guest is free when `call` has returned. Handlers, and what `call` itself does, are not stopped. What
-    /// `call` returns is dropped.
+    /// `call` returns is dropped on the pool's thread, and must not wait for the pool there.
     ///
     /// A panic of `call` is passed on to the task that polls the future.
     pub fn call_async<R: Send + 'static>(
@@ -161,7 +161,8 @@ impl Pool {
     /// lease stay as they are, and are dropped with the lease.
     ///
     /// Handlers, and the closures of calls, are not stopped. This waits for the pool's threads to end, but not longer
-    /// than 50 ms: a thread whose call does not return ends later, when it does.
+    /// than 50 ms: a thread whose call does not return ends later, when it does. Machines and their servers are dropped here,
+    /// however long that takes.
     pub fn close(&self) {
         self.shared.close();
     }

@@ -116,7 +116,7 @@ async fn call<R: Send + 'static>(
             tracing::error!(%error, "no guest");
             (StatusCode::SERVICE_UNAVAILABLE, "there is no guest for this document")
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "there was no guest for this document in time"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no guest has answered in time"),
     };
     Err((status, Json(json!({ "error": text }))).into_response())
 }

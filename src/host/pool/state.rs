@@ -37,6 +37,8 @@ pub(super) struct PoolState<V> {
     pub(super) latest: Option<(Epoch, Arc<GuestExit>)>,
     /// Once the guest has started up: the checkpoint that resets restore, or why there is none.
     pub(super) checkpoint: Option<Result<HostCheckpoint, String>>,
+    /// How many checkpoints were made of the guest by this host.
+    pub(super) checkpoints: usize,
     /// Whether a vCPU may have run since the checkpoint, or the last reset to it.
     pub(super) changed: bool,
 }
@@ -59,8 +61,9 @@ impl HostCheckpoint {
 impl<V> PoolState<V> {
     pub(super) fn new(free: Vec<Cpu<V>>, life: Epoch, checkpoint: Option<HostCheckpoint>) -> Self {
         let (held, checkpoint) = (Vec::with_capacity(free.len()), checkpoint.map(Ok));
-        let (exit, latest) = (None, None);
-        Self { free, held, waiting: 0, life, exit, latest, checkpoint, changed: false }
+        let (exit, latest, checkpoints) = (None, None, 0);
+        let (waiting, changed) = (0, false);
+        Self { free, held, waiting, life, exit, latest, checkpoint, checkpoints, changed }
     }
 
     /// Records how the guest has exited, unless it has exited in this life before. Returns the recorded exit.
@@ -95,10 +98,10 @@ pub(super) struct HeldAll<'m, V> {
 }
 
 impl<V> HeldAll<'_, V> {
-    /// Puts all vCPUs back, and calls `with` under the same lock.
-    pub(super) fn finish(mut self, with: impl FnOnce(&mut PoolState<V>)) {
+    /// Puts all vCPUs back, and calls `with` under the same lock; `None` in a forked child.
+    pub(super) fn finish<R>(mut self, with: impl FnOnce(&mut PoolState<V>) -> R) -> Option<R> {
         self.finished = true;
-        self.pool.put_back(core::mem::take(&mut self.cpus), with);
+        self.pool.put_back(core::mem::take(&mut self.cpus), with)
     }
 }
 
@@ -114,15 +117,15 @@ impl<V> Drop for HeldAll<'_, V> {
 }
 
 impl<V> VcpuPool<V> {
-    /// Puts vCPUs back that this thread holds, and calls `with` under the same lock.
-    pub(super) fn put_back(
+    /// Puts vCPUs back that this thread holds, and calls `with` under the same lock; `None` in a forked child.
+    pub(super) fn put_back<R>(
         &self,
         cpus: impl IntoIterator<Item = Cpu<V>>,
-        with: impl FnOnce(&mut PoolState<V>),
-    ) {
+        with: impl FnOnce(&mut PoolState<V>) -> R,
+    ) -> Option<R> {
         if !self.is_here() {
             // In a child that was forked while the vCPUs were held, a thread that does not exist may hold the lock.
-            return;
+            return None;
         }
         let mut state = self.state();
         let here = ThreadId::here();
@@ -132,13 +135,14 @@ impl<V> VcpuPool<V> {
             }
             state.free.push(cpu);
         }
-        with(&mut state);
+        let done = with(&mut state);
         let waiting = state.waiting;
         drop(state);
         // Threads may wait for different vCPUs, so all of them are woken.
         if waiting != 0 {
             self.freed.notify_all();
         }
+        Some(done)
     }
 
     /// Takes all free vCPUs.

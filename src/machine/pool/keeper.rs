@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     PoolError, events,
-    lease::{Guest, Seat},
+    lease::Guest,
     start,
     state::{Shared, State},
 };
@@ -39,7 +39,7 @@ impl Shared {
             started?;
         }
         events::made(began);
-        Ok(Guest { seat: Seat::new(&machine), machine })
+        Ok(Guest::new(machine))
     }
 
     fn keep(&self) {

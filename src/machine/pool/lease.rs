@@ -19,6 +19,23 @@ use crate::host::{DeadlineKey, Expire};
 pub(super) struct Guest {
     pub(super) machine: Machine,
     pub(super) seat: Arc<Seat>,
+    /// How many checkpoints it had when it was made. One more is the state of one lease, in which no other must begin.
+    checkpoints: usize,
+}
+
+impl Guest {
+    /// The machine waits for upcalls.
+    pub(super) fn new(machine: Machine) -> Self {
+        Self { seat: Seat::new(machine.stops_with()), checkpoints: machine.checkpoints(), machine }
+    }
+
+    /// Resets the guest to how it was made, and returns how it had exited, if it had. `None` if that is impossible.
+    pub(super) fn reset(&self) -> Option<Option<Arc<GuestExit>>> {
+        if self.machine.checkpoints() != self.checkpoints {
+            return None;
+        }
+        self.machine.next_life().ok()
+    }
 }
 
 /// What a guest is used for.
@@ -42,12 +59,12 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(machine: &Machine) -> Arc<Self> {
+    fn new(stop: impl Fn(GuestExit) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
             lease: Mutex::new(0),
             call: AtomicBool::new(false),
             left: AtomicBool::new(false),
-            stop: Box::new(machine.stops_with()),
+            stop: Box::new(stop),
         })
     }
 
@@ -90,7 +107,8 @@ impl Seat {
     }
 
     fn stop(&self, exit: GuestExit, number: usize) {
-        if *self.lease() == number {
+        let lease = self.lease();
+        if *lease == number {
             (self.stop)(exit);
         }
     }
@@ -129,7 +147,9 @@ impl<S: Deref<Target = Shared>> Out<S> {
     pub(super) fn new(shared: S, guest: Guest) -> Self {
         let began = Instant::now();
         let until = shared.lease_time.and_then(|limit| began.checked_add(limit));
-        let due = until.map(|at| shared.deadlines.set(at, guest.seat.clone(), *guest.seat.lease()));
+        // Not locked when the deadline is set, which stops the guest at once if there can be no thread for it.
+        let lease = *guest.seat.lease();
+        let due = until.map(|at| shared.deadlines.set(at, guest.seat.clone(), lease));
         let watched = due.is_some() || guest.seat.call.load(Ordering::Relaxed);
         let guest = ManuallyDrop::new(guest);
         Self { shared, guest, began, due, watched: AtomicBool::new(watched) }
@@ -169,7 +189,10 @@ impl<S: Deref<Target = Shared>> Drop for Out<S> {
 /// A guest on lease from a [`Pool`](super::Pool), which is its [`Machine`]. Dropping the lease gives the guest back.
 ///
 /// All loans end then, and handles to the guest's memory are [`Stale`](crate::ErrorKind::Stale). If the pool was closed
-/// before, the machine is dropped instead.
+/// before, or the holder has made a [checkpoint](crate::host::Host::checkpoint) or a [snapshot](Machine::snapshot) of a guest
+/// that had run, the machine is dropped instead, so that no other lease begins there.
+///
+/// A [`Stopper`] of the [`Machine`] behind the lease stops the guest whoever uses it: take [`Lease::stopper`].
 pub struct Lease(Out<Arc<Shared>>);
 
 impl Lease {
@@ -178,7 +201,8 @@ impl Lease {
     }
 
     /// Stops the guest, as that of [`Host::stopper`](crate::host::Host::stopper) does, but only as long as the lease
-    /// lasts: who leases the guest after that is not stopped.
+    /// lasts: who leases the guest after that is not stopped. That of the machine, as a function gets it that takes a
+    /// `&Machine`, has no such end.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         let watch = self.0.watch();
@@ -206,5 +230,38 @@ impl Drop for Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Lease").field(self.0.machine()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicUsize;
+    use std::sync::Weak;
+
+    use super::*;
+
+    #[test]
+    fn a_stop_ends_before_its_lease() {
+        let stopped = Arc::new(AtomicUsize::new(0));
+        let seat = Arc::new_cyclic(|this: &Weak<Seat>| {
+            let (this, stopped) = (this.clone(), stopped.clone());
+            let stop = move |_| {
+                let seat = this.upgrade().unwrap();
+                assert!(seat.lease.try_lock().is_err(), "the lease may end during the stop");
+                stopped.fetch_add(1, Ordering::Relaxed);
+            };
+            Arc::into_inner(Seat::new(stop)).unwrap()
+        });
+        seat.begin(Use::Call);
+        let watch = seat.watch();
+        watch.stop();
+        seat.stop_call();
+        let lease = *seat.lease();
+        seat.expire(lease, GuestExit::Deadline);
+        assert_eq!(stopped.load(Ordering::Relaxed), 3);
+        seat.end();
+        watch.stop();
+        seat.stop_call();
+        assert_eq!(stopped.load(Ordering::Relaxed), 3);
     }
 }

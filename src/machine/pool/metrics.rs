@@ -22,7 +22,7 @@ pub struct Metrics {
     pub discarded: u64,
     /// Attempts to make a guest that failed.
     pub failures: u64,
-    /// How guests exited during a call or lease.
+    /// How the guests had exited that had when their call or lease ended. One that its holder has reset since counts no more.
     pub exits: Exits,
     /// Guests in use now.
     pub in_use: usize,

@@ -85,11 +85,14 @@ enum Waiter {
     Task(Arc<dyn Job>),
 }
 
-impl Waiter {
-    fn is_task(&self) -> bool {
-        matches!(self, Self::Task(_))
-    }
+/// A task that has got a guest, but no thread. The caller takes back the guest.
+struct NoThread {
+    guest: Guest,
+    job: Arc<dyn Job>,
+    error: PoolError,
+}
 
+impl Waiter {
     fn fail(self, error: &PoolError) {
         match self {
             Self::Thread(waiting, _) => waiting.set(Err(error.clone())),
@@ -238,7 +241,10 @@ impl Shared {
         let mut state = self.state();
         if let Some(guest) = state.idle(Use::Call) {
             state.ready.push_back((guest, job));
-            self.call_tasks(state);
+            if let Some(NoThread { guest, job, error }) = self.call_tasks(state) {
+                self.unused(guest);
+                job.fail(error);
+            }
             return None;
         }
         if let Some(error) = state.hopeless() {
@@ -347,24 +353,40 @@ impl Shared {
         events::not_made(&error);
     }
 
-    /// Gives a guest that is ready to the one who has waited longest.
-    fn put(&self, mut state: MutexGuard<'_, State>, guest: Guest) {
-        if state.closed {
-            return self.discard(state, [guest]);
-        }
-        match state.queue.pop_first() {
-            None => state.idle.push(guest),
-            Some((_, Waiter::Thread(waiting, what))) => {
-                state.lend(&guest, what);
-                drop(state);
-                waiting.set(Ok(guest));
+    /// Gives a guest that is ready to the one who has waited longest. A task for which there is no thread fails, and the next
+    /// one who waits gets the guest.
+    fn put<'s>(&'s self, mut state: MutexGuard<'s, State>, mut guest: Guest) {
+        let mut failed = Vec::new();
+        loop {
+            if state.closed {
+                self.discard(state, [guest]);
+                break;
             }
-            Some((_, Waiter::Task(job))) => {
-                state.lend(&guest, Use::Call);
-                state.ready.push_back((guest, job));
-                self.call_tasks(state);
+            match state.queue.pop_first() {
+                None => {
+                    state.idle.push(guest);
+                    drop(state);
+                    break;
+                }
+                Some((_, Waiter::Thread(waiting, what))) => {
+                    state.lend(&guest, what);
+                    drop(state);
+                    waiting.set(Ok(guest));
+                    break;
+                }
+                Some((_, Waiter::Task(job))) => {
+                    state.lend(&guest, Use::Call);
+                    state.ready.push_back((guest, job));
+                    let Some(next) = self.call_tasks(state) else { break };
+                    failed.push((next.job, next.error));
+                    (guest, state) = (next.guest, self.state());
+                    guest.seat.end();
+                    state.in_use -= 1;
+                }
             }
         }
+        // This may run code of the tasks, so the guest has its place before.
+        failed.into_iter().for_each(|(job, error)| job.fail(error));
     }
 
     /// Drops guests.
@@ -378,35 +400,29 @@ impl Shared {
         guests.into_iter().for_each(drop_caught);
     }
 
-    /// A task has got a guest: wakes a thread for it, or spawns one.
-    fn call_tasks(&self, mut state: MutexGuard<'_, State>) {
+    /// A task has got a guest: wakes a thread for it, or spawns one. If it cannot, the task that has waited least for a thread
+    /// gets none: else its guest would wait with it for as long as a call of another task lasts.
+    fn call_tasks(&self, mut state: MutexGuard<'_, State>) -> Option<NoThread> {
         if state.ready.len() <= state.free_callers {
             drop(state);
-            return self.tasks.notify_one();
+            self.tasks.notify_one();
+            return None;
         }
         // There are as many threads as guests. Each has a guest, or is about to look for a task that has one.
         if state.callers == self.max {
-            return;
+            return None;
         }
         state.callers += 1;
         state.threads += 1;
         drop(state);
-        let Err(error) = self.spawn("vmffi calls", Self::run_tasks) else { return };
+        let Err(error) = self.spawn("vmffi calls", Self::run_tasks) else { return None };
         let mut state = self.state();
         state.callers -= 1;
-        if state.callers != 0 {
-            return; // another one does it
+        if state.ready.len() <= state.free_callers {
+            return None;
         }
-        let ready = mem::take(&mut state.ready);
-        let queue = mem::take(&mut state.queue);
-        let (tasks, threads) = queue.into_iter().partition(|(_, waiter)| waiter.is_task());
-        state.queue = threads;
-        drop(state);
-        tasks.into_values().for_each(|waiter: Waiter| waiter.fail(&error));
-        for (guest, job) in ready {
-            job.fail(error.clone());
-            self.unused(guest);
-        }
+        let (guest, job) = state.ready.pop_back()?;
+        Some(NoThread { guest, job, error })
     }
 
     /// Spawns a thread, which the caller has counted.
@@ -497,7 +513,7 @@ impl Shared {
 /// Resets a guest; returns how it had exited, if it had. `None` if it cannot be reset.
 fn reset(guest: &Guest) -> Option<Option<Arc<GuestExit>>> {
     let began = events::reset_begins();
-    let exit = guest.machine.next_life().ok()?;
+    let exit = guest.reset()?;
     events::reset(began);
     Some(exit)
 }

@@ -33,6 +33,8 @@ pub const CASES: &[Case] = &[
     ("a_server_that_panics", server_panics),
     ("guests_that_cannot_be_reset", cannot_be_reset),
     ("threads_cannot_be_spawned", no_threads),
+    ("no_further_thread_can_be_spawned", one_thread),
+    ("a_lease_without_a_thread_for_its_deadline", no_deadlines),
 ];
 
 /// Uses all descriptors but some, with a limit that is low; dropping this ends it.
@@ -262,18 +264,23 @@ fn no_snapshot(backend: Backend) -> MachineBuilder {
     machine().memory(enough)
 }
 
+/// This process, which is of one case alone, can spawn no more threads.
+fn spawn_no_more_threads() {
+    // The limit is not for root.
+    // SAFETY: takes an integer.
+    let root = unsafe { libc::geteuid() } == 0;
+    // SAFETY: takes an integer, and applies to all threads of this process.
+    assert!(!root || unsafe { libc::setuid(65534) } == 0);
+    let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it reads the struct.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &limit) }, 0);
+}
+
 /// No thread for tasks can be spawned: they get the error, and callers on threads of their own are served.
 fn no_threads(backend: Backend) {
     forked(|| {
         let pool = pool(backend, 1);
-        // The limit is not for root.
-        // SAFETY: takes an integer.
-        let root = unsafe { libc::geteuid() } == 0;
-        // SAFETY: takes an integer, and applies to all threads of this process, which is of this case alone.
-        assert!(!root || unsafe { libc::setuid(65534) } == 0);
-        let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: it reads the struct.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &limit) }, 0);
+        spawn_no_more_threads();
         let lease = pool.get().unwrap();
         let calls = [(); 3].map(|()| pool.call_async(|guest| control(guest).sum(3)));
         drop(lease);
@@ -286,5 +293,48 @@ fn no_threads(backend: Backend) {
         assert_eq!(pool.call(|guest| control(guest).sum(3)).unwrap(), Ok(6));
         let metrics = pool.metrics();
         assert_eq!((metrics.idle, metrics.waiting, metrics.leases), (1, 0, 2));
+    });
+}
+
+/// There is one thread for tasks, whose call lasts: no other task holds a guest and waits for that thread.
+fn one_thread(backend: Backend) {
+    forked(|| {
+        let pool = pool(backend, 2);
+        let ((begun, begins), (end, ends)) = (mpsc::channel(), mpsc::channel());
+        let lasts = pool.call_async(move |guest| {
+            begun.send(()).unwrap();
+            ends.recv().unwrap();
+            control(guest).sum(3)
+        });
+        begins.recv().unwrap();
+        spawn_no_more_threads();
+        let outcome = block_on(pool.call_async(|guest| control(guest).sum(3)));
+        assert!(matches!(outcome, Err(PoolError::Thread(_))), "{outcome:?}");
+        // The same for tasks that wait: the guest goes on to the next one.
+        let lease = pool.get().unwrap();
+        let tasks = [(); 1000].map(|()| pool.call_async(|guest| control(guest).sum(3)));
+        drop(lease);
+        for task in tasks {
+            let outcome = block_on(task);
+            assert!(matches!(outcome, Err(PoolError::Thread(_))), "{outcome:?}");
+        }
+        assert_eq!(pool.call(|guest| control(guest).sum(3)).unwrap(), Ok(6));
+        end.send(()).unwrap();
+        assert_eq!(block_on(lasts).unwrap(), Ok(6));
+    });
+}
+
+/// A guest does not run without the limit that it was to have.
+fn no_deadlines(backend: Backend) {
+    forked(|| {
+        let pool = builder(backend).lease_time(Duration::from_secs(20)).build(Host::default);
+        let pool = pool.unwrap();
+        spawn_no_more_threads();
+        let lease = pool.get().unwrap();
+        assert_eq!(lease.guest_exit(), Some(GuestExit::Deadline));
+        drop(lease);
+        // The process of a guest has been killed, because another user may not signal it, and cannot be replaced.
+        let metrics = settled(&pool, |metrics| metrics.idle as u64 + metrics.discarded == 1);
+        assert_eq!(metrics.leases, 1);
     });
 }

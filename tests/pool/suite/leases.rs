@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     ("a_call_in_a_few_lines", few_lines),
     ("a_lease_is_a_machine", is_a_machine),
     ("each_lease_finds_a_new_life", new_life),
+    ("no_lease_begins_at_the_checkpoint_of_another", checkpoints),
     ("handles_are_stale_after_the_call", stale),
     ("a_panic_is_passed_on", panics),
     ("a_guest_that_died_is_replaced", died),
@@ -38,6 +39,31 @@ fn few_lines(backend: Backend) {
     let pool = builder(backend).size(2).build(Host::default).unwrap();
     let sum = pool.call(|guest| control(guest).sum(3)).unwrap().unwrap();
     assert_eq!(sum, 6);
+}
+
+fn checkpoints(backend: Backend) {
+    let pool = pool(backend, 1);
+    let count = |by| pool.call(|guest| StateClient::from(guest).count(by)).unwrap();
+    assert_eq!(count(5), Ok(8));
+    // One of the state in which leases begin changes nothing.
+    drop(pool.get().unwrap().snapshot().unwrap());
+    assert_eq!(count(5), Ok(8));
+    assert_eq!(pool.metrics().discarded, 0);
+    for (number, dies) in [(1, false), (2, true)] {
+        let lease = pool.get().unwrap();
+        assert_eq!(StateClient::from(lease.guest()).count(5), Ok(8));
+        lease.checkpoint().unwrap();
+        lease.reset().unwrap();
+        assert_eq!(StateClient::from(lease.guest()).count(5), Ok(13));
+        if dies {
+            lease.stopper().stop();
+        }
+        drop(lease);
+        assert_eq!(count(5), Ok(8));
+        let metrics = settled(&pool, |metrics| metrics.idle == 1);
+        assert_eq!((metrics.discarded, metrics.made), (number, 1 + number));
+        adds_up(&metrics);
+    }
 }
 
 fn is_a_machine(backend: Backend) {
