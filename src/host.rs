@@ -123,8 +123,8 @@ impl<V: Vcpu + 'static> Host<V> {
     /// received by then; the host does not reuse those blocks. The rest of the free memory of the host's
     /// arena is zeroed. Blocks that the host has made and not handed over stay as they are, and so does the server.
     ///
-    /// A reset takes time in proportion to the memory that the guest has written since the last one, not to its size: `cargo
-    /// bench --bench machines` has figures.
+    /// A reset takes time in proportion to the memory that the guest has written since the last one, or up to eight before, not
+    /// to its size: `cargo bench --bench lives` has figures.
     ///
     /// # Errors
     ///

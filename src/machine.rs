@@ -13,13 +13,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::{
-    fmt,
-    str::FromStr,
-    string::String,
-    sync::{Arc, OnceLock},
-    vec::Vec,
-};
+use std::{fmt, str::FromStr, string::String, sync::Arc, vec::Vec};
+
+#[cfg(any(feature = "kvm", feature = "process"))]
+use once_cell::race::OnceBox;
 
 use crate::{
     call::Serve,
@@ -179,8 +176,10 @@ pub struct MachineBuilder {
     #[cfg(feature = "kvm")]
     signal: kvm::StopSignal,
     options: HostOptions,
-    /// The plan of all machines of this builder and its clones, once one has been built.
-    plan: Arc<OnceLock<Arc<Plan>>>,
+    /// The plan of all machines of this builder and its clones, once one has been built. As with everything here that is made
+    /// once, each thread makes one if there is none, and the first is kept: a forked child never waits for a thread of its
+    /// parent.
+    plan: Arc<OnceBox<Arc<Plan>>>,
 }
 
 impl MachineBuilder {
@@ -314,11 +313,8 @@ impl MachineBuilder {
     }
 
     fn plan(&self) -> Result<Arc<Plan>, MachineError> {
-        if let Some(plan) = self.plan.get() {
-            return Ok(plan.clone());
-        }
-        let plan = Plan::new(&self.image, self.arenas, self.vcpus, self.stack, self.memory)?;
-        Ok(self.plan.get_or_init(|| Arc::new(plan)).clone())
+        let plan = || Plan::new(&self.image, self.arenas, self.vcpus, self.stack, self.memory);
+        self.plan.get_or_try_init(|| plan().map(Arc::new).map(Box::new)).cloned()
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a reset brings a guest's memory back to.
 //!
 //! A machine's memory begins as its image, and zeros behind it; a page that the guest writes becomes the machine's own. A
-//! checkpoint copies the pages that were written so far into a sealed file, at the same offsets. From the next reset on, the
+//! checkpoint copies the pages that are the machine's own, and those of the last checkpoint, into a sealed file, one behind the
+//! other: a page of the file that is not written would be allocated when a guest reads it. From the next reset on, the
 //! machine maps that file by copy on write where it has pages, and the next reset after that only has to look at pages that
 //! were written since. All machines of a snapshot map the same file.
 
@@ -24,57 +25,69 @@ pub(super) const MAX_RUNS: usize = 32;
 
 /// The contents of a guest's memory where they are neither its image nor zeros.
 pub(super) struct Checkpoint {
-    /// As long as the machine's memory, with pages in the runs only. It is sealed.
+    /// It is sealed.
     pub(super) file: File,
     /// Sorted, without overlaps.
-    pub(super) runs: Vec<Range<u64>>,
+    pub(super) runs: Vec<Run>,
     /// Those of the runs, or parts of them, that may differ from the image and from zeros.
     own: Vec<Range<u64>>,
+}
+
+/// Contents of a range of the machine's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The offset in the machine's memory, and the length.
+    pub(super) from: u64,
+    pub(super) len: u64,
+    /// The offset in the checkpoint's file.
+    pub(super) at: u64,
+}
+
+impl Run {
+    pub(super) fn end(&self) -> u64 {
+        self.from + self.len
+    }
 }
 
 impl Checkpoint {
     /// The same contents together with the image, in one run. A machine maps that in one piece, which matters if there are many:
     /// the kernel looks at all virtual machines of a program whenever this unmaps something, and at all mappings whenever one is
     /// made.
-    pub(super) fn with_image(&self, image: &File, image_len: u64) -> io::Result<Self> {
-        let len = self.file.metadata()?.len();
+    ///
+    /// The machine's memory has `len` bytes.
+    pub(super) fn with_image(&self, image: &File, image_len: u64, len: u64) -> io::Result<Self> {
         let file = memfd::new(c"vmffi-snapshot", len)?;
         signals::change_file(len, || {
             sources(&self.runs, image_len, 0..len).try_for_each(|(source, range)| match source {
-                Source::Checkpoint => memfd::copy(&self.file, &file, range),
-                Source::Image => memfd::copy(image, &file, range),
+                Source::Checkpoint(at) => memfd::copy(&self.file, at, &file, range),
+                Source::Image => memfd::copy(image, range.start, &file, range),
                 Source::Zeros => Ok(()),
             })
         })?;
         memfd::seal(&file)?;
-        Ok(Self { file, runs: std::vec![0..len], own: self.own.clone() })
+        Ok(Self { file, runs: std::vec![Run { from: 0, len, at: 0 }], own: self.own.clone() })
     }
 
-    /// Calls `each` with the runs of pages in a range that may differ from the image and from zeros.
-    pub(super) fn each_data(
-        &self,
-        range: &Range<u64>,
-        mut each: impl FnMut(Range<u64>) -> io::Result<()>,
-    ) -> io::Result<()> {
+    /// The runs of pages in a range that may differ from the image and from zeros.
+    pub(super) fn own(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let first = self.own.partition_point(|run| run.end <= range.start);
-        for run in self.own[first..].iter().take_while(|run| run.start < range.end) {
-            let part = run.start.max(range.start)..run.end.min(range.end);
-            memfd::each_run(&self.file, part, &mut each)?;
-        }
-        Ok(())
+        let runs = self.own[first..].iter().take_while(move |run| run.start < range.end);
+        runs.map(move |run| run.start.max(range.start)..run.end.min(range.end))
     }
 
     /// How many bytes it takes.
     #[cfg(feature = "process")]
     pub(super) fn len(&self) -> u64 {
-        self.runs.iter().map(|run| run.end - run.start).sum()
+        self.runs.iter().map(|run| run.len).sum()
     }
 }
 
 /// Where the contents of a range come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    Checkpoint,
+    /// The checkpoint, at this offset of its file.
+    Checkpoint(u64),
+    /// The image, at the same offset of its file.
     Image,
     Zeros,
 }
@@ -82,20 +95,20 @@ pub(super) enum Source {
 /// The parts of a range of a machine's memory, with their sources, for a checkpoint with these runs. The image ends at
 /// `image_len`.
 pub(super) fn sources(
-    runs: &[Range<u64>],
+    runs: &[Run],
     image_len: u64,
     range: Range<u64>,
 ) -> impl Iterator<Item = (Source, Range<u64>)> {
     let mut at = range.start;
-    let mut runs = runs[runs.partition_point(|run| run.end <= at)..].iter().peekable();
+    let mut runs = runs[runs.partition_point(|run| run.end() <= at)..].iter().peekable();
     core::iter::from_fn(move || {
         if at >= range.end {
             return None;
         }
-        let (source, end) = match runs.next_if(|run| run.start <= at) {
-            Some(run) => (Source::Checkpoint, run.end),
+        let (source, end) = match runs.next_if(|run| run.from <= at) {
+            Some(run) => (Source::Checkpoint(run.at + (at - run.from)), run.end()),
             None => {
-                let next = runs.peek().map_or(u64::MAX, |run| run.start);
+                let next = runs.peek().map_or(u64::MAX, |run| run.from);
                 match at < image_len {
                     true => (Source::Image, next.min(image_len)),
                     false => (Source::Zeros, next),
@@ -164,8 +177,6 @@ pub(super) const COPIED_AT_ONCE: u64 = 1 << 20;
 /// A checkpoint in the making.
 pub(super) struct Draft<'c> {
     pub(super) file: File,
-    /// The length of the machine's memory, in bytes.
-    len: u64,
     /// How many bytes may still be copied, and could be in all.
     left: u64,
     max: u64,
@@ -174,31 +185,35 @@ pub(super) struct Draft<'c> {
 }
 
 impl<'c> Draft<'c> {
-    /// For a machine with a memory of `len` bytes. At most `max` bytes are copied, to this file, which is empty, or to a new
-    /// one. If `cancelled` becomes true, copying fails with [`Interrupted`](io::ErrorKind::Interrupted).
-    pub(super) fn new(
-        file: Option<File>,
-        len: u64,
-        max: u64,
-        cancelled: &'c AtomicBool,
-    ) -> io::Result<Self> {
+    /// At most `max` bytes are copied, to this file, which is empty, or to a new one. If `cancelled` becomes true, copying fails with [`Interrupted`](io::ErrorKind::Interrupted).
+    pub(super) fn new(file: Option<File>, max: u64, cancelled: &'c AtomicBool) -> io::Result<Self> {
         let file = match file {
             Some(file) => file,
-            None => memfd::new(c"vmffi-checkpoint", len)?,
+            None => memfd::new(c"vmffi-checkpoint", 0)?,
         };
-        Ok(Self { file, len, left: max, max, cancelled })
+        Ok(Self { file, left: max, max, cancelled })
     }
 
     /// Copies `runs` with `copy`, which calls [`take`](Self::take) for each part of them, and makes the checkpoint.
     pub(super) fn finish(
         mut self,
         runs: Runs,
-        copy: impl FnOnce(&mut Self, &[Range<u64>]) -> io::Result<()>,
+        copy: impl FnOnce(&mut Self, &[Run]) -> io::Result<()>,
     ) -> io::Result<Checkpoint> {
-        let runs = runs.joined()?;
-        signals::change_file(self.len, || copy(&mut self, &runs))?;
+        let own = runs.joined()?;
+        let mut len = 0;
+        let place = |range: &Range<u64>| {
+            let run = Run { from: range.start, len: range.end - range.start, at: len };
+            len += run.len;
+            run
+        };
+        let runs: Vec<_> = own.iter().map(place).collect();
+        signals::change_file(len, || {
+            self.file.set_len(len)?;
+            copy(&mut self, &runs)
+        })?;
         memfd::seal(&self.file)?;
-        Ok(Checkpoint { file: self.file, own: runs.clone(), runs })
+        Ok(Checkpoint { file: self.file, own, runs })
     }
 
     /// Whether so many bytes, at most [`COPIED_AT_ONCE`], may be copied now.
@@ -308,21 +323,22 @@ mod tests {
     #[test]
     fn each_part_of_a_range_has_its_source() {
         use Source::{Checkpoint as Own, Image, Zeros};
-        let runs = [10..20, 30..60, 70..80];
+        let runs = [(10, 10, 0), (30, 30, 10), (70, 10, 40)];
+        let runs = runs.map(|(from, len, at)| Run { from, len, at });
         let sources = |range| sources(&runs, 50, range).collect::<Vec<_>>();
         let all = [
             (Image, 0..10),
-            (Own, 10..20),
+            (Own(0), 10..20),
             (Image, 20..30),
-            (Own, 30..60),
+            (Own(10), 30..60),
             (Zeros, 60..70),
-            (Own, 70..80),
+            (Own(40), 70..80),
             (Zeros, 80..100),
         ];
         assert_eq!(sources(0..100), all);
         assert_eq!(sources(20..20), []);
-        assert_eq!(sources(12..15), [(Own, 12..15)]);
-        assert_eq!(sources(19..31), [(Own, 19..20), (Image, 20..30), (Own, 30..31)]);
-        assert_eq!(sources(45..65), [(Own, 45..60), (Zeros, 60..65)]);
+        assert_eq!(sources(12..15), [(Own(2), 12..15)]);
+        assert_eq!(sources(19..31), [(Own(9), 19..20), (Image, 20..30), (Own(10), 30..31)]);
+        assert_eq!(sources(45..65), [(Own(25), 45..60), (Zeros, 60..65)]);
     }
 }

@@ -15,9 +15,9 @@ use nix::{
 };
 
 /// The least number of a descriptor of a machine.
-const FIRST: RawFd = 5;
+pub(super) const FIRST: RawFd = 5;
 
-/// The same file, with a descriptor that is none of 0 to 2, and is closed by execve(2).
+/// The same file, with a descriptor that is none of 0 to [`FIRST`] - 1, and is closed by execve(2).
 pub(super) fn not_standard(file: impl Into<OwnedFd>) -> io::Result<OwnedFd> {
     let file = file.into();
     if file.as_raw_fd() >= FIRST {

@@ -4,16 +4,18 @@
 //! file, and parsing takes time in proportion to its length, whatever the file contains.
 
 use std::{
+    boxed::Box,
     fmt, fs, io,
     ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     string::{String, ToString},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     vec::Vec,
 };
 
 use elf::{ElfBytes, abi, endian::LittleEndian, file::Class, segment::ProgramHeader};
+use once_cell::race::OnceBox;
 
 use super::{
     checkpoint,
@@ -34,6 +36,8 @@ const LOWEST: u64 = 0x1_0000;
 pub(super) const HIGHEST: u64 = 0x10_0000_0000;
 /// The load bias of position-independent images.
 const BASE: u64 = 0x4000_0000;
+/// How many zeros are in the file of an image behind its pages. No guest maps these, so they take no memory.
+pub(super) const ZEROS: u64 = 64 << 10;
 /// The greatest number of segments.
 pub(super) const MAX_SEGMENTS: usize = 64;
 
@@ -53,7 +57,7 @@ struct Parsed {
     load_bias: u64,
     symbols: Option<Symbols>,
     /// The file of [`Image::laid_out`].
-    laid_out: OnceLock<Arc<fs::File>>,
+    laid_out: OnceBox<Arc<fs::File>>,
 }
 
 /// A segment of the program (`PT_LOAD`), extended to whole pages.
@@ -238,7 +242,7 @@ impl Image {
             let what = std::format!("its entry point {entry:#x} is not in an executable segment");
             return Err(ImageError::Malformed(what));
         }
-        let (symbols, laid_out) = (Symbols::find(&elf), OnceLock::new());
+        let (symbols, laid_out) = (Symbols::find(&elf), OnceBox::new());
         Ok(Self(Arc::new(Parsed {
             file,
             segments,
@@ -255,21 +259,16 @@ impl Image {
         self.segments().iter().map(|segment| segment.len).sum()
     }
 
-    /// The pages of all segments, one behind the other, relocated, in a file that nothing can change. It is made once.
+    /// The pages of all segments, one behind the other, relocated, in a file that nothing can change, and behind them [`ZEROS`]
+    /// bytes that are zero. It is made once.
     pub(super) fn laid_out(&self) -> io::Result<Arc<fs::File>> {
-        if let Some(file) = self.0.laid_out.get() {
-            return Ok(file.clone());
-        }
-        let file = Arc::new(self.lay_out()?);
-        // Another thread may have made one meanwhile: then there are two for now.
-        let _ = self.0.laid_out.set(file.clone());
-        Ok(file)
+        self.0.laid_out.get_or_try_init(|| Ok(Box::new(Arc::new(self.lay_out()?)))).cloned()
     }
 
     fn lay_out(&self) -> io::Result<fs::File> {
         let Parsed { file, segments, relocations, load_bias, .. } = &*self.0;
         let len = self.pages_len();
-        let laid_out = memfd::new(c"vmffi-image", len)?;
+        let laid_out = memfd::new(c"vmffi-image", len + ZEROS)?;
         // The offset of each segment.
         let mut offsets = Vec::new();
         let mut offset = 0;
@@ -279,8 +278,8 @@ impl Image {
             offsets.push(offset);
             offset += segment.len;
         }
-        // Relocated pages are copied to the file. While a child that was forked meanwhile has a shared mapping of it, it could
-        // not be sealed.
+        // Relocated pages are copied to the file, since a child that was forked meanwhile would inherit a shared mapping of it,
+        // through which the file could still be written when it is sealed.
         let map = Mapping::of_file(len, &laid_out, Kind::CopyOnWrite)?;
         let mut changed: Vec<u64> = Vec::new();
         // `Relocations::read` has checked all of them, so there is no error.

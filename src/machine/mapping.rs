@@ -66,18 +66,30 @@ impl Mapping {
         Ok(Self { at: at.cast(), len, process: ProcessId::current() })
     }
 
-    /// Maps a range of a file in place of the same range of the mapping. What the range held before is gone. Nothing else
-    /// writes there during the call.
+    /// Maps a file, from an offset on, in place of a range of the mapping. What the range held before is gone, also if this
+    /// fails: then it holds zeros, which can only be read. Nothing else writes there during the call.
     #[cfg(feature = "kvm")]
-    pub(super) fn replace(&self, range: &Range<u64>, file: &File) -> io::Result<()> {
+    pub(super) fn replace(&self, range: &Range<u64>, file: &File, offset: u64) -> io::Result<()> {
         let (at, len) = self.check(range);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let kind = flags(Kind::CopyOnWrite) | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        let (file, offset) = (file.as_raw_fd(), range.start as i64);
+        let (file, offset) = (file.as_raw_fd(), offset as i64);
         // SAFETY: `check` has found the range in this mapping, which this value owns, so that nothing else is replaced.
         // The new pages are readable and writable like the old ones.
         let mapped = unsafe { libc::mmap(at.cast(), len, access, kind, file, offset) };
-        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if mapped != libc::MAP_FAILED {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // The kernel may have unmapped the old pages before it failed. What another thread maps there next would become the
+        // guest's memory, and be unmapped with it.
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        // SAFETY: as above. No reference leads into the mapping, and this takes no memory of its own.
+        let filled = unsafe { libc::mmap(at.cast(), len, libc::PROT_READ, kind, -1, 0) };
+        if filled == libc::MAP_FAILED {
+            std::process::abort();
+        }
+        Err(error)
     }
 
     /// Gives up the pages of a range that are the mapping's own: the next access finds those of the file, or zeros. Nothing
@@ -134,5 +146,24 @@ impl Drop for Mapping {
         // SAFETY: `map` has mapped these bytes in this process, and only this function unmaps them. Owners of a mapping
         // promise, where they hand out pointers into it, that none is used after it is dropped.
         unsafe { libc::munmap(self.at.cast(), self.len) };
+    }
+}
+
+#[cfg(all(test, feature = "kvm"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_replacement_leaves_zeros() {
+        let map = Mapping::anonymous(3 << 12).unwrap();
+        let byte = |page: usize| map.at().wrapping_add(page << 12);
+        // SAFETY: the pages are mapped, and no reference leads there.
+        (0..3).for_each(|page| unsafe { byte(page).write_volatile(7) });
+        // It cannot be read.
+        let file = File::options().write(true).open("/dev/null").unwrap();
+        map.replace(&(1 << 12..2 << 12), &file, 0).unwrap_err();
+        // SAFETY: as above.
+        let found = [0, 1, 2].map(|page| unsafe { byte(page).read_volatile() });
+        assert_eq!(found, [7, 0, 7]);
     }
 }

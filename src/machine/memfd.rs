@@ -66,15 +66,15 @@ pub(super) fn each_run(
     Ok(())
 }
 
-/// Copies the allocated pages of a range of a file to the same place in another one.
-pub(super) fn copy(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
+/// Copies the allocated pages from an offset of a file on to a range of another one.
+pub(super) fn copy(from: &File, offset: u64, to: &File, range: Range<u64>) -> io::Result<()> {
     let mut bytes = [0; 16 * PAGE_SIZE as usize];
-    each_run(from, range, |run| {
+    each_run(from, offset..offset + (range.end - range.start), |run| {
         let mut at = run.start;
         while at < run.end {
             let len = bytes.len().min((run.end - at) as usize);
             from.read_exact_at(&mut bytes[..len], at)?;
-            to.write_all_at(&bytes[..len], at)?;
+            to.write_all_at(&bytes[..len], at - offset + range.start)?;
             at += len as u64;
         }
         Ok(())

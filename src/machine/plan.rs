@@ -3,9 +3,10 @@
 use core::ops::Range;
 #[cfg(feature = "process")]
 use std::os::fd::OwnedFd;
-#[cfg(any(feature = "kvm", feature = "process"))]
-use std::sync::OnceLock;
 use std::{fs::File, sync::Arc};
+
+#[cfg(any(feature = "kvm", feature = "process"))]
+use once_cell::race::OnceBox;
 
 #[cfg(feature = "kvm")]
 use super::kvm::PrivilegedTemplate;
@@ -24,7 +25,7 @@ use crate::{
 /// The plan of a machine: its program, and where everything is in its memory.
 pub(super) struct Plan {
     pub(super) image: Image,
-    /// The image's pages, at the beginning of the machine's memory.
+    /// The image's pages, at the beginning of the machine's memory, then zeros ([`Image::laid_out`]).
     pub(super) image_file: Arc<File>,
     pub(super) layout: RegionLayout,
     pub(super) space: AddressSpace,
@@ -32,10 +33,10 @@ pub(super) struct Plan {
     pub(super) max_checkpoint: u64,
     /// The privileged pages, once a machine has been built.
     #[cfg(feature = "kvm")]
-    pub(super) privileged: OnceLock<PrivilegedTemplate>,
+    pub(super) privileged: OnceBox<PrivilegedTemplate>,
     /// The program of the gate, once a process has been made.
     #[cfg(feature = "process")]
-    pub(super) gate: OnceLock<OwnedFd>,
+    pub(super) gate: OnceBox<OwnedFd>,
     #[cfg(feature = "process")]
     pub(super) low: LowDescriptors,
 }
@@ -63,9 +64,9 @@ impl Plan {
             space,
             max_checkpoint,
             #[cfg(feature = "kvm")]
-            privileged: OnceLock::new(),
+            privileged: OnceBox::new(),
             #[cfg(feature = "process")]
-            gate: OnceLock::new(),
+            gate: OnceBox::new(),
             #[cfg(feature = "process")]
             low: LowDescriptors::new(),
         })

@@ -9,6 +9,7 @@ use std::{
 use super::{
     MachineError,
     checkpoint::{self, COPIED_AT_ONCE, Checkpoint, Draft, Runs, Source},
+    image::ZEROS,
     life::HoldsRegion,
     mapping::{Kind, Mapping},
     plan::Plan,
@@ -67,7 +68,7 @@ impl PrivateMemory {
         let map = Mapping::anonymous(plan.space.len)?;
         let image = 0..plan.space.image_len;
         if !image.is_empty() {
-            map.replace(&image, &plan.image_file)?;
+            map.replace(&image, &plan.image_file, 0)?;
         }
         map.keep_from_forks()?;
         Ok(map)
@@ -105,14 +106,30 @@ impl PrivateMemory {
     }
 
     /// Calls `each` with the runs of pages that the guest may have written since the memory was mapped, of those that it can
-    /// write.
-    fn each_written(&self, mut each: impl FnMut(Range<u64>) -> io::Result<()>) -> io::Result<()> {
+    /// write. `last` is the last checkpoint.
+    fn each_written(
+        &self,
+        last: Option<&Checkpoint>,
+        mut each: impl FnMut(Range<u64>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let base = self.map.at().addr() as u64;
+        let (runs, image_len) =
+            (last.map_or(&[][..], |last| &last.runs), self.plan.space.image_len);
         for range in self.plan.writable(self.plan.space.len) {
             match &self.pages {
                 Some(pages) => {
                     let range = base + range.start..base + range.end;
-                    pages.written(range, |run| each(run.start - base..run.end - base))?;
+                    pages.written(range, |run, is_zeros| {
+                        let run = run.start - base..run.end - base;
+                        if !is_zeros {
+                            return each(run);
+                        }
+                        let mut parts = checkpoint::sources(runs, image_len, run);
+                        parts.try_for_each(|(source, part)| match source {
+                            Source::Zeros => Ok(()),
+                            Source::Image | Source::Checkpoint(_) => each(part),
+                        })
+                    })?;
                 }
                 None => each(range)?,
             }
@@ -127,20 +144,23 @@ impl PrivateMemory {
         if let Some(last) = &state.checkpoint {
             // Only of what the guest can write: the host's arena is no part of it.
             let mut ranges = self.plan.writable(self.plan.space.len);
-            ranges.try_for_each(|range| last.each_data(&range, |run| runs.add(run)))?;
+            ranges.try_for_each(|range| last.own(range).try_for_each(|run| runs.add(run)))?;
         }
-        self.each_written(|run| runs.add(run))?;
-        let draft = Draft::new(None, self.len(), self.plan.max_checkpoint, cancelled)?;
+        self.each_written(state.checkpoint.as_deref(), |run| runs.add(run))?;
+        let draft = Draft::new(None, self.plan.max_checkpoint, cancelled)?;
         let checkpoint = draft.finish(runs, |draft, runs| {
             for run in runs {
-                let mut at = run.start;
-                while at < run.end {
-                    let len = (run.end - at).min(COPIED_AT_ONCE);
+                let mut done = 0;
+                while done < run.len {
+                    let len = (run.len - done).min(COPIED_AT_ONCE);
                     draft.take(len)?;
                     // SAFETY: the runs are those that `each_written` found in this mapping, and those of its last checkpoint,
                     // joined.
-                    unsafe { checkpoint::write(&draft.file, self.at(at), len as usize, at) }?;
-                    at += len;
+                    unsafe {
+                        let from = self.at(run.from + done);
+                        checkpoint::write(&draft.file, from, len as usize, run.at + done)
+                    }?;
+                    done += len;
                 }
             }
             Ok(())
@@ -166,11 +186,11 @@ impl PrivateMemory {
             return self.give_up_all();
         }
         let mut written = Runs::default();
-        self.each_written(|run| written.add(run))?;
+        self.each_written(Some(&checkpoint), |run| written.add(run))?;
         if written.len() > MUCH {
             state.large_resets = state.large_resets.wrapping_add(1);
             if state.large_resets % GIVE_UP_EVERY == 0 {
-                return written.iter().try_for_each(|run| self.map.give_up(run));
+                return self.give_up_all();
             }
         }
         written.iter().try_for_each(|run| self.copy_back(&checkpoint, run))
@@ -185,21 +205,27 @@ impl PrivateMemory {
         for (source, range) in
             checkpoint::sources(&checkpoint.runs, self.plan.space.image_len, run.clone())
         {
-            // The checkpoint's file has zeros where it has no pages.
-            let file = match source {
-                Source::Image => &*self.plan.image_file,
-                Source::Checkpoint | Source::Zeros => &checkpoint.file,
+            let (image, zeros) = (&*self.plan.image_file, self.plan.space.image_len);
+            let (file, offset, at_once) = match source {
+                Source::Image => (image, range.start, u64::MAX),
+                Source::Checkpoint(at) => (&checkpoint.file, at, u64::MAX),
+                Source::Zeros => (image, zeros, ZEROS),
             };
-            let len = (range.end - range.start) as usize;
-            // SAFETY: the run is one that `each_written` found in this mapping. No reference leads into it.
-            unsafe { checkpoint::read(file, self.at(range.start), len, range.start) }?;
+            let mut at = range.start;
+            while at < range.end {
+                let len = (range.end - at).min(at_once);
+                // SAFETY: the run is one that `each_written` found in this mapping. No reference leads into it.
+                unsafe { checkpoint::read(file, self.at(at), len as usize, offset) }?;
+                at += len;
+            }
         }
         Ok(())
     }
 }
 
 fn map_runs(map: &Mapping, checkpoint: &Checkpoint) -> io::Result<()> {
-    checkpoint.runs.iter().try_for_each(|run| map.replace(run, &checkpoint.file))
+    let mut runs = checkpoint.runs.iter();
+    runs.try_for_each(|run| map.replace(&(run.from..run.end()), &checkpoint.file, run.at))
 }
 
 impl HoldsRegion for PrivateMemory {

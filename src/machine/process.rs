@@ -169,7 +169,7 @@ impl Started {
         let (child, traps) = match from {
             Some(from) => start(&from.private.runs, &from.private.file)?,
             None => {
-                let file = memfd::new(c"vmffi-checkpoint", plan.space.region);
+                let file = memfd::new(c"vmffi-checkpoint", 0);
                 let file =
                     file.map_err(MachineError::system("making a file for the checkpoint"))?;
                 let started = start(&[], &file)?;

@@ -28,7 +28,8 @@ use crate::{
 /// returns one; clones share it.
 ///
 /// A machine of a snapshot begins where the guest was, and waits for upcalls at once. It shares the guest's pages with all
-/// others; a page that it writes becomes its own. So it costs what it writes, whatever the size of the guest.
+/// others; a page that it writes becomes its own. So it costs what it writes, whatever the size of the guest. The snapshot
+/// costs the pages of the guest that were written, and up to the guest's whole memory if its machines read the others.
 ///
 /// - The guest has what it had: its arena, the loans that it had received from its host, and its registers. The time-stamp
 ///   counter continues from the snapshot.

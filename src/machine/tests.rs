@@ -139,16 +139,68 @@ fn pages_are_found_in_both_ways() {
         unsafe { memory.at().add(page as usize * 4096).write_volatile(1) };
         expected.push(page);
     }
+    for page in [1, 2] {
+        // SAFETY: as above.
+        let byte = unsafe { memory.at().add(page * 4096).read_volatile() };
+        assert_eq!(byte, 0);
+    }
     for how in [Like::Here, Like::Old] {
         LIKE.set(how);
         let pages = written::PageMap::of_this_process().unwrap();
         let mut found = Vec::new();
-        let each = |run: core::ops::Range<u64>| {
-            found.extend(run.step_by(4096).map(|at| (at - base) / 4096));
+        let mut zeros = Vec::new();
+        let each = |run: core::ops::Range<u64>, is_zeros| {
+            let pages = run.step_by(4096).map(|at| (at - base) / 4096);
+            if is_zeros {
+                zeros.extend(pages)
+            } else {
+                found.extend(pages)
+            }
             Ok(())
         };
         pages.written(all.clone(), each).unwrap();
+        match how {
+            Like::Old => expected.extend([1, 2]),
+            _ => assert_eq!(zeros, [1, 2]),
+        }
+        expected.sort_unstable();
         assert_eq!(found, expected, "{how:?}");
     }
     LIKE.set(Like::Here);
+}
+
+/// The kernel puts its page of zeros in place of pages that the guest has filled with zeros. It takes a moment for that.
+#[test]
+fn memory_comes_back_where_the_kernel_merges_pages() {
+    let ksm = |file: &str| {
+        let value = std::fs::read_to_string(std::format!("/sys/kernel/mm/ksm/{file}"));
+        value.ok().and_then(|value| value.trim().parse::<u64>().ok())
+    };
+    // SAFETY: this takes integers, and lets the kernel merge pages of this process and its children.
+    let merges = unsafe { nix::libc::prctl(nix::libc::PR_SET_MEMORY_MERGE, 1, 0, 0, 0) } == 0;
+    if !merges || ksm("run") != Some(1) || ksm("use_zero_pages") != Some(1) {
+        println!("skipped: the kernel does not merge pages of zeros (`.ci/deep ksm` has it do so)");
+        return;
+    }
+    let file = guests::build("tests/attacks/guest", "attacker").unwrap();
+    let machine = MachineBuilder::new(&Image::open(file).unwrap());
+    let machine = machine.arenas(ARENA, ARENA).stack(STACK);
+    for &backend in Backend::ALL.iter().filter(|backend| backend.check().is_ok()) {
+        let host = machine.build(backend, ()).unwrap();
+        assert_eq!(host.run(), Ok(RunOutcome::Ready));
+        let fill = |byte| does(&host, &List::new().fill(at(STACK_AT + 4096), 100 * 4096, byte));
+        fill(7);
+        assert_eq!(host.checkpoint(), Ok(()));
+        for _ in 0..2 {
+            assert_eq!(host.reset(), Ok(()));
+            let before = state(&host);
+            let zeros = ksm("ksm_zero_pages").unwrap();
+            fill(0);
+            while ksm("ksm_zero_pages").unwrap() < zeros + 90 {
+                std::thread::sleep(core::time::Duration::from_millis(10));
+            }
+            assert_eq!(host.reset(), Ok(()));
+            assert_eq!(state(&host), before, "{backend:?}");
+        }
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! Such a page is the process's own and no longer the file's. `/proc/PID/pagemap` tells, and since Linux 6.7 also where
 //! the next one is (`PAGEMAP_SCAN`; the kernel's `Documentation/admin-guide/mm/pagemap.rst`).
+//!
+//! The kernel shows its page of zeros where memory without a file was only read. With KSM (`use_zero_pages`), it also puts that
+//! in place of any page that was written with zeros, so these pages count where the contents would be others.
 
 use core::ops::Range;
 use std::{
@@ -46,8 +49,7 @@ struct Scan {
 
 /// `PAGEMAP_SCAN`: `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
-/// Categories of pages: a page of a file, one that is in memory, one that is swapped out, and the page of zeros that the
-/// kernel shows where nothing was written.
+/// Categories of pages: a page of a file, one that is in memory, one that is swapped out, and the kernel's page of zeros.
 const FILE: u64 = 1 << 2;
 const PRESENT: u64 = 1 << 3;
 const SWAPPED: u64 = 1 << 4;
@@ -91,12 +93,13 @@ impl PageMap {
         Some(Self { file: File::from(file), is_old })
     }
 
-    /// Calls `each` with each run of written pages between two addresses, which are multiples of the page size. A page that
-    /// was only read may be among them on a kernel before Linux 6.7.
+    /// Calls `each` with each run of written pages between two addresses, which are multiples of the page size, and whether it
+    /// consists of the kernel's page of zeros: then it was written only if it held something else. A page that was only read
+    /// may also be among the others on a kernel before Linux 6.7.
     pub(super) fn written(
         &self,
         range: Range<u64>,
-        mut each: impl FnMut(Range<u64>) -> io::Result<()>,
+        mut each: impl FnMut(Range<u64>, bool) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut at = range.start;
         while at < range.end && !self.is_old.load(Ordering::Relaxed) {
@@ -110,18 +113,18 @@ impl PageMap {
                 found: found.as_mut_ptr().expose_provenance() as u64,
                 found_len: FOUND as u64,
                 max_pages: 0,
-                inverted: FILE | ZERO,
-                all_of: FILE | ZERO,
+                inverted: FILE,
+                all_of: FILE,
                 any_of: PRESENT | SWAPPED,
-                returned: PRESENT,
+                returned: ZERO,
             };
             // SAFETY: the kernel reads and writes one `Scan`, and writes at most `FOUND` ranges of three words to `found`.
             // Both outlive the call.
             let count = unsafe { libc::ioctl(self.file.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
             match Errno::result(count) {
                 Ok(count) => {
-                    for [start, end, _] in found.into_iter().take(count as usize) {
-                        each(start..end)?;
+                    for [start, end, categories] in found.into_iter().take(count as usize) {
+                        each(start..end, categories & ZERO != 0)?;
                     }
                     at = scan.walk_end.max(at + PAGE_SIZE);
                 }
@@ -130,7 +133,7 @@ impl PageMap {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.read(at..range.end, each)
+        self.read(at..range.end, |run| each(run, false))
     }
 
     /// The same by reading an entry for each page.

@@ -19,8 +19,8 @@ use vmffi::{
 use super::{
     cases::{Case, any, process},
     makes::{
-        Built, descriptors, done, fork, forked, image, join, machine, mapped, meets_a_deadline,
-        nothing_left, started, works, works_in_every_way,
+        Built, descriptors, done, fork, forked, fresh, image, join, machine, mapped,
+        meets_a_deadline, nothing_left, started, works, works_in_every_way,
     },
 };
 use support::{
@@ -38,6 +38,7 @@ pub const CASES: &[Case] = &[
     ("fork_during_a_deadline", any, during_a_deadline),
     ("fork_while_machines_are_made", any, while_made),
     ("fork_while_machines_cannot_be_made", process, while_not_made),
+    ("fork_while_a_builder_makes_its_first_machine", any, while_planned),
     ("a_child_has_no_region", any, no_region),
     ("a_child_keeps_what_it_has_mapped", any, keeps_its_own),
     ("a_child_cannot_call", any, cannot_call),
@@ -288,6 +289,19 @@ fn while_made(backend: Backend) {
             works(&kept);
         }
     });
+    nothing_left();
+}
+
+/// A child waits for nothing that another thread of its parent was about to make for all machines of a builder.
+fn while_planned(backend: Backend) {
+    for round in 0..60 {
+        let machine = fresh();
+        thread::scope(|scope| {
+            scope.spawn(|| drop(started(&machine, backend)));
+            thread::sleep(Duration::from_micros(round * 20));
+            forked(|| drop(started(&machine, backend)));
+        });
+    }
     nothing_left();
 }
 

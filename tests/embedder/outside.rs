@@ -28,6 +28,7 @@ pub const CASES: &[Case] = &[
     ("a_killed_guest_is_told", process, killed),
     ("a_suspended_guest_goes_on", process, suspended),
     ("a_suspended_guest_is_stopped", process, suspended_and_stopped),
+    ("a_suspended_guest_is_reset", process, suspended_and_reset),
     ("a_suspended_guest_is_dropped", process, suspended_and_dropped),
 ];
 
@@ -279,6 +280,18 @@ fn suspended_and_stopped(backend: Backend) {
             kill(libc::SIGSTOP);
             meets_a_deadline(&host);
         }
+    }
+}
+
+/// Another process takes the place of the suspended one.
+fn suspended_and_reset(backend: Backend) {
+    let (host, _) = spinner(&machine(), backend);
+    for _ in 0..2 {
+        let suspended = guest();
+        kill(libc::SIGSTOP);
+        host.reset().unwrap();
+        assert_ne!(guest(), suspended);
+        works_in_every_way(&host);
     }
 }
 

@@ -1,13 +1,10 @@
 //! A virtual machine: its memory slots, and what its vCPUs share.
 
-use std::{
-    io,
-    sync::{Arc, OnceLock},
-    vec::Vec,
-};
+use std::{boxed::Box, io, sync::Arc, vec::Vec};
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, SyncReg, VmFd};
+use once_cell::race::OnceBox;
 
 use super::{
     super::{
@@ -40,19 +37,18 @@ pub(super) struct Facts {
 
 impl Facts {
     fn of(kvm: &Kvm) -> Result<&'static Self, MachineError> {
-        static KNOWN: OnceLock<Facts> = OnceLock::new();
-        if let Some(known) = KNOWN.get() {
-            return Ok(known);
-        }
-        let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
-        let cpuid = cpuid.map_err(system("KVM_GET_SUPPORTED_CPUID"))?;
-        let read_only_memory = kvm.check_extension(Cap::ReadonlyMem);
-        Ok(KNOWN.get_or_init(|| Self { cpuid, read_only_memory }))
+        static KNOWN: OnceBox<Facts> = OnceBox::new();
+        KNOWN.get_or_try_init(|| {
+            let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+            let cpuid = cpuid.map_err(system("KVM_GET_SUPPORTED_CPUID"))?;
+            let read_only_memory = kvm.check_extension(Cap::ReadonlyMem);
+            Ok(Box::new(Self { cpuid, read_only_memory }))
+        })
     }
 }
 
 /// The trap method for all guests of this program, once a probe has found it.
-static TRAP_METHOD: OnceLock<TrapMethod> = OnceLock::new();
+static TRAP_METHOD: OnceBox<TrapMethod> = OnceBox::new();
 
 /// Makes a virtual machine and its vCPUs, each at the guest's entry point.
 pub(in super::super) fn start(
@@ -75,7 +71,7 @@ pub(super) fn make(
         (Some(trap_method), _) => trap_method,
         (None, Some(first)) => {
             let found = first.probe()?;
-            *TRAP_METHOD.get_or_init(|| found)
+            *TRAP_METHOD.get_or_init(|| Box::new(found))
         }
         (None, None) => TrapMethod::Out(PORT),
     };
@@ -133,13 +129,9 @@ impl KvmMachine {
         let physical = plan.space.len;
         // Page tables take 1/512 of what they map, so the privileged pages end before the doorbell; that is checked below.
         let doorbell = (physical + physical / 128 + (1 << 24)).next_multiple_of(PAGE_SIZE);
-        let template = match plan.privileged.get() {
-            Some(template) => template,
-            None => {
-                let template = PrivilegedTemplate::new(plan, physical, doorbell)?;
-                plan.privileged.get_or_init(|| template)
-            }
-        };
+        let template = plan
+            .privileged
+            .get_or_try_init(|| PrivilegedTemplate::new(plan, physical, doorbell).map(Box::new))?;
         if template.end() > doorbell || doorbell + PAGE_SIZE > 1 << physical_bits(&facts.cpuid) {
             return Err(MachineError::Config(
                 "the machine's memory exceeds the physical address width of this processor: use smaller arenas and stacks",

@@ -36,7 +36,11 @@ impl KvmSnapshot {
         let (machine, trap_method) = found.ok_or(io::ErrorKind::NotFound)?;
         let checkpoint = machine.memory.checkpoint().ok_or(io::ErrorKind::NotFound)?;
         let plan = &machine.plan;
-        let checkpoint = Arc::new(checkpoint.with_image(&plan.image_file, plan.space.image_len)?);
+        let checkpoint = Arc::new(checkpoint.with_image(
+            &plan.image_file,
+            plan.space.image_len,
+            plan.space.len,
+        )?);
         let (signal, generation) = (machine.signal, machine.lives.generation());
         Ok(Self { checkpoint, vcpus: states, trap_method, signal, generation })
     }

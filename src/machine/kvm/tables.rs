@@ -121,7 +121,8 @@ impl PrivilegedTemplate {
         let len = fixed + fixed_len;
         let new = || -> io::Result<_> {
             let file = memfd::new(c"vmffi-tables", len)?;
-            // Not shared: while a child that was forked meanwhile has such a mapping, the file could not be sealed.
+            // Not shared: a child that was forked meanwhile would inherit the mapping, through which the file could still be
+            // written when it is sealed.
             Ok((Mapping::of_file(len, &file, Kind::CopyOnWrite)?, file))
         };
         let (memory, file) = new().map_err(MachineError::system("allocating page tables"))?;

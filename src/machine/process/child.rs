@@ -1,6 +1,5 @@
 //! The process of a guest: how it is started, stopped, killed and reaped.
 
-use core::ops::Range;
 use std::{
     fs::File,
     io::{self, IoSliceMut},
@@ -25,7 +24,7 @@ use nix::{
 };
 
 use super::{
-    super::{MachineError, cpu_time, descriptors, plan::Plan, written::PageMap},
+    super::{MachineError, checkpoint::Run, cpu_time, descriptors, plan::Plan, written::PageMap},
     control::{Control, Features},
     gate::{self, ENTRY_POINT, ERROR, FAILED_STEP, FEATURES},
     listener::{Listener, Notification, poll, readable},
@@ -169,7 +168,7 @@ impl Child {
     pub(super) fn start(
         plan: &Plan,
         region: &SharedMemory,
-        (runs, checkpoint): (&[Range<u64>], &File),
+        (runs, checkpoint): (&[Run], &File),
         features: Features,
     ) -> Result<(Self, Vec<Notification>), MachineError> {
         let vcpus = plan.vcpus();
@@ -178,20 +177,15 @@ impl Child {
         control.set(ENTRY_POINT, plan.image.entry());
         (0..vcpus).for_each(|vcpu| control.begin(vcpu));
         let names = script::write(plan, runs, &control);
-        let program = match plan.gate.get() {
-            Some(program) => program,
-            None => {
-                let made = start::program(control.len)
-                    .map_err(MachineError::system("making the program of the gate"))?;
-                plan.gate.get_or_init(|| made)
-            }
-        };
+        let program = plan.gate.get_or_try_init(|| start::program(control.len).map(Box::new));
+        let program = program.map_err(MachineError::system("making the program of the gate"))?;
         let (life, other) = UnixStream::pair().map_err(refused)?;
         let [life, other] = [life, other].map(descriptors::not_standard);
         let (life, other) = (UnixStream::from(life.map_err(refused)?), other.map_err(refused)?);
-        let image = plan.image_file.as_fd();
-        let files = [control.file.as_fd(), other.as_fd(), region.file().as_fd()];
-        let started = plan.low.begin(program, files, [image, checkpoint.as_fd()], &plan.image_file);
+        let files = [&control.file, region.file(), checkpoint].map(File::as_fd);
+        let [control_file, region_file, checkpoint] = files;
+        let files = [control_file, other.as_fd(), region_file, checkpoint];
+        let started = plan.low.begin(program, files, &plan.image_file);
         let (pid, process) = started?;
         drop(other);
         let parent = ProcessId::current();

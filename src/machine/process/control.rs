@@ -17,7 +17,7 @@ use super::{
     },
     shared,
 };
-use crate::abi::Registers;
+use crate::abi::{PAGE_SIZE, Registers};
 
 /// The memory of one process, as its host sees it. The guest can only read the control memory.
 pub(super) struct Control {
@@ -40,6 +40,11 @@ pub(super) struct Copied {
 /// The length of a copy in the list, in bytes, and how many fit, besides the end of the list.
 const COPY_LEN: u64 = 24;
 pub(super) const MAX_COPIES: usize = ((COPIES_END - COPIES) / COPY_LEN) as usize - 1;
+
+/// The length of a vCPU's window, in bytes.
+pub(super) const WINDOW_LEN: u64 = SIGNAL_STACK_LEN / 2;
+// What the kernel writes for a signal besides these registers: `struct rt_sigframe`, less than a page, and alignment.
+const _: () = assert!(MAX_VECTORS_LEN + PAGE_SIZE <= SIGNAL_STACK_LEN - WINDOW_LEN);
 
 /// The registers of a vCPU that a call of the gate preserves.
 #[derive(Clone)]
@@ -230,7 +235,8 @@ impl Control {
         }
     }
 
-    /// Where the host reads what a vCPU copies out of the guest: its signal stack, by its address here and in the guest.
+    /// Where the host reads what a vCPU copies out of the guest, [`WINDOW_LEN`] bytes: the lower half of its signal stack, by its
+    /// address here and in the guest. A stop that comes late has the kernel write to the upper half only.
     pub(super) fn window(&self, vcpu: u32) -> (*const u8, u64) {
         let at = (self.len + Self::signal_stack(vcpu)) as usize;
         // SAFETY: the signal stack is in the scratch memory, which is mapped behind the control memory.

@@ -4,13 +4,13 @@ use core::mem;
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
-    sync::OnceLock,
 };
 
 use nix::{
     errno::Errno,
     libc::{self, seccomp_notif, seccomp_notif_resp},
 };
+use once_cell::race::OnceBool;
 
 /// The listener of one vCPU.
 pub(super) struct Listener(OwnedFd);
@@ -97,6 +97,11 @@ impl Listener {
         asked == 0
     }
 
+    /// Whether a trap comes in this time, or the process ends.
+    pub(super) fn is_ready_within(&self, milliseconds: libc::c_int) -> io::Result<bool> {
+        Ok(self.poll(milliseconds)? != 0)
+    }
+
     fn poll(&self, milliseconds: libc::c_int) -> io::Result<libc::c_short> {
         let mut events = [readable(&self.0)];
         poll(&mut events, milliseconds)?;
@@ -127,8 +132,8 @@ pub(super) fn poll(
 /// Whether `SECCOMP_IOCTL_NOTIF_RECV` returns when the process ends, as since Linux 6.11. On older kernels each trap
 /// costs one more system call, poll(2), which does.
 fn wakes_at_exit() -> bool {
-    static KNOWN: OnceLock<bool> = OnceLock::new();
-    *KNOWN.get_or_init(|| release().is_some_and(|release| release >= (6, 11)))
+    static KNOWN: OnceBool = OnceBool::new();
+    KNOWN.get_or_init(|| release().is_some_and(|release| release >= (6, 11)))
 }
 
 /// The version of the running kernel, if it can be read.
@@ -157,18 +162,19 @@ pub(super) fn filter_flags() -> libc::c_ulong {
     if LIKE_AN_OLD_KERNEL.get() {
         return libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     }
-    static KNOWN: OnceLock<libc::c_ulong> = OnceLock::new();
-    *KNOWN.get_or_init(|| {
-        let (least, most) = (
-            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-        );
+    static WAITS_KILLABLY: OnceBool = OnceBool::new();
+    let (least, most) = (
+        libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+    );
+    let waits_killably = WAITS_KILLABLY.get_or_init(|| {
         let (mode, none) = (libc::SECCOMP_SET_MODE_FILTER, core::ptr::null::<libc::sock_fprog>());
         let flags = most | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
         // SAFETY: the kernel checks the flags first (EINVAL), and then fails to read a filter at address 0 (EFAULT).
         let asked = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, none) };
-        if Errno::result(asked) == Err(Errno::EINVAL) { least } else { most }
-    })
+        Errno::result(asked) != Err(Errno::EINVAL)
+    });
+    if waits_killably { most } else { least }
 }
 
 #[cfg(test)]

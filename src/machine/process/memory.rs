@@ -18,12 +18,12 @@ use std::{
 use super::{
     super::{
         address_space::{AddressSpace, Part},
-        checkpoint::{self, Draft, Runs, Source},
+        checkpoint::{self, Draft, Run, Runs, Source},
     },
     ProcessCheckpoint, ProcessVcpu, STOP, Started,
     child::Child,
-    control::{Copied, Frame, MAX_COPIES},
-    gate::{self, CHECKPOINT_AT, Command, IMAGE_AT, SIGNAL_STACK_LEN},
+    control::{Copied, Frame, MAX_COPIES, WINDOW_LEN},
+    gate::{self, CHECKPOINT_AT, Command, IMAGE_AT},
 };
 use crate::{
     abi::{PAGE_SIZE, Registers, TrapMethod},
@@ -35,6 +35,9 @@ use crate::{
 /// not keep it.
 const MUCH: u64 = 64 * PAGE_SIZE;
 const REPLACE_EVERY: u32 = 8;
+/// How long the gate may take for copies, in milliseconds. Another program may have suspended the process (SIGSTOP, a debugger,
+/// the freezer of a cgroup): a reset then replaces it, which is right at any time, and a checkpoint fails.
+const PATIENCE: i32 = 1000;
 
 impl ProcessVcpu {
     /// Has the gate save the registers.
@@ -76,19 +79,19 @@ impl ProcessVcpu {
         if let Some(from) = &from {
             for part in private_parts(&plan.space).filter(|part| part.write) {
                 let range = part.offset..part.offset + part.len;
-                from.private.each_data(&range, |run| runs.add(run))?;
+                from.private.own(range).try_for_each(|run| runs.add(run))?;
             }
         }
-        each_written(&child, private_parts(&plan.space), |part, written| {
-            runs.add(
-                part.offset + (written.start - part.address)
-                    ..part.offset + (written.end - part.address),
-            )
+        let last = from.as_ref().map_or(&[][..], |from| &from.private.runs);
+        let found = each_written(&child, &plan.space, last, |_, _, range| runs.add(range));
+        found.map_err(|error| match has_ended(&error) {
+            true => io::Error::other(child.ended()),
+            false => error,
         })?;
         // The process can read the file of its first checkpoint, so that a reset need not replace it.
         let file = shared.started().draft.take();
         let is_shown = file.is_some();
-        let draft = Draft::new(file, plan.space.region, plan.max_checkpoint, cancelled)?;
+        let draft = Draft::new(file, plan.max_checkpoint, cancelled)?;
         let private = draft.finish(runs, |draft, runs| self.copy_out(draft, runs))?;
         let left = plan.max_checkpoint.saturating_sub(private.len());
         let region = Arc::new(shared.region.save(left, cancelled)?);
@@ -101,22 +104,22 @@ impl ProcessVcpu {
     }
 
     /// Copies runs of the guest's memory to a checkpoint, window by window.
-    fn copy_out(&mut self, draft: &mut Draft<'_>, runs: &[Range<u64>]) -> io::Result<()> {
+    fn copy_out(&mut self, draft: &mut Draft<'_>, runs: &[Run]) -> io::Result<()> {
         let shared = self.shared.clone();
         let (_, window) = self.child.control.window(self.number);
-        // What the window will hold, and the offsets in the machine's memory.
+        // What the window will hold, and where that will be in the file.
         let (mut copies, mut offsets, mut used) = (Vec::new(), Vec::new(), 0);
         for run in runs {
             for part in private_parts(&shared.plan.space) {
                 let (mut at, end) =
-                    (run.start.max(part.offset), run.end.min(part.offset + part.len));
+                    (run.from.max(part.offset), run.end().min(part.offset + part.len));
                 while at < end {
-                    let len = (end - at).min(SIGNAL_STACK_LEN - used);
+                    let len = (end - at).min(WINDOW_LEN - used);
                     let from = part.address + (at - part.offset);
                     copies.push(Copied { to: window + used, from, len });
-                    offsets.push(at);
+                    offsets.push(run.at + (at - run.from));
                     (at, used) = (at + len, used + len);
-                    if used == SIGNAL_STACK_LEN || copies.len() == MAX_COPIES {
+                    if used == WINDOW_LEN || copies.len() == MAX_COPIES {
                         self.copy_window(draft, &copies, &offsets)?;
                         copies.clear();
                         offsets.clear();
@@ -125,7 +128,9 @@ impl ProcessVcpu {
                 }
             }
         }
-        if copies.is_empty() { Ok(()) } else { self.copy_window(draft, &copies, &offsets) }
+        // Also if there is nothing to copy: a process that still makes copies had its memory when it was looked at, while the
+        // kernel may already have taken that of a killed one (`oom_reaper`), whose page map is then empty.
+        self.copy_window(draft, &copies, &offsets)
     }
 
     /// Has the gate fill the window, and copies it to a checkpoint.
@@ -140,11 +145,11 @@ impl ProcessVcpu {
         self.child.control.set_copies(self.number, copies);
         if !self.copy()? {
             let ended = self.child.has_ended()?.then(|| self.child.ended());
-            let why = ended.unwrap_or("the gate could not copy the guest's memory");
+            let why = ended.unwrap_or("the gate has not copied the guest's memory, or another program has suspended the process");
             return Err(io::Error::other(why));
         }
         for (Copied { to, len, .. }, at) in copies.iter().zip(offsets) {
-            // SAFETY: the window is `SIGNAL_STACK_LEN` bytes of the scratch memory, which `self.child` has mapped, and
+            // SAFETY: the window is `WINDOW_LEN` bytes of the scratch memory, which `self.child` has mapped, and
             // `copy_out` does not exceed it.
             unsafe {
                 let from = here.add((to - window) as usize);
@@ -191,33 +196,21 @@ impl ProcessVcpu {
         }
         let space = &shared.plan.space;
         let (mut copies, mut len) = (Vec::new(), 0);
-        let writable = private_parts(space).filter(|part| part.write);
-        let found = each_written(&child, writable, |part, written| {
-            let to_address = part.address.wrapping_sub(part.offset);
-            let range =
-                written.start.wrapping_sub(to_address)..written.end.wrapping_sub(to_address);
-            for (source, range) in
-                checkpoint::sources(&checkpoint.private.runs, space.image_len, range)
-            {
-                let from = match source {
-                    Source::Checkpoint => CHECKPOINT_AT + range.start,
-                    Source::Image => IMAGE_AT + range.start,
-                    Source::Zeros => 0,
-                };
-                let copied = Copied {
-                    to: range.start.wrapping_add(to_address),
-                    from,
-                    len: range.end - range.start,
-                };
-                copies.try_reserve(1).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-                copies.push(copied);
-                len += copied.len;
-            }
+        let found = each_written(&child, space, &checkpoint.private.runs, |part, source, range| {
+            let from = match source {
+                Source::Checkpoint(at) => CHECKPOINT_AT + at,
+                Source::Image => IMAGE_AT + range.start,
+                Source::Zeros => 0,
+            };
+            let to = part.address + (range.start - part.offset);
+            let copied = Copied { to, from, len: range.end - range.start };
+            copies.try_reserve(1).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+            copies.push(copied);
+            len += copied.len;
             Ok(())
         });
         match found {
-            // It has ended meanwhile.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(false),
+            Err(error) if has_ended(&error) => return Ok(false),
             found => found?,
         }
         // The pages of a process that began as a new guest are its own since it has started up.
@@ -241,13 +234,16 @@ impl ProcessVcpu {
     }
 
     /// Has the gate make the copies. The vCPU may have exited, and the guest may have chosen all registers. Returns false if
-    /// the gate could not make them.
+    /// the gate could not make them, or has not in [`PATIENCE`].
     fn copy(&mut self) -> io::Result<bool> {
         let mut was_stopped = false;
         let life = self.shared.started().life;
         loop {
             self.command(Command::Copy)?;
             let listener = &self.child.listeners[self.number as usize];
+            if !listener.is_ready_within(PATIENCE)? {
+                return Ok(false);
+            }
             let Some(trap) = listener.receive()? else { return Ok(false) };
             self.trap = trap.id;
             let [kind, .., number, _] = trap.arguments;
@@ -268,22 +264,38 @@ impl ProcessVcpu {
     }
 }
 
+/// Whether this is the error of the page map of a process that has ended.
+fn has_ended(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::ESRCH)
+}
+
 /// The parts of the guest's memory that are not of the region.
 fn private_parts(space: &AddressSpace) -> impl Iterator<Item = &Part> {
     space.parts.iter().filter(|part| part.offset < space.region)
 }
 
-/// Calls `each` with the runs of pages that the guest may have written, as addresses of the guest, and their parts.
-fn each_written<'p>(
+/// Calls `each` with the runs of pages that the guest may have written, as offsets in the machine's memory, their parts, and
+/// what a checkpoint with these runs has there.
+fn each_written(
     child: &Child,
-    parts: impl Iterator<Item = &'p Part>,
-    mut each: impl FnMut(&Part, Range<u64>) -> io::Result<()>,
+    space: &AddressSpace,
+    runs: &[Run],
+    mut each: impl FnMut(&Part, Source, Range<u64>) -> io::Result<()>,
 ) -> io::Result<()> {
-    for part in parts.filter(|part| part.write) {
+    for part in private_parts(space).filter(|part| part.write) {
+        let mut found = |run: Range<u64>, is_zeros| {
+            let run =
+                part.offset + (run.start - part.address)..part.offset + (run.end - part.address);
+            let mut sources = checkpoint::sources(runs, space.image_len, run);
+            sources.try_for_each(|(source, range)| match (source, is_zeros) {
+                (Source::Zeros, true) => Ok(()),
+                _ => each(part, source, range),
+            })
+        };
         let range = part.address..part.address + part.len;
         match &child.pages {
-            Some(pages) => pages.written(range, |run| each(part, run))?,
-            None => each(part, range)?,
+            Some(pages) => pages.written(range, found)?,
+            None => found(range, false)?,
         }
     }
     Ok(())

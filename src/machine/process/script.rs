@@ -1,6 +1,6 @@
 //! The scripts of a process: the system calls by which the gate prepares it, thread by thread.
 
-use core::{mem::offset_of, ops::Range};
+use core::mem::offset_of;
 use std::vec::Vec;
 
 use nix::libc::{self, c_int, c_long, sock_filter};
@@ -8,7 +8,7 @@ use nix::libc::{self, c_int, c_long, sock_filter};
 use super::{
     super::{
         address_space::MAX_PRIVATE_LEN,
-        checkpoint::{MAX_RUNS, Source, sources},
+        checkpoint::{MAX_RUNS, Run, Source, sources},
         plan::Plan,
         signals,
     },
@@ -80,7 +80,7 @@ impl Names {
 }
 
 /// Writes the scripts of all threads.
-pub(super) fn write(plan: &Plan, runs: &[Range<u64>], control: &Control) -> Names {
+pub(super) fn write(plan: &Plan, runs: &[Run], control: &Control) -> Names {
     control.write(ROOT, b"/\0");
     control.set(BLOCKED, HANDLED.iter().fold(!0, |set, signal| set & !signals::set(*signal)));
     let vcpus = plan.vcpus();
@@ -96,7 +96,7 @@ pub(super) fn write(plan: &Plan, runs: &[Range<u64>], control: &Control) -> Name
 }
 
 /// The script of the first thread, which prepares the process.
-fn first(plan: &Plan, runs: &[Range<u64>], control: &Control) -> Vec<&'static str> {
+fn first(plan: &Plan, runs: &[Run], control: &Control) -> Vec<&'static str> {
     let vcpus = plan.vcpus();
     let mut script = Script::new(control, 0);
     script.end_with_host();
@@ -199,7 +199,7 @@ impl<'c> Script<'c> {
     }
 
     /// Maps the guest's memory: the region shared with the host, all else by copy on write, with these runs from the checkpoint.
-    fn map_memory(&mut self, plan: &Plan, runs: &[Range<u64>]) {
+    fn map_memory(&mut self, plan: &Plan, runs: &[Run]) {
         // The image and the checkpoint do not meet where the process can read them.
         const { assert!(MAX_PRIVATE_LEN <= CHECKPOINT_AT - IMAGE_AT) }
         let space = &plan.space;
@@ -219,12 +219,11 @@ impl<'c> Script<'c> {
             let range = part.offset..part.offset + part.len;
             for (source, range) in sources(runs, space.image_len, range) {
                 let own = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
-                let file = match source {
-                    Source::Image => (IMAGE_FILE, own),
-                    Source::Checkpoint => (CHECKPOINT_FILE, own),
-                    Source::Zeros => (NO_FILE, own | libc::MAP_ANONYMOUS),
+                let (file, offset) = match source {
+                    Source::Image => ((IMAGE_FILE, own), range.start),
+                    Source::Checkpoint(at) => ((CHECKPOINT_FILE, own), at),
+                    Source::Zeros => ((NO_FILE, own | libc::MAP_ANONYMOUS), 0),
                 };
-                let offset = if file.0 == NO_FILE { 0 } else { range.start };
                 let address = part.address + (range.start - part.offset);
                 self.map(address, range.end - range.start, protection, file, offset);
             }

@@ -52,15 +52,10 @@ impl SharedMemory {
         }
     }
 
-    /// Reads bytes within the memory. The guest is stopped.
-    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) {
-        assert!(offset + bytes.len() as u64 <= self.map.len() as u64);
-        // SAFETY: the assertion keeps the bytes within the mapping, into which no reference leads, so `bytes` does not
-        // overlap it.
-        unsafe {
-            let from = self.map.at().add(offset as usize);
-            core::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len());
-        }
+    /// Reads bytes within the memory, by pread(2), since other threads may be writing release marks: a read of the kernel is no
+    /// data race of this program.
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, offset)
     }
 
     /// Copies all pages that the guest can write and that are not zero, at most `max` bytes. If `cancelled` becomes true, it
@@ -72,8 +67,8 @@ impl SharedMemory {
         };
         let mut page = [0; PAGE_SIZE as usize];
         let mut is_zero = |at| {
-            self.read(at, &mut page);
-            page == [0; PAGE_SIZE as usize]
+            self.read(at, &mut page)?;
+            Ok::<_, io::Error>(page == [0; PAGE_SIZE as usize])
         };
         let mut runs: Vec<Run> = Vec::new();
         let mut copied = 0;
@@ -82,7 +77,7 @@ impl SharedMemory {
             while at < data.end {
                 check_cancelled()?;
                 let start = at;
-                while at < data.end && !is_zero(at) {
+                while at < data.end && !is_zero(at)? {
                     check_cancelled()?;
                     at += PAGE_SIZE;
                 }
@@ -100,7 +95,7 @@ impl SharedMemory {
                 bytes.resize((at - start) as usize, 0);
                 for (nr, bytes) in (0..).zip(bytes.chunks_mut(COPY_CHUNK)) {
                     check_cancelled()?;
-                    self.read(start + nr * COPY_CHUNK as u64, bytes);
+                    self.read(start + nr * COPY_CHUNK as u64, bytes)?;
                 }
                 runs.try_reserve(1).map_err(full)?;
                 runs.push(Run { at: start, bytes });

@@ -30,7 +30,11 @@ impl ProcessSnapshot {
         let shared = shared.ok_or(io::ErrorKind::NotFound)?;
         let checkpoint = shared.checkpoint().clone().ok_or(io::ErrorKind::NotFound)?;
         let plan = &shared.plan;
-        let private = checkpoint.private.with_image(&plan.image_file, plan.space.image_len)?;
+        let private = checkpoint.private.with_image(
+            &plan.image_file,
+            plan.space.image_len,
+            plan.space.region,
+        )?;
         let checkpoint = Arc::new(ProcessCheckpoint { private, region: checkpoint.region.clone() });
         Ok(Self { checkpoint, vcpus: states, generation: shared.lives.generation() })
     }

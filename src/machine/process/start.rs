@@ -34,8 +34,11 @@ pub(in super::super) struct LowDescriptors {
     process: ProcessId,
 }
 
+// A process gets its descriptors one after the other, so none that is still needed may have such a number.
+const _: () = assert!(DESCRIPTORS <= descriptors::FIRST as usize);
+
 /// How many files of a machine have descriptors of their own.
-const LOW: usize = 3;
+const LOW: usize = 4;
 
 /// A program with descriptors of greater numbers than this has many of them. The kernel copies fewer in no time, and valgrind
 /// does not know how to start a process that does not have copies of all.
@@ -46,22 +49,22 @@ impl LowDescriptors {
         Self { files: Mutex::new(None), process: ProcessId::current() }
     }
 
-    /// Starts a process by [`begin`], with these files as its first descriptors, and `others` behind them.
+    /// Starts a process by [`begin`], with these files of its machine, and the image, which all machines share, as its first
+    /// descriptors.
     pub(super) fn begin(
         &self,
         program: &OwnedFd,
         files: [BorrowedFd<'_>; LOW],
-        others: [BorrowedFd<'_>; DESCRIPTORS - LOW],
-        placeholder: &File,
+        image: &File,
     ) -> Result<(libc::pid_t, OwnedFd), MachineError> {
-        let start = |[control, socket, region]: [BorrowedFd<'_>; LOW], shares| {
-            let [image, checkpoint] = others;
-            begin(program, [control, socket, region, image, checkpoint], shares)
+        let image_file = image.as_fd();
+        let start = |[control, socket, region, checkpoint]: [BorrowedFd<'_>; LOW], shares| {
+            begin(program, [control, socket, region, image_file, checkpoint], shares)
         };
         if files.iter().all(|file| file.as_raw_fd() <= FEW) {
             return start(files, false);
         }
-        let Some(mut low) = self.take(placeholder) else { return start(files, true) };
+        let Some(mut low) = self.take(image) else { return start(files, true) };
         let Some(low) = &mut *low else { return start(files, true) };
         let replace = |with: [BorrowedFd<'_>; LOW], low: &mut [OwnedFd; LOW]| {
             low.iter().zip(with).try_for_each(|(low, with)| replace(low, with))
@@ -71,19 +74,19 @@ impl LowDescriptors {
             Err(_) => start(files, true),
         };
         // They must not keep a machine's files open. This does not fail, since the numbers are in use.
-        let _ = replace([placeholder.as_fd(); LOW], low);
+        let _ = replace([image_file; LOW], low);
         started
     }
 
-    fn take(&self, placeholder: &File) -> Option<MutexGuard<'_, Option<[OwnedFd; LOW]>>> {
+    fn take(&self, image: &File) -> Option<MutexGuard<'_, Option<[OwnedFd; LOW]>>> {
         if self.process != ProcessId::current() {
             return None;
         }
         // Nothing panics while it is locked.
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if files.is_none() {
-            let new = || descriptors::not_standard(placeholder.try_clone()?);
-            *files = Some([new().ok()?, new().ok()?, new().ok()?]);
+            let new = || descriptors::not_standard(image.try_clone()?);
+            *files = Some([new().ok()?, new().ok()?, new().ok()?, new().ok()?]);
         }
         Some(files)
     }

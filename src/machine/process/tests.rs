@@ -135,7 +135,7 @@ fn suspended() {
                 call.transport.primary
             } else {
                 let mut bytes = [0; 8];
-                process.shared.region.read(parameter, &mut bytes);
+                process.shared.region.read(parameter, &mut bytes).unwrap();
                 u64::from_le_bytes(bytes)
             };
             assert_eq!(seen, nr, "call {nr}");
@@ -163,6 +163,22 @@ fn suspended_guests_lose_no_call() {
 fn suspended_guests_lose_no_call_on_kernels_that_interrupt_traps() {
     listener::LIKE_AN_OLD_KERNEL.set(true);
     suspended();
+}
+
+/// A checkpoint does not take a process that has ended for a guest that has written nothing.
+#[test]
+fn the_memory_of_a_process_that_has_ended_is_not_saved() {
+    let mut process = process();
+    process.save_registers().unwrap();
+    kill(process.pid(), Signal::SIGKILL).unwrap();
+    let status = std::format!("/proc/{}/status", process.pid());
+    while !std::fs::read_to_string(&status).unwrap().contains("zombie") {
+        thread::sleep(Duration::from_micros(100));
+    }
+    let saved = process.save_memory(&AtomicBool::new(false));
+    let error = saved.unwrap_err();
+    assert!(error.to_string().contains("killed by signal 9"), "{error}");
+    assert!(process.shared.checkpoint().is_none());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! The race goes on until there have been so many stops and so many calls: 200 each, or as `VMFFI_RACES` says.
 
 use std::{
-    fs,
+    fs, hint,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,7 +23,7 @@ use super::{
     Case,
     connection::{self, Built, On, machine},
     host::Host,
-    shared::control::ControlClient,
+    shared::{control::ControlClient, state::StateClient},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -31,6 +31,9 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("suspensions_stops_and_resets_of_two_vcpus", race),
         case("a_stop_of_a_suspended_process", stopped),
+        case("a_reset_of_a_suspended_process", reset),
+        case("a_checkpoint_of_a_suspended_process_can_be_stopped", saved),
+        case("a_process_that_is_killed_during_a_checkpoint", killed_while_saved),
         case("a_process_that_was_killed_is_started_anew", killed),
         case("a_process_of_three_vcpus_that_was_killed_is_started_anew", killed_with_three),
         case("a_process_that_is_killed_while_nobody_calls", killed_unseen),
@@ -144,6 +147,74 @@ fn stopped(on: On) {
         assert_eq!(host.reset(), Ok(()));
         works(&host);
     }
+}
+
+/// The process stops when its trap is answered. It is replaced: nobody knows when it would go on.
+fn reset(on: On) {
+    for vcpus in [1, 2] {
+        let host = built(on, vcpus, Host::default());
+        let state = StateClient::from(host.guest());
+        assert_eq!(state.count(4), Ok(7));
+        assert_eq!(host.checkpoint(), Ok(()));
+        for _ in 0..2 {
+            assert_eq!(state.count(1), Ok(8));
+            send(child(), libc::SIGSTOP);
+            assert_eq!(host.reset(), Ok(()));
+            assert_eq!(StateClient::from(host.guest()).count(0), Ok(7));
+            works(&host);
+        }
+    }
+}
+
+fn saved(on: On) {
+    let host = built(on, 2, Host::default());
+    assert_eq!(StateClient::from(host.guest()).count(4), Ok(7));
+    assert_eq!(host.checkpoint(), Ok(()));
+    assert_eq!(StateClient::from(host.guest()).count(4), Ok(11));
+    send(child(), libc::SIGSTOP);
+    thread::scope(|scope| {
+        let saves = scope.spawn(|| host.checkpoint());
+        thread::sleep(Duration::from_millis(50));
+        assert!(!saves.is_finished());
+        host.stopper().stop();
+        assert!(saves.join().unwrap().is_err());
+    });
+    assert_eq!(host.reset(), Ok(()));
+    assert_eq!(StateClient::from(host.guest()).count(0), Ok(7));
+    works(&host);
+}
+
+/// Behind a reset is what the last checkpoint has that was made, all of it.
+fn killed_while_saved(on: On) {
+    let wanted: u64 = std::env::var("VMFFI_RACES").map_or(300, |races| races.parse().unwrap());
+    let host = built(on, 1, Host::default());
+    let count = |more| StateClient::from(host.guest()).count(more);
+    let (mut made, mut last) = (0, count(0).unwrap());
+    let mut longest = Duration::from_micros(200);
+    for nr in 0..wanted {
+        let child = child();
+        let now = count(1).unwrap();
+        assert_eq!(now, last + 1);
+        let begin = Instant::now();
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| {
+                while begin.elapsed() < longest * (nr % 64) as u32 / 64 {
+                    hint::spin_loop();
+                }
+                send(child, libc::SIGKILL);
+            });
+            host.checkpoint()
+        });
+        if outcome.is_ok() {
+            (made, last) = (made + 1, now);
+            longest = begin.elapsed();
+        }
+        assert_eq!(host.reset(), Ok(()), "{nr}: {outcome:?}");
+        assert_eq!(count(0), Ok(last), "{nr}: {outcome:?}");
+    }
+    println!("{made} of {wanted} checkpoints were made, {longest:?} at last");
+    assert!(made != 0 && made != wanted);
+    works(&host);
 }
 
 /// Calls fail, and say how the process has ended. A reset starts another one in the state of the first.
