@@ -1,16 +1,23 @@
-//! A bare round trip of a vCPU: a store to where no memory is, at the least privilege, with registers read and
-//! written through the page that is shared with the kernel.
+//! A bare round trip of a vCPU by the trap that guests use: `out` if the processor permits it at the least privilege, else a
+//! store to where no memory is. Registers are read and written through the page that is shared with the kernel.
 
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
 use vm_memory::mmap::MmapRegion;
 
-/// Stores to the address in RDI, for ever.
-const CODE: [u8; 5] = [0x48, 0x89, 0x07, 0xeb, 0xfb];
+/// `out dx, eax`, for ever.
+const OUT: &[u8] = &[0xef, 0xeb, 0xfd];
+/// `mov [rdi], rax`, for ever.
+const STORE: &[u8] = &[0x48, 0x89, 0x07, 0xeb, 0xfb];
+const PORT: u64 = 0x600;
+/// The task segment, whose bitmap permits all ports (Intel SDM, volume 1, "I/O Permission Bit Map").
+const TASK: usize = 0x5000;
+const TASK_LEN: usize = 0x68;
+const BITMAP_LEN: usize = 0x1_0000 / 8;
 const LEN: usize = 0x20_0000;
 
 /// The machine of one processor: memory of 2 MiB, mapped where it lies, and nothing behind it.
-fn machine() -> (VmFd, VcpuFd, MmapRegion) {
+fn machine(code: &[u8]) -> (VmFd, VcpuFd, MmapRegion) {
     let kvm = Kvm::new().expect("KVM");
     let vm = kvm.create_vm().expect("a machine");
     let memory = MmapRegion::<()>::new(LEN).expect("memory");
@@ -32,7 +39,9 @@ fn machine() -> (VmFd, VcpuFd, MmapRegion) {
     {
         put(at, &entry.to_le_bytes());
     }
-    put(0x1_0000, &CODE);
+    put(TASK + 0x66, &(TASK_LEN as u16).to_le_bytes());
+    put(TASK + TASK_LEN + BITMAP_LEN, &[0xff]);
+    put(0x1_0000, code);
     let vcpu = vm.create_vcpu(0).expect("a vCPU");
     let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).expect("CPUID");
     vcpu.set_cpuid2(&cpuid).expect("CPUID");
@@ -51,26 +60,40 @@ fn machine() -> (VmFd, VcpuFd, MmapRegion) {
     };
     (sregs.cs, sregs.ss) = (segment(0x2b, 11, 1), segment(0x23, 3, 0));
     (sregs.ds, sregs.es) = (sregs.ss, sregs.ss);
+    sregs.tr = kvm_segment {
+        base: TASK as u64,
+        limit: (TASK_LEN + BITMAP_LEN) as u32,
+        selector: 0x30,
+        type_: 11,
+        present: 1,
+        ..Default::default()
+    };
     (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = (0x8005_0033, 0x2000, 0x620, 0xd00);
     vcpu.set_sregs(&sregs).expect("registers");
     let mut regs = vcpu.get_regs().expect("registers");
-    (regs.rip, regs.rdi, regs.rflags) = (0x1_0000, LEN as u64, 2);
+    (regs.rip, regs.rdi, regs.rdx, regs.rflags) = (0x1_0000, LEN as u64, PORT, 2);
     vcpu.set_regs(&regs).expect("registers");
     (vm, vcpu, memory)
 }
 
-pub fn floor() -> impl FnMut(u64) {
-    let (vm, mut vcpu, memory) = machine();
+/// Its name, and what makes so many round trips.
+pub fn floor() -> (&'static str, impl FnMut(u64)) {
+    let (mut name, mut all) = ("bare round trip, `out`", machine(OUT));
+    if !matches!(all.1.run(), Ok(VcpuExit::IoOut(..))) {
+        (name, all) = ("bare round trip, a store", machine(STORE));
+    }
+    let (vm, mut vcpu, memory) = all;
     vcpu.set_sync_valid_reg(SyncReg::Register);
-    move |round_trips| {
+    let round_trips = move |round_trips| {
         let _alive = (&vm, &memory);
         for _ in 0..round_trips {
             match vcpu.run() {
-                Ok(VcpuExit::MmioWrite(_, [..])) => {}
+                Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => {}
                 other => panic!("{other:?}"),
             }
             vcpu.sync_regs_mut().regs.r8 += 1;
             vcpu.set_sync_dirty_reg(SyncReg::Register);
         }
-    }
+    };
+    (name, round_trips)
 }

@@ -106,16 +106,21 @@ fn on_one_processor(run: impl FnOnce()) {
 fn table(backend: Backend, title: &str) {
     let host = guest(backend);
     let load = LoadClient::from(host.guest());
-    let (mut floor, mut tracing): (Box<dyn FnMut(u64)>, Option<_>) = match backend {
-        Backend::Kvm => (Box::new(kvm::floor()), None),
-        Backend::Process => (Box::new(process::notification()), Some(process::tracing())),
+    let (name, mut floor, mut tracing): (_, Box<dyn FnMut(u64)>, Option<_>) = match backend {
+        Backend::Kvm => {
+            let (name, floor) = kvm::floor();
+            (name, Box::new(floor), None)
+        }
+        Backend::Process => {
+            ("bare round trip", Box::new(process::notification()), Some(process::tracing()))
+        }
         other => panic!("{other} has no floor"),
     };
     let many = |call: &dyn Fn()| (0..AT_ONCE).for_each(|_| call());
     let within = host.with_deadline(Duration::from_secs(1));
     let timed = LoadClient::from(within.guest());
     let mut cases: Vec<Case<'_>> = vec![
-        ("bare round trip", Box::new(|| floor(AT_ONCE))),
+        (name, Box::new(|| floor(AT_ONCE))),
         (
             "hypercall, a scalar",
             Box::new(|| {

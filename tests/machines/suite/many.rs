@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Barrier, thread, time::Duration};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use vmffi::host::RunOutcome;
 
 use super::{
@@ -140,6 +141,14 @@ fn lives(on: On) {
 /// What one costs that waits, and that all of them work.
 fn five_hundred(on: On) {
     const ALL: u64 = 500;
+    // Each has up to seven (`docs/guide/process.md`, `RLIMIT_NOFILE`), and many systems begin with 1,024 in all.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let wanted = 8 * ALL;
+    assert!(
+        hard >= wanted,
+        "{ALL} guests take {wanted} descriptors: raise `ulimit -Hn` from {hard}"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).unwrap();
     let machine = connection::machine();
     let free = || kib("/proc/meminfo", "MemAvailable");
     let before = (descriptors(), left::mappings(), kib("/proc/self/status", "VmRSS"), free());
