@@ -119,7 +119,8 @@ impl Peer {
     ///
     /// Between a guest and its host, any words are safe to send, since the peer validates all of them. A forged pointer
     /// word can only refer to a block that this side has lent to the peer: it may end that loan early, so that the
-    /// holder reads other contents.
+    /// holder reads other contents. A host makes sure that its guest does not borrow them meanwhile
+    /// ([`ForeignBuf::as_slice`](crate::ForeignBuf::as_slice)).
     ///
     /// In a loopback, where both sides are one program, a forged word could make one side read what the other is
     /// writing. There, for each pointer word of `transport`, and of the wire forms behind it, one of these holds:

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::region::Memory;
 use crate::{
     abi::{Side, Transport},
-    error::{CallError, ErrorKind},
+    error::CallError,
 };
 
 impl Memory {
@@ -13,7 +13,7 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::BadPointer`] if the buffer is not in the peer's arena, [`ErrorKind::OutOfMemory`] if the copy
+    /// [`ErrorKind::BadPointer`](crate::ErrorKind::BadPointer) if the buffer is not in the peer's arena, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if the copy
     /// cannot be allocated.
     pub(crate) fn copy_buffer(
         &self,
@@ -26,8 +26,7 @@ impl Memory {
         if secondary != 0 {
             let at = self.check(side, primary, secondary, 1)?;
             let len = secondary.min(most as u64) as usize;
-            let full = |_| CallError::new(ErrorKind::OutOfMemory).at(0, secondary);
-            bytes.try_reserve_exact(len).map_err(full)?;
+            bytes.try_reserve_exact(len).map_err(|_| CallError::no_heap(len))?;
             bytes.resize(len, 0);
             // SAFETY: `check` found all `secondary` bytes in the peer's arena, `len` is at most that, and `bytes` was
             // resized to `len` bytes.
