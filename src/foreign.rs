@@ -223,6 +223,17 @@ pub struct ForeignBuf {
 }
 
 impl ForeignBuf {
+    /// The loan that a transport or a wire form names: of bytes, or of an array of wire forms with this alignment.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn received(
+        transport: Transport,
+        from: Incoming<'_>,
+        align: usize,
+    ) -> Result<Self, CallError> {
+        let loan = Loan::new(from, transport.primary, transport.secondary, align)?;
+        Ok(Self { loan })
+    }
+
     /// The number of bytes.
     #[must_use]
     #[inline]

@@ -147,6 +147,19 @@ impl<'p> Outgoing<'p> {
         filled.map(Transport::word)
     }
 
+    /// Lends a new block with a wire form of `len` bytes, which is not 0, as `lend_wire` does.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn lend_form(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<u64, CallError> {
+        self.lend_filled(len, |block, out| {
+            // SAFETY: `lend_filled` allocated `len` bytes at `block` in this side's arena and owns them.
+            fill(unsafe { zeroed(block, len) }, out)
+        })
+    }
+
     /// Allocates a block for parameters, which `fill` writes in place over zeros. The block is not lent; this side
     /// drops it when the call has ended (ABI, A-5).
     #[doc(hidden)]
