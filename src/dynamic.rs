@@ -30,7 +30,7 @@
 //! let bytes = guest.contract()?;
 //! let contract = Contract::read(&bytes)?;
 //! let say = contract.served("Speaker", "say").ok_or("the guest does not speak")?;
-//! assert_eq!(say.to_string(), "Speaker::fn say(text: ForeignStr, times: u8) -> Result<u64, Refusal>");
+//! assert_eq!(say.to_string(), "fn Speaker::say(text: ForeignStr, times: u8) -> Result<u64, Refusal>");
 //!
 //! assert_eq!(guest.call_dynamic(say, &["hey".into(), 2_u8.into()])?, Value::U64(6));
 //! let error = guest.call_dynamic(say, &["hey".into(), 4_u8.into()]).unwrap_err();

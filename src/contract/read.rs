@@ -179,6 +179,11 @@ impl<'c> Contract<'c> {
     /// Writes a function's declaration.
     pub(super) fn declaration(&self, text: &mut BoundedText, function: &Function<'_>) {
         text.put("fn ");
+        self.after_fn(text, function);
+    }
+
+    /// Writes the part of a declaration from the function's name on.
+    pub(super) fn after_fn(&self, text: &mut BoundedText, function: &Function<'_>) {
         text.name(function.name);
         text.put("(");
         for (nr, (name, of)) in function.parameters.iter().enumerate() {

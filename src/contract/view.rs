@@ -46,7 +46,7 @@ impl<'c> Contract<'c> {
     }
 }
 
-/// A function of a [`Contract`]. `Display` shows its declaration.
+/// A function of a [`Contract`]. `Display` shows its declaration, with its interface before its name.
 #[derive(Clone, Copy)]
 pub struct FunctionRef<'a> {
     contract: &'a Contract<'a>,
@@ -103,9 +103,10 @@ impl<'a> FunctionRef<'a> {
 impl fmt::Display for FunctionRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = BoundedText::new();
+        text.put("fn ");
         text.name(self.function.interface);
         text.put("::");
-        self.contract.declaration(&mut text, self.function);
+        self.contract.after_fn(&mut text, self.function);
         text.fmt(f)
     }
 }
@@ -167,7 +168,7 @@ impl<'a> TypeRef<'a> {
     }
 
     /// The fields of a struct; another type has none.
-    pub fn fields(self) -> impl ExactSizeIterator<Item = FieldRef<'a>> {
+    pub fn fields(self) -> impl ExactSizeIterator<Item = FieldRef<'a>> + Clone {
         let fields: &[Field<'a>] = match &self.get().kind {
             Kind::Struct(_, fields) => fields,
             _ => &[],
@@ -260,7 +261,7 @@ impl<'a> VariantRef<'a> {
     }
 
     /// The fields of its value.
-    pub fn fields(self) -> impl ExactSizeIterator<Item = FieldRef<'a>> {
+    pub fn fields(self) -> impl ExactSizeIterator<Item = FieldRef<'a>> + Clone {
         self.variant.fields.iter().map(move |field| FieldRef { contract: self.contract, field })
     }
 }

@@ -101,7 +101,8 @@ impl fmt::Display for DynamicError {
         match self {
             Self::Count { function, expected, given } => {
                 let s = if *expected == 1 { "" } else { "s" };
-                write!(f, "{function} has {expected} parameter{s}, but {given} were given")
+                let were = if *given == 1 { "was" } else { "were" };
+                write!(f, "{function} has {expected} parameter{s}, but {given} {were} given")
             }
             Self::Argument(error) => error.fmt(f),
             Self::UnknownType { name } => {

@@ -116,7 +116,7 @@ fn checked_before(peer: &Peer) {
     let contract = Contract::read(&bytes).unwrap();
     let before = peer.arena_stats();
     for (name, arguments, said) in [
-        ("text", vec![], "Handles::fn text(value: ForeignStr) -> ForeignStr has 1 parameter, but 0 were given"),
+        ("text", vec![], "fn Handles::text(value: ForeignStr) -> ForeignStr has 1 parameter, but 0 were given"),
         ("text", vec![5_u8.into()], "`value` is a ForeignStr, but the U8 5 was given"),
         ("foreign", vec![Value::structure([("x", 1.into())])], "`value` is a Point, but the field y is missing"),
         (
