@@ -59,7 +59,8 @@
 //!   runs a [`Vcpu`] that you implement, on a virtual machine monitor or a hypervisor of your own.
 //!
 //! Before the first call the host compares what each side serves with what the other calls; if that does
-//! not fit, an error says where the declarations differ ([`contract`]).
+//! not fit, an error says where the declarations differ ([`contract`]). Functions that a program does not declare are called
+//! by [`dynamic`].
 //!
 //! # What it cannot do
 //!

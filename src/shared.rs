@@ -38,7 +38,6 @@ impl Block {
     }
 
     /// The address of a block that is not none.
-
     #[inline]
     fn address(&self) -> *mut u8 {
         self.own.memory.address(self.own.side, self.block)

@@ -148,7 +148,11 @@ fn every_type_goes_there_and_back() {
             ("parcel", parcel(some("label".into()))),
             ("parcel", parcel(Value::None)),
         ] {
-            assert_eq!(call(peer, contract, name, &[value.clone()]), Ok(value), "{name}");
+            assert_eq!(
+                call(peer, contract, name, std::slice::from_ref(&value)),
+                Ok(value),
+                "{name}"
+            );
         }
         assert_eq!(call(peer, contract, "nothing", &[]), Ok(Value::Unit));
         let unsigned: [Value<'_>; 8] = [
@@ -546,7 +550,7 @@ fn a_bad_result_is_released() {
             .map(|granule| attacker.byte(map + granule).load(std::sync::atomic::Ordering::Acquire))
     };
     let given = self::parcel(Value::None);
-    let called = || pair.guest().call_dynamic(judge, &[given.clone()]);
+    let called = || pair.guest().call_dynamic(judge, std::slice::from_ref(&given));
 
     parcel(word(10, 8), b"abc", 1, 2);
     assert!(called().is_ok());

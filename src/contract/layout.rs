@@ -74,8 +74,8 @@ fn integer(name: &str) -> Option<Layout> {
     (signed || name.starts_with('u')).then_some(Layout::plain(Form::Int { signed }, size))
 }
 
-/// The layout of a type, given those of the types before it. `None` if this crate does not know its name, if its sizes
-/// and offsets are not those of the ABI, or if types are nested too deeply.
+/// The layout of a type, given those of the types before it. `None` if this crate does not know its name, if types are
+/// nested too deeply, or if its sizes and offsets do not follow from the rules.
 ///
 /// A new kind of type has an arm here, and one in each walk of `dynamic`: `check`, `encode`, `decode`.
 pub(super) fn of(
@@ -135,7 +135,7 @@ pub(super) fn of(
             let mut all = Layout { form: Form::Enum { tag: tag.size, signed, plain }, ..tag };
             let start = all;
             for variant in variants {
-                let one = with_fields(start, &variant.fields, &inner)?;
+                let one = with_fields(start, &variant.fields, inner)?;
                 all.size = all.size.max(one.size);
                 all.align = all.align.max(one.align);
                 all.handles |= one.handles;
