@@ -103,8 +103,8 @@ impl fmt::Display for ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Detail {
     None,
-    /// The arena of this many bytes has no free block of the size.
-    Arena(u64),
+    /// The arena, whose size in bytes is in the error's `offset`, has no free block of the size.
+    Arena,
     /// The host's limit on the blocks or the bytes in use.
     Limit,
     /// The maximum number of live handles.
@@ -112,18 +112,19 @@ pub(crate) enum Detail {
     /// The heap.
     #[cfg_attr(not(feature = "alloc"), expect(dead_code, reason = "only with a heap"))]
     Heap,
-    /// The destination of a copy has this many bytes.
-    Room(u64),
+    /// The destination of a copy is too short; its size in bytes is in `offset`.
+    Room,
     /// A borrow of memory that the peer can change.
     Borrow,
 }
 
 impl Detail {
-    /// The text in place of the kind's; `None` if the kind says it all. `len` is the number of bytes that were needed.
-    fn write(self, f: &mut fmt::Formatter<'_>, len: u64) -> Option<fmt::Result> {
+    /// Writes the text in place of the kind's; `None` if the kind says it all. `len` is the number of bytes that were
+    /// needed, and `size` that of what was too small.
+    fn write(self, f: &mut fmt::Formatter<'_>, len: u64, size: u64) -> Option<fmt::Result> {
         Some(match self {
             Self::None => return None,
-            Self::Arena(size) => write!(
+            Self::Arena => write!(
                 f,
                 "the arena has no free block of this size; drop handles or enlarge the arena ({len} of {size} bytes)"
             ),
@@ -136,8 +137,8 @@ impl Detail {
                 "the maximum number of live handles is reached; drop handles or raise the limit ({len} bytes)"
             ),
             Self::Heap => write!(f, "the heap has no memory for a copy ({len} bytes)"),
-            Self::Room(room) => {
-                write!(f, "the destination of {room} bytes is too short; {len} bytes are needed")
+            Self::Room => {
+                write!(f, "the destination of {size} bytes is too short; {len} bytes are needed")
             }
             Self::Borrow => f.write_str(
                 "only a guest can borrow what its peer has lent; a host copies it, since its guest can change it",
@@ -307,7 +308,10 @@ impl CallError {
     /// The offset of a bad pointer, in bytes from the beginning of the region, on the side that found it; else 0.
     #[must_use]
     pub const fn offset(&self) -> u64 {
-        self.offset
+        match self.detail {
+            Detail::Arena | Detail::Room => 0,
+            _ => self.offset,
+        }
     }
 
     /// The number of bytes at a bad pointer, or of the allocation that failed; 0 if unknown.
@@ -322,7 +326,7 @@ impl fmt::Display for CallError {
         if let Some(function) = self.function {
             write!(f, "{function}: ")?;
         }
-        let detail = match self.detail.write(f, self.len) {
+        let detail = match self.detail.write(f, self.len, self.offset) {
             Some(written) => written.map(|()| true)?,
             None => write!(f, "{}", self.why).map(|()| false)?,
         };

@@ -417,8 +417,9 @@ impl ForeignStr {
     /// [`ErrorKind::Stale`] after a reset.
     pub fn read_into<'o>(&self, out: &'o mut [u8]) -> Result<&'o str, CallError> {
         if out.len() < self.len() {
-            let short = CallError::new(ErrorKind::OutOfMemory).at(0, self.len() as u64);
-            return Err(short.because_of(Detail::Room(out.len() as u64)));
+            let short = CallError::new(ErrorKind::OutOfMemory);
+            let short = short.at(out.len() as u64, self.len() as u64);
+            return Err(short.because_of(Detail::Room));
         }
         utf8(self.bytes.read_into(out)?)
     }

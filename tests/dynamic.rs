@@ -464,6 +464,25 @@ fn values_without_bytes_count() {
     assert_eq!(error.kind(), ErrorKind::OutOfMemory);
 }
 
+/// Who asks for contracts and keeps them fills the arena of the side that lends them, and nothing else.
+#[test]
+fn contracts_that_are_kept_fill_an_arena() {
+    let mut pair =
+        Loopback::builder().arenas(1 << 16, 1 << 16).build((), Server::default()).unwrap();
+    let asked = || {
+        // SAFETY: there is no word.
+        unsafe { pair.host().call(vmffi::abi::signature::CONTRACT, Transport::EMPTY) }
+    };
+    let count = (0..100).take_while(|_| asked().status == 0).count();
+    assert!((1..=(1 << 16) / Server::CONTRACT.len()).contains(&count), "{count}");
+    assert_eq!(asked(), Answer::status(64 | ErrorKind::OutOfMemory as u64));
+    let error = pair.host().contract().unwrap_err();
+    assert_eq!((error.kind(), error.side()), (ErrorKind::OutOfMemory, Some(Side::Host)));
+    pair.reset();
+    assert_eq!(pair.host().contract().unwrap(), Server::CONTRACT);
+    assert_eq!(pair.guest().arena_stats().blocks, 0);
+}
+
 /// A peer that lies about everything: no panic, no invalid value, and nothing that this side lent is lost.
 #[test]
 fn a_liar_gets_nowhere() {

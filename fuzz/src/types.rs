@@ -580,6 +580,15 @@ pub static HAS: Fun = Fun {
     },
 };
 
+/// Asks for a contract (ABI, "Contracts" CT-11).
+pub static CONTRACT: Fun = Fun {
+    function: &Function::new(signature::CONTRACT, "ABI", "contract"),
+    parameters: &[],
+    ok: <ForeignBuf as Look>::TY,
+    err: None,
+    call: |_| {},
+};
+
 /// Hands a guest's contract over (ABI, "Contracts" CT-2).
 pub static HANDSHAKE: Fun = Fun {
     function: &Function::new(signature::HANDSHAKE, "ABI", "meet"),

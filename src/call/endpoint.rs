@@ -234,7 +234,9 @@ impl Endpoint {
         }
         // At a depth of 1 or more, so that the loan is delivered with this answer.
         let mut out = Outgoing::new(&self.own, 1);
-        let lent = out.lend_bytes(self.server.contract)?;
+        let lent = out.lend_bytes(self.server.contract);
+        // Without memory for its result, it was reached (ABI, S-6).
+        let lent = lent.map_err(CallError::reached_handler)?;
         out.depart();
         Ok(lent)
     }

@@ -13,7 +13,7 @@
 use core::ops::Deref;
 
 use crate::{
-    error::Detail,
+    error::{CallError, Detail, ErrorKind},
     memory::sync::{AtomicU8, AtomicU32, Ordering},
 };
 
@@ -348,17 +348,19 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         true
     }
 
-    /// Why an allocation of `len` bytes has failed.
+    /// The error of an allocation of `len` bytes that has failed.
     #[cold]
-    pub(crate) fn shortage(&self, len: usize) -> Detail {
+    pub(crate) fn out_of_memory(&self, len: usize) -> CallError {
+        let error = CallError::new(ErrorKind::OutOfMemory);
         let lists = self.lists.lock();
         let (blocks, most) = self.most;
         if len <= self.metadata.len() * GRANULE_SIZE
             && (lists.blocks >= blocks || granules(len) > most.saturating_sub(lists.granules))
         {
-            return Detail::Limit;
+            return error.at(0, len as u64).because_of(Detail::Limit);
         }
-        Detail::Arena((self.metadata.len() * GRANULE_SIZE) as u64)
+        let size = (self.metadata.len() * GRANULE_SIZE) as u64;
+        error.at(size, len as u64).because_of(Detail::Arena)
     }
 
     /// Examines blocks that are not free, from `rover` on, and frees the finished ones. Stops after all of them, after

@@ -353,9 +353,9 @@ fn try_alloc(own: &SideMemory, len: usize) -> u64 {
 
 #[cold]
 fn out_of_memory(own: &SideMemory, len: usize) -> CallError {
-    let error = CallError::new(ErrorKind::OutOfMemory).at(0, len as u64).on(own.side);
-    match own.memory.arena(own.side) {
-        Ok(arena) => error.because_of(arena.shortage(len)),
-        Err(_) => error,
-    }
+    let error = match own.memory.arena(own.side) {
+        Ok(arena) => arena.out_of_memory(len),
+        Err(_) => CallError::new(ErrorKind::OutOfMemory).at(0, len as u64),
+    };
+    error.on(own.side)
 }
