@@ -224,7 +224,7 @@ impl SharedBuf {
     #[must_use]
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        if self.len == 0 {
+        if self.block.is_none() {
             return &[];
         }
         // SAFETY: every method that increases `len` has initialised the bytes below it. The block is owned and `self` is
@@ -237,7 +237,7 @@ impl SharedBuf {
     #[must_use]
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        if self.len == 0 {
+        if self.block.is_none() {
             return &mut [];
         }
         // SAFETY: the bytes below `len` are initialised, as for `as_slice`. The block is owned and `self` is borrowed
