@@ -142,6 +142,8 @@ pub mod signature {
     pub const HANDSHAKE: u64 = 2;
     /// Sends one line of the guest's log to its host, as a buffer (ABI, "Log").
     pub const LOG: u64 = 3;
+    /// Asks for the callee's contract. Returns a buffer (ABI, CT-11).
+    pub const CONTRACT: u64 = 4;
 }
 
 /// Pointer words (ABI, "Pointers"): a byte offset from the start of the region in bits 0 to 47, the

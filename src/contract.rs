@@ -11,7 +11,11 @@ mod compare;
 mod escape;
 mod format;
 #[cfg(feature = "alloc")]
+mod layout;
+#[cfg(feature = "alloc")]
 mod read;
+#[cfg(feature = "alloc")]
+mod view;
 mod write;
 
 #[cfg(feature = "std")]
@@ -24,4 +28,10 @@ pub use write::{Sides, bytes, len};
 pub use {
     compare::{Difference, Mismatch, compare},
     read::{BadContract, Contract},
+    view::{FieldRef, FunctionRef, TypeKind, TypeRef, VariantRef},
+};
+#[cfg(feature = "alloc")]
+pub(crate) use {
+    escape::BoundedText,
+    layout::{Form, Layout},
 };

@@ -16,7 +16,8 @@ pub enum ErrorKind {
     /// A bit pattern is invalid for the declared type: a `bool` of 2, an unknown number of an enum, a text that is not
     /// UTF-8, an integer that is not extended as the ABI says.
     BadValue = 4,
-    /// An arena or the heap has no block of that size left, or a limit of the host is reached.
+    /// An arena or the heap has no block of that size left, a limit of the host is reached, or the destination of a copy
+    /// is too short. The text of a [`CallError`] says which, on the side that found it.
     OutOfMemory = 5,
     /// Calls were nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     TooDeep = 6,
@@ -70,7 +71,7 @@ impl ErrorKind {
             }
             Self::BadValue => "a value is invalid for its type",
             Self::OutOfMemory => {
-                "the arena has no free block of this size; drop handles or enlarge the arena"
+                "memory is short: an arena or the heap has no free block of this size, or a limit is reached"
             }
             Self::TooDeep => "calls are nested too deeply",
             Self::Busy => "no vCPU can run the call: all run other calls",
@@ -98,6 +99,54 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+/// What is short, or why something is refused, where the kind of an error does not say it. It does not cross the boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    None,
+    /// The arena, whose size in bytes is in the error's `offset`, has no free block of the size.
+    Arena,
+    /// The host's limit on the blocks or the bytes in use.
+    Limit,
+    /// The maximum number of live handles.
+    Handles,
+    /// The heap.
+    #[cfg_attr(not(feature = "alloc"), expect(dead_code, reason = "only with a heap"))]
+    Heap,
+    /// The destination of a copy is too short; its size in bytes is in `offset`.
+    Room,
+    /// A borrow of memory that the peer can change.
+    Borrow,
+}
+
+impl Detail {
+    /// Writes the text in place of the kind's; `None` if the kind says it all. `len` is the number of bytes that were
+    /// needed, and `size` that of what was too small.
+    fn write(self, f: &mut fmt::Formatter<'_>, len: u64, size: u64) -> Option<fmt::Result> {
+        Some(match self {
+            Self::None => return None,
+            Self::Arena => write!(
+                f,
+                "the arena has no free block of this size; drop handles or enlarge the arena ({len} of {size} bytes)"
+            ),
+            Self::Limit => write!(
+                f,
+                "a limit of the host on the blocks or bytes in use is reached; drop handles or raise the limit ({len} bytes)"
+            ),
+            Self::Handles => write!(
+                f,
+                "the maximum number of live handles is reached; drop handles or raise the limit ({len} bytes)"
+            ),
+            Self::Heap => write!(f, "the heap has no memory for a copy ({len} bytes)"),
+            Self::Room => {
+                write!(f, "the destination of {size} bytes is too short; {len} bytes are needed")
+            }
+            Self::Borrow => f.write_str(
+                "only a guest can borrow what its peer has lent; a host copies it, since its guest can change it",
+            ),
+        })
+    }
+}
+
 /// The error of a call that failed for a reason other than its interface's own error: the kind, the function, the side
 /// that found it, and the numbers for diagnostics.
 ///
@@ -112,6 +161,7 @@ pub struct CallError {
     field: &'static str,
     offset: u64,
     len: u64,
+    detail: Detail,
     /// The exit of the guest, if it failed the call.
     #[cfg(feature = "std")]
     cause: Cause,
@@ -130,6 +180,7 @@ impl CallError {
             field: "",
             offset: 0,
             len: 0,
+            detail: Detail::None,
             #[cfg(feature = "std")]
             cause: Cause(None),
         }
@@ -148,6 +199,19 @@ impl CallError {
         self.offset = offset;
         self.len = len;
         self
+    }
+
+    #[cold]
+    pub(crate) const fn because_of(mut self, detail: Detail) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    /// The error for a copy of `len` bytes for which the heap has no memory.
+    #[cfg(feature = "alloc")]
+    #[cold]
+    pub(crate) const fn no_heap(len: usize) -> Self {
+        Self::new(ErrorKind::OutOfMemory).at(0, len as u64).because_of(Detail::Heap)
     }
 
     /// Sets the side that found the error, unless it is set already.
@@ -244,7 +308,10 @@ impl CallError {
     /// The offset of a bad pointer, in bytes from the beginning of the region, on the side that found it; else 0.
     #[must_use]
     pub const fn offset(&self) -> u64 {
-        self.offset
+        match self.detail {
+            Detail::Arena | Detail::Room => 0,
+            _ => self.offset,
+        }
     }
 
     /// The number of bytes at a bad pointer, or of the allocation that failed; 0 if unknown.
@@ -259,7 +326,10 @@ impl fmt::Display for CallError {
         if let Some(function) = self.function {
             write!(f, "{function}: ")?;
         }
-        write!(f, "{}", self.why)?;
+        let detail = match self.detail.write(f, self.len, self.offset) {
+            Some(written) => written.map(|()| true)?,
+            None => write!(f, "{}", self.why).map(|()| false)?,
+        };
         if !self.field.is_empty() {
             write!(f, " (`{}`)", self.field)?;
         }
@@ -267,7 +337,9 @@ impl fmt::Display for CallError {
             ErrorKind::BadPointer => {
                 write!(f, " ({} bytes at offset {:#x})", self.len, self.offset)?
             }
-            ErrorKind::OutOfMemory if self.len != 0 => write!(f, " ({} bytes)", self.len)?,
+            ErrorKind::OutOfMemory if self.len != 0 && !detail => {
+                write!(f, " ({} bytes)", self.len)?
+            }
             _ => {}
         }
         #[cfg(feature = "std")]

@@ -10,12 +10,14 @@ use alloc::{string::String, vec::Vec};
 
 use crate::{
     abi::{Side, Transport, pointer},
-    error::{CallError, ErrorKind},
+    error::{CallError, Detail, ErrorKind},
     memory::{Epoch, Incoming, MemoryRef, stale},
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
     types::{FfiType, Local, Plain, W64, WBuf, descriptor::Shape, no_secondary},
 };
 
+#[cfg(feature = "alloc")]
+mod copies;
 mod send;
 
 /// A loan of the peer, or an empty buffer, whose word is 0.
@@ -26,6 +28,9 @@ struct Loan {
     len: usize,
     epoch: Epoch,
     side: Side,
+    /// What a loopback lends in place of the bytes.
+    #[cfg(feature = "alloc")]
+    copy: copies::PrivateCopy,
 }
 
 impl Loan {
@@ -45,11 +50,19 @@ impl Loan {
         let Some(counted) = memory.for_handle() else {
             // Over the handle limit: release the loan now.
             memory.release(side, word, epoch);
-            return Err(
-                CallError::new(ErrorKind::OutOfMemory).at(pointer::offset(word), len as u64)
-            );
+            let error =
+                CallError::new(ErrorKind::OutOfMemory).at(pointer::offset(word), len as u64);
+            return Err(error.because_of(Detail::Handles));
         };
-        Ok(Self { memory: counted, word, len, epoch, side })
+        Ok(Self {
+            memory: counted,
+            word,
+            len,
+            epoch,
+            side,
+            #[cfg(feature = "alloc")]
+            copy: copies::PrivateCopy::none(),
+        })
     }
 
     /// Copies `out.len()` bytes from the offset `from` on, if the block has as many.
@@ -87,6 +100,31 @@ impl Loan {
         CallError::new(ErrorKind::BadPointer).at(at, len as u64)
     }
 
+    /// The bytes in place, on a guest's side; in a loopback, which a host may reset, a copy of them that the handle keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] on a host's side.
+    fn borrow(&self) -> Result<&[u8], CallError> {
+        let refused = CallError::new(ErrorKind::Unsupported).because_of(Detail::Borrow);
+        match (self.side, self.memory.is_loopback()) {
+            // SAFETY: this is a guest in a program of its own, and whoever connected it has promised that only its host
+            // writes to the host's arena, and not to a block that is lent (`RegionMemory`; ABI, A-3). The loan lasts as
+            // long as this handle, which the slice borrows. A guest does not reset connections: if its host does, the
+            // guest is brought back to a point at which it held the loan, whose block the host leaves as it was (ABI,
+            // A-11), or not to continue.
+            (Side::Guest, false) => unsafe { self.as_slice() },
+            #[cfg(feature = "alloc")]
+            (Side::Guest, true) => {
+                if self.epoch != self.memory.epoch() {
+                    return Err(stale());
+                }
+                self.copy.get(self.len, |copy| self.copy(0, copy))
+            }
+            _ => Err(refused.on(self.side)),
+        }
+    }
+
     /// The bytes in place.
     ///
     /// # Safety
@@ -115,6 +153,8 @@ impl Drop for Loan {
     #[inline]
     fn drop(&mut self) {
         self.memory.release(self.side, self.word, self.epoch);
+        #[cfg(feature = "alloc")]
+        self.copy.free(self.len);
     }
 }
 
@@ -183,6 +223,17 @@ pub struct ForeignBuf {
 }
 
 impl ForeignBuf {
+    /// The loan that a transport or a wire form names: of bytes, or of an array of wire forms with this alignment.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn received(
+        transport: Transport,
+        from: Incoming<'_>,
+        align: usize,
+    ) -> Result<Self, CallError> {
+        let loan = Loan::new(from, transport.primary, transport.secondary, align)?;
+        Ok(Self { loan })
+    }
+
     /// The number of bytes.
     #[must_use]
     #[inline]
@@ -241,8 +292,7 @@ impl ForeignBuf {
     #[cfg(feature = "alloc")]
     pub fn append_to(&self, bytes: &mut Vec<u8>) -> Result<(), CallError> {
         let (old, len) = (bytes.len(), self.len());
-        let full = |_| CallError::new(ErrorKind::OutOfMemory).at(0, len as u64);
-        bytes.try_reserve(len).map_err(full)?;
+        bytes.try_reserve(len).map_err(|_| CallError::no_heap(len))?;
         // SAFETY: the vector has a capacity of at least `old + len` bytes.
         let out = unsafe { bytes.as_mut_ptr().add(old) };
         // SAFETY: `len` is the length of the loan, and `out` points to as many reserved bytes of the vector, which is
@@ -261,18 +311,54 @@ impl ForeignBuf {
         Reader { buf: self, at: 0 }
     }
 
-    /// The bytes in place, without a copy.
+    /// The bytes in place, for a guest, whose host does not write to what it has lent: parsers and the like need no copy.
+    ///
+    /// It depends on the side that received the buffer, not on the features of the program. The guest's half of a loopback
+    /// gets a copy that the buffer keeps, so that code for guests can be tested there.
+    ///
+    /// ```
+    /// # use vmffi::{CallError, ErrorKind, ForeignBuf, Peer, SharedBuf, loopback::Loopback};
+    /// vmffi::ffi_interface! {
+    ///     pub interface Disk { fn block() -> ForeignBuf; }
+    /// }
+    /// struct Machine;
+    /// impl Disk for Machine {
+    ///     fn block(&self, peer: &Peer) -> Result<SharedBuf, CallError> {
+    ///         SharedBuf::copy_from(peer, b"GET /")
+    ///     }
+    /// }
+    /// vmffi::serve!(Machine: Disk);
+    ///
+    /// let pair = Loopback::new(Machine, Machine)?;
+    /// // In the guest, which calls its host:
+    /// let block = DiskClient::from(pair.host()).block()?;
+    /// assert!(block.as_slice()?.starts_with(b"GET"));
+    /// // In the host, which must copy:
+    /// let block = DiskClient::from(pair.guest()).block()?;
+    /// assert_eq!(block.as_slice().unwrap_err().kind(), ErrorKind::Unsupported);
+    /// assert_eq!(block.read_vec()?, b"GET /");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] on a host's side, since its guest can change the bytes; [`ErrorKind::Stale`] after a
+    /// reset; in a loopback, [`ErrorKind::OutOfMemory`] for the copy.
+    pub fn as_slice(&self) -> Result<&[u8], CallError> {
+        self.loan.borrow()
+    }
+
+    /// The bytes in place, on either side.
     ///
     /// # Safety
     ///
     /// While the slice lives, the peer must not write to the bytes, and the connection must not be reset, since the
-    /// bytes may then be lent again. A guest may rely on its host for that; a host may not rely on a guest that it does
-    /// not trust.
+    /// bytes may then be lent again. A host may not rely on a guest that it does not trust.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Stale`] after a reset.
-    pub unsafe fn as_slice(&self) -> Result<&[u8], CallError> {
+    pub unsafe fn as_slice_unchecked(&self) -> Result<&[u8], CallError> {
         // SAFETY: the caller promises that the peer does not write and that there is no reset.
         unsafe { self.loan.as_slice() }
     }
@@ -331,10 +417,11 @@ impl ForeignStr {
     /// [`ErrorKind::Stale`] after a reset.
     pub fn read_into<'o>(&self, out: &'o mut [u8]) -> Result<&'o str, CallError> {
         if out.len() < self.len() {
-            return Err(CallError::new(ErrorKind::OutOfMemory).at(0, self.len() as u64));
+            let short = CallError::new(ErrorKind::OutOfMemory);
+            let short = short.at(out.len() as u64, self.len() as u64);
+            return Err(short.because_of(Detail::Room));
         }
-        let bytes = self.bytes.read_into(out)?;
-        core::str::from_utf8(bytes).map_err(|_| CallError::new(ErrorKind::BadValue))
+        utf8(self.bytes.read_into(out)?)
     }
 
     /// Copies the text to a new string.
@@ -349,20 +436,32 @@ impl ForeignStr {
         String::from_utf8(self.bytes.read_vec()?).map_err(|_| CallError::new(ErrorKind::BadValue))
     }
 
-    /// The text in place, without a copy.
+    /// The text in place, for a guest, as [`ForeignBuf::as_slice`]. Each call validates it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadValue`] if the bytes are not UTF-8, and those of [`ForeignBuf::as_slice`].
+    pub fn as_str(&self) -> Result<&str, CallError> {
+        utf8(self.bytes.as_slice()?)
+    }
+
+    /// The text in place, on either side.
     ///
     /// # Safety
     ///
-    /// As for [`ForeignBuf::as_slice`].
+    /// As for [`ForeignBuf::as_slice_unchecked`].
     ///
     /// # Errors
     ///
     /// [`ErrorKind::BadValue`] if the bytes are not UTF-8, [`ErrorKind::Stale`] after a reset.
-    pub unsafe fn as_str(&self) -> Result<&str, CallError> {
-        // SAFETY: the caller promises what `ForeignBuf::as_slice` requires.
-        let bytes = unsafe { self.bytes.as_slice() }?;
-        core::str::from_utf8(bytes).map_err(|_| CallError::new(ErrorKind::BadValue))
+    pub unsafe fn as_str_unchecked(&self) -> Result<&str, CallError> {
+        // SAFETY: the caller promises what `ForeignBuf::as_slice_unchecked` requires.
+        utf8(unsafe { self.bytes.as_slice_unchecked() }?)
     }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, CallError> {
+    core::str::from_utf8(bytes).map_err(|_| CallError::new(ErrorKind::BadValue))
 }
 
 /// The bytes of a text.
@@ -479,8 +578,8 @@ impl<T: Plain> ForeignSlice<T> {
     pub fn read_vec(&self) -> Result<Vec<T>, CallError> {
         let bytes = self.bytes.read_vec()?;
         let mut values = Vec::new();
-        let full = |_| CallError::new(ErrorKind::OutOfMemory).at(0, bytes.len() as u64);
-        values.try_reserve_exact(self.len()).map_err(full)?;
+        let size = self.len().saturating_mul(size_of::<T>());
+        values.try_reserve_exact(self.len()).map_err(|_| CallError::no_heap(size))?;
         for wire in bytes.chunks_exact(Self::SIZE) {
             values.push(T::decode(wire, self.bytes.loan.incoming())?);
         }

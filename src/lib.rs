@@ -59,7 +59,8 @@
 //!   runs a [`Vcpu`] that you implement, on a virtual machine monitor or a hypervisor of your own.
 //!
 //! Before the first call the host compares what each side serves with what the other calls; if that does
-//! not fit, an error says where the declarations differ ([`contract`]).
+//! not fit, an error says where the declarations differ ([`contract`]). Functions that a program does not declare are called
+//! by [`dynamic`].
 //!
 //! # What it cannot do
 //!
@@ -100,11 +101,13 @@ extern crate self as vmffi;
 compile_error!("the ABI is little-endian, and so must guest and host be");
 
 // Each module imports only from those before it in this order, which `tests/arrows.rs` checks (see `ARCHITECTURE.md`): abi,
-// error, arch, memory, types, contract, exit, call, shared, foreign, macros, handshake, log, loopback, guest, host, machine.
+// error, arch, memory, types, contract, exit, call, shared, foreign, dynamic, macros, handshake, log, loopback, guest, host, machine.
 pub mod abi;
 pub mod arch;
 mod call;
 pub mod contract;
+#[cfg(feature = "alloc")]
+pub mod dynamic;
 mod error;
 #[cfg(any(doc, test))]
 pub mod example_generated;

@@ -12,7 +12,9 @@ use crate::{
     types::{Local, Plain},
 };
 
-/// A block of this side's arena that this side owns.
+mod grow;
+
+/// A block of this side's arena that this side owns, or none, which takes no memory.
 struct Block {
     own: SideMemory,
     block: Allocated,
@@ -26,6 +28,16 @@ impl Block {
         Ok(Self { own: own.clone(), block })
     }
 
+    fn none(lender: &impl Lender) -> Self {
+        Self { own: lender.own().clone(), block: Allocated::NONE }
+    }
+
+    #[inline]
+    fn is_none(&self) -> bool {
+        self.block.index == Allocated::NONE.index
+    }
+
+    /// The address of a block that is not none.
     #[inline]
     fn address(&self) -> *mut u8 {
         self.own.memory.address(self.own.side, self.block)
@@ -62,6 +74,9 @@ impl Block {
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
+        if self.is_none() {
+            return;
+        }
         if let Ok(arena) = self.own.memory.arena(self.own.side) {
             arena.drop_owned(self.block);
         }
@@ -70,19 +85,43 @@ impl Drop for Block {
 
 /// Bytes to send as a [`ForeignBuf`](crate::ForeignBuf).
 ///
-/// It is in this side's arena and has a fixed capacity and a length. The receiver gets exactly the bytes up to the
-/// length. A capacity of 0 allocates no memory.
+/// It is in this side's arena and grows like a `Vec<u8>`, but each method that may allocate returns an error if the arena
+/// is full. The receiver gets exactly the bytes up to the length. A capacity of 0 allocates no memory.
+///
+/// A buffer that exceeds its capacity doubles it, or takes what it needs if the arena has no more: in place if the memory
+/// behind it is free, otherwise in a new block, to which the bytes are moved; the old ones are overwritten with zeros.
+/// Sending consumes the buffer, so memory that has been lent never moves.
+///
+/// ```
+/// use std::io::Write;
+/// use vmffi::{SharedBuf, loopback::Loopback};
+///
+/// let pair = Loopback::new((), ())?;
+/// let mut page = SharedBuf::new(pair.host());
+/// page.extend_from_slice(b"<h1>")?;
+/// write!(page, "{} of {}", 1, 2)?;
+/// page.push(b'\n')?;
+/// assert_eq!(page.as_slice(), b"<h1>1 of 2\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// It belongs to the connection of the peer through which it was created: sending it on another connection fails with
 /// [`ErrorKind::BadPointer`]. Sending it makes the receiver the owner of the loan; dropping it frees the memory. A
 /// guest can read its host's arena, so it sees bytes as its host writes them, before the buffer is sent.
 pub struct SharedBuf {
-    block: Option<Block>,
+    block: Block,
     len: usize,
+    /// At most the block's size; 0 without a block.
     capacity: usize,
 }
 
 impl SharedBuf {
+    /// An empty buffer without memory.
+    #[must_use]
+    pub fn new(peer: &impl Lender) -> Self {
+        Self { block: Block::none(peer), len: 0, capacity: 0 }
+    }
+
     /// An empty buffer with a capacity in bytes.
     ///
     /// # Errors
@@ -90,7 +129,7 @@ impl SharedBuf {
     /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     #[inline]
     pub fn with_capacity(peer: &impl Lender, capacity: usize) -> Result<Self, CallError> {
-        let block = if capacity == 0 { None } else { Some(Block::new(peer, capacity)?) };
+        let block = if capacity == 0 { Block::none(peer) } else { Block::new(peer, capacity)? };
         Ok(Self { block, len: 0, capacity })
     }
 
@@ -102,9 +141,9 @@ impl SharedBuf {
     #[inline]
     pub fn zeroed(peer: &impl Lender, len: usize) -> Result<Self, CallError> {
         let mut buf = Self::with_capacity(peer, len)?;
-        if let Some(block) = &buf.block {
+        if len != 0 {
             // SAFETY: the block was allocated with `len` bytes, and this buffer owns it.
-            unsafe { block.address().write_bytes(0, len) };
+            unsafe { buf.block.address().write_bytes(0, len) };
         }
         buf.len = len;
         Ok(buf)
@@ -126,21 +165,30 @@ impl SharedBuf {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfMemory`] if they exceed the remaining capacity; the buffer is then unchanged.
+    /// [`ErrorKind::OutOfMemory`] if the buffer has to grow and cannot; it is then unchanged.
     #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) -> Result<(), CallError> {
-        if bytes.len() > self.capacity - self.len {
-            return Err(CallError::new(ErrorKind::OutOfMemory).at(0, bytes.len() as u64));
-        }
-        if let Some(block) = &self.block {
-            // SAFETY: `self.len` is at most the capacity, with which the block was allocated.
-            let to = unsafe { block.address().add(self.len) };
-            // SAFETY: the check above leaves `bytes.len()` bytes of the block behind `to`. This buffer owns the block
-            // and is borrowed mutably, so `bytes` does not overlap it.
+        self.reserve(bytes.len())?;
+        if !bytes.is_empty() {
+            // SAFETY: `self.len` is at most the capacity, which is at most the block's size, and `reserve` has made a
+            // block, since `bytes` is not empty.
+            let to = unsafe { self.block.address().add(self.len) };
+            // SAFETY: `reserve` has made room for `bytes.len()` bytes behind `to`. This buffer owns the block and is
+            // borrowed mutably, so `bytes` does not overlap it.
             unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         }
         self.len += bytes.len();
         Ok(())
+    }
+
+    /// Appends a byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`extend_from_slice`](Self::extend_from_slice).
+    #[inline]
+    pub fn push(&mut self, byte: u8) -> Result<(), CallError> {
+        self.extend_from_slice(&[byte])
     }
 
     /// The length in bytes.
@@ -162,6 +210,11 @@ impl SharedBuf {
         self.capacity
     }
 
+    /// Removes all bytes. The capacity stays.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
     /// Truncates the buffer to `len` bytes, if it is longer.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
@@ -171,25 +224,25 @@ impl SharedBuf {
     #[must_use]
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        match &self.block {
-            // SAFETY: every method that increases `len` has initialised the bytes below it. The block is owned and
-            // `self` is borrowed, so nothing writes to it: page tables keep a guest from its host's arena, and a guest
-            // trusts its host (ABI, O-5).
-            Some(block) => unsafe { core::slice::from_raw_parts(block.address(), self.len) },
-            None => &[],
+        if self.block.is_none() {
+            return &[];
         }
+        // SAFETY: every method that increases `len` has initialised the bytes below it. The block is owned and `self` is
+        // borrowed, so nothing writes to it: page tables keep a guest from its host's arena, and a guest trusts its host
+        // (ABI, O-5).
+        unsafe { core::slice::from_raw_parts(self.block.address(), self.len) }
     }
 
     /// The bytes up to the length, mutably.
     #[must_use]
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        match &self.block {
-            // SAFETY: the bytes below `len` are initialised, as for `as_slice`. The block is owned and `self` is
-            // borrowed mutably, so no other reference to the bytes exists.
-            Some(block) => unsafe { core::slice::from_raw_parts_mut(block.address(), self.len) },
-            None => &mut [],
+        if self.block.is_none() {
+            return &mut [];
         }
+        // SAFETY: the bytes below `len` are initialised, as for `as_slice`. The block is owned and `self` is borrowed
+        // mutably, so no other reference to the bytes exists.
+        unsafe { core::slice::from_raw_parts_mut(self.block.address(), self.len) }
     }
 }
 
@@ -197,12 +250,10 @@ impl SharedBuf {
     /// Lends the buffer through `out`; returns its pointer word and its length.
     #[inline(always)]
     pub(crate) fn lend(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-        match self.block {
-            Some(block) if self.len != 0 => {
-                Ok(Transport { primary: block.lend(out)?, secondary: self.len as u64 })
-            }
-            _ => Ok(Transport::EMPTY),
+        if self.len == 0 {
+            return Ok(Transport::EMPTY);
         }
+        Ok(Transport { primary: self.block.lend(out)?, secondary: self.len as u64 })
     }
 }
 
@@ -221,13 +272,12 @@ impl fmt::Write for SharedBuf {
     }
 }
 
-/// Writes up to the remaining capacity; `write` returns 0 if the buffer is full.
+/// Appends all bytes, or fails with [`std::io::ErrorKind::OutOfMemory`], whose source is the [`CallError`].
 #[cfg(feature = "std")]
 impl std::io::Write for SharedBuf {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let len = bytes.len().min(self.capacity - self.len);
-        self.extend_from_slice(&bytes[..len]).map_err(std::io::Error::other)?;
-        Ok(len)
+        let full = |error| std::io::Error::new(std::io::ErrorKind::OutOfMemory, error);
+        self.extend_from_slice(bytes).map(|()| bytes.len()).map_err(full)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -235,13 +285,19 @@ impl std::io::Write for SharedBuf {
     }
 }
 
-/// Text to send as a [`ForeignStr`](crate::ForeignStr): a [`SharedBuf`] whose bytes are UTF-8. Its [`fmt::Write`] fails, and appends
-/// nothing, if a text exceeds the remaining capacity.
+/// Text to send as a [`ForeignStr`](crate::ForeignStr): a [`SharedBuf`] whose bytes are UTF-8, and that grows as one. Its
+/// [`fmt::Write`] fails, and appends nothing, if the arena is full.
 pub struct SharedStr {
     pub(crate) bytes: SharedBuf,
 }
 
 impl SharedStr {
+    /// An empty text without memory.
+    #[must_use]
+    pub fn new(peer: &impl Lender) -> Self {
+        Self { bytes: SharedBuf::new(peer) }
+    }
+
     /// An empty text with a capacity in bytes.
     ///
     /// # Errors
@@ -266,9 +322,32 @@ impl SharedStr {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfMemory`] if it exceeds the remaining capacity; the text is then unchanged.
+    /// [`ErrorKind::OutOfMemory`] if the text has to grow and cannot; it is then unchanged.
     pub fn push_str(&mut self, text: &str) -> Result<(), CallError> {
         self.bytes.extend_from_slice(text.as_bytes())
+    }
+
+    /// Appends a character.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_str`](Self::push_str).
+    pub fn push(&mut self, char: char) -> Result<(), CallError> {
+        self.push_str(char.encode_utf8(&mut [0; 4]))
+    }
+
+    /// As [`SharedBuf::reserve`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedBuf::reserve`].
+    pub fn reserve(&mut self, additional: usize) -> Result<(), CallError> {
+        self.bytes.reserve(additional)
+    }
+
+    /// Removes all text. The capacity stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
     }
 
     /// The length in bytes.
@@ -293,7 +372,7 @@ impl SharedStr {
     #[must_use]
     pub fn as_str(&self) -> &str {
         // SAFETY: `bytes` is only ever extended by whole `&str`s, in `copy_from`, `push_str` and `write_str`, and never
-        // truncated, so it is UTF-8.
+        // truncated but to nothing, so it is UTF-8.
         unsafe { core::str::from_utf8_unchecked(self.bytes.as_slice()) }
     }
 }
@@ -331,8 +410,7 @@ impl<T: Plain> SharedSlice<T> {
     ///
     /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     pub fn copy_from(peer: &impl Lender, values: &[T]) -> Result<Self, CallError> {
-        let full = CallError::new(ErrorKind::OutOfMemory);
-        let len = values.len().checked_mul(Self::SIZE).ok_or(full)?;
+        let len = values.len().saturating_mul(Self::SIZE);
         let mut bytes = SharedBuf::zeroed(peer, len)?;
         T::write_all(values, bytes.as_mut_slice());
         Ok(Self { bytes, value: PhantomData })

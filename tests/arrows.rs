@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "call",
     "shared",
     "foreign",
+    "dynamic",
     "macros",
     "handshake",
     "log",

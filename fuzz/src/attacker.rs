@@ -8,7 +8,7 @@ use vmffi::{
 use super::{
     contract,
     model::Judge,
-    types::Fun,
+    types::{CONTRACT, Fun, Server},
     world::{Call, Expect, Outcome, Returned, WHYS, World, find},
 };
 
@@ -128,13 +128,21 @@ impl World {
     /// The attacker calls with these words: what must come of it?
     fn expect_call(&mut self, signature: u64, t: Transport) {
         let refused = |why: ErrorKind| Expect::Answer(Answer::status(why as u64));
-        let fun = find(signature);
+        let fun = if signature == signature::CONTRACT { Some(&CONTRACT) } else { find(signature) };
         let expect = match fun {
             _ if self.calls.len() >= MAX_DEPTH as usize => refused(ErrorKind::TooDeep),
             _ if signature == signature::HAS => match t.secondary {
                 0 => {
                     let has = u64::from(find(t.primary).is_some());
                     Expect::Answer(Answer { status: 0, transport: Transport::word(has) })
+                }
+                _ => refused(ErrorKind::BadValue),
+            },
+            _ if signature == signature::CONTRACT => match t {
+                Transport::EMPTY => {
+                    let contract = <Server as vmffi::Serve>::CONTRACT;
+                    let seen = [contract, &contract.len().to_le_bytes()].concat();
+                    Expect::Done(Outcome::Value(seen))
                 }
                 _ => refused(ErrorKind::BadValue),
             },

@@ -6,7 +6,7 @@ use crate::{
     abi::{MAX_DEPTH, Transport, signature},
     arch::InlineInstruction,
     error::{CallError, ErrorKind, Observer},
-    memory::{Incoming, Passage, SideMemory, storage::Owned},
+    memory::{Incoming, Outgoing, Passage, SideMemory, storage::Owned},
     types::FfiType,
 };
 #[cfg(feature = "std")]
@@ -207,6 +207,7 @@ impl Endpoint {
     fn serve_reserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
         let served = match (signature, &self.reserved) {
             (signature::HAS, _) => self.has(transport),
+            (signature::CONTRACT, _) => self.contract(transport),
             (_, Some(reserved)) => reserved
                 .serve(self, signature, transport)
                 .map(|served| served.map(|()| Transport::EMPTY))
@@ -224,6 +225,20 @@ impl Endpoint {
         let from = Incoming { memory, side, epoch: memory.epoch() };
         let asked = u64::from_transport(transport, from)?;
         Ok(Transport::word(u64::from(self.server.table.has(asked))))
+    }
+
+    /// Lends a copy of this side's contract.
+    fn contract(&self, transport: Transport) -> Result<Transport, CallError> {
+        if transport != Transport::EMPTY {
+            return Err(CallError::new(ErrorKind::BadValue));
+        }
+        // At a depth of 1 or more, so that the loan is delivered with this answer.
+        let mut out = Outgoing::new(&self.own, 1);
+        let lent = out.lend_bytes(self.server.contract);
+        // Without memory for its result, it was reached (ABI, S-6).
+        let lent = lent.map_err(CallError::reached_handler)?;
+        out.depart();
+        Ok(lent)
     }
 
     #[cold]

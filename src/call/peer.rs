@@ -119,7 +119,8 @@ impl Peer {
     ///
     /// Between a guest and its host, any words are safe to send, since the peer validates all of them. A forged pointer
     /// word can only refer to a block that this side has lent to the peer: it may end that loan early, so that the
-    /// holder reads other contents.
+    /// holder reads other contents. A host makes sure that its guest does not borrow them meanwhile
+    /// ([`ForeignBuf::as_slice`](crate::ForeignBuf::as_slice)).
     ///
     /// In a loopback, where both sides are one program, a forged word could make one side read what the other is
     /// writing. There, for each pointer word of `transport`, and of the wire forms behind it, one of these holds:
@@ -171,13 +172,28 @@ impl Peer {
         signature: u64,
         transport: Transport,
     ) -> Result<T, CallError> {
+        let answer = self.ask_any(&mut out, signature, transport)?;
+        if answer.status != 0 {
+            // No reserved function has an error of its own.
+            return Err(CallError::from_status(answer.status).on(self.side().other()));
+        }
+        let value = T::from_transport(answer.transport, out.received());
+        value.map_err(|error| error.reached_handler().on(self.side()))
+    }
+
+    /// Makes a call with the loans of `out`, which has the life of the answer afterwards. The answer's status is 0 or 1.
+    pub(crate) fn ask_any(
+        &self,
+        out: &mut Outgoing<'_>,
+        signature: u64,
+        transport: Transport,
+    ) -> Result<Answer, CallError> {
         let (mut passage, mut status) = (out.passage(), 0);
         let loans = out.depart();
         let transport = self.exchange(signature, transport, &mut passage, &mut status);
         out.ran_in(passage.epoch);
-        if status == 0 {
-            let value = T::from_transport(transport, out.received());
-            return value.map_err(|error| error.reached_handler().on(self.side()));
+        if status <= 1 {
+            return Ok(Answer { status, transport });
         }
         let error = CallError::from_status(status);
         if !error.reached() {

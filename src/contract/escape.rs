@@ -11,13 +11,13 @@ const TEXT: usize = 600;
 
 /// A text that is truncated when it exceeds [`TEXT`] bytes.
 #[derive(Debug)]
-pub(super) struct BoundedText {
+pub(crate) struct BoundedText {
     text: String,
     full: bool,
 }
 
 impl BoundedText {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { text: String::new(), full: false }
     }
 
@@ -27,7 +27,7 @@ impl BoundedText {
     }
 
     /// Appends trusted text.
-    pub(super) fn put(&mut self, text: &str) {
+    pub(crate) fn put(&mut self, text: &str) {
         if self.full {
             return;
         }
@@ -39,7 +39,7 @@ impl BoundedText {
     }
 
     /// Appends trusted text.
-    pub(super) fn show(&mut self, text: fmt::Arguments<'_>) {
+    pub(crate) fn show(&mut self, text: fmt::Arguments<'_>) {
         if !self.full {
             let _ = self.text.write_fmt(text); // writing to a `String` does not fail
         }
@@ -52,7 +52,7 @@ impl BoundedText {
     }
 
     /// Appends a name that the peer may have chosen: truncated and escaped.
-    pub(super) fn name(&mut self, name: &str) {
+    pub(crate) fn name(&mut self, name: &str) {
         if self.full {
             return;
         }
@@ -63,7 +63,7 @@ impl BoundedText {
         self.put(if chars.next().is_some() { "…" } else { "" });
     }
 
-    pub(super) fn into_string(self) -> String {
+    pub(crate) fn into_string(self) -> String {
         self.text
     }
 }

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use super::{
     escape::BoundedText,
     format::{MAX_LEN, flag, kind},
+    layout::{self, Layout},
 };
 use crate::abi::Hasher;
 
@@ -57,7 +58,7 @@ impl core::error::Error for BadContract {}
 /// ```
 #[derive(Clone, Debug)]
 pub struct Contract<'c> {
-    types: Vec<Type<'c>>,
+    pub(super) types: Vec<Type<'c>>,
     pub(super) functions: Vec<Function<'c>>,
 }
 
@@ -66,6 +67,8 @@ pub(super) struct Type<'c> {
     pub(super) name: &'c str,
     pub(super) hash: u64,
     pub(super) kind: Kind<'c>,
+    /// `None` if this crate does not know a type within, or if the record does not follow the ABI's rules of layout.
+    pub(super) layout: Option<Layout>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,7 +84,7 @@ pub(super) type Index = u16;
 
 /// Size and alignment in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size(u32, u32);
+pub(super) struct Size(pub(super) u32, pub(super) u32);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field<'c> {
@@ -176,6 +179,11 @@ impl<'c> Contract<'c> {
     /// Writes a function's declaration.
     pub(super) fn declaration(&self, text: &mut BoundedText, function: &Function<'_>) {
         text.put("fn ");
+        self.after_fn(text, function);
+    }
+
+    /// Writes the part of a declaration from the function's name on.
+    pub(super) fn after_fn(&self, text: &mut BoundedText, function: &Function<'_>) {
         text.name(function.name);
         text.put("(");
         for (nr, (name, of)) in function.parameters.iter().enumerate() {
@@ -369,7 +377,8 @@ impl<'c> Reader<'c> {
                 (hash, Kind::Enum(size, repr, variants))
             }
         };
-        Ok(Type { name, hash: hash.finish(), kind })
+        let layout = layout::of(name, &kind, |index| types[usize::from(index)].layout);
+        Ok(Type { name, hash: hash.finish(), kind, layout })
     }
 
     fn fields(

@@ -2,10 +2,13 @@
 
 use alloc::vec::Vec;
 
-use super::region::Memory;
+use super::{
+    region::{Memory, stale},
+    transfer::Incoming,
+};
 use crate::{
     abi::{Side, Transport},
-    error::{CallError, ErrorKind},
+    error::CallError,
 };
 
 impl Memory {
@@ -13,7 +16,7 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::BadPointer`] if the buffer is not in the peer's arena, [`ErrorKind::OutOfMemory`] if the copy
+    /// [`ErrorKind::BadPointer`](crate::ErrorKind::BadPointer) if the buffer is not in the peer's arena, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if the copy
     /// cannot be allocated.
     pub(crate) fn copy_buffer(
         &self,
@@ -26,13 +29,34 @@ impl Memory {
         if secondary != 0 {
             let at = self.check(side, primary, secondary, 1)?;
             let len = secondary.min(most as u64) as usize;
-            let full = |_| CallError::new(ErrorKind::OutOfMemory).at(0, secondary);
-            bytes.try_reserve_exact(len).map_err(full)?;
+            bytes.try_reserve_exact(len).map_err(|_| CallError::no_heap(len))?;
             bytes.resize(len, 0);
             // SAFETY: `check` found all `secondary` bytes in the peer's arena, `len` is at most that, and `bytes` was
             // resized to `len` bytes.
             unsafe { self.copy_out(at, bytes.as_mut_ptr(), len) };
         }
         Ok(bytes)
+    }
+}
+
+impl Incoming<'_> {
+    /// Copies a wire form that the peer has sent over all of `out`, and releases its block (ABI, TY-2).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadPointer`](crate::ErrorKind::BadPointer), and [`ErrorKind::Stale`](crate::ErrorKind::Stale) if there
+    /// was a reset meanwhile.
+    pub(crate) fn copy_form(
+        &self,
+        word: u64,
+        align: usize,
+        out: &mut [u8],
+    ) -> Result<(), CallError> {
+        let memory: &Memory = self.memory;
+        let at = memory.check(self.side, word, out.len() as u64, align as u64)?;
+        // SAFETY: `check` found `out.len()` bytes at `at` in the peer's arena, which `out`, a mutable slice, does not overlap.
+        unsafe { memory.copy_out(at, out.as_mut_ptr(), out.len()) };
+        memory.release(self.side, word, self.epoch);
+        if memory.is_still(self.epoch) { Ok(()) } else { Err(stale()) }
     }
 }

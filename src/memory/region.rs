@@ -376,11 +376,17 @@ impl Memory {
         if self.is_still(epoch) { Ok(()) } else { Err(stale()) }
     }
 
+    /// Whether both sides are this program.
+    #[inline]
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.arenas.iter().all(Option::is_some)
+    }
+
     /// Delays resets while the result lives, if this program writes to the peer's arena (in a loopback).
     #[inline]
     fn reading(&self) -> Reading<'_> {
         #[cfg(feature = "alloc")]
-        if self.arenas.iter().all(Option::is_some) {
+        if self.is_loopback() {
             // The reader counts itself and then loads the epoch; a reset changes the epoch and then loads the count.
             // With both fences sequentially consistent, at least one of them sees the other's store.
             self.readers.fetch_add(1, Ordering::SeqCst);

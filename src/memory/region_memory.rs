@@ -33,9 +33,11 @@ impl RegionMemory {
     ///
     /// - `base` is valid for reads of `len` bytes from any thread. It is valid for writes of the parts that this side may
     ///   write (ABI, R-4); for a host and a loopback these are all.
-    /// - No Rust reference covers these bytes, and in this program only this connection accesses them. Other programs access
-    ///   them as the peer, or a test does through another mapping.
+    /// - No Rust reference but this connection's covers these bytes, and in this program only the connection accesses them.
+    ///   Other programs access them as the peer, or a test does through another mapping.
     /// - The guest of a host cannot write to the header and the host's arena.
+    /// - If a guest is connected with it, nothing but the host writes to the host's arena, and the host does not write to a
+    ///   block while it is lent (ABI, A-3): the guest may borrow it.
     #[cfg(feature = "alloc")]
     #[must_use]
     pub unsafe fn new(base: *mut u8, len: u64, keep: alloc::boxed::Box<dyn Send + Sync>) -> Self {

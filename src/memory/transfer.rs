@@ -147,6 +147,19 @@ impl<'p> Outgoing<'p> {
         filled.map(Transport::word)
     }
 
+    /// Lends a new block with a wire form of `len` bytes, which is not 0, as `lend_wire` does.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn lend_form(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
+    ) -> Result<u64, CallError> {
+        self.lend_filled(len, |block, out| {
+            // SAFETY: `lend_filled` allocated `len` bytes at `block` in this side's arena and owns them.
+            fill(unsafe { zeroed(block, len) }, out)
+        })
+    }
+
     /// Allocates a block for parameters, which `fill` writes in place over zeros. The block is not lent; this side
     /// drops it when the call has ended (ABI, A-5).
     #[doc(hidden)]
@@ -162,7 +175,7 @@ impl<'p> Outgoing<'p> {
         let granules = const { arena::granules(size_of::<P>()) };
         let (block, slot) = try_place(self.own, granules);
         if slot.is_none() {
-            return Err(out_of_memory(self.own.side, len));
+            return Err(out_of_memory(self.own, len));
         }
         self.params = slot;
         let word = self.own.memory.offset_of(block);
@@ -196,8 +209,8 @@ impl<'p> Outgoing<'p> {
     /// result, each at most once, and as the type that the function returns.
     ///
     /// Between a guest and its host, decoding other words is safe by itself, but a handle made of them may end a loan
-    /// of the peer early. The caller makes sure that no [`ForeignBuf::as_slice`](crate::ForeignBuf::as_slice) relies on
-    /// that loan.
+    /// of the peer early. The caller makes sure that no borrow by
+    /// [`ForeignBuf::as_slice`](crate::ForeignBuf::as_slice) relies on that loan.
     #[must_use]
     #[inline]
     pub unsafe fn incoming(&self) -> Incoming<'p> {
@@ -314,7 +327,7 @@ impl Lender for Outgoing<'_> {
 #[inline]
 pub(crate) fn alloc(own: &SideMemory, len: usize) -> Result<Allocated, CallError> {
     match try_alloc(own, len) {
-        0 => Err(out_of_memory(own.side, len)),
+        0 => Err(out_of_memory(own, len)),
         packed => Ok(Allocated { index: packed as u32, serial: (packed >> 32) as u32 }),
     }
 }
@@ -339,6 +352,10 @@ fn try_alloc(own: &SideMemory, len: usize) -> u64 {
 }
 
 #[cold]
-fn out_of_memory(side: Side, len: usize) -> CallError {
-    CallError::new(ErrorKind::OutOfMemory).at(0, len as u64).on(side)
+fn out_of_memory(own: &SideMemory, len: usize) -> CallError {
+    let error = match own.memory.arena(own.side) {
+        Ok(arena) => arena.out_of_memory(len),
+        Err(_) => CallError::new(ErrorKind::OutOfMemory).at(0, len as u64),
+    };
+    error.on(own.side)
 }

@@ -4,9 +4,11 @@
 //! leave a block behind, and neither must a call that failed.
 
 mod aggregates;
+mod borrows;
 mod buffers;
 mod calls;
 mod failures;
+mod growth;
 mod handles;
 mod lives;
 mod memory;

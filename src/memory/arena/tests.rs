@@ -69,6 +69,8 @@ fn lend_all(world: &World, blocks: &[Allocated]) -> Allocated {
 enum Op {
     /// The owner allocates a block of this many bytes.
     Alloc(usize),
+    /// The owner extends the nth block that it owns by this many granules.
+    Extend(usize, usize),
     /// The owner drops the nth block that it owns.
     Drop(usize),
     /// The owner lends blocks in one call, from the nth on and up to this number.
@@ -86,6 +88,8 @@ enum Op {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         8 => prop_oneof![0_usize..200, 0_usize..5000, 0_usize..70_000].prop_map(Op::Alloc),
+        3 => (any::<usize>(), prop_oneof![0_usize..3, 0_usize..100])
+            .prop_map(|(nth, more)| Op::Extend(nth, more)),
         3 => any::<usize>().prop_map(Op::Drop),
         4 => (any::<usize>(), 1_usize..5).prop_map(|(nth, most)| Op::Lend(nth, most)),
         4 => any::<usize>().prop_map(Op::Mark),
@@ -153,6 +157,17 @@ fn run(world: &World, granules: usize, ops: &[Op]) {
                 }
                 model.marked.remove(&block.index);
                 model.owned.push(Live { block, granules: wanted });
+            }
+            Op::Extend(nth, more) if !model.owned.is_empty() => {
+                let nth = nth % model.owned.len();
+                let Live { block, granules: old } = model.owned[nth];
+                let end = block.index as usize + old;
+                let next = model.live().map(|live| live.block.index as usize);
+                let room = next.filter(|at| *at >= end).min().unwrap_or(granules) - end;
+                let extended = world.arena.extend(block, (old + more) as u32);
+                // The memory behind it may be several blocks that are finished, of which one is taken.
+                assert!(if extended { more <= room } else { more > 0 });
+                model.owned[nth].granules += if extended { more } else { 0 };
             }
             Op::Drop(nth) if !model.owned.is_empty() => {
                 let nth = nth % model.owned.len();

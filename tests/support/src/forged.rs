@@ -408,9 +408,13 @@ pub fn texts(case: &Case<'_>) {
 }
 
 pub fn functions(case: &Case<'_>) {
-    for word in [0, 4, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
+    for word in [0, 5, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
         let answer = case.call(word, words(word, word));
         assert_eq!(answer, Answer::status(ErrorKind::UnknownFunction as u64));
+    }
+    for odd in [Transport::word(1), words(0, 1), words(u64::MAX, u64::MAX)] {
+        let answer = case.call(signature::CONTRACT, odd);
+        assert_eq!(answer, Answer::status(ErrorKind::BadValue as u64));
     }
     for word in [0, 1, u64::MAX] {
         let answer = case.call(signature::HAS, Transport::word(word));

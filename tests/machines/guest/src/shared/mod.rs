@@ -11,6 +11,7 @@ pub mod plain;
 #[path = "../../../../types/shared/results.rs"]
 pub mod results;
 pub mod state;
+pub mod undeclared;
 pub mod vectors;
 
 use alloc::vec::Vec;
@@ -37,6 +38,7 @@ pub const CHECKS: &[&[Check]] = &[
     failures::CHECKS,
     nesting::CHECKS,
     vectors::CHECKS,
+    undeclared::CHECKS,
 ];
 
 /// The check of this number, counted over all groups.

@@ -1,0 +1,173 @@
+//! The wire forms of a contract's types, computed by the rules of the ABI ("Types", "Layout") and not taken from the
+//! contract.
+
+use super::read::{Field, Index, Kind, Size};
+
+/// The maximum number of types within each other.
+const DEPTH: u8 = 32;
+
+/// A wire form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// In bytes, as `align`.
+    pub(crate) size: usize,
+    pub(crate) align: usize,
+    pub(crate) form: Form,
+    /// Whether it contains pointer words.
+    pub(crate) handles: bool,
+    depth: u8,
+}
+
+/// What the bytes of a wire form mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Unit,
+    Bool,
+    Char,
+    /// An integer of `Layout::size` bytes.
+    Int {
+        signed: bool,
+    },
+    Float,
+    Buf,
+    Str,
+    /// `Foreign<T>`.
+    One,
+    /// `ForeignSlice<T>`.
+    Slice,
+    /// An `Option` whose `None` is a null pointer (ABI, TY-10).
+    Nullable,
+    /// An `Option` with a tag, and the value at this offset in bytes (TY-11).
+    Tagged(usize),
+    /// Only a function's result (TY-12).
+    Result,
+    Struct,
+    /// An enum, by the size and the sign of its number, and whether it crosses as that number (TY-8) or not (TY-9).
+    Enum {
+        tag: usize,
+        signed: bool,
+        plain: bool,
+    },
+}
+
+impl Layout {
+    const fn plain(form: Form, size: usize) -> Self {
+        Self { size, align: if size == 0 { 1 } else { size }, form, handles: false, depth: 0 }
+    }
+
+    const fn pointer(form: Form, size: usize, depth: u8) -> Self {
+        Self { size, align: 8, form, handles: true, depth: depth + 1 }
+    }
+}
+
+/// The form of an integer, by its name.
+fn integer(name: &str) -> Option<Layout> {
+    let (signed, bits) = (name.starts_with('i'), name.get(1..)?);
+    let size = match bits {
+        "8" => 1,
+        "16" => 2,
+        "32" => 4,
+        "64" | "size" => 8,
+        "128" => 16,
+        _ => return None,
+    };
+    (signed || name.starts_with('u')).then_some(Layout::plain(Form::Int { signed }, size))
+}
+
+/// The layout of a type, given those of the types before it. `None` if this crate does not know its name, if types are
+/// nested too deeply, or if its sizes and offsets do not follow from the rules.
+///
+/// A new kind of type has an arm here, and one in each walk of `dynamic`: `check`, `encode`, `decode`.
+pub(super) fn of(
+    name: &str,
+    kind: &Kind<'_>,
+    earlier: impl Fn(Index) -> Option<Layout>,
+) -> Option<Layout> {
+    // A type within another: a `Result` cannot be.
+    let inner = |index: Index| {
+        earlier(index).filter(|inner| inner.form != Form::Result && inner.depth < DEPTH)
+    };
+    match kind {
+        Kind::Builtin(arguments) => match (name, &arguments[..]) {
+            ("()", []) => Some(Layout::plain(Form::Unit, 0)),
+            ("bool", []) => Some(Layout::plain(Form::Bool, 1)),
+            ("char", []) => Some(Layout::plain(Form::Char, 4)),
+            ("f32", []) => Some(Layout::plain(Form::Float, 4)),
+            ("f64", []) => Some(Layout::plain(Form::Float, 8)),
+            ("ForeignBuf", []) => Some(Layout::pointer(Form::Buf, 16, 0)),
+            ("ForeignStr", []) => Some(Layout::pointer(Form::Str, 16, 0)),
+            (_, []) => integer(name),
+            ("Foreign", [of]) => {
+                let of = inner(*of).filter(|of| !of.handles)?;
+                Some(Layout::pointer(Form::One, 8, of.depth))
+            }
+            ("ForeignSlice", [of]) => {
+                let of = inner(*of).filter(|of| !of.handles && of.size != 0)?;
+                Some(Layout::pointer(Form::Slice, 16, of.depth))
+            }
+            ("Option", [of]) => {
+                let of = inner(*of)?;
+                let depth = of.depth + 1;
+                if matches!(of.form, Form::Buf | Form::Str | Form::One | Form::Slice) {
+                    return Some(Layout { form: Form::Nullable, depth, ..of });
+                }
+                let align = of.align.max(4);
+                let size = (of.align.max(4) + of.size).checked_next_multiple_of(align)?;
+                Some(Layout { size, align, form: Form::Tagged(align), depth, ..of })
+            }
+            ("Result", [ok, error]) => {
+                let (ok, error) = (inner(*ok)?, inner(*error)?);
+                let size = ok.size.max(error.size);
+                let handles = ok.handles || error.handles;
+                Some(Layout { handles, ..Layout::plain(Form::Result, size) })
+            }
+            _ => None,
+        },
+        Kind::Struct(size, fields) => {
+            let start = Layout { depth: 0, ..Layout::plain(Form::Struct, 0) };
+            let all = with_fields(start, fields, inner)?;
+            as_declared(all, *size)
+        }
+        Kind::Enum(size, repr, variants) => {
+            let tag = integer(repr).filter(|tag| tag.size <= 8)?;
+            let Form::Int { signed } = tag.form else { return None };
+            let plain = variants.iter().all(|variant| variant.fields.is_empty());
+            let mut all = Layout { form: Form::Enum { tag: tag.size, signed, plain }, ..tag };
+            let start = all;
+            for variant in variants {
+                let one = with_fields(start, &variant.fields, inner)?;
+                all.size = all.size.max(one.size);
+                all.align = all.align.max(one.align);
+                all.handles |= one.handles;
+                all.depth = all.depth.max(one.depth);
+            }
+            as_declared(all, *size)
+        }
+    }
+}
+
+/// Appends fields to a layout; `None` if one is not at its place (ABI, L-2).
+fn with_fields(
+    mut all: Layout,
+    fields: &[Field<'_>],
+    inner: impl Fn(Index) -> Option<Layout>,
+) -> Option<Layout> {
+    for field in fields {
+        let of = inner(field.of)?;
+        let at = all.size.checked_next_multiple_of(of.align)?;
+        if at != field.offset as usize {
+            return None;
+        }
+        all.size = at.checked_add(of.size).filter(|size| *size <= u32::MAX as usize)?;
+        all.align = all.align.max(of.align);
+        all.handles |= of.handles;
+        all.depth = all.depth.max(of.depth + 1);
+    }
+    Some(all)
+}
+
+/// Rounds the size up, and compares size and alignment with those of the contract.
+fn as_declared(mut all: Layout, declared: Size) -> Option<Layout> {
+    all.size = all.size.checked_next_multiple_of(all.align)?;
+    (all.size == declared.0 as usize && all.align == declared.1 as usize).then_some(all)
+}
