@@ -18,6 +18,7 @@ chapters! {
     errors "errors.md"
     guest "guest.md"
     host "host.md"
+    layout "layout.md"
     machines "machines.md"
     process "process.md"
     untrusted "untrusted.md"
