@@ -82,8 +82,8 @@ pub fn guest(folder: impl AsRef<Path>) {
 /// - *Flags*: those of the configuration files of cargo (`.cargo/config.toml`) that apply in the guest's folder. What is
 ///   for the host's compiler (`RUSTFLAGS`, wrappers, the build target) is not passed on.
 /// - *Profile*: `release`, if no other is chosen, and with `panic = "abort"` in any case.
-/// - *Target folder*: one in the `OUT_DIR` of the build script. Cargo locks a target folder while it builds, so it would wait
-///   for itself in that of the host.
+/// - *Target folder*: one in the `OUT_DIR` of the build script, with a build folder that all guests share (since Rust
+///   1.91). Cargo locks these while it builds, so it would wait for itself in those of the host.
 /// - *Rebuilds*: the build script runs again when a file of the guest or of a package that it has by a path has changed, or
 ///   a manifest, a lock file or a configuration that applies to them.
 /// - *Messages*: cargo shows errors of the guest as those of the build script, and warnings line by line.
@@ -135,9 +135,10 @@ impl Guest {
         }
         let folder = folder.canonicalize().map_err(|error| format!("{shown}: {error}"))?;
         let target = PathBuf::from(variable("OUT_DIR")?).join("guests");
+        let shared = shared_folder(&target);
         let locks = LockFiles::new(&folder);
 
-        let output = self.cargo(&folder, &target)?.output();
+        let output = self.cargo(&folder, &target, &shared)?.output();
         let output = output.map_err(|error| format!("cargo cannot be started: {error}"))?;
         let messages = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
@@ -149,8 +150,12 @@ impl Guest {
         }
         locks.keep_times();
 
+        let programs = executables(&String::from_utf8_lossy(&output.stdout));
+        if programs.is_empty() {
+            return Err(format!("the package in {shown} has no program that is built"));
+        }
         let mut sources = BTreeSet::new();
-        for program in executables(&String::from_utf8_lossy(&output.stdout)) {
+        for program in programs {
             println!("cargo:rustc-env={}={}", variable_of(&program)?, program.display());
             let list = program.with_extension("d");
             let list = fs::read_to_string(&list).map_err(|error| {
@@ -159,14 +164,14 @@ impl Guest {
             sources.extend(dependencies(&list));
         }
         // What the build has written is newer than the build script's start, which cargo compares with.
-        sources.retain(|source| !source.starts_with(&target));
+        sources.retain(|source| !source.starts_with(&target) && !source.starts_with(&shared));
         for path in watched(&folder, sources) {
             println!("cargo:rerun-if-changed={}", path.display());
         }
         Ok(())
     }
 
-    fn cargo(&self, folder: &Path, target: &Path) -> Result<Command, String> {
+    fn cargo(&self, folder: &Path, target: &Path, shared: &Path) -> Result<Command, String> {
         let mut cargo = Command::new(variable("CARGO")?);
         // From there, since cargo reads the configuration files of its working directory.
         cargo.current_dir(folder).args(["build", "--quiet", "--bins", "--target", TARGET]);
@@ -178,8 +183,7 @@ impl Guest {
         for (name, _) in env::vars_os().filter(|(name, _)| is_of_host(&name.to_string_lossy())) {
             cargo.env_remove(name);
         }
-        // Some versions of cargo have a folder for what is between sources and programs, with a lock, too.
-        cargo.arg("--target-dir").arg(target).env("CARGO_BUILD_BUILD_DIR", target);
+        cargo.arg("--target-dir").arg(target).env("CARGO_BUILD_BUILD_DIR", shared);
         Ok(cargo)
     }
 }
@@ -194,6 +198,12 @@ fn check_target() -> Result<(), String> {
     Err(format!(
         "machines run on x86_64 Linux, and this package is built for {target}: build a guest only where it can run"
     ))
+}
+
+/// For what is between sources and programs, in the folder of the host's target that cargo has marked as its cache.
+fn shared_folder(target: &Path) -> PathBuf {
+    let of_host = target.ancestors().skip(1).find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    of_host.map_or(target.to_owned(), |folder| folder.join("vmffi-guests"))
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

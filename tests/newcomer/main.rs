@@ -2,5 +2,6 @@
 //! that it explains are those that appear.
 
 mod build_scripts;
+mod crates;
 mod layouts;
 mod project;
