@@ -19,6 +19,8 @@ chapters! {
     guest "guest.md"
     host "host.md"
     layout "layout.md"
+    crates "crates.md"
+    what_goes_wrong "what-goes-wrong.md"
     machines "machines.md"
     process "process.md"
     untrusted "untrusted.md"

@@ -134,7 +134,7 @@ fn crates_work_in_a_guest() {
 }
 
 #[test]
-#[ignore = "the compiler takes a minute for them; `.ci/deep crates` runs it"]
+#[ignore = "the compiler takes a minute for them; `.ci/deep newcomer` runs it"]
 fn interpreters_work_in_a_guest() {
     works(&["interpreters"]);
 }

@@ -4,4 +4,5 @@
 mod build_scripts;
 mod crates;
 mod layouts;
+mod messages;
 mod project;
