@@ -74,7 +74,9 @@ impl ErrorKind {
                 "memory is short: an arena or the heap has no free block of this size, or a limit is reached"
             }
             Self::TooDeep => "calls are nested too deeply",
-            Self::Busy => "no vCPU can run the call: all run other calls",
+            Self::Busy => {
+                "no vCPU can run the call: all run other calls, or the guest was not run yet"
+            }
             Self::Cancelled => "the call was cancelled",
             Self::VersionMismatch => {
                 "the two sides use different versions of the ABI or the interface"
@@ -438,8 +440,20 @@ impl<E: fmt::Debug> core::error::Error for Failure<E> {
     }
 }
 
+/// `Debug` as `Display`: a `main` that returns an error prints the former.
+macro_rules! debug_by_display {
+    ($type:ty) => {
+        impl ::core::fmt::Debug for $type {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+pub(crate) use debug_by_display;
+
 /// The error for memory that cannot serve as a region (ABI, "Region header").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegionError {
     /// The region or an arena is too small.
@@ -486,6 +500,8 @@ pub enum RegionError {
         len: u64,
     },
 }
+
+debug_by_display!(RegionError);
 
 impl fmt::Display for RegionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

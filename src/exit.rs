@@ -5,14 +5,14 @@ use std::{fmt, string::String};
 use crate::{
     abi::exit,
     contract::{Escaped, Mismatch},
-    error::{CallError, ErrorKind},
+    error::{CallError, ErrorKind, debug_by_display},
 };
 
 /// How a guest exited, as [`Host::guest_exit`](crate::host::Host::guest_exit) returns it and a
 /// [`Vcpu`](crate::host::Vcpu) reports it. No vCPU of the guest runs any more, and all loans to it have ended.
 ///
 /// `Display` is for diagnostics: one line, except for `Unfit`. Texts from the guest are bounded and escaped there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GuestExit {
     /// The guest exited by itself.
@@ -108,6 +108,8 @@ impl GuestExit {
         }
     }
 }
+
+debug_by_display!(GuestExit);
 
 impl fmt::Display for GuestExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

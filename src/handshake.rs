@@ -16,7 +16,7 @@ use crate::{
 use crate::{
     abi::signature,
     call::Peer,
-    error::{CallError, RegionError},
+    error::{CallError, RegionError, debug_by_display},
 };
 
 /// Sends the guest's contract to the host.
@@ -51,7 +51,7 @@ pub(crate) fn refusal(error: ConnectError) -> CallError {
 }
 
 /// Why two sides could not be connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The memory is not a valid region.
@@ -85,6 +85,8 @@ impl From<Mismatch> for ConnectError {
         Self::Contract(error)
     }
 }
+
+debug_by_display!(ConnectError);
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -81,6 +81,7 @@
 //! | `kvm` | machines by KVM; implies `std` (Linux on x86_64) |
 //! | `process` | machines that are processes; implies `std` (Linux on x86_64) |
 //! | `tracing` | a span for each call, the guest's log as events; implies `std` |
+//! | `build` | for build scripts: a guest is linked, and a host builds its guest |
 //!
 //! Without features the crate is `no_std` and needs no allocator; a guest's end never needs one. Spans have the
 //! target `vmffi` and the level `DEBUG`. A span is named `call` on the calling side and `serve` on the serving side, and has
@@ -89,7 +90,7 @@
 #![cfg_attr(all(doc, feature = "guest", feature = "kvm", feature = "process"), doc = include_str!("guide/names.md"))]
 #![cfg_attr(all(doc, not(all(feature = "guest", feature = "kvm", feature = "process"))), doc = include_str!("guide/elsewhere.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(any(feature = "std", feature = "build")), no_std)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, missing_docs)]
 
 #[cfg(feature = "alloc")]
@@ -101,9 +102,11 @@ extern crate self as vmffi;
 compile_error!("the ABI is little-endian, and so must guest and host be");
 
 // Each module imports only from those before it in this order, which `tests/arrows.rs` checks (see `ARCHITECTURE.md`): abi,
-// error, arch, memory, types, contract, exit, call, shared, foreign, dynamic, macros, handshake, log, loopback, guest, host, machine.
+// error, arch, memory, types, contract, exit, call, shared, foreign, dynamic, macros, handshake, log, loopback, guest, host, machine, build.
 pub mod abi;
 pub mod arch;
+#[cfg(feature = "build")]
+pub mod build;
 mod call;
 pub mod contract;
 #[cfg(feature = "alloc")]

@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "guest",
     "host",
     "machine",
+    "build",
 ];
 
 /// What stands outside of the order: the crate's root, and what is there for its documentation only.

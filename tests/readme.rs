@@ -4,6 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 const README: &str = include_str!("../README.md");
 const GUEST: &str = include_str!("../docs/guide/guest.md");
+const FIRST: &str = include_str!("../docs/guide/first-interface.md");
 const SECURITY: &str = include_str!("../SECURITY.md");
 const SAFETY: &str = include_str!("../docs/guide/safety.md");
 
@@ -36,6 +37,47 @@ fn the_code_is_the_example() {
     if let Some(printed) = output("hello") {
         assert_eq!(block(README, "text"), printed);
     }
+}
+
+/// Lines that are not empty, tokens (words, and single signs), and bytes with each white space as one; without derives.
+fn sizes(code: &str) -> [usize; 3] {
+    let counted = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("#[derive(");
+    let lines: Vec<&str> = code.lines().filter(counted).collect();
+    let words: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
+    let is_word = |char: char| char.is_alphanumeric() || char == '_';
+    let tokens = |word: &&str| {
+        let signs = word.chars().filter(|char| !is_word(*char)).count();
+        signs + word.split(|char| !is_word(char)).filter(|part| !part.is_empty()).count()
+    };
+    let bytes = words.iter().map(|word| word.len() + 1).sum();
+    [lines.len(), words.iter().map(tokens).sum(), bytes]
+}
+
+/// The declarations beside those in WIT and protobuf: one is the example's, all are counted, and the crate's are shorter.
+#[test]
+fn declarations_are_shorter() {
+    let (_, text) = FIRST.split_once("## Beside WIT").expect("the section");
+    let (text, _) = text.split_once("\n## ").expect("its end");
+    let mut blocks =
+        text.split("```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
+    let example = include_str!("../examples/hello.rs");
+    for name in ["hello", "files"] {
+        let mut least = None;
+        for (language, shown) in [("rust,ignore", "Rust"), ("wit", "WIT"), ("proto", "protobuf")] {
+            let (found, code) = blocks.next().expect("a block");
+            assert_eq!(found, language);
+            assert!((name, shown) != ("hello", "Rust") || example.contains(code), "{code}");
+            let [lines, tokens, bytes] = sizes(code);
+            let row = format!("| {name} | {shown} | {lines} | {tokens} | {bytes} |");
+            println!("{row}");
+            assert!(text.contains(&row), "not in the table: {row}");
+            let least = least.get_or_insert([lines, tokens, bytes]);
+            assert!(
+                shown == "Rust" || least.iter().zip([lines, tokens, bytes]).all(|(a, b)| *a < b)
+            );
+        }
+    }
+    assert!(blocks.next().is_none());
 }
 
 /// The guest of the guide is the one that the example runs.

@@ -373,7 +373,7 @@ pub fn run(data: &[u8]) {
     let image = Image::parse(&file);
     if let Err(error) = &image {
         clean(&error.to_string());
-        assert!(!matches!(error, ImageError::Io(_) | ImageError::OutOfMemory(_)), "{error}");
+        assert!(!matches!(error, ImageError::Io { .. } | ImageError::OutOfMemory(_)), "{error}");
     }
     if spoils {
         if let Ok(image) = image {

@@ -3,6 +3,7 @@
 use std::{fmt, string::String};
 
 use super::GuestExit;
+use crate::error::debug_by_display;
 
 /// Why a guest has returned control to its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum RunOutcome {
 }
 
 /// Why a guest could not be reset. The guest is unchanged, unless this is [`Failed`](Self::Failed).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResetError {
     /// A call or another reset, on any thread, is using one of the vCPUs.
@@ -27,6 +28,8 @@ pub enum ResetError {
     /// guest has exited with [`GuestExit::Lost`](super::GuestExit::Lost).
     Failed(String),
 }
+
+debug_by_display!(ResetError);
 
 impl fmt::Display for ResetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +49,7 @@ impl std::error::Error for ResetError {}
 
 /// Why a guest's present state could not become its checkpoint. The guest is unchanged, and so is its earlier checkpoint, if
 /// there is one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// A call, a reset or another checkpoint, on any thread, is using one of the vCPUs.
@@ -59,6 +62,8 @@ pub enum CheckpointError {
     /// [`reset`](super::Host::reset) fails with the same message.
     Failed(String),
 }
+
+debug_by_display!(CheckpointError);
 
 impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

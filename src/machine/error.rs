@@ -2,10 +2,12 @@
 
 use std::{fmt, io};
 
-use crate::{contract::Mismatch, error::RegionError};
+use crate::{
+    contract::Mismatch,
+    error::{RegionError, debug_by_display},
+};
 
 /// Why a machine could not be built. Nothing of it is left: its memory is unmapped, its process has ended.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum MachineError {
     /// The sizes of the arenas make no valid region.
@@ -29,6 +31,8 @@ impl MachineError {
         move |error| Self::System { what, error: error.into() }
     }
 }
+
+debug_by_display!(MachineError);
 
 impl fmt::Display for MachineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

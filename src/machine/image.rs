@@ -8,7 +8,7 @@ use std::{
     fmt, fs, io,
     ops::Range,
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     string::{String, ToString},
     sync::Arc,
     vec::Vec,
@@ -22,7 +22,7 @@ use super::{
     mapping::{Kind, Mapping},
     memfd, signals,
 };
-use crate::abi::PAGE_SIZE;
+use crate::{abi::PAGE_SIZE, error::debug_by_display};
 
 mod relocations;
 mod symbols;
@@ -95,11 +95,15 @@ fn range(segments: &[Segment], address: u64, len: u64) -> Option<Range<usize>> {
 }
 
 /// Why a file cannot be used as an image.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum ImageError {
     /// The file cannot be read.
-    Io(io::Error),
+    Io {
+        /// Its path.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
     /// There is not enough memory for a copy of the file, whose length is given in bytes.
     OutOfMemory(usize),
     /// The file is not a valid ELF file: what is wrong.
@@ -124,10 +128,14 @@ pub enum ImageError {
     },
 }
 
+debug_by_display!(ImageError);
+
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => write!(f, "the guest's file cannot be read: {error}"),
+            Self::Io { path, error } => {
+                write!(f, "the guest's file {} cannot be read: {error}", path.display())
+            }
             Self::OutOfMemory(len) => {
                 write!(f, "there is not enough memory for a copy of the guest's file, {len} bytes")
             }
@@ -146,7 +154,7 @@ impl fmt::Display for ImageError {
 impl std::error::Error for ImageError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io(error) => Some(error),
+            Self::Io { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -159,7 +167,8 @@ impl Image {
     ///
     /// [`ImageError::Io`], and those of [`parse`](Self::parse).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
-        Self::read(fs::read(path).map_err(ImageError::Io)?)
+        let path = path.as_ref();
+        Self::read(fs::read(path).map_err(|error| ImageError::Io { path: path.to_owned(), error })?)
     }
 
     /// Copies and parses the bytes of a file, in time proportional to their number.

@@ -124,7 +124,7 @@ fn good_programs_are_read() {
     }
     assert_eq!((fixed().get(TYPE), anywhere().get(TYPE)), (2, 3), "they are of two kinds");
     let error = Image::open("no such file").unwrap_err();
-    assert!(matches!(error, ImageError::Io(_)), "{error}");
+    assert!(matches!(error, ImageError::Io { .. }), "{error}");
 }
 
 /// What is wrong, how, and what is said of it.

@@ -13,8 +13,6 @@ use vmffi::{
 };
 
 mod client;
-#[path = "../../guests/mod.rs"]
-mod guests;
 mod http;
 #[path = "../guest/src/interface.rs"]
 mod interface;
@@ -83,7 +81,7 @@ fn arguments() -> Result<ExitCode, Box<dyn Error>> {
 
 /// A pool of clones of a guest that has built its index.
 fn pool(backend: Backend, guests: usize, limits: Limits) -> Result<Pool, Box<dyn Error>> {
-    let image = Image::open(guests::build("examples/service/guest", "scanner")?)?;
+    let image = Image::parse(include_bytes!(env!("GUEST_SCANNER")))?;
     let machine = MachineBuilder::new(&image)
         .arenas(64 << 10, 2 * http::MAX_BODY as u64)
         .memory(16 << 20)

@@ -3,9 +3,10 @@
 use std::{fmt, io, sync::Arc};
 
 use super::{super::MachineError, ConnectError};
+use crate::error::debug_by_display;
 
 /// Why a [`Pool`](super::Pool) has no guest for a caller.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum PoolError {
     /// An option of the builder is out of its range: the message says which.
@@ -25,6 +26,8 @@ pub enum PoolError {
     /// The pool belongs to the process that this one was forked from.
     Forked,
 }
+
+debug_by_display!(PoolError);
 
 impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,7 +14,6 @@ mod connection;
 mod cpu_time;
 mod ends;
 mod faults;
-mod guide;
 mod limits;
 mod lives;
 mod loads;
@@ -90,7 +89,6 @@ pub fn main() -> ExitCode {
         (true, threads::cases()),
         (false, many::cases()),
         (false, loads::cases()),
-        (false, guide::cases()),
         (false, random::cases()),
         (false, traces::cases()),
     ]

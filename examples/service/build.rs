@@ -1,0 +1,4 @@
+//! The service contains its guest.
+fn main() {
+    vmffi::build::guest("guest");
+}

@@ -1,0 +1,4 @@
+//! How a guest is linked.
+fn main() {
+    vmffi::build::link();
+}

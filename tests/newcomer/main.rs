@@ -1,0 +1,8 @@
+//! The first steps of a user, as the guide has them: its files are built and run exactly as they are printed, and the messages
+//! that it explains are those that appear.
+
+mod build_scripts;
+mod crates;
+mod layouts;
+mod messages;
+mod project;
