@@ -19,4 +19,7 @@
 #![doc = include_str!("example_generated/declaration.rs")]
 //! ```
 
+// The declaration is that of a user, for whom this crate is `vmffi`.
+extern crate self as vmffi;
+
 include!("example_generated/declaration.rs");

@@ -239,7 +239,7 @@ macro_rules! __item {
         body: { $(
             $(#[$($vattr:tt)*])* $variant:ident
                 $( { $( $(#[$($fattr:tt)*])* $field:ident : $ty:ty ),* $(,)? } )?
-                $( ( $value:ty ) )?
+                $( ( $( $(#[$($tattr:tt)*])* $value:ty ),* $(,)? ) )?
                 $( = $number:expr )?
         ),+ $(,)? }
     ) => {
@@ -255,9 +255,9 @@ macro_rules! __item {
                 variants: [ $( {
                     attrs: [$(#[$($vattr)*])*]
                     name: $variant
-                    fields: [$( [ $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* ] )?]
-                    value: [$($value)?]
                     number: [$($number)?]
+                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* } )?]
+                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value } )* ) )?]
                 } )* ]
             } }
         }

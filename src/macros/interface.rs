@@ -15,8 +15,10 @@
 //!
 //! ```text
 //! sorted = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
-//! params = ( ( NAME : TYPE ( , NAME : TYPE )* )? )
+//! params = ( ( NAME LOCAL : TYPE ( , NAME LOCAL : TYPE )* )? )
 //! ```
+//!
+//! `LOCAL` is the name of a variable for the parameter's value, as in `__struct_impls`.
 
 /// The declared return type, or `()` if the declaration has none.
 ///
@@ -40,7 +42,7 @@ macro_rules! __ret {
 /// ```text
 /// input    = cfg: [ATTRIBUTE*] cfg_list: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME
 ///            functions: [function*]
-/// function = { attrs: [ATTRIBUTE*] name: NAME params: params returns: [TYPE?] }
+/// function = { attrs: [ATTRIBUTE*] name: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? ) returns: [TYPE?] }
 /// output   = items: the trait, the client, the items of `__call` for each function, and the impls that
 ///            `serve!` reads
 /// ```
@@ -60,7 +62,7 @@ macro_rules! __interface {
         functions: [$( {
             attrs: [$($fattr:tt)*]
             name: $function:ident
-            params: $params:tt
+            params: ($($param:ident : $ty:ty),*)
             returns: $returns:tt
         } )*]
     ) => {
@@ -78,8 +80,9 @@ macro_rules! __interface {
                 size: []
                 optional: []
                 then: __trait_fn
+                interface: $name
                 name: $function
-                params: $params
+                params: ($($param : $ty),*)
                 returns: $returns
             }
         )* }
@@ -97,7 +100,7 @@ macro_rules! __interface {
             impl<'__peer> $crate::__private::core::convert::From<&'__peer $crate::Peer>
                 for [<$name Client>]<'__peer>
             {
-                fn from(peer: &'__peer $crate::Peer) -> Self { Self { peer } }
+                fn from(__peer: &'__peer $crate::Peer) -> [<$name Client>]<'__peer> { [<$name Client>] { peer: __peer } }
             }
             $( $crate::__attributes! {
                 todo: [$($fattr)*]
@@ -112,18 +115,18 @@ macro_rules! __interface {
                 struct: [<Params $name $function:camel>]
                 name: $function
                 has: [<has_ $function>]
-                params: $params
+                params: ($($param [<__param_ $param>] : $ty),*)
                 returns: $returns
             } )*
             $($cfg)*
             #[allow(
-                unused_mut, unused_assignments, deprecated,
-                reason = "an interface may have no functions, and the lists name deprecated functions"
+                unused_mut, unused_assignments, deprecated, nonstandard_style,
+                reason = "an interface may have no functions, and functions may be deprecated and have names of any style"
             )]
             const _: () = {
                 use $crate::__private::dispatch as __dispatch;
                 const __N: usize = {
-                    let mut n = 0;
+                    let mut __n = 0;
                     $( $crate::__attributes! {
                         todo: [$($fattr)*]
                         cfg: []
@@ -131,14 +134,19 @@ macro_rules! __interface {
                         size: []
                         optional: []
                         then: __count
-                        index: n
+                        index: __n
+                        types: [$($ty),*]
+                        returns: $returns
                     } )*
-                    n
+                    __n
                 };
+                impl $crate::__private::Item for dyn $name {
+                    type Checked = $crate::__private::Checked<__N>;
+                }
                 impl __dispatch::Interface for dyn $name {
                     const FUNCTIONS: &'static [$crate::__private::Declared] = &{
-                        let mut all = [$crate::__private::Declared::NOBODY; __N];
-                        let mut n = 0;
+                        let mut __all = [$crate::__private::Declared::NOBODY; __N];
+                        let mut __n = 0;
                         $( $crate::__attributes! {
                             todo: [$($fattr)*]
                             cfg: []
@@ -146,17 +154,17 @@ macro_rules! __interface {
                             size: []
                             optional: []
                             then: __function
-                            list: all
-                            index: n
+                            list: __all
+                            index: __n
                             struct: [<Params $name $function:camel>]
                         } )*
-                        all
+                        __all
                     };
                 }
                 impl<__Server: $name + 'static> __dispatch::Implements<__Server> for dyn $name {
                     const ENTRIES: &'static [__dispatch::Entry<__Server>] = &{
-                        let mut all = [__dispatch::Entry::EMPTY; __N];
-                        let mut n = 0;
+                        let mut __all = [__dispatch::Entry::EMPTY; __N];
+                        let mut __n = 0;
                         $( $crate::__attributes! {
                             todo: [$($fattr)*]
                             cfg: []
@@ -164,16 +172,16 @@ macro_rules! __interface {
                             size: []
                             optional: []
                             then: __entry
-                            list: all
-                            index: n
+                            list: __all
+                            index: __n
                             server: __Server
                             interface: $name
                             struct: [<Params $name $function:camel>]
                             name: $function
-                            params: $params
+                            params: ($($param [<__param_ $param>] : $ty),*)
                             returns: $returns
                         } )*
-                        all
+                        __all
                     };
                 }
             };
@@ -184,7 +192,7 @@ macro_rules! __interface {
 /// A method of the trait.
 ///
 /// ```text
-/// input  = sorted name: NAME params: params returns: [TYPE?]
+/// input  = sorted interface: NAME name: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? ) returns: [TYPE?]
 /// output = an item of a trait
 /// ```
 #[doc(hidden)]
@@ -195,6 +203,7 @@ macro_rules! __trait_fn {
         attrs: [$($attr:tt)*]
         size: $size:tt
         optional: $optional:tt
+        interface: $interface:ident
         name: $function:ident
         params: ($($param:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
@@ -202,14 +211,14 @@ macro_rules! __trait_fn {
         $($cfg)*
         $($attr)*
         fn $function(&self, peer: &$crate::Peer, $($param: $ty),*)
-            -> <$crate::__ret!($($ret)?) as $crate::FfiReturn>::Handled;
+            -> $crate::__private::Handled<$crate::__ret!($($ret)?), dyn $interface>;
     };
 }
 
-/// Counts a function.
+/// Counts a function, and asks for its types.
 ///
 /// ```text
-/// input  = sorted index: VARIABLE
+/// input  = sorted index: VARIABLE types: [( TYPE ( , TYPE )* )?] returns: [TYPE?]
 /// output = a statement that increments the variable
 /// ```
 #[doc(hidden)]
@@ -221,8 +230,14 @@ macro_rules! __count {
         size: $size:tt
         optional: $optional:tt
         index: $index:ident
+        types: [$($ty:ty),*]
+        returns: [$($ret:ty)?]
     ) => {
-        $($cfg)* { $index += 1; }
+        $($cfg)* {
+            $( $crate::__private::crosses::<$ty>(); )*
+            $( $crate::__private::returned::<$ret>(); )?
+            $index += 1;
+        }
     };
 }
 
@@ -271,40 +286,42 @@ macro_rules! __entry {
         interface: $interface:ident
         struct: $struct:ident
         name: $function:ident
-        params: ($($param:ident : $ty:ty),*)
+        params: ($($param:ident $local:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)* {
-            let call: __dispatch::Call<$server> = |server, peer, transport, status| {
-                let span = $crate::__private::Span::serve(peer, $struct::FUNCTION);
+            let __call: __dispatch::Call<$server> = |__server, __peer, __transport, __status| {
+                let __span = $crate::__private::Span::serve(__peer, $struct::FUNCTION);
                 // SAFETY: dispatch calls an entry with the peer and the transport of one call.
                 // `__receive` below decodes each pointer word of that transport once, and nothing
-                // else uses `from`.
-                let from = unsafe { $crate::__private::incoming(peer) };
-                let transport = match $crate::__receive! {
+                // else uses `__from`.
+                let __from = unsafe { $crate::__private::incoming(__peer) };
+                let __answer = match $crate::__receive! {
                     struct: $struct
-                    transport: transport
-                    from: from
-                    params: ($($param : $ty),*)
+                    transport: __transport
+                    from: __from
+                    params: ($($param $local : $crate::__private::Of<$ty, dyn $interface>),*)
                 } {
-                    $crate::__private::core::result::Result::Ok(($($param,)*)) => {
-                        $crate::__private::answer::<$crate::__ret!($($ret)?)>(
-                            peer,
+                    $crate::__private::core::result::Result::Ok(($($local,)*)) => {
+                        $crate::__private::answer::<
+                            $crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface>,
+                        >(
+                            __peer,
                             $struct::FUNCTION,
-                            <$server as $interface>::$function(server, peer, $($param),*),
-                            status,
+                            <$server as $interface>::$function(__server, __peer, $($local),*),
+                            __status,
                         )
                     }
-                    $crate::__private::core::result::Result::Err(error) => {
-                        $crate::__private::refuse(error, peer, $struct::FUNCTION, status)
+                    $crate::__private::core::result::Result::Err(__error) => {
+                        $crate::__private::refuse(__error, __peer, $struct::FUNCTION, __status)
                     }
                 };
-                span.end(*status);
-                transport
+                __span.end(*__status);
+                __answer
             };
-            // SAFETY: this macro makes `call` and `FUNCTION` from the same declaration: `call`
+            // SAFETY: this macro makes `__call` and `FUNCTION` from the same declaration: `__call`
             // decodes the declared parameters, and `answer` lends a result of the declared type.
-            $list[$index] = unsafe { __dispatch::Entry::new($struct::FUNCTION, call) };
+            $list[$index] = unsafe { __dispatch::Entry::new($struct::FUNCTION, __call) };
             $index += 1;
         }
     };
@@ -331,7 +348,7 @@ macro_rules! __call {
         struct: $struct:ident
         name: $function:ident
         has: $has:ident
-        params: ($($param:ident : $ty:ty),*)
+        params: ($($param:ident $local:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)*
@@ -344,15 +361,15 @@ macro_rules! __call {
         )]
         #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy)]
         #[allow(
-            dead_code, missing_debug_implementations,
-            reason = "a serving side does not fill it, and its fields are wire twins"
+            dead_code, missing_debug_implementations, nonstandard_style,
+            reason = "a serving side does not fill it, its fields are wire twins, and it repeats names"
         )]
         #[repr(C)]
-        $vis struct $struct { $( $param: <$ty as $crate::FfiType>::Wire, )* }
+        $vis struct $struct { $( $param: <$crate::__private::Of<$ty, dyn $interface> as $crate::FfiType>::Wire, )* }
         $($cfg)*
         #[allow(
-            dead_code, clippy::too_many_arguments,
-            reason = "a client need not call every function, and the user has not declared `&self`"
+            dead_code, nonstandard_style, unused_imports, clippy::too_many_arguments,
+            reason = "a client need not call every function, which may have any name; the user has not declared `&self`"
         )]
         const _: () = {
             use $crate::__private::core as __core;
@@ -365,42 +382,51 @@ macro_rules! __call {
                         size: $size
                         struct: $struct
                         name: $function
-                        params: ($($param : $ty),*)
+                        params: ($($param $local : $crate::__private::Of<$ty, dyn $interface>),*)
                     }
                     $crate::__private::Declared::new(
                         __core::stringify!($interface),
                         __core::stringify!($function),
                         __core::stringify!($optional),
-                        &[$( (__core::stringify!($param), <$ty as $crate::FfiType>::SHAPE) ),*],
-                        <$crate::__ret!($($ret)?) as $crate::FfiReturn>::SHAPE,
+                        &[$( (
+                            __core::stringify!($param),
+                            <$crate::__private::Of<$ty, dyn $interface> as $crate::FfiType>::SHAPE,
+                        ) ),*],
+                        <$crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface> as $crate::FfiReturn>::SHAPE,
                     )
                 };
             }
             $crate::__unpack! {
                 struct: $struct
-                params: ($($param : $ty),*)
+                types: ($($ty),*)
+                params: ($($param $local : $crate::__private::Of<$ty, dyn $interface>),*)
             }
+            // A constant of the user's could have a parameter's name, and a pattern of that name would compare with the
+            // constant. A function of that name hides it, and patterns may shadow functions.
+            $( use $crate::__private::hide as $param; )*
             impl $client<'_> {
                 $($attr)*
                 #[inline]
                 pub fn $function(&self, $($param: impl $crate::SendAs<$ty>),*)
-                    -> <$crate::__ret!($($ret)?) as $crate::FfiReturn>::Received
+                    -> $crate::__private::Received<$crate::__ret!($($ret)?), dyn $interface>
                 {
-                    let mut out = self.peer.outgoing();
-                    let transport = $crate::__send! {
-                        out: out
+                    let mut __out = self.peer.outgoing();
+                    let __transport = $crate::__send! {
+                        out: __out
                         struct: $struct
-                        params: ($($param : $ty),*)
+                        params: ($($param : $crate::__private::Of<$ty, dyn $interface>),*)
                     };
                     // SAFETY: this macro makes `__send` and `FUNCTION` from the same declaration:
-                    // `__send` makes the transport through `out`, with the `SendAs` of each
+                    // `__send` makes the transport through `__out`, with the `SendAs` of each
                     // declared parameter, and `FUNCTION` returns the declared type.
                     unsafe {
-                        $crate::__private::finish::<$crate::__ret!($($ret)?)>(
+                        $crate::__private::finish::<
+                            $crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface>,
+                        >(
                             self.peer,
-                            &mut out,
+                            &mut __out,
                             $struct::FUNCTION,
-                            transport,
+                            __transport,
                         )
                     }
                 }
@@ -455,13 +481,13 @@ macro_rules! __check {
         size: []
         struct: $struct:ident
         name: $function:ident
-        params: ($param:ident : $ty:ty)
+        params: ($param:ident $local:ident : $ty:ty)
     ) => {};
     (
         size: [$($size:expr)?]
         struct: $struct:ident
         name: $function:ident
-        params: ($first:ident : $first_ty:ty $(, $param:ident : $ty:ty)+)
+        params: ($first:ident $first_local:ident : $first_ty:ty $(, $param:ident $local:ident : $ty:ty)+)
     ) => {
         $crate::__private::Rule::new()
             .field::<$first_ty>($crate::__offset!($struct, $first))
@@ -485,7 +511,7 @@ macro_rules! __check {
 /// Makes the parameters from a parameter struct.
 ///
 /// ```text
-/// input  = struct: NAME params: params
+/// input  = struct: NAME types: ( ( TYPE ( , TYPE )* )? ) params: params
 /// output = nothing, or an item: `Unpackable` for the parameter struct
 /// ```
 ///
@@ -493,25 +519,25 @@ macro_rules! __check {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __unpack {
-    (struct: $struct:ident params: ()) => {};
-    (struct: $struct:ident params: ($param:ident : $ty:ty)) => {};
-    (struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
+    (struct: $struct:ident types: $types:tt params: ()) => {};
+    (struct: $struct:ident types: $types:tt params: ($param:ident $local:ident : $ty:ty)) => {};
+    (struct: $struct:ident types: ($($declared:ty),+) params: ($($param:ident $local:ident : $ty:ty),+)) => {
         // SAFETY: the struct is `repr(C)`, and each of its fields is a wire twin, so any bytes are
         // a value of it. `unpack` decodes each field once, at the field's own offset.
         unsafe impl $crate::Unpackable for $struct {
-            type Output = ($($ty,)+);
+            type Output = ($($declared,)+);
             #[inline]
             fn unpack(
-                wire: &[u8],
-                from: $crate::Incoming<'_>,
+                __wire: &[u8],
+                __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<Self::Output, $crate::CallError> {
-                $( let $param = $crate::__private::field::<$ty>(
-                    wire,
+                $( let $local = $crate::__private::field::<$ty>(
+                    __wire,
                     $crate::__offset!($struct, $param),
                     __core::stringify!($param),
-                    from,
+                    __from,
                 ); )+
-                __core::result::Result::Ok(($($param?,)+))
+                __core::result::Result::Ok(($($local?,)+))
             }
         }
     };
@@ -520,7 +546,7 @@ macro_rules! __unpack {
 /// Makes the transport of a call from the parameters.
 ///
 /// ```text
-/// input  = out: VARIABLE struct: NAME params: params
+/// input  = out: VARIABLE struct: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? )
 /// output = an expression of type `Result<Transport, CallError>`
 /// ```
 ///
@@ -535,8 +561,8 @@ macro_rules! __send {
         $crate::SendAs::<$ty>::into_transport($param, &mut $out)
     };
     (out: $out:ident struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
-        $out.place::<$struct>(|wire, out| {
-            $( $crate::__private::put::<$ty, _>($param, wire, $crate::__offset!($struct, $param), out)?; )+
+        $out.place::<$struct>(|__wire, __out| {
+            $( $crate::__private::put::<$ty, _>($param, __wire, $crate::__offset!($struct, $param), __out)?; )+
             __core::result::Result::Ok(())
         })
     };
@@ -563,7 +589,7 @@ macro_rules! __receive {
         struct: $struct:ident
         transport: $transport:ident
         from: $from:ident
-        params: ($param:ident : $ty:ty)
+        params: ($param:ident $local:ident : $ty:ty)
     ) => {
         $crate::__private::alone::<$ty>(
             $transport,
@@ -575,7 +601,7 @@ macro_rules! __receive {
         struct: $struct:ident
         transport: $transport:ident
         from: $from:ident
-        params: ($($param:ident : $ty:ty),+)
+        params: ($($param:ident $local:ident : $ty:ty),+)
     ) => {
         $crate::__private::receive::<$struct>($transport, $from)
     };
