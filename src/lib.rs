@@ -151,7 +151,8 @@ pub mod __private {
         },
         types::{
             check::{
-                Checked, Handled, Item, Of, Received, Same, SharedOf, crosses, hide, returned,
+                Checked, Handled, Item, Named, Of, Received, Same, SharedOf, crosses, hide,
+                returned,
             },
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},

@@ -95,13 +95,60 @@ macro_rules! __interface {
                 $crate::__private::core::marker::Copy,
                 $crate::__private::core::fmt::Debug,
             )]
-            $vis struct [<$name Client>]<'__peer> { peer: &'__peer $crate::Peer }
+            $vis struct [<$name Client>]<'__peer> { optional: [<__ $name Optional>]<'__peer> }
             $($cfg)*
             impl<'__peer> $crate::__private::core::convert::From<&'__peer $crate::Peer>
                 for [<$name Client>]<'__peer>
             {
-                fn from(__peer: &'__peer $crate::Peer) -> [<$name Client>]<'__peer> { [<$name Client>] { peer: __peer } }
+                fn from(__peer: &'__peer $crate::Peer) -> [<$name Client>]<'__peer> {
+                    [<$name Client>] { optional: [<__ $name Optional>] { peer: __peer } }
+                }
             }
+            $($cfg)*
+            #[allow(dead_code, unreachable_pub, nonstandard_style, reason = "it only has methods of the client")]
+            #[doc = "Asks whether the peer serves an optional function of [`" $name "`]: the client derefs to it, so that a function may have the name of such a method."]
+            #[derive(
+                $crate::__private::core::clone::Clone,
+                $crate::__private::core::marker::Copy,
+                $crate::__private::core::fmt::Debug,
+            )]
+            $vis struct [<__ $name Optional>]<'__peer> { peer: &'__peer $crate::Peer }
+            $($cfg)*
+            impl<'__peer> $crate::__private::core::ops::Deref for [<$name Client>]<'__peer> {
+                type Target = [<__ $name Optional>]<'__peer>;
+                fn deref(&self) -> &[<__ $name Optional>]<'__peer> { &self.optional }
+            }
+            $($cfg)*
+            #[allow(
+                nonstandard_style, unreachable_pub, unused_imports, ambiguous_glob_reexports,
+                missing_debug_implementations, missing_docs,
+                reason = "users see what is re-exported; each module has a `__Key`, which nobody uses"
+            )]
+            mod [<__vmffi_ $name>] {
+                pub mod __functions { $( $crate::__attributes! {
+                    todo: [$($fattr)*]
+                    cfg: []
+                    attrs: []
+                    size: []
+                    optional: []
+                    then: __key
+                    interface: $name
+                    name: $function
+                    struct: [<Params $name $function:camel>]
+                } )* }
+                $( $crate::__attributes! {
+                    todo: [$($fattr)*]
+                    cfg: []
+                    attrs: []
+                    size: []
+                    optional: []
+                    then: __reexport
+                    name: $function
+                } )*
+            }
+            $($cfg)*
+            #[allow(unused_imports, ambiguous_glob_reexports, reason = "an interface may have no functions")]
+            $vis use [<__vmffi_ $name>]::*;
             $( $crate::__attributes! {
                 todo: [$($fattr)*]
                 cfg: $cfg_list
@@ -112,6 +159,8 @@ macro_rules! __interface {
                 vis: [$vis]
                 interface: $name
                 client: [<$name Client>]
+                asks: [<__ $name Optional>]
+                key: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
                 struct: [<Params $name $function:camel>]
                 name: $function
                 has: [<has_ $function>]
@@ -156,7 +205,7 @@ macro_rules! __interface {
                             then: __function
                             list: __all
                             index: __n
-                            struct: [<Params $name $function:camel>]
+                            struct: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
                         } )*
                         __all
                     };
@@ -176,7 +225,7 @@ macro_rules! __interface {
                             index: __n
                             server: __Server
                             interface: $name
-                            struct: [<Params $name $function:camel>]
+                            struct: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
                             name: $function
                             params: ($($param [<__param_ $param>] : $ty),*)
                             returns: $returns
@@ -186,6 +235,60 @@ macro_rules! __interface {
                 }
             };
         }
+    };
+}
+
+/// A module for the parameter struct of a function, and the alias by which users know it.
+///
+/// ```text
+/// input  = sorted interface: NAME name: NAME struct: NAME
+/// output = an item
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __key {
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        interface: $interface:ident
+        name: $function:ident
+        struct: $struct:ident
+    ) => {
+        $($cfg)*
+        pub mod $function {
+            pub(in super::super::super) struct __Key;
+            #[doc = $crate::__private::core::concat!(
+                "The parameters of `",
+                $crate::__private::core::stringify!($interface),
+                "::",
+                $crate::__private::core::stringify!($function),
+                "` as they lie in memory.",
+            )]
+            pub type $struct = <__Key as $crate::__private::Named>::Type;
+        }
+    };
+}
+
+/// Re-exports the alias in the module of a function.
+///
+/// ```text
+/// input  = sorted name: NAME
+/// output = an item
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __reexport {
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        name: $function:ident
+    ) => {
+        $($cfg)*
+        pub use __functions::$function::*;
     };
 }
 
@@ -257,9 +360,9 @@ macro_rules! __function {
         optional: $optional:tt
         list: $list:ident
         index: $index:ident
-        struct: $struct:ident
+        struct: [$key:ty]
     ) => {
-        $($cfg)* { $list[$index] = $struct::__DECLARED; $index += 1; }
+        $($cfg)* { $list[$index] = <<$key as $crate::__private::Named>::Type>::__DECLARED; $index += 1; }
     };
 }
 
@@ -284,20 +387,21 @@ macro_rules! __entry {
         index: $index:ident
         server: $server:ident
         interface: $interface:ident
-        struct: $struct:ident
+        struct: [$key:ty]
         name: $function:ident
         params: ($($param:ident $local:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)* {
+            type __Params = <$key as $crate::__private::Named>::Type;
             let __call: __dispatch::Call<$server> = |__server, __peer, __transport, __status| {
-                let __span = $crate::__private::Span::serve(__peer, $struct::FUNCTION);
+                let __span = $crate::__private::Span::serve(__peer, __Params::FUNCTION);
                 // SAFETY: dispatch calls an entry with the peer and the transport of one call.
                 // `__receive` below decodes each pointer word of that transport once, and nothing
                 // else uses `__from`.
                 let __from = unsafe { $crate::__private::incoming(__peer) };
                 let __answer = match $crate::__receive! {
-                    struct: $struct
+                    struct: __Params
                     transport: __transport
                     from: __from
                     params: ($($param $local : $crate::__private::Of<$ty, dyn $interface>),*)
@@ -307,13 +411,13 @@ macro_rules! __entry {
                             $crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface>,
                         >(
                             __peer,
-                            $struct::FUNCTION,
+                            __Params::FUNCTION,
                             <$server as $interface>::$function(__server, __peer, $($local),*),
                             __status,
                         )
                     }
                     $crate::__private::core::result::Result::Err(__error) => {
-                        $crate::__private::refuse(__error, __peer, $struct::FUNCTION, __status)
+                        $crate::__private::refuse(__error, __peer, __Params::FUNCTION, __status)
                     }
                 };
                 __span.end(*__status);
@@ -321,7 +425,7 @@ macro_rules! __entry {
             };
             // SAFETY: this macro makes `__call` and `FUNCTION` from the same declaration: `__call`
             // decodes the declared parameters, and `answer` lends a result of the declared type.
-            $list[$index] = unsafe { __dispatch::Entry::new($struct::FUNCTION, __call) };
+            $list[$index] = unsafe { __dispatch::Entry::new(__Params::FUNCTION, __call) };
             $index += 1;
         }
     };
@@ -330,7 +434,7 @@ macro_rules! __entry {
 /// The client's half of a function.
 ///
 /// ```text
-/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME struct: NAME name: NAME has: NAME
+/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME asks: NAME struct: NAME name: NAME has: NAME
 ///          params: params returns: [TYPE?]
 /// output = items: the parameter struct with the function's signature, and the methods of the client
 /// ```
@@ -345,6 +449,8 @@ macro_rules! __call {
         vis: [$vis:vis]
         interface: $interface:ident
         client: $client:ident
+        asks: $asks:ident
+        key: [$key:ty]
         struct: $struct:ident
         name: $function:ident
         has: $has:ident
@@ -352,27 +458,21 @@ macro_rules! __call {
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)*
-        #[doc = $crate::__private::core::concat!(
-            "The parameters of `",
-            $crate::__private::core::stringify!($interface),
-            "::",
-            $crate::__private::core::stringify!($function),
-            "` as they lie in memory.",
-        )]
-        #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy)]
         #[allow(
-            dead_code, missing_debug_implementations, nonstandard_style,
-            reason = "a serving side does not fill it, its fields are wire twins, and it repeats names"
-        )]
-        #[repr(C)]
-        $vis struct $struct { $( $param: <$crate::__private::Of<$ty, dyn $interface> as $crate::FfiType>::Wire, )* }
-        $($cfg)*
-        #[allow(
-            dead_code, nonstandard_style, unused_imports, clippy::too_many_arguments,
+            dead_code, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
+            missing_debug_implementations, clippy::too_many_arguments,
             reason = "a client need not call every function, which may have any name; the user has not declared `&self`"
         )]
         const _: () = {
             use $crate::__private::core as __core;
+            #[derive(__core::clone::Clone, __core::marker::Copy)]
+            #[repr(C)]
+            $vis struct $struct {
+                $( $param: <$crate::__private::Of<$ty, dyn $interface> as $crate::FfiType>::Wire, )*
+            }
+            impl $crate::__private::Named for $key {
+                type Type = $struct;
+            }
             impl $struct {
                 /// The function: its signature and its names.
                 pub const FUNCTION: &'static $crate::abi::Function = &Self::__DECLARED.function;
@@ -407,10 +507,10 @@ macro_rules! __call {
             impl $client<'_> {
                 $($attr)*
                 #[inline]
-                pub fn $function(&self, $($param: impl $crate::SendAs<$ty>),*)
+                pub fn $function(self, $($param: impl $crate::SendAs<$ty>),*)
                     -> $crate::__private::Received<$crate::__ret!($($ret)?), dyn $interface>
                 {
-                    let mut __out = self.peer.outgoing();
+                    let mut __out = self.optional.peer.outgoing();
                     let __transport = $crate::__send! {
                         out: __out
                         struct: $struct
@@ -423,19 +523,20 @@ macro_rules! __call {
                         $crate::__private::finish::<
                             $crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface>,
                         >(
-                            self.peer,
+                            self.optional.peer,
                             &mut __out,
                             $struct::FUNCTION,
                             __transport,
                         )
                     }
                 }
-                $crate::__has! {
-                    optional: $optional
-                    struct: $struct
-                    name: $function
-                    has: $has
-                }
+            }
+            $crate::__has! {
+                optional: $optional
+                asks: $asks
+                struct: $struct
+                name: $function
+                has: $has
             }
         };
     };
@@ -444,165 +545,33 @@ macro_rules! __call {
 /// The client's method that asks whether the peer serves an optional function.
 ///
 /// ```text
-/// input  = optional: [optional?] struct: NAME name: NAME has: NAME
-/// output = nothing, or an item of an impl
+/// input  = optional: [optional?] asks: NAME struct: NAME name: NAME has: NAME
+/// output = nothing, or an item: the method, of the type to which the client derefs
 /// ```
 ///
 /// The caller has `__core` in scope.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __has {
-    (optional: [] struct: $struct:ident name: $function:ident has: $has:ident) => {};
-    (optional: [optional] struct: $struct:ident name: $function:ident has: $has:ident) => {
-        #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
-        pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
-            self.peer.has($struct::FUNCTION)
-        }
-    };
-}
-
-// The macros below depend on the number of parameters (ABI, "Parameter structs"): without
-// parameters the transport is empty, one parameter travels in the transport, and several travel in
-// a parameter struct.
-
-/// Checks the layout of a parameter struct against the ABI and, where a size is pinned, its size.
-///
-/// ```text
-/// input  = size: [EXPR?] struct: NAME name: NAME params: params
-/// output = statements, or a compile error
-/// ```
-///
-/// The caller has `__core` in scope.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __check {
-    (size: [] struct: $struct:ident name: $function:ident params: ()) => {};
     (
-        size: []
+        optional: []
+        asks: $asks:ident
         struct: $struct:ident
         name: $function:ident
-        params: ($param:ident $local:ident : $ty:ty)
+        has: $has:ident
     ) => {};
     (
-        size: [$($size:expr)?]
+        optional: [optional]
+        asks: $asks:ident
         struct: $struct:ident
         name: $function:ident
-        params: ($first:ident $first_local:ident : $first_ty:ty $(, $param:ident $local:ident : $ty:ty)+)
+        has: $has:ident
     ) => {
-        $crate::__private::Rule::new()
-            .field::<$first_ty>($crate::__offset!($struct, $first))
-            $( .field::<$ty>($crate::__offset!($struct, $param)) )+
-            .check::<$struct>();
-        $( $crate::__private::pin(__core::stringify!($function), __core::mem::size_of::<$struct>(), $size); )?
-    };
-    (
-        size: [$($size:expr)?]
-        struct: $struct:ident
-        name: $function:ident
-        params: $params:tt
-    ) => {
-        $crate::__say! {
-            "function `" {$function} "`: `#[size(..)]` pins a parameter struct, which only a function "
-            "of at least two parameters has"
-        }
-    };
-}
-
-/// Makes the parameters from a parameter struct.
-///
-/// ```text
-/// input  = struct: NAME types: ( ( TYPE ( , TYPE )* )? ) params: params
-/// output = nothing, or an item: `Unpackable` for the parameter struct
-/// ```
-///
-/// The caller has `__core` in scope.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __unpack {
-    (struct: $struct:ident types: $types:tt params: ()) => {};
-    (struct: $struct:ident types: $types:tt params: ($param:ident $local:ident : $ty:ty)) => {};
-    (struct: $struct:ident types: ($($declared:ty),+) params: ($($param:ident $local:ident : $ty:ty),+)) => {
-        // SAFETY: the struct is `repr(C)`, and each of its fields is a wire twin, so any bytes are
-        // a value of it. `unpack` decodes each field once, at the field's own offset.
-        unsafe impl $crate::Unpackable for $struct {
-            type Output = ($($declared,)+);
-            #[inline]
-            fn unpack(
-                __wire: &[u8],
-                __from: $crate::Incoming<'_>,
-            ) -> __core::result::Result<Self::Output, $crate::CallError> {
-                $( let $local = $crate::__private::field::<$ty>(
-                    __wire,
-                    $crate::__offset!($struct, $param),
-                    __core::stringify!($param),
-                    __from,
-                ); )+
-                __core::result::Result::Ok(($($local?,)+))
+        impl $asks<'_> {
+            #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
+            pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
+                self.peer.has($struct::FUNCTION)
             }
         }
-    };
-}
-
-/// Makes the transport of a call from the parameters.
-///
-/// ```text
-/// input  = out: VARIABLE struct: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? )
-/// output = an expression of type `Result<Transport, CallError>`
-/// ```
-///
-/// The parameters are variables. The caller has `__core` in scope.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __send {
-    (out: $out:ident struct: $struct:ident params: ()) => {
-        $crate::__private::nothing()
-    };
-    (out: $out:ident struct: $struct:ident params: ($param:ident : $ty:ty)) => {
-        $crate::SendAs::<$ty>::into_transport($param, &mut $out)
-    };
-    (out: $out:ident struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
-        $out.place::<$struct>(|__wire, __out| {
-            $( $crate::__private::put::<$ty, _>($param, __wire, $crate::__offset!($struct, $param), __out)?; )+
-            __core::result::Result::Ok(())
-        })
-    };
-}
-
-/// Makes the parameters from the transport of a call.
-///
-/// ```text
-/// input  = struct: NAME transport: VARIABLE from: VARIABLE params: params
-/// output = an expression: a `Result` of a tuple of the parameters, or a `CallError`
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __receive {
-    (
-        struct: $struct:ident
-        transport: $transport:ident
-        from: $from:ident
-        params: ()
-    ) => {
-        <() as $crate::FfiType>::from_transport($transport, $from)
-    };
-    (
-        struct: $struct:ident
-        transport: $transport:ident
-        from: $from:ident
-        params: ($param:ident $local:ident : $ty:ty)
-    ) => {
-        $crate::__private::alone::<$ty>(
-            $transport,
-            $from,
-            $crate::__private::core::stringify!($param),
-        )
-    };
-    (
-        struct: $struct:ident
-        transport: $transport:ident
-        from: $from:ident
-        params: ($($param:ident $local:ident : $ty:ty),+)
-    ) => {
-        $crate::__private::receive::<$struct>($transport, $from)
     };
 }

@@ -97,21 +97,31 @@ macro_rules! __shared_struct {
     ) => {
         $crate::__private::paste::paste! {
             $($cfg)*
-            #[allow(dead_code, nonstandard_style, reason = "a receiver does not fill it, and it repeats names")]
-            #[doc = "The twin of [`" $name "`] that a sender fills, if that struct has handle fields."]
-            $vis struct [<Shared $name>] { $(
-                $($fcfg)*
-                #[doc = "What is sent for [`" $field "`](" $name "::" $field ")."]
-                $fvis $field: $crate::__private::SharedOf<$ty, $name>,
-            )* }
+            #[allow(nonstandard_style, unreachable_pub, missing_docs, missing_debug_implementations, reason = "users see the alias")]
+            mod [<__vmffi_ $name>] {
+                pub struct __Key;
+                #[doc = "The twin of `" $name "` that a sender fills, if that struct has handle fields."]
+                pub type [<Shared $name>] = <__Key as $crate::__private::Named>::Type;
+            }
+            $($cfg)*
+            #[allow(unused_imports, ambiguous_glob_reexports, reason = "each module has a `__Key`, which nobody uses")]
+            $vis use [<__vmffi_ $name>]::*;
             $($cfg)*
             #[allow(
-                dead_code, deprecated, nonstandard_style, unused_mut,
-                reason = "a struct may have no fields, and its names may be deprecated and of any style"
+                dead_code, deprecated, missing_docs, missing_debug_implementations, nonstandard_style,
+                private_interfaces, unreachable_pub, unused_mut,
+                reason = "a struct may have no fields, its names may be deprecated and of any style, and its twin is \
+                          visible through an alias only"
             )]
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;
+                pub struct [<Shared $name>] {
+                    $( $($fcfg)* $fvis $field: __p::SharedOf<$ty, $name>, )*
+                }
+                impl __p::Named for [<__vmffi_ $name>]::__Key {
+                    type Type = [<Shared $name>];
+                }
                 type __Checked = __p::Checked<{ $( $($fcfg)* { __p::crosses::<$ty>(); } )* 0 }>;
                 impl __p::Item for $name {
                     type Checked = __Checked;

@@ -45,5 +45,12 @@ pub type Received<R, I> = <Of<R, I> as FfiReturn>::Received;
 /// What the sender of the struct `I` gives for a field that is declared as a `T`.
 pub type SharedOf<T, I> = <Of<T, I> as FfiType>::Shared;
 
+/// Finds a generated type by the key in a generated module. Modules are re-exported by `*`, so that a name of the user's goes
+/// before an equal generated one, and two equal generated ones are an error only where they are used.
+pub trait Named {
+    /// The type.
+    type Type;
+}
+
 /// Hides what else has its name, where it is imported as that.
 pub const fn hide() {}
