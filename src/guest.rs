@@ -24,6 +24,7 @@ use crate::{
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 #[doc(hidden)]
 pub mod mem_functions;
+mod missing;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 mod program;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]

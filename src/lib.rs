@@ -95,8 +95,6 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-// The derives of zerocopy are told their crate by this name, in here as well.
-extern crate self as vmffi;
 
 #[cfg(target_endian = "big")]
 compile_error!("the ABI is little-endian, and so must guest and host be");
@@ -158,11 +156,15 @@ pub mod __private {
             span::Span,
         },
         types::{
+            check::{
+                Checked, Handled, Item, Named, Of, Received, Same, SharedOf, crosses, hide,
+                returned,
+            },
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
-            wire::{self, Bool, Flag, NoHandles, Pick, Tagged, field, put, write},
+            wire::{self, BlockOf, Bool, Flag, NoHandles, Pick, Tagged, field, put, write},
         },
     };
-    pub use {::bytemuck, ::core, ::memoffset, ::paste, ::zerocopy};
+    pub use {::bytemuck, ::core, ::memoffset, ::paste};
 }

@@ -5,8 +5,8 @@
 //! 1. [`ffi_interface!`](crate::ffi_interface) takes the whole declaration, one repetition an item.
 //! 2. `__attributes` (`attributes.rs`) sorts the attributes of an item.
 //! 3. `__item` (here) tells structs, enums and interfaces apart and takes their bodies apart.
-//! 4. `__struct` (`structs.rs`), `__enum` and `__data_enum` (`enums.rs`) and `__interface`
-//!    (`interface.rs`) expand to the generated items. `__interface` sorts the attributes of each
+//! 4. `__struct` (`structs.rs`), `__enum` and `__data_enum` (`enums.rs`, `variants.rs`) and `__interface`
+//!    (`interface.rs`, `params.rs`) expand to the generated items. `__interface` sorts the attributes of each
 //!    function with `__attributes` again.
 //! 5. What no rule takes goes to `diagnostics.rs`, which reports the first mistake.
 //!
@@ -22,7 +22,9 @@ mod attributes;
 mod diagnostics;
 mod enums;
 mod interface;
+mod params;
 mod structs;
+mod variants;
 
 /// Declares shared structs, shared enums, and interfaces of functions.
 ///
@@ -67,7 +69,8 @@ mod structs;
 ///
 /// enum        = "enum" NAME ":" integer "{" variant ( "," variant )* ","? "}"
 /// integer     = "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize"
-/// variant     = ATTRIBUTE* NAME ( "(" TYPE ")" | "{" fields "}" )? ( "=" NUMBER )?
+/// variant     = ATTRIBUTE* NAME ( "(" values ")" | "{" fields "}" )? ( "=" NUMBER )?
+/// values      = ( ATTRIBUTE* TYPE ( "," ATTRIBUTE* TYPE )* ","? )?
 ///
 /// interface   = "interface" NAME "{" function* "}"
 /// function    = ATTRIBUTE* "fn" NAME "(" parameters ")" ( "->" TYPE )? ";"
@@ -75,7 +78,7 @@ mod structs;
 /// parameter   = NAME ":" TYPE
 /// ```
 ///
-/// A field of a variant has no `VISIBILITY`, since it is as visible as the enum.
+/// A field of a variant has no `VISIBILITY`, since it is as visible as the enum. A variant has up to 12 `values`.
 ///
 /// # Types
 ///
@@ -113,8 +116,18 @@ mod structs;
 ///   of what crosses.
 /// - `#[optional]` on a function adds a method `has_` + name to the client, which asks the peer
 ///   whether it serves the function.
-/// - All other attributes, such as `#[derive]`, `#[must_use]`, `#[deprecated]` and doc comments,
-///   are put on the generated item that the user sees.
+/// - All other attributes, such as `#[derive]`, those of derives, `#[must_use]`, `#[deprecated]` and doc comments, are
+///   put on the struct, enum, trait or method, and on the fields and variants, that the user sees.
+///
+/// A macro that passes attributes on should match them as `#[$($attribute:tt)*]`. Attributes that it has matched as
+/// `#[$attribute:meta]` cannot be read: they are put where the user sees them, so a `#[cfg]` among them does not work.
+///
+/// # Names
+///
+/// Names that begin with `__` are reserved, for items, constants and statics beside a declaration too. Names that are
+/// joined, as `SharedPage` is, give way to items of the same name that are declared beside them. If two joined names are
+/// equal, as for `fn reg1` and `fn reg_1`, only their use is an error. If a function has the name `has_` + the name of an
+/// optional function, `(*client).has_..()` asks for the optional function.
 ///
 /// # Errors
 ///
@@ -239,7 +252,7 @@ macro_rules! __item {
         body: { $(
             $(#[$($vattr:tt)*])* $variant:ident
                 $( { $( $(#[$($fattr:tt)*])* $field:ident : $ty:ty ),* $(,)? } )?
-                $( ( $value:ty ) )?
+                $( ( $( $(#[$($tattr:tt)*])* $value:ty ),* $(,)? ) )?
                 $( = $number:expr )?
         ),+ $(,)? }
     ) => {
@@ -255,9 +268,9 @@ macro_rules! __item {
                 variants: [ $( {
                     attrs: [$(#[$($vattr)*])*]
                     name: $variant
-                    fields: [$( [ $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* ] )?]
-                    value: [$($value)?]
                     number: [$($number)?]
+                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* } )?]
+                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value } )* ) )?]
                 } )* ]
             } }
         }

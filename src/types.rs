@@ -3,6 +3,7 @@
 //! A value crosses alone in a [`Transport`](crate::abi::Transport), or as a *wire form*: the bytes of its *wire twin*.
 //! The peer's bytes are copied to local memory first; this module validates the copy.
 
+pub mod check;
 pub mod const_text;
 pub mod descriptor;
 pub mod layout_rule;

@@ -57,6 +57,36 @@ fn types_that_cannot_cross_are_refused() {
     }
 }
 
+/// In `tests/messages/once`, there are as many errors as comments, each on its line. If the sentence names what is in the
+/// line, the error is there.
+#[test]
+fn a_mistake_is_one_error() {
+    let project = Project::new("once");
+    for case in cases("tests/messages/once") {
+        let output = project.check(&case);
+        let text = String::from_utf8_lossy(&output.stderr);
+        let errors: Vec<_> = text.lines().filter(|line| line.contains(".rs:")).collect();
+        let source = fs::read_to_string(&case).unwrap();
+        let mut expected = 0;
+        for (nr, line) in source.lines().enumerate() {
+            let Some((code, sentence)) = line.split_once("//~ ") else { continue };
+            // A type inside of another one: the error is at the outer one.
+            let named = sentence.split('`').nth(1).and_then(|named| code.rfind(named));
+            let start = named.map(|at| code[..at].rfind([' ', '(']).map_or(0, |space| space + 1));
+            let place = format!(".rs:{}:{}", nr + 1, start.map_or(1, |at| at + 1));
+            let said = |error: &&str| error.contains(&place) && error.contains(sentence);
+            assert_eq!(
+                errors.iter().copied().filter(said).count(),
+                1,
+                "{place}: {sentence}\n{text}"
+            );
+            expected += 1;
+        }
+        assert!(expected > 0);
+        assert_eq!(errors.len(), expected, "{}\n{text}", case.display());
+    }
+}
+
 fn cases(folder: &str) -> Vec<PathBuf> {
     let all =
         fs::read_dir(Path::new(VMFFI).join(folder)).unwrap().map(|entry| entry.unwrap().path());

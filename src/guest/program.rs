@@ -87,6 +87,34 @@ macro_rules! entry {
 #[macro_export]
 macro_rules! panic_handler {
     () => {
+        $crate::__panic_handler! {}
+    };
+}
+
+/// The panic handler of a program without `std`, which has one of its own.
+#[cfg(feature = "std")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __panic_handler {
+    () => {
+        $crate::__private::core::compile_error! {
+            "a guest has no `std`, but vmffi has its feature `std`: write `default-features = false` at vmffi in the \
+             guest's Cargo.toml, and build the guest in a workspace of its own"
+        }
+    };
+}
+
+/// The panic handler of a program without `std`.
+#[cfg(not(feature = "std"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __panic_handler {
+    () => {
+        #[cfg(not(any(panic = "abort", test)))]
+        $crate::__private::core::compile_error! {
+            "a guest cannot unwind: write `panic = \"abort\"` in `[profile.dev]` and `[profile.release]` of the \
+             workspace that builds it"
+        }
         #[panic_handler]
         fn __vmffi_panic(info: &$crate::__private::core::panic::PanicInfo<'_>) -> ! {
             $crate::guest::panicked(info)

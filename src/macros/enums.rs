@@ -27,17 +27,15 @@ macro_rules! __integer {
     };
 }
 
-/// An enum without values, which is its integer, both in memory and in a register.
+/// An enum without values, which is its integer, both in memory and in a register: the enum itself, with all its
+/// attributes.
 ///
 /// ```text
 /// input   = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME repr: INTEGER
 ///           variants: [variant*]
 /// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] }
-/// output  = items: the enum, and its impls in a `const _`
+/// output  = items: the enum, and a call of __shared_enum with the `#[cfg]` of each variant
 /// ```
-///
-/// `__Tag` repeats the enum to compute the numbers: only a `Copy` enum can be cast behind a
-/// reference, and the user's enum need not be `Copy`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __enum {
@@ -58,17 +56,50 @@ macro_rules! __enum {
         #[allow(dead_code, reason = "a crate need not use everything that it declares")]
         #[repr($repr)]
         $vis enum $name { $( $($vattr)* $variant $( = $number )?, )* }
+        $crate::__cfg_lists! {
+            todo: [ $( { attrs: [$($vattr)*] name: $variant number: [$($number)?] } )* ]
+            work: []
+            done: []
+            then: __shared_enum { cfg: [$($cfg)*] name: $name repr: $repr variants: }
+        }
+    };
+}
+
+/// What is generated beside an enum without values.
+///
+/// ```text
+/// input   = cfg: [ATTRIBUTE*] name: NAME repr: INTEGER variants: [variant*]
+/// variant = { cfg: [ATTRIBUTE*] name: NAME number: [EXPR?] }
+/// output  = items: the impls, in a `const _`
+/// ```
+///
+/// `__Tag` repeats the enum to compute the numbers: only a `Copy` enum can be cast behind a
+/// reference, and the user's enum need not be `Copy`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __shared_enum {
+    (
+        cfg: [$($cfg:tt)*]
+        name: $name:ident
+        repr: $repr:ident
+        variants: [$( {
+            cfg: [$($vcfg:tt)*]
+            name: $variant:ident
+            number: [$($number:expr)?]
+        } )*]
+    ) => {
         $($cfg)*
         #[allow(
-            unused_doc_comments, dead_code, unused_mut, deprecated,
-            reason = "attributes of variants are repeated on code, and users do not see these items"
+            dead_code, deprecated, nonstandard_style,
+            reason = "names of variants may be deprecated and of any style"
         )]
         const _: () = {
-            use $crate::__private::core as __core;
+            use $crate::__private as __p;
+            use __p::core as __core;
             #[repr($repr)]
-            enum __Tag { $( $($vattr)* $variant $( = $number )?, )* }
-            const __VARIANTS: &[$crate::__private::Variant] = &[ $(
-                $($vattr)* $crate::__private::Variant {
+            enum __Tag { $( $($vcfg)* $variant $( = $number )?, )* }
+            const __VARIANTS: &[__p::Variant] = &[ $(
+                $($vcfg)* __p::Variant {
                     name: __core::stringify!($variant),
                     number: __Tag::$variant as $repr as u64,
                     fields: &[],
@@ -78,40 +109,40 @@ macro_rules! __enum {
             // that of any other type of equal `SHAPE`.
             unsafe impl $crate::FfiType for $name {
                 type Wire = <$repr as $crate::FfiType>::Wire;
-                type OptionWire = $crate::__private::Tagged<Self::Wire>;
+                type OptionWire = __p::Tagged<<$repr as $crate::FfiType>::Wire>;
                 type Shared = $name;
                 const HANDLES: bool = false;
-                const SHAPE: &'static $crate::__private::Shape =
-                    &$crate::__private::Shape::enumeration::<Self::Wire>(
+                const SHAPE: &'static __p::Shape =
+                    &__p::Shape::enumeration::<<$repr as $crate::FfiType>::Wire>(
                     __core::stringify!($name),
                     __core::stringify!($repr),
                     __VARIANTS,
                 );
                 fn decode(
-                    wire: &[u8],
-                    from: $crate::Incoming<'_>,
-                ) -> __core::result::Result<Self, $crate::CallError> {
-                    let tag = <$repr as $crate::FfiType>::decode(wire, from)?;
-                    $( $($vattr)* if tag == __Tag::$variant as $repr {
-                        return __core::result::Result::Ok($name::$variant);
+                    __wire: &[u8],
+                    __from: $crate::Incoming<'_>,
+                ) -> __core::result::Result<$name, $crate::CallError> {
+                    let __tag = <$repr as $crate::FfiType>::decode(__wire, __from)?;
+                    $( $($vcfg)* if __tag == __Tag::$variant as $repr {
+                        return __core::result::Result::Ok($name::$variant {});
                     } )*
                     __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
                 }
                 fn from_transport(
-                    transport: $crate::abi::Transport,
-                    from: $crate::Incoming<'_>,
-                ) -> __core::result::Result<Self, $crate::CallError> {
-                    let tag = <$repr as $crate::FfiType>::from_transport(transport, from)?;
-                    $( $($vattr)* if tag == __Tag::$variant as $repr {
-                        return __core::result::Result::Ok($name::$variant);
+                    __transport: $crate::abi::Transport,
+                    __from: $crate::Incoming<'_>,
+                ) -> __core::result::Result<$name, $crate::CallError> {
+                    let __tag = <$repr as $crate::FfiType>::from_transport(__transport, __from)?;
+                    $( $($vcfg)* if __tag == __Tag::$variant as $repr {
+                        return __core::result::Result::Ok($name::$variant {});
                     } )*
                     __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
                 }
-                fn write(&self, wire: &mut [u8]) {
-                    let tag = match *self {
-                        $( $($vattr)* $name::$variant => __Tag::$variant as $repr, )*
+                fn write(&self, __wire: &mut [u8]) {
+                    let __tag = match *self {
+                        $( $($vcfg)* $name::$variant {} => __Tag::$variant as $repr, )*
                     };
-                    <$repr as $crate::FfiType>::write(&tag, wire);
+                    <$repr as $crate::FfiType>::write(&__tag, __wire);
                 }
             }
             // SAFETY: the wire form is one integer, so `decode` makes no handles.
@@ -122,43 +153,41 @@ macro_rules! __enum {
                 #[inline]
                 fn encode(
                     self,
-                    wire: &mut [u8],
+                    __wire: &mut [u8],
                     _: &mut $crate::Outgoing<'_>,
                 ) -> __core::result::Result<(), $crate::CallError> {
-                    <Self as $crate::FfiType>::write(&self, wire);
+                    <$name as $crate::FfiType>::write(&self, __wire);
                     __core::result::Result::Ok(())
                 }
                 fn into_transport(
                     self,
-                    out: &mut $crate::Outgoing<'_>,
+                    __out: &mut $crate::Outgoing<'_>,
                 ) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
-                    let tag = match self {
-                        $( $($vattr)* $name::$variant => __Tag::$variant as $repr, )*
+                    let __tag = match self {
+                        $( $($vcfg)* $name::$variant {} => __Tag::$variant as $repr, )*
                     };
-                    <$repr as $crate::SendAs<$repr>>::into_transport(tag, out)
+                    <$repr as $crate::SendAs<$repr>>::into_transport(__tag, __out)
                 }
             }
             impl __core::convert::From<$name> for $crate::Failure<$name> {
-                fn from(error: $name) -> Self { Self::App(error) }
+                fn from(__error: $name) -> $crate::Failure<$name> { $crate::Failure::App(__error) }
             }
         };
     };
 }
 
-/// An enum whose variants have values.
+/// An enum whose variants have values: the enum itself, with all its attributes.
 ///
 /// ```text
 /// input   = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME repr: INTEGER
 ///           variants: [variant*]
-/// variant = { attrs: [ATTRIBUTE*] name: NAME fields: [fields?] value: [TYPE?] number: [EXPR?] }
-/// fields  = [field*]
-/// field   = { attrs: [ATTRIBUTE*] name: NAME type: TYPE }
-/// output  = items: the enum, and its wire twin and impls in a `const _`
+/// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [fields?] values: [values?] }
+/// fields  = { ( { attrs: [ATTRIBUTE*] name: NAME type: TYPE } )* }
+/// values  = ( ( { attrs: [ATTRIBUTE*] type: TYPE } )* )
+/// output  = items: the enum, and a call of __variants
 /// ```
 ///
-/// `Variant { .. }` has `fields`, `Variant(Type)` has a `value`, and `Variant` has neither. The
-/// wire twin is a union of one `repr(C)` struct a variant, `__In` + variant. Each begins with the
-/// integer, `__tag`, so that the integer lies at the same place for all variants.
+/// `Variant { .. }` has `fields`, `Variant(Type, ..)` has `values`, and `Variant` has neither.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __data_enum {
@@ -171,9 +200,9 @@ macro_rules! __data_enum {
         variants: [$( {
             attrs: [$($vattr:tt)*]
             name: $variant:ident
-            fields: [$( [ $( { attrs: [$($fattr:tt)*] name: $field:ident type: $ty:ty } )* ] )?]
-            value: [$($value:ty)?]
             number: [$($number:expr)?]
+            fields: [$( { $( { attrs: [$($fattr:tt)*] name: $field:ident type: $ty:ty } )* } )?]
+            values: [$( ( $( { attrs: [$($tattr:tt)*] type: $value:ty } )* ) )?]
         } )*]
     ) => {
         $($cfg)*
@@ -183,172 +212,220 @@ macro_rules! __data_enum {
         $vis enum $name { $(
             $($vattr)* $variant
                 $( { $( $($fattr)* $field: $ty, )* } )?
-                $( ($value) )?
+                $( ( $( $($tattr)* $value, )* ) )?
                 $( = $number )?,
         )* }
+        $crate::__tuple_variants! {
+            variants: [$( {
+                attrs: [$($vattr)*]
+                name: $variant
+                number: [$($number)?]
+                fields: [$( $( {
+                    attrs: [$($fattr)*]
+                    member: $field
+                    label: [$crate::__private::core::stringify!($field)]
+                    type: $ty
+                } )* )?]
+                values: [$( $( { attrs: [$($tattr)*] type: $value } )* )?]
+            } )*]
+            then: { cfg: [$($cfg)*] name: $name repr: $repr variants: }
+        }
+    };
+}
+
+/// What is generated beside an enum whose variants have values.
+///
+/// ```text
+/// input   = cfg: [ATTRIBUTE*] name: NAME repr: INTEGER variants: [variant*]
+/// variant = { cfg: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [field*] }
+/// field   = { cfg: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE }
+/// output  = items: what `__data_enum_impls` makes, in a `const _`
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __shared_data_enum {
+    (
+        cfg: [$($cfg:tt)*]
+        name: $name:ident
+        repr: $repr:ident
+        variants: [$( {
+            cfg: [$($vcfg:tt)*]
+            name: $variant:ident
+            number: $number:tt
+            fields: [$( {
+                cfg: [$($fcfg:tt)*]
+                member: $member:tt
+                label: $label:tt
+                type: $ty:ty
+            } )*]
+        } )*]
+    ) => {
         $crate::__private::paste::paste! {
             $($cfg)*
             #[allow(
-                unused_doc_comments, dead_code, unused_variables, unused_mut, non_snake_case,
-                missing_docs, deprecated,
-                reason = "attributes of fields are repeated on code, a variant may have no fields, \
-                          and users do not see these items"
+                dead_code, deprecated, nonstandard_style, unused_mut, unused_variables,
+                reason = "variants may have no fields, and names may be deprecated and of any style"
             )]
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;
-                #[repr($repr)]
-                enum __Tag { $( $($vattr)* $variant $( = $number )?, )* }
-                $(
-                    $($vattr)*
-                    #[derive(
-                        __core::clone::Clone,
-                        __core::marker::Copy,
-                        __p::zerocopy::FromBytes,
-                        __p::zerocopy::Immutable,
-                    )]
-                    #[zerocopy(crate = "vmffi::__private::zerocopy")]
-                    #[repr(C)]
-                    pub struct [<__In $variant>] {
-                        __tag: <$repr as $crate::FfiType>::Wire,
-                        $( $( $($fattr)* $field: <$ty as $crate::FfiType>::Wire, )* )?
-                        $( __value: <$value as $crate::FfiType>::Wire, )?
-                    }
-                )*
-                #[derive(
-                    __core::clone::Clone,
-                    __core::marker::Copy,
-                    __p::zerocopy::FromBytes,
-                    __p::zerocopy::Immutable,
-                )]
-                #[zerocopy(crate = "vmffi::__private::zerocopy")]
-                #[repr(C)]
-                pub union __Wire {
-                    __tag: <$repr as $crate::FfiType>::Wire,
-                    $( $($vattr)* $variant: [<__In $variant>], )*
-                }
-                // The impls below rest on this: a value without handles has no pointer words.
-                const _: () = {
-                    let mut handles = false;
-                    $( $($vattr)* {
-                        $( $( $($fattr)* { handles |= <$ty as $crate::FfiType>::HANDLES; } )* )?
-                        $( handles |= <$value as $crate::FfiType>::HANDLES; )?
-                    } )*
-                    if handles {
-                        __core::panic!(__core::concat!(
-                            "enum `", __core::stringify!($name), "` holds a handle: put it into a struct"
-                        ));
-                    }
-                };
-                $( $($vattr)* const _: () = {
-                    let mut layout = $crate::__private::Rule::new()
-                        .field::<$repr>($crate::__offset!([<__In $variant>], __tag));
-                    $( $( $($fattr)* {
-                        layout = layout.field::<$ty>($crate::__offset!([<__In $variant>], $field));
-                    } )* )?
-                    $( layout = layout.field::<$value>($crate::__offset!([<__In $variant>], __value)); )?
-                    layout.check::<[<__In $variant>]>();
-                }; )*
-                const __VARIANTS: &[$crate::__private::Variant] = &[ $(
-                    $($vattr)* $crate::__private::Variant {
-                    name: __core::stringify!($variant),
-                    number: __Tag::$variant as $repr as u64,
-                    fields: &[
-                        $( $( $($fattr)* { $crate::__shape_of! {
-                            wire: [<__In $variant>]
-                            field: $field
-                            name: [__core::stringify!($field)]
-                            type: $ty
-                        } }, )* )?
-                        $( $crate::__shape_of! {
-                            wire: [<__In $variant>]
-                            field: __value
-                            name: [""]
-                            type: $value
-                        }, )?
-                    ],
-                }, )* ];
-                // SAFETY: the constant above has checked that the values of all variants are
-                // without handles, so the wire form has no pointer words, and neither has that of
-                // any other type of equal `SHAPE`.
-                unsafe impl $crate::FfiType for $name {
-                    type Wire = __Wire;
-                    type OptionWire = $crate::__private::Tagged<__Wire>;
-                    type Shared = $name;
-                    const HANDLES: bool = false;
-                    const SHAPE: &'static $crate::__private::Shape =
-                        &$crate::__private::Shape::enumeration::<__Wire>(
-                        __core::stringify!($name),
-                        __core::stringify!($repr),
-                        __VARIANTS,
-                    );
-                    #[inline]
-                    fn decode(
-                        wire: &[u8],
-                        from: $crate::Incoming<'_>,
-                    ) -> __core::result::Result<Self, $crate::CallError> {
-                        let tag = $crate::__private::field::<$repr>(wire, 0, "", from)?;
-                        $( $($vattr)* if tag == __Tag::$variant as $repr {
-                            return __core::result::Result::Ok($name::$variant
-                                $( { $( $($fattr)* $field: $crate::__private::field::<$ty>(
-                                    wire,
-                                    $crate::__offset!([<__In $variant>], $field),
-                                    __core::stringify!($field),
-                                    from,
-                                )?, )* } )?
-                                $( ($crate::__private::field::<$value>(
-                                    wire,
-                                    $crate::__offset!([<__In $variant>], __value),
-                                    "",
-                                    from,
-                                )?) )?
-                            );
-                        } )*
-                        __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
-                    }
-                    fn write(&self, wire: &mut [u8]) {
-                        match self { $(
-                            $($vattr)* $name::$variant
-                                $( { $( $($fattr)* $field, )* } )?
-                                $( ($crate::__first!(value $value)) )?
-                            => {
-                                $crate::__private::write::<$repr>(&(__Tag::$variant as $repr), wire, 0);
-                                $( $( $($fattr)* { $crate::__private::write::<$ty>(
-                                    $field,
-                                    wire,
-                                    $crate::__offset!([<__In $variant>], $field),
-                                ); } )* )?
-                                $( $crate::__private::write::<$value>(
-                                    $crate::__first!(value $value),
-                                    wire,
-                                    $crate::__offset!([<__In $variant>], __value),
-                                ); )?
-                            }
-                        )* }
-                    }
-                }
-                $crate::__plain! { name: $name where: [] }
-                impl __core::convert::From<$name> for $crate::Failure<$name> {
-                    fn from(error: $name) -> Self { Self::App(error) }
+                type __Checked = __p::Checked<{ $( $($vcfg)* {
+                    $( $($fcfg)* { __p::crosses::<$ty>(); } )*
+                } )* 0 }>;
+                $crate::__data_enum_impls! {
+                    name: $name
+                    repr: $repr
+                    variants: [ $( {
+                        cfg: [$($vcfg)*]
+                        name: $variant
+                        number: $number
+                        wire: [<__In $variant>]
+                        fields: [ $( {
+                            cfg: [$($fcfg)*]
+                            member: $member
+                            label: $label
+                            local: [<__field_ $member>]
+                            type: <$ty as __p::Same<__Checked>>::T
+                        } )* ]
+                    } )* ]
                 }
             };
         }
     };
 }
 
-/// The first of its tokens.
+/// What makes an enum with values cross. The types of the fields have been asked for.
 ///
 /// ```text
-/// input  = IDENT TOKEN*
-/// output = the identifier, as a pattern or an expression
+/// input   = name: NAME repr: INTEGER variants: [variant*]
+/// variant = { cfg: [ATTRIBUTE*] name: NAME number: [EXPR?] wire: NAME fields: [field*] }
+/// field   = { cfg: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] local: NAME type: TYPE }
+/// output  = items: `__Wire`, which has the layout of the wire form, and the impls
 /// ```
 ///
-/// A name that is the same in every repetition needs it: a repetition has to contain a variable
-/// that repeats.
+/// `__Wire` is a union of one `repr(C)` struct a variant, `wire`. Each begins with the integer, `__tag`, so that the
+/// integer lies at the same place for all variants. `local` is the name of a field's place in that struct and of a
+/// variable for its value, as in `__struct_impls`. The caller has `__p` and `__core` in scope.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __first {
-    ($first:ident $($rest:tt)*) => {
-        $first
+macro_rules! __data_enum_impls {
+    (
+        name: $name:ident
+        repr: $repr:ident
+        variants: [$( {
+            cfg: [$($vcfg:tt)*]
+            name: $variant:ident
+            number: [$($number:expr)?]
+            wire: $wire:ident
+            fields: [$( {
+                cfg: [$($fcfg:tt)*]
+                member: $member:tt
+                label: $label:tt
+                local: $local:ident
+                type: $ty:ty
+            } )*]
+        } )*]
+    ) => {
+        #[repr($repr)]
+        enum __Tag { $( $($vcfg)* $variant $( = $number )?, )* }
+        $(
+            $($vcfg)*
+            #[derive(__core::clone::Clone, __core::marker::Copy)]
+            #[repr(C)]
+            struct $wire {
+                __tag: <$repr as $crate::FfiType>::Wire,
+                $( $($fcfg)* $local: <$ty as $crate::FfiType>::Wire, )*
+            }
+        )*
+        #[derive(__core::clone::Clone, __core::marker::Copy)]
+        #[repr(C)]
+        union __Wire {
+            __tag: <$repr as $crate::FfiType>::Wire,
+            $( $($vcfg)* $variant: $wire, )*
+        }
+        // The impls below rest on this: a value without handles has no pointer words.
+        const _: () = {
+            let mut __handles = false;
+            $( $($vcfg)* {
+                $( $($fcfg)* { __handles |= <$ty as $crate::FfiType>::HANDLES; } )*
+            } )*
+            if __handles {
+                __core::panic!(__core::concat!(
+                    "enum `", __core::stringify!($name), "` holds a handle: put it into a struct"
+                ));
+            }
+        };
+        $( $($vcfg)* const _: () = {
+            let mut __layout = __p::Rule::new().field::<$repr>($crate::__offset!($wire, __tag));
+            $( $($fcfg)* { __layout = __layout.field::<$ty>($crate::__offset!($wire, $local)); } )*
+            __layout.check::<$wire>();
+        }; )*
+        const __VARIANTS: &[__p::Variant] = &[ $( $($vcfg)* __p::Variant {
+            name: __core::stringify!($variant),
+            number: __Tag::$variant as $repr as u64,
+            fields: &[ $( $($fcfg)* {
+                $crate::__shape_of! { wire: $wire field: $local name: $label type: $ty }
+            }, )* ],
+        }, )* ];
+        // SAFETY: the constant above has checked that the values of all variants are without handles,
+        // so the wire form has no pointer words, and neither has that of any other type of equal
+        // `SHAPE`.
+        unsafe impl $crate::FfiType for $name {
+            type Wire = __p::BlockOf<
+                { __core::mem::align_of::<__Wire>() },
+                { __core::mem::size_of::<__Wire>() },
+            >;
+            type OptionWire = __p::Tagged<<$name as $crate::FfiType>::Wire>;
+            type Shared = $name;
+            const HANDLES: bool = false;
+            const SHAPE: &'static __p::Shape = &__p::Shape::enumeration::<__Wire>(
+                __core::stringify!($name),
+                __core::stringify!($repr),
+                __VARIANTS,
+            );
+            #[inline]
+            fn decode(
+                __wire: &[u8],
+                __from: $crate::Incoming<'_>,
+            ) -> __core::result::Result<$name, $crate::CallError> {
+                let __tag = __p::field::<$repr>(__wire, 0, "", __from)?;
+                $( $($vcfg)* if __tag == __Tag::$variant as $repr {
+                    return __core::result::Result::Ok($name::$variant { $(
+                        $($fcfg)* $member: __p::field::<$ty>(
+                            __wire, $crate::__offset!($wire, $local), $crate::__label!($label), __from,
+                        )?,
+                    )* });
+                } )*
+                __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
+            }
+            fn write(&self, __wire: &mut [u8]) {
+                match self { $(
+                    $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
+                        __p::write::<$repr>(&(__Tag::$variant as $repr), __wire, 0);
+                        $( $($fcfg)* {
+                            __p::write::<$ty>($local, __wire, $crate::__offset!($wire, $local));
+                        } )*
+                    }
+                )* }
+            }
+        }
+        $crate::__plain! { name: $name where: [] }
+        impl __core::convert::From<$name> for $crate::Failure<$name> {
+            fn from(__error: $name) -> $crate::Failure<$name> { $crate::Failure::App(__error) }
+        }
+    };
+}
+
+/// The label of a field.
+///
+/// ```text
+/// input  = [EXPR]
+/// output = the expression
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __label {
+    ([$label:expr]) => {
+        $label
     };
 }

@@ -15,8 +15,10 @@
 //!
 //! ```text
 //! sorted = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
-//! params = ( ( NAME : TYPE ( , NAME : TYPE )* )? )
+//! params = ( ( NAME LOCAL : TYPE ( , NAME LOCAL : TYPE )* )? )
 //! ```
+//!
+//! `LOCAL` is the name of a variable for the parameter's value, as in `__struct_impls`.
 
 /// The declared return type, or `()` if the declaration has none.
 ///
@@ -40,7 +42,7 @@ macro_rules! __ret {
 /// ```text
 /// input    = cfg: [ATTRIBUTE*] cfg_list: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME
 ///            functions: [function*]
-/// function = { attrs: [ATTRIBUTE*] name: NAME params: params returns: [TYPE?] }
+/// function = { attrs: [ATTRIBUTE*] name: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? ) returns: [TYPE?] }
 /// output   = items: the trait, the client, the items of `__call` for each function, and the impls that
 ///            `serve!` reads
 /// ```
@@ -60,7 +62,7 @@ macro_rules! __interface {
         functions: [$( {
             attrs: [$($fattr:tt)*]
             name: $function:ident
-            params: $params:tt
+            params: ($($param:ident : $ty:ty),*)
             returns: $returns:tt
         } )*]
     ) => {
@@ -78,8 +80,9 @@ macro_rules! __interface {
                 size: []
                 optional: []
                 then: __trait_fn
+                interface: $name
                 name: $function
-                params: $params
+                params: ($($param : $ty),*)
                 returns: $returns
             }
         )* }
@@ -92,13 +95,60 @@ macro_rules! __interface {
                 $crate::__private::core::marker::Copy,
                 $crate::__private::core::fmt::Debug,
             )]
-            $vis struct [<$name Client>]<'__peer> { peer: &'__peer $crate::Peer }
+            $vis struct [<$name Client>]<'__peer> { optional: [<__ $name Optional>]<'__peer> }
             $($cfg)*
             impl<'__peer> $crate::__private::core::convert::From<&'__peer $crate::Peer>
                 for [<$name Client>]<'__peer>
             {
-                fn from(peer: &'__peer $crate::Peer) -> Self { Self { peer } }
+                fn from(__peer: &'__peer $crate::Peer) -> [<$name Client>]<'__peer> {
+                    [<$name Client>] { optional: [<__ $name Optional>] { peer: __peer } }
+                }
             }
+            $($cfg)*
+            #[allow(dead_code, unreachable_pub, nonstandard_style, reason = "it only has methods of the client")]
+            #[doc = "Asks whether the peer serves an optional function of [`" $name "`]: the client derefs to it, so that a function may have the name of such a method."]
+            #[derive(
+                $crate::__private::core::clone::Clone,
+                $crate::__private::core::marker::Copy,
+                $crate::__private::core::fmt::Debug,
+            )]
+            $vis struct [<__ $name Optional>]<'__peer> { peer: &'__peer $crate::Peer }
+            $($cfg)*
+            impl<'__peer> $crate::__private::core::ops::Deref for [<$name Client>]<'__peer> {
+                type Target = [<__ $name Optional>]<'__peer>;
+                fn deref(&self) -> &[<__ $name Optional>]<'__peer> { &self.optional }
+            }
+            $($cfg)*
+            #[allow(
+                nonstandard_style, unreachable_pub, unused_imports, ambiguous_glob_reexports,
+                missing_debug_implementations, missing_docs,
+                reason = "users see what is re-exported; each module has a `__Key`, which nobody uses"
+            )]
+            mod [<__vmffi_ $name>] {
+                pub mod __functions { $( $crate::__attributes! {
+                    todo: [$($fattr)*]
+                    cfg: []
+                    attrs: []
+                    size: []
+                    optional: []
+                    then: __key
+                    interface: $name
+                    name: $function
+                    struct: [<Params $name $function:camel>]
+                } )* }
+                $( $crate::__attributes! {
+                    todo: [$($fattr)*]
+                    cfg: []
+                    attrs: []
+                    size: []
+                    optional: []
+                    then: __reexport
+                    name: $function
+                } )*
+            }
+            $($cfg)*
+            #[allow(unused_imports, ambiguous_glob_reexports, reason = "an interface may have no functions")]
+            $vis use [<__vmffi_ $name>]::*;
             $( $crate::__attributes! {
                 todo: [$($fattr)*]
                 cfg: $cfg_list
@@ -109,21 +159,23 @@ macro_rules! __interface {
                 vis: [$vis]
                 interface: $name
                 client: [<$name Client>]
+                asks: [<__ $name Optional>]
+                key: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
                 struct: [<Params $name $function:camel>]
                 name: $function
                 has: [<has_ $function>]
-                params: $params
+                params: ($($param [<__param_ $param>] : $ty),*)
                 returns: $returns
             } )*
             $($cfg)*
             #[allow(
-                unused_mut, unused_assignments, deprecated,
-                reason = "an interface may have no functions, and the lists name deprecated functions"
+                unused_mut, unused_assignments, deprecated, nonstandard_style,
+                reason = "an interface may have no functions, and functions may be deprecated and have names of any style"
             )]
             const _: () = {
                 use $crate::__private::dispatch as __dispatch;
                 const __N: usize = {
-                    let mut n = 0;
+                    let mut __n = 0;
                     $( $crate::__attributes! {
                         todo: [$($fattr)*]
                         cfg: []
@@ -131,14 +183,19 @@ macro_rules! __interface {
                         size: []
                         optional: []
                         then: __count
-                        index: n
+                        index: __n
+                        types: [$($ty),*]
+                        returns: $returns
                     } )*
-                    n
+                    __n
                 };
+                impl $crate::__private::Item for dyn $name {
+                    type Checked = $crate::__private::Checked<__N>;
+                }
                 impl __dispatch::Interface for dyn $name {
                     const FUNCTIONS: &'static [$crate::__private::Declared] = &{
-                        let mut all = [$crate::__private::Declared::NOBODY; __N];
-                        let mut n = 0;
+                        let mut __all = [$crate::__private::Declared::NOBODY; __N];
+                        let mut __n = 0;
                         $( $crate::__attributes! {
                             todo: [$($fattr)*]
                             cfg: []
@@ -146,17 +203,17 @@ macro_rules! __interface {
                             size: []
                             optional: []
                             then: __function
-                            list: all
-                            index: n
-                            struct: [<Params $name $function:camel>]
+                            list: __all
+                            index: __n
+                            struct: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
                         } )*
-                        all
+                        __all
                     };
                 }
                 impl<__Server: $name + 'static> __dispatch::Implements<__Server> for dyn $name {
                     const ENTRIES: &'static [__dispatch::Entry<__Server>] = &{
-                        let mut all = [__dispatch::Entry::EMPTY; __N];
-                        let mut n = 0;
+                        let mut __all = [__dispatch::Entry::EMPTY; __N];
+                        let mut __n = 0;
                         $( $crate::__attributes! {
                             todo: [$($fattr)*]
                             cfg: []
@@ -164,16 +221,16 @@ macro_rules! __interface {
                             size: []
                             optional: []
                             then: __entry
-                            list: all
-                            index: n
+                            list: __all
+                            index: __n
                             server: __Server
                             interface: $name
-                            struct: [<Params $name $function:camel>]
+                            struct: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
                             name: $function
-                            params: $params
+                            params: ($($param [<__param_ $param>] : $ty),*)
                             returns: $returns
                         } )*
-                        all
+                        __all
                     };
                 }
             };
@@ -181,10 +238,64 @@ macro_rules! __interface {
     };
 }
 
+/// A module for the parameter struct of a function, and the alias by which users know it.
+///
+/// ```text
+/// input  = sorted interface: NAME name: NAME struct: NAME
+/// output = an item
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __key {
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        interface: $interface:ident
+        name: $function:ident
+        struct: $struct:ident
+    ) => {
+        $($cfg)*
+        pub mod $function {
+            pub(in super::super::super) struct __Key;
+            #[doc = $crate::__private::core::concat!(
+                "The parameters of `",
+                $crate::__private::core::stringify!($interface),
+                "::",
+                $crate::__private::core::stringify!($function),
+                "` as they lie in memory.",
+            )]
+            pub type $struct = <__Key as $crate::__private::Named>::Type;
+        }
+    };
+}
+
+/// Re-exports the alias in the module of a function.
+///
+/// ```text
+/// input  = sorted name: NAME
+/// output = an item
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __reexport {
+    (
+        cfg: [$($cfg:tt)*]
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        name: $function:ident
+    ) => {
+        $($cfg)*
+        pub use __functions::$function::*;
+    };
+}
+
 /// A method of the trait.
 ///
 /// ```text
-/// input  = sorted name: NAME params: params returns: [TYPE?]
+/// input  = sorted interface: NAME name: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? ) returns: [TYPE?]
 /// output = an item of a trait
 /// ```
 #[doc(hidden)]
@@ -195,6 +306,7 @@ macro_rules! __trait_fn {
         attrs: [$($attr:tt)*]
         size: $size:tt
         optional: $optional:tt
+        interface: $interface:ident
         name: $function:ident
         params: ($($param:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
@@ -202,14 +314,14 @@ macro_rules! __trait_fn {
         $($cfg)*
         $($attr)*
         fn $function(&self, peer: &$crate::Peer, $($param: $ty),*)
-            -> <$crate::__ret!($($ret)?) as $crate::FfiReturn>::Handled;
+            -> $crate::__private::Handled<$crate::__ret!($($ret)?), dyn $interface>;
     };
 }
 
-/// Counts a function.
+/// Counts a function, and asks for its types.
 ///
 /// ```text
-/// input  = sorted index: VARIABLE
+/// input  = sorted index: VARIABLE types: [( TYPE ( , TYPE )* )?] returns: [TYPE?]
 /// output = a statement that increments the variable
 /// ```
 #[doc(hidden)]
@@ -221,8 +333,14 @@ macro_rules! __count {
         size: $size:tt
         optional: $optional:tt
         index: $index:ident
+        types: [$($ty:ty),*]
+        returns: [$($ret:ty)?]
     ) => {
-        $($cfg)* { $index += 1; }
+        $($cfg)* {
+            $( $crate::__private::crosses::<$ty>(); )*
+            $( $crate::__private::returned::<$ret>(); )?
+            $index += 1;
+        }
     };
 }
 
@@ -242,9 +360,9 @@ macro_rules! __function {
         optional: $optional:tt
         list: $list:ident
         index: $index:ident
-        struct: $struct:ident
+        struct: [$key:ty]
     ) => {
-        $($cfg)* { $list[$index] = $struct::__DECLARED; $index += 1; }
+        $($cfg)* { $list[$index] = <<$key as $crate::__private::Named>::Type>::__DECLARED; $index += 1; }
     };
 }
 
@@ -269,42 +387,45 @@ macro_rules! __entry {
         index: $index:ident
         server: $server:ident
         interface: $interface:ident
-        struct: $struct:ident
+        struct: [$key:ty]
         name: $function:ident
-        params: ($($param:ident : $ty:ty),*)
+        params: ($($param:ident $local:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)* {
-            let call: __dispatch::Call<$server> = |server, peer, transport, status| {
-                let span = $crate::__private::Span::serve(peer, $struct::FUNCTION);
+            type __Params = <$key as $crate::__private::Named>::Type;
+            let __call: __dispatch::Call<$server> = |__server, __peer, __transport, __status| {
+                let __span = $crate::__private::Span::serve(__peer, __Params::FUNCTION);
                 // SAFETY: dispatch calls an entry with the peer and the transport of one call.
                 // `__receive` below decodes each pointer word of that transport once, and nothing
-                // else uses `from`.
-                let from = unsafe { $crate::__private::incoming(peer) };
-                let transport = match $crate::__receive! {
-                    struct: $struct
-                    transport: transport
-                    from: from
-                    params: ($($param : $ty),*)
+                // else uses `__from`.
+                let __from = unsafe { $crate::__private::incoming(__peer) };
+                let __answer = match $crate::__receive! {
+                    struct: __Params
+                    transport: __transport
+                    from: __from
+                    params: ($($param $local : $crate::__private::Of<$ty, dyn $interface>),*)
                 } {
-                    $crate::__private::core::result::Result::Ok(($($param,)*)) => {
-                        $crate::__private::answer::<$crate::__ret!($($ret)?)>(
-                            peer,
-                            $struct::FUNCTION,
-                            <$server as $interface>::$function(server, peer, $($param),*),
-                            status,
+                    $crate::__private::core::result::Result::Ok(($($local,)*)) => {
+                        $crate::__private::answer::<
+                            $crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface>,
+                        >(
+                            __peer,
+                            __Params::FUNCTION,
+                            <$server as $interface>::$function(__server, __peer, $($local),*),
+                            __status,
                         )
                     }
-                    $crate::__private::core::result::Result::Err(error) => {
-                        $crate::__private::refuse(error, peer, $struct::FUNCTION, status)
+                    $crate::__private::core::result::Result::Err(__error) => {
+                        $crate::__private::refuse(__error, __peer, __Params::FUNCTION, __status)
                     }
                 };
-                span.end(*status);
-                transport
+                __span.end(*__status);
+                __answer
             };
-            // SAFETY: this macro makes `call` and `FUNCTION` from the same declaration: `call`
+            // SAFETY: this macro makes `__call` and `FUNCTION` from the same declaration: `__call`
             // decodes the declared parameters, and `answer` lends a result of the declared type.
-            $list[$index] = unsafe { __dispatch::Entry::new($struct::FUNCTION, call) };
+            $list[$index] = unsafe { __dispatch::Entry::new(__Params::FUNCTION, __call) };
             $index += 1;
         }
     };
@@ -313,7 +434,7 @@ macro_rules! __entry {
 /// The client's half of a function.
 ///
 /// ```text
-/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME struct: NAME name: NAME has: NAME
+/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME asks: NAME struct: NAME name: NAME has: NAME
 ///          params: params returns: [TYPE?]
 /// output = items: the parameter struct with the function's signature, and the methods of the client
 /// ```
@@ -328,34 +449,30 @@ macro_rules! __call {
         vis: [$vis:vis]
         interface: $interface:ident
         client: $client:ident
+        asks: $asks:ident
+        key: [$key:ty]
         struct: $struct:ident
         name: $function:ident
         has: $has:ident
-        params: ($($param:ident : $ty:ty),*)
+        params: ($($param:ident $local:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)*
-        #[doc = $crate::__private::core::concat!(
-            "The parameters of `",
-            $crate::__private::core::stringify!($interface),
-            "::",
-            $crate::__private::core::stringify!($function),
-            "` as they lie in memory.",
-        )]
-        #[derive($crate::__private::core::clone::Clone, $crate::__private::core::marker::Copy)]
         #[allow(
-            dead_code, missing_debug_implementations,
-            reason = "a serving side does not fill it, and its fields are wire twins"
-        )]
-        #[repr(C)]
-        $vis struct $struct { $( $param: <$ty as $crate::FfiType>::Wire, )* }
-        $($cfg)*
-        #[allow(
-            dead_code, clippy::too_many_arguments,
-            reason = "a client need not call every function, and the user has not declared `&self`"
+            dead_code, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
+            missing_debug_implementations, clippy::too_many_arguments,
+            reason = "a client need not call every function, which may have any name; the user has not declared `&self`"
         )]
         const _: () = {
             use $crate::__private::core as __core;
+            #[derive(__core::clone::Clone, __core::marker::Copy)]
+            #[repr(C)]
+            $vis struct $struct {
+                $( $param: <$crate::__private::Of<$ty, dyn $interface> as $crate::FfiType>::Wire, )*
+            }
+            impl $crate::__private::Named for $key {
+                type Type = $struct;
+            }
             impl $struct {
                 /// The function: its signature and its names.
                 pub const FUNCTION: &'static $crate::abi::Function = &Self::__DECLARED.function;
@@ -365,51 +482,61 @@ macro_rules! __call {
                         size: $size
                         struct: $struct
                         name: $function
-                        params: ($($param : $ty),*)
+                        params: ($($param $local : $crate::__private::Of<$ty, dyn $interface>),*)
                     }
                     $crate::__private::Declared::new(
                         __core::stringify!($interface),
                         __core::stringify!($function),
                         __core::stringify!($optional),
-                        &[$( (__core::stringify!($param), <$ty as $crate::FfiType>::SHAPE) ),*],
-                        <$crate::__ret!($($ret)?) as $crate::FfiReturn>::SHAPE,
+                        &[$( (
+                            __core::stringify!($param),
+                            <$crate::__private::Of<$ty, dyn $interface> as $crate::FfiType>::SHAPE,
+                        ) ),*],
+                        <$crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface> as $crate::FfiReturn>::SHAPE,
                     )
                 };
             }
             $crate::__unpack! {
                 struct: $struct
-                params: ($($param : $ty),*)
+                types: ($($ty),*)
+                params: ($($param $local : $crate::__private::Of<$ty, dyn $interface>),*)
             }
+            // A constant of the user's could have a parameter's name, and a pattern of that name would compare with the
+            // constant. A function of that name hides it, and patterns may shadow functions.
+            $( use $crate::__private::hide as $param; )*
             impl $client<'_> {
                 $($attr)*
                 #[inline]
-                pub fn $function(&self, $($param: impl $crate::SendAs<$ty>),*)
-                    -> <$crate::__ret!($($ret)?) as $crate::FfiReturn>::Received
+                pub fn $function(self, $($param: impl $crate::SendAs<$ty>),*)
+                    -> $crate::__private::Received<$crate::__ret!($($ret)?), dyn $interface>
                 {
-                    let mut out = self.peer.outgoing();
-                    let transport = $crate::__send! {
-                        out: out
+                    let mut __out = self.optional.peer.outgoing();
+                    let __transport = $crate::__send! {
+                        out: __out
                         struct: $struct
-                        params: ($($param : $ty),*)
+                        params: ($($param : $crate::__private::Of<$ty, dyn $interface>),*)
                     };
                     // SAFETY: this macro makes `__send` and `FUNCTION` from the same declaration:
-                    // `__send` makes the transport through `out`, with the `SendAs` of each
+                    // `__send` makes the transport through `__out`, with the `SendAs` of each
                     // declared parameter, and `FUNCTION` returns the declared type.
                     unsafe {
-                        $crate::__private::finish::<$crate::__ret!($($ret)?)>(
-                            self.peer,
-                            &mut out,
+                        $crate::__private::finish::<
+                            $crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface>,
+                        >(
+                            self.optional.peer,
+                            &mut __out,
                             $struct::FUNCTION,
-                            transport,
+                            __transport,
                         )
                     }
                 }
-                $crate::__has! {
-                    optional: $optional
-                    struct: $struct
-                    name: $function
-                    has: $has
-                }
+            }
+            $crate::__has! {
+                optional: $optional
+                asks: $asks
+                struct: $struct
+                name: $function
+                has: $has
             }
         };
     };
@@ -418,165 +545,33 @@ macro_rules! __call {
 /// The client's method that asks whether the peer serves an optional function.
 ///
 /// ```text
-/// input  = optional: [optional?] struct: NAME name: NAME has: NAME
-/// output = nothing, or an item of an impl
+/// input  = optional: [optional?] asks: NAME struct: NAME name: NAME has: NAME
+/// output = nothing, or an item: the method, of the type to which the client derefs
 /// ```
 ///
 /// The caller has `__core` in scope.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __has {
-    (optional: [] struct: $struct:ident name: $function:ident has: $has:ident) => {};
-    (optional: [optional] struct: $struct:ident name: $function:ident has: $has:ident) => {
-        #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
-        pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
-            self.peer.has($struct::FUNCTION)
-        }
-    };
-}
-
-// The macros below depend on the number of parameters (ABI, "Parameter structs"): without
-// parameters the transport is empty, one parameter travels in the transport, and several travel in
-// a parameter struct.
-
-/// Checks the layout of a parameter struct against the ABI and, where a size is pinned, its size.
-///
-/// ```text
-/// input  = size: [EXPR?] struct: NAME name: NAME params: params
-/// output = statements, or a compile error
-/// ```
-///
-/// The caller has `__core` in scope.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __check {
-    (size: [] struct: $struct:ident name: $function:ident params: ()) => {};
     (
-        size: []
+        optional: []
+        asks: $asks:ident
         struct: $struct:ident
         name: $function:ident
-        params: ($param:ident : $ty:ty)
+        has: $has:ident
     ) => {};
     (
-        size: [$($size:expr)?]
+        optional: [optional]
+        asks: $asks:ident
         struct: $struct:ident
         name: $function:ident
-        params: ($first:ident : $first_ty:ty $(, $param:ident : $ty:ty)+)
+        has: $has:ident
     ) => {
-        $crate::__private::Rule::new()
-            .field::<$first_ty>($crate::__offset!($struct, $first))
-            $( .field::<$ty>($crate::__offset!($struct, $param)) )+
-            .check::<$struct>();
-        $( $crate::__private::pin(__core::stringify!($function), __core::mem::size_of::<$struct>(), $size); )?
-    };
-    (
-        size: [$($size:expr)?]
-        struct: $struct:ident
-        name: $function:ident
-        params: $params:tt
-    ) => {
-        $crate::__say! {
-            "function `" {$function} "`: `#[size(..)]` pins a parameter struct, which only a function "
-            "of at least two parameters has"
-        }
-    };
-}
-
-/// Makes the parameters from a parameter struct.
-///
-/// ```text
-/// input  = struct: NAME params: params
-/// output = nothing, or an item: `Unpackable` for the parameter struct
-/// ```
-///
-/// The caller has `__core` in scope.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __unpack {
-    (struct: $struct:ident params: ()) => {};
-    (struct: $struct:ident params: ($param:ident : $ty:ty)) => {};
-    (struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
-        // SAFETY: the struct is `repr(C)`, and each of its fields is a wire twin, so any bytes are
-        // a value of it. `unpack` decodes each field once, at the field's own offset.
-        unsafe impl $crate::Unpackable for $struct {
-            type Output = ($($ty,)+);
-            #[inline]
-            fn unpack(
-                wire: &[u8],
-                from: $crate::Incoming<'_>,
-            ) -> __core::result::Result<Self::Output, $crate::CallError> {
-                $( let $param = $crate::__private::field::<$ty>(
-                    wire,
-                    $crate::__offset!($struct, $param),
-                    __core::stringify!($param),
-                    from,
-                ); )+
-                __core::result::Result::Ok(($($param?,)+))
+        impl $asks<'_> {
+            #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
+            pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
+                self.peer.has($struct::FUNCTION)
             }
         }
-    };
-}
-
-/// Makes the transport of a call from the parameters.
-///
-/// ```text
-/// input  = out: VARIABLE struct: NAME params: params
-/// output = an expression of type `Result<Transport, CallError>`
-/// ```
-///
-/// The parameters are variables. The caller has `__core` in scope.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __send {
-    (out: $out:ident struct: $struct:ident params: ()) => {
-        $crate::__private::nothing()
-    };
-    (out: $out:ident struct: $struct:ident params: ($param:ident : $ty:ty)) => {
-        $crate::SendAs::<$ty>::into_transport($param, &mut $out)
-    };
-    (out: $out:ident struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
-        $out.place::<$struct>(|wire, out| {
-            $( $crate::__private::put::<$ty, _>($param, wire, $crate::__offset!($struct, $param), out)?; )+
-            __core::result::Result::Ok(())
-        })
-    };
-}
-
-/// Makes the parameters from the transport of a call.
-///
-/// ```text
-/// input  = struct: NAME transport: VARIABLE from: VARIABLE params: params
-/// output = an expression: a `Result` of a tuple of the parameters, or a `CallError`
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __receive {
-    (
-        struct: $struct:ident
-        transport: $transport:ident
-        from: $from:ident
-        params: ()
-    ) => {
-        <() as $crate::FfiType>::from_transport($transport, $from)
-    };
-    (
-        struct: $struct:ident
-        transport: $transport:ident
-        from: $from:ident
-        params: ($param:ident : $ty:ty)
-    ) => {
-        $crate::__private::alone::<$ty>(
-            $transport,
-            $from,
-            $crate::__private::core::stringify!($param),
-        )
-    };
-    (
-        struct: $struct:ident
-        transport: $transport:ident
-        from: $from:ident
-        params: ($($param:ident : $ty:ty),+)
-    ) => {
-        $crate::__private::receive::<$struct>($transport, $from)
     };
 }

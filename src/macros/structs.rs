@@ -35,25 +35,21 @@ macro_rules! __shape_of {
     };
 }
 
-/// A shared struct.
+/// A shared struct: the struct itself, with all its attributes.
 ///
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] vis: [VISIBILITY] name: NAME
 ///          fields: [field*]
 /// field  = { attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME type: TYPE }
-/// output = items: the struct, its twin `Shared` + name, and, in a `const _`, the wire twin and the impls
+/// output = items: the struct, and a call of __shared_struct with the `#[cfg]` of each field
 /// ```
-///
-/// The attributes of a field stand on the field in all three structs, and on every statement or
-/// expression that handles it. Therefore `#[cfg]`, doc comments and lints work there, and derive
-/// helpers do not.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __struct {
     (
         cfg: [$($cfg:tt)*]
         attrs: [$($attr:tt)*]
-        size: [$($size:expr)?]
+        size: $size:tt
         vis: [$vis:vis]
         name: $name:ident
         fields: [$( {
@@ -68,134 +64,197 @@ macro_rules! __struct {
         #[allow(dead_code, reason = "a crate need not use everything that it declares")]
         #[repr(C)]
         $vis struct $name { $( $($fattr)* $fvis $field: $ty, )* }
+        $crate::__cfg_lists! {
+            todo: [ $( { attrs: [$($fattr)*] vis: [$fvis] name: $field type: $ty } )* ]
+            work: []
+            done: []
+            then: __shared_struct { cfg: [$($cfg)*] size: $size vis: [$vis] name: $name fields: }
+        }
+    };
+}
+
+/// What is generated beside a shared struct.
+///
+/// ```text
+/// input  = cfg: [ATTRIBUTE*] size: [EXPR?] vis: [VISIBILITY] name: NAME fields: [field*]
+/// field  = { cfg: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME type: TYPE }
+/// output = items: its twin `Shared` + name, and, in a `const _`, what `__struct_impls` makes
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __shared_struct {
+    (
+        cfg: [$($cfg:tt)*]
+        size: $size:tt
+        vis: [$vis:vis]
+        name: $name:ident
+        fields: [$( {
+            cfg: [$($fcfg:tt)*]
+            vis: [$fvis:vis]
+            name: $field:ident
+            type: $ty:ty
+        } )*]
+    ) => {
         $crate::__private::paste::paste! {
             $($cfg)*
-            #[allow(dead_code, reason = "a receiver does not fill it")]
-            #[doc = "The twin of [`" $name "`] that a sender fills, if that struct has handle fields."]
-            $vis struct [<Shared $name>] {
-                $( $($fattr)* $fvis $field: <$ty as $crate::FfiType>::Shared, )*
+            #[allow(nonstandard_style, unreachable_pub, missing_docs, missing_debug_implementations, reason = "users see the alias")]
+            mod [<__vmffi_ $name>] {
+                pub struct __Key;
+                #[doc = "The twin of `" $name "` that a sender fills, if that struct has handle fields."]
+                pub type [<Shared $name>] = <__Key as $crate::__private::Named>::Type;
             }
             $($cfg)*
+            #[allow(unused_imports, ambiguous_glob_reexports, reason = "each module has a `__Key`, which nobody uses")]
+            $vis use [<__vmffi_ $name>]::*;
+            $($cfg)*
             #[allow(
-                unused_doc_comments, dead_code, unused_variables, unused_mut, missing_docs, deprecated,
-                reason = "attributes of fields are repeated on code, a struct may have no fields, \
-                          and users do not see these items"
+                dead_code, deprecated, missing_docs, missing_debug_implementations, nonstandard_style,
+                private_interfaces, unreachable_pub, unused_mut,
+                reason = "a struct may have no fields, its names may be deprecated and of any style, and its twin is \
+                          visible through an alias only"
             )]
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;
-                #[derive(
-                    __core::clone::Clone,
-                    __core::marker::Copy,
-                    __p::zerocopy::FromBytes,
-                    __p::zerocopy::Immutable,
-                )]
-                #[zerocopy(crate = "vmffi::__private::zerocopy")]
-                #[repr(C)]
-                pub struct __Wire { $( $($fattr)* $field: <$ty as $crate::FfiType>::Wire, )* }
-                const _: () = {
-                    let mut layout = $crate::__private::Rule::new();
-                    $( $($fattr)* { layout = layout.field::<$ty>($crate::__offset!(__Wire, $field)); } )*
-                    layout.check::<__Wire>();
-                };
-                $( $crate::__private::pin(
-                    __core::stringify!($name),
-                    __core::mem::size_of::<__Wire>(),
-                    $size,
-                ); )?
-                const __HANDLES: bool = {
-                    let mut handles = false;
-                    $( $($fattr)* { handles |= <$ty as $crate::FfiType>::HANDLES; } )*
-                    handles
-                };
-                const __FIELDS: &[$crate::__private::Field] = &[ $( $($fattr)* {
-                    $crate::__shape_of! {
-                        wire: __Wire
-                        field: $field
-                        name: [__core::stringify!($field)]
-                        type: $ty
-                    }
-                }, )* ];
-                // `Unpackable::Output` may not be more private than the type that implements it, so
-                // `__Fields` has the visibility of the struct. `__Wire` is `pub`, since
-                // `FfiType::Wire` exposes it.
-                #[derive(__core::clone::Clone, __core::marker::Copy)]
-                #[repr(C)]
-                $vis struct __Fields(__Wire);
-                // SAFETY: `__Fields` is `repr(C)` around `__Wire`, and the derived `FromBytes`
-                // proves that any bytes are a value of `__Wire`. `unpack` decodes each field once,
-                // at the field's own offset.
-                unsafe impl $crate::Unpackable for __Fields {
-                    type Output = $name;
-                    #[inline]
-                    fn unpack(
-                        wire: &[u8],
-                        from: $crate::Incoming<'_>,
-                    ) -> __core::result::Result<$name, $crate::CallError> {
-                        // Every field is decoded before the first error is returned: dropping the
-                        // good fields releases what they own.
-                        $( $($fattr)* let $field = $crate::__private::field::<$ty>(
-                            wire, $crate::__offset!(__Wire, $field), __core::stringify!($field), from,
-                        ); )*
-                        __core::result::Result::Ok($name { $( $($fattr)* $field: $field?, )* })
-                    }
+                pub struct [<Shared $name>] {
+                    $( $($fcfg)* $fvis $field: __p::SharedOf<$ty, $name>, )*
                 }
-                // SAFETY: `decode` is `unpack`, which decodes each pointer word once, through the
-                // field that holds it. `SHAPE` lists every field with its offset and its shape, so
-                // that structs of equal `SHAPE` have their pointer words at the same places.
-                unsafe impl $crate::FfiType for $name {
-                    type Wire = __Wire;
-                    type OptionWire = $crate::__private::Tagged<__Wire>;
-                    type Shared =
-                        <$crate::__private::Bool<__HANDLES> as
-                            $crate::__private::Pick<$name, [<Shared $name>]>>::Out;
-                    const HANDLES: bool = __HANDLES;
-                    const SHAPE: &'static $crate::__private::Shape =
-                        &$crate::__private::Shape::structure::<__Wire>(__core::stringify!($name), __FIELDS);
-                    #[inline]
-                    fn decode(
-                        wire: &[u8],
-                        from: $crate::Incoming<'_>,
-                    ) -> __core::result::Result<Self, $crate::CallError> {
-                        <__Fields as $crate::Unpackable>::unpack(wire, from)
-                    }
-                    #[inline]
-                    fn write(&self, wire: &mut [u8]) {
-                        $( $($fattr)* {
-                            $crate::__private::write::<$ty>(
-                                &self.$field, wire, $crate::__offset!(__Wire, $field),
-                            );
-                        } )*
-                    }
+                impl __p::Named for [<__vmffi_ $name>]::__Key {
+                    type Type = [<Shared $name>];
                 }
-                // SAFETY: each field is consumed by its own `SendAs`, which lends its pointer words
-                // through `out` and writes them at the field's offset in the wire form.
-                unsafe impl $crate::SendAs<$name> for [<Shared $name>] {
-                    #[inline]
-                    fn encode(
-                        self,
-                        wire: &mut [u8],
-                        out: &mut $crate::Outgoing<'_>,
-                    ) -> __core::result::Result<(), $crate::CallError> {
-                        $( $($fattr)* {
-                            $crate::__private::put::<$ty, _>(
-                                self.$field,
-                                wire,
-                                $crate::__offset!(__Wire, $field),
-                                out,
-                            )?;
-                        } )*
-                        __core::result::Result::Ok(())
-                    }
+                type __Checked = __p::Checked<{ $( $($fcfg)* { __p::crosses::<$ty>(); } )* 0 }>;
+                impl __p::Item for $name {
+                    type Checked = __Checked;
                 }
-                $crate::__plain! {
+                $crate::__struct_impls! {
+                    size: $size
                     name: $name
-                    where: [for<'x> $crate::__private::Flag<'x, __HANDLES>: $crate::__private::NoHandles]
-                }
-                impl __core::convert::From<$name> for $crate::Failure<$name> {
-                    fn from(error: $name) -> Self { Self::App(error) }
+                    twin: [<Shared $name>]
+                    fields: [ $( {
+                        cfg: [$($fcfg)*]
+                        name: $field
+                        local: [<__field_ $field>]
+                        type: <$ty as __p::Same<__Checked>>::T
+                    } )* ]
                 }
             };
+        }
+    };
+}
+
+/// What makes a struct cross. The types of the fields have been asked for.
+///
+/// ```text
+/// input  = size: [EXPR?] name: NAME twin: NAME fields: [field*]
+/// field  = { cfg: [ATTRIBUTE*] name: NAME local: NAME type: TYPE }
+/// output = items: `__Wire`, which has the layout of the wire form, and the impls
+/// ```
+///
+/// `local` is the name of a variable for the field's value: a constant of the user's could have the field's own name, and a
+/// pattern of that name would compare with the constant. The caller has `__p` and `__core` in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __struct_impls {
+    (
+        size: [$($size:expr)?]
+        name: $name:ident
+        twin: $twin:ident
+        fields: [$( {
+            cfg: [$($fcfg:tt)*]
+            name: $field:ident
+            local: $local:ident
+            type: $ty:ty
+        } )*]
+    ) => {
+        #[derive(__core::clone::Clone, __core::marker::Copy)]
+        #[repr(C)]
+        struct __Wire { $( $($fcfg)* $field: <$ty as $crate::FfiType>::Wire, )* }
+        const _: () = {
+            let mut __layout = __p::Rule::new();
+            $( $($fcfg)* { __layout = __layout.field::<$ty>($crate::__offset!(__Wire, $field)); } )*
+            __layout.check::<__Wire>();
+        };
+        $( __p::pin(__core::stringify!($name), __core::mem::size_of::<__Wire>(), $size); )?
+        const __HANDLES: bool = {
+            let mut __handles = false;
+            $( $($fcfg)* { __handles |= <$ty as $crate::FfiType>::HANDLES; } )*
+            __handles
+        };
+        const __FIELDS: &[__p::Field] = &[ $( $($fcfg)* {
+            $crate::__shape_of! {
+                wire: __Wire
+                field: $field
+                name: [__core::stringify!($field)]
+                type: $ty
+            }
+        }, )* ];
+        // SAFETY: `__Wire` is `repr(C)`, and each of its fields is a wire twin, so any bytes are a
+        // value of it. `unpack` decodes each field once, at the field's own offset.
+        unsafe impl $crate::Unpackable for __Wire {
+            type Output = $name;
+            #[inline]
+            fn unpack(
+                __wire: &[u8],
+                __from: $crate::Incoming<'_>,
+            ) -> __core::result::Result<$name, $crate::CallError> {
+                // Every field is decoded before the first error is returned: dropping the good fields
+                // releases what they own.
+                $( $($fcfg)* let $local = __p::field::<$ty>(
+                    __wire, $crate::__offset!(__Wire, $field), __core::stringify!($field), __from,
+                ); )*
+                __core::result::Result::Ok($name { $( $($fcfg)* $field: $local?, )* })
+            }
+        }
+        // SAFETY: `decode` is `unpack`, which decodes each pointer word once, through the field that
+        // holds it. `SHAPE` lists every field with its offset and its shape, so that structs of equal
+        // `SHAPE` have their pointer words at the same places.
+        unsafe impl $crate::FfiType for $name {
+            type Wire = __p::BlockOf<
+                { __core::mem::align_of::<__Wire>() },
+                { __core::mem::size_of::<__Wire>() },
+            >;
+            type OptionWire = __p::Tagged<<$name as $crate::FfiType>::Wire>;
+            type Shared = <__p::Bool<__HANDLES> as __p::Pick<$name, $twin>>::Out;
+            const HANDLES: bool = __HANDLES;
+            const SHAPE: &'static __p::Shape =
+                &__p::Shape::structure::<__Wire>(__core::stringify!($name), __FIELDS);
+            #[inline]
+            fn decode(
+                __wire: &[u8],
+                __from: $crate::Incoming<'_>,
+            ) -> __core::result::Result<$name, $crate::CallError> {
+                <__Wire as $crate::Unpackable>::unpack(__wire, __from)
+            }
+            #[inline]
+            fn write(&self, __wire: &mut [u8]) {
+                $( $($fcfg)* {
+                    __p::write::<$ty>(&self.$field, __wire, $crate::__offset!(__Wire, $field));
+                } )*
+            }
+        }
+        // SAFETY: each field is consumed by its own `SendAs`, which lends its pointer words through
+        // `__out` and writes them at the field's offset in the wire form.
+        unsafe impl $crate::SendAs<$name> for $twin {
+            #[inline]
+            fn encode(
+                self,
+                __wire: &mut [u8],
+                __out: &mut $crate::Outgoing<'_>,
+            ) -> __core::result::Result<(), $crate::CallError> {
+                $( $($fcfg)* {
+                    __p::put::<$ty, _>(
+                        self.$field, __wire, $crate::__offset!(__Wire, $field), __out,
+                    )?;
+                } )*
+                __core::result::Result::Ok(())
+            }
+        }
+        $crate::__plain! {
+            name: $name
+            where: [for<'x> __p::Flag<'x, __HANDLES>: __p::NoHandles]
+        }
+        impl __core::convert::From<$name> for $crate::Failure<$name> {
+            fn from(__error: $name) -> $crate::Failure<$name> { $crate::Failure::App(__error) }
         }
     };
 }
@@ -222,10 +281,10 @@ macro_rules! __plain {
             #[inline]
             fn encode(
                 self,
-                wire: &mut [u8],
+                __wire: &mut [u8],
                 _: &mut $crate::Outgoing<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
-                <Self as $crate::FfiType>::write(&self, wire);
+                <$name as $crate::FfiType>::write(&self, __wire);
                 __core::result::Result::Ok(())
             }
         }
@@ -235,10 +294,10 @@ macro_rules! __plain {
             #[inline]
             fn encode(
                 self,
-                wire: &mut [u8],
+                __wire: &mut [u8],
                 _: &mut $crate::Outgoing<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
-                <$name as $crate::FfiType>::write(self, wire);
+                <$name as $crate::FfiType>::write(self, __wire);
                 __core::result::Result::Ok(())
             }
         }

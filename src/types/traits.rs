@@ -114,7 +114,7 @@ pub unsafe trait Plain: FfiType {
 ///
 /// Each pointer word that [`encode`](Self::encode) writes, or that [`into_transport`](Self::into_transport) returns,
 /// was lent through the `out` of that call, is sent once, and stands where the wire form of `T` has a pointer word.
-pub unsafe trait SendAs<T: FfiType>: Sized {
+pub unsafe trait SendAs<T>: Sized {
     /// Writes the wire form over zeros, and lends the blocks that the value owns.
     ///
     /// # Errors
@@ -128,7 +128,10 @@ pub unsafe trait SendAs<T: FfiType>: Sized {
     /// # Errors
     ///
     /// As [`encode`](Self::encode).
-    fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+    fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError>
+    where
+        T: FfiType,
+    {
         out.lend_wire::<T::Wire>(|wire, out| self.encode(wire, out))
     }
 }

@@ -52,6 +52,43 @@ pub struct Tagged<W> {
     pub value: W,
 }
 
+/// The wire twin of a declared struct or enum: `N` bytes, aligned as `A` is. A private `repr(C)` type beside the
+/// declaration computes both numbers and the offsets of the fields. So no derive of zerocopy's, which has to be told the
+/// name of a crate, expands in the user's crate.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Block<A, const N: usize> {
+    align: [A; 0],
+    bytes: [u8; N],
+}
+
+/// The [`Block`] with the layout of a type of `SIZE` bytes that is aligned to `ALIGN`.
+#[doc(hidden)]
+pub type BlockOf<const ALIGN: usize, const SIZE: usize> =
+    Block<<Align<ALIGN> as Aligned>::As, SIZE>;
+
+/// An alignment in bytes.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Align<const A: usize>;
+
+/// An alignment that a wire form can have.
+#[doc(hidden)]
+pub trait Aligned {
+    /// A word with this alignment.
+    type As: Wire;
+}
+
+macro_rules! aligned {
+    ($($align:literal $word:ident),*) => { $(
+        impl Aligned for Align<$align> {
+            type As = $word;
+        }
+    )* };
+}
+
+aligned!(1 W8, 2 W16, 4 W32, 8 W64, 16 W128);
+
 /// Copies the `W` to which `transport` points out of the peer's memory, releases its block, and calls `validate` with
 /// the copy.
 #[inline]

@@ -13,7 +13,7 @@ vmffi::ffi_interface! {
 }
 
 vmffi::ffi_interface! {
-    pub enum TwoValues: u8 { A(u8, u8) }
+    pub enum ManyValues: u8 { A(u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8) }
 }
 
 vmffi::ffi_interface! {

@@ -47,6 +47,7 @@ vmffi::ffi_interface! {
         Of(Padded),
         Maybe { small: Option<Small>, signed: Signed },
         Empty {},
+        Pair(u8, u64),
     }
 
     /// An enum with values in a struct in an enum with values.
@@ -227,6 +228,7 @@ mod all {
             Shape::Nothing,
             Shape::Circle { radius: -0.5, filled: true },
             Shape::Side(u32::MAX),
+            Shape::Pair(1, u64::MAX),
             Shape::Wide(u128::MAX),
             Shape::Of(padded()),
             Shape::Maybe { small: Some(Small::Last), signed: Signed::Low },

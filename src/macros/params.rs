@@ -1,0 +1,146 @@
+//! What depends on the number of a function's parameters (ABI, "Parameter structs"): without parameters the transport is
+//! empty, one parameter travels in the transport, and several travel in a parameter struct.
+//!
+//! `params` is as in `interface.rs`.
+
+/// Checks the layout of a parameter struct against the ABI and, where a size is pinned, its size.
+///
+/// ```text
+/// input  = size: [EXPR?] struct: NAME name: NAME params: params
+/// output = statements, or a compile error
+/// ```
+///
+/// The caller has `__core` in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __check {
+    (size: [] struct: $struct:ident name: $function:ident params: ()) => {};
+    (
+        size: []
+        struct: $struct:ident
+        name: $function:ident
+        params: ($param:ident $local:ident : $ty:ty)
+    ) => {};
+    (
+        size: [$($size:expr)?]
+        struct: $struct:ident
+        name: $function:ident
+        params: ($first:ident $first_local:ident : $first_ty:ty $(, $param:ident $local:ident : $ty:ty)+)
+    ) => {
+        $crate::__private::Rule::new()
+            .field::<$first_ty>($crate::__offset!($struct, $first))
+            $( .field::<$ty>($crate::__offset!($struct, $param)) )+
+            .check::<$struct>();
+        $( $crate::__private::pin(__core::stringify!($function), __core::mem::size_of::<$struct>(), $size); )?
+    };
+    (
+        size: [$($size:expr)?]
+        struct: $struct:ident
+        name: $function:ident
+        params: $params:tt
+    ) => {
+        $crate::__say! {
+            "function `" {$function} "`: `#[size(..)]` pins a parameter struct, which only a function "
+            "of at least two parameters has"
+        }
+    };
+}
+
+/// Makes the parameters from a parameter struct.
+///
+/// ```text
+/// input  = struct: NAME types: ( ( TYPE ( , TYPE )* )? ) params: params
+/// output = nothing, or an item: `Unpackable` for the parameter struct
+/// ```
+///
+/// The caller has `__core` in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __unpack {
+    (struct: $struct:ident types: $types:tt params: ()) => {};
+    (struct: $struct:ident types: $types:tt params: ($param:ident $local:ident : $ty:ty)) => {};
+    (struct: $struct:ident types: ($($declared:ty),+) params: ($($param:ident $local:ident : $ty:ty),+)) => {
+        // SAFETY: the struct is `repr(C)`, and each of its fields is a wire twin, so any bytes are
+        // a value of it. `unpack` decodes each field once, at the field's own offset.
+        unsafe impl $crate::Unpackable for $struct {
+            type Output = ($($declared,)+);
+            #[inline]
+            fn unpack(
+                __wire: &[u8],
+                __from: $crate::Incoming<'_>,
+            ) -> __core::result::Result<Self::Output, $crate::CallError> {
+                $( let $local = $crate::__private::field::<$ty>(
+                    __wire,
+                    $crate::__offset!($struct, $param),
+                    __core::stringify!($param),
+                    __from,
+                ); )+
+                __core::result::Result::Ok(($($local?,)+))
+            }
+        }
+    };
+}
+
+/// Makes the transport of a call from the parameters.
+///
+/// ```text
+/// input  = out: VARIABLE struct: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? )
+/// output = an expression of type `Result<Transport, CallError>`
+/// ```
+///
+/// The parameters are variables. The caller has `__core` in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __send {
+    (out: $out:ident struct: $struct:ident params: ()) => {
+        $crate::__private::nothing()
+    };
+    (out: $out:ident struct: $struct:ident params: ($param:ident : $ty:ty)) => {
+        $crate::SendAs::<$ty>::into_transport($param, &mut $out)
+    };
+    (out: $out:ident struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
+        $out.place::<$struct>(|__wire, __out| {
+            $( $crate::__private::put::<$ty, _>($param, __wire, $crate::__offset!($struct, $param), __out)?; )+
+            __core::result::Result::Ok(())
+        })
+    };
+}
+
+/// Makes the parameters from the transport of a call.
+///
+/// ```text
+/// input  = struct: NAME transport: VARIABLE from: VARIABLE params: params
+/// output = an expression: a `Result` of a tuple of the parameters, or a `CallError`
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __receive {
+    (
+        struct: $struct:ident
+        transport: $transport:ident
+        from: $from:ident
+        params: ()
+    ) => {
+        <() as $crate::FfiType>::from_transport($transport, $from)
+    };
+    (
+        struct: $struct:ident
+        transport: $transport:ident
+        from: $from:ident
+        params: ($param:ident $local:ident : $ty:ty)
+    ) => {
+        $crate::__private::alone::<$ty>(
+            $transport,
+            $from,
+            $crate::__private::core::stringify!($param),
+        )
+    };
+    (
+        struct: $struct:ident
+        transport: $transport:ident
+        from: $from:ident
+        params: ($($param:ident $local:ident : $ty:ty),+)
+    ) => {
+        $crate::__private::receive::<$struct>($transport, $from)
+    };
+}

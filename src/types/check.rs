@@ -1,0 +1,56 @@
+//! One error for a type that cannot cross, at the type's tokens, and none for what follows from it.
+//!
+//! The expansion of a declaration uses each type in many places, and each use of a type that cannot cross would be an
+//! error. Therefore an item of a declaration asks for its types once, in a constant that calls [`crosses`] or
+//! [`returned`] for each of them, and uses them only as `<T as Same<Checked<CONSTANT>>>::T`. If that constant has an error, the
+//! compiler regards whatever depends on its value as wrong, and reports nothing more.
+
+use super::{FfiReturn, FfiType};
+
+/// Compiles if a type can cross.
+pub const fn crosses<T: FfiType>() {}
+
+/// Compiles if a type can be returned.
+pub const fn returned<R: FfiReturn>() {}
+
+/// Stands for a constant that has asked for the types of an item.
+#[derive(Debug)]
+pub struct Checked<const N: usize>;
+
+/// An item of a declaration, which has asked for its types.
+pub trait Item {
+    /// Stands for the constant that asks.
+    type Checked;
+}
+
+/// The type itself, if the constant behind `C` has no error.
+pub trait Same<C> {
+    /// The type itself.
+    type T;
+}
+
+impl<T, const N: usize> Same<Checked<N>> for T {
+    type T = T;
+}
+
+/// The type itself, if the types of `I` have no error.
+pub type Of<T, I> = <T as Same<<I as Item>::Checked>>::T;
+
+/// What a handler of the interface `I` returns for a declared `R`.
+pub type Handled<R, I> = <Of<R, I> as FfiReturn>::Handled;
+
+/// What a client of the interface `I` receives for a declared `R`.
+pub type Received<R, I> = <Of<R, I> as FfiReturn>::Received;
+
+/// What the sender of the struct `I` gives for a field that is declared as a `T`.
+pub type SharedOf<T, I> = <Of<T, I> as FfiType>::Shared;
+
+/// Finds a generated type by the key in a generated module. Modules are re-exported by `*`, so that a name of the user's goes
+/// before an equal generated one, and two equal generated ones are an error only where they are used.
+pub trait Named {
+    /// The type.
+    type Type;
+}
+
+/// Hides what else has its name, where it is imported as that.
+pub const fn hide() {}
