@@ -331,10 +331,19 @@ impl<T: Plain> SharedSlice<T> {
     ///
     /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     pub fn copy_from(peer: &impl Lender, values: &[T]) -> Result<Self, CallError> {
+        if T::ANY_BITS {
+            let (at, len) = (values.as_ptr().cast(), size_of_val(values));
+            // SAFETY: the values are borrowed, and all of their bytes are initialised: `ANY_BITS` says that none is padding.
+            let wire = unsafe { core::slice::from_raw_parts(at, len) };
+            return SharedBuf::copy_from(peer, wire)
+                .map(|bytes| Self { bytes, value: PhantomData });
+        }
         let full = CallError::new(ErrorKind::OutOfMemory);
         let len = values.len().checked_mul(Self::SIZE).ok_or(full)?;
         let mut bytes = SharedBuf::zeroed(peer, len)?;
-        T::write_all(values, bytes.as_mut_slice());
+        for (value, wire) in values.iter().zip(bytes.as_mut_slice().chunks_exact_mut(Self::SIZE)) {
+            value.write(wire);
+        }
         Ok(Self { bytes, value: PhantomData })
     }
 

@@ -6,6 +6,7 @@
 mod aggregates;
 mod buffers;
 mod calls;
+mod compounds;
 mod failures;
 mod handles;
 mod lives;
