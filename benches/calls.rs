@@ -17,11 +17,12 @@ use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, loopback::Loopback};
 /// The modules that lie in the folder `benches/common`.
 mod common {
     pub mod many;
+    pub mod slices;
     pub mod table;
 }
 
 use common::{
-    many,
+    many, slices,
     table::{self, Row, Target},
 };
 
@@ -264,6 +265,7 @@ fn main() {
     scalars(&mut criterion, &mut rows);
     many::dispatch(&mut criterion, &mut rows);
     buffers(&mut criterion, &mut rows);
+    slices::slices(&mut criterion, &mut rows);
     criterion.final_summary();
     table::print(&rows);
 }

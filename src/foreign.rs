@@ -547,26 +547,41 @@ impl<T: Plain> ForeignSlice<T> {
     pub fn read_into<'o>(&self, out: &'o mut [T]) -> Result<&'o mut [T], CallError> {
         let len = out.len().min(self.len());
         let out = out.split_at_mut(len).0;
-        // Copies in chunks that fit into a buffer on the stack, so that each byte of the peer is read once.
-        let mut local = [0_u8; 1024];
-        let at_once = (local.len() / Self::SIZE).max(1);
-        for (nr, out) in out.chunks_mut(at_once).enumerate() {
-            let from = nr * at_once * Self::SIZE;
-            match local.get_mut(..out.len() * Self::SIZE) {
-                Some(local) => {
-                    self.bytes.read_at(from, local)?;
-                    T::read_all(local, out, self.bytes.loan.incoming())?;
-                }
-                None => {
-                    // One value is larger than the buffer.
-                    for (i, out) in out.iter_mut().enumerate() {
-                        let Some(value) = self.get(nr * at_once + i)? else { break };
-                        *out = value;
-                    }
-                }
-            }
+        if T::ANY_BITS && !core::mem::needs_drop::<T>() {
+            // SAFETY: `out` has `len` values, which are as many bytes as their wire forms (`ANY_BITS`), at most those of
+            // the slice. Any bytes are values, also those that are there after an error.
+            unsafe { self.bytes.loan.copy_to(0, out.as_mut_ptr().cast(), len * Self::SIZE) }?;
+            return Ok(out);
         }
+        let mut places = out.iter_mut();
+        self.for_each(len, |value| {
+            if let Some(place) = places.next() {
+                *place = value;
+            }
+        })?;
         Ok(out)
+    }
+
+    /// Copies and validates the first `count` values, at most all. The copies are chunks that fit on the stack, so that each
+    /// byte of the peer is read once.
+    #[inline]
+    fn for_each(&self, count: usize, mut take: impl FnMut(T)) -> Result<(), CallError> {
+        let mut local = [0_u8; 1024];
+        let at_once = local.len() / Self::SIZE * Self::SIZE;
+        if at_once == 0 {
+            // One value is larger than the buffer.
+            return self.iter().take(count).try_for_each(|value| value.map(&mut take));
+        }
+        let (mut from, end) = (0, count * Self::SIZE);
+        while from < end {
+            let local = local.split_at_mut(at_once.min(end - from)).0;
+            self.bytes.read_at(from, local)?;
+            for wire in local.chunks_exact(Self::SIZE) {
+                take(T::decode(wire, self.bytes.loan.incoming())?);
+            }
+            from += local.len();
+        }
+        Ok(())
     }
 
     /// Copies and validates all values.
@@ -576,12 +591,23 @@ impl<T: Plain> ForeignSlice<T> {
     /// As [`get`](Self::get), and [`ErrorKind::OutOfMemory`] if the heap cannot hold them.
     #[cfg(feature = "alloc")]
     pub fn read_vec(&self) -> Result<Vec<T>, CallError> {
-        let bytes = self.bytes.read_vec()?;
-        let mut values = Vec::new();
-        let size = self.len().saturating_mul(size_of::<T>());
-        values.try_reserve_exact(self.len()).map_err(|_| CallError::no_heap(size))?;
-        for wire in bytes.chunks_exact(Self::SIZE) {
-            values.push(T::decode(wire, self.bytes.loan.incoming())?);
+        let (mut values, len) = (Vec::<T>::new(), self.len());
+        let size = len.saturating_mul(size_of::<T>());
+        values.try_reserve_exact(len).map_err(|_| CallError::no_heap(size))?;
+        if T::ANY_BITS {
+            let out = values.as_mut_ptr().cast();
+            // SAFETY: the vector has room for `len` values, which are as many bytes as their wire forms (`ANY_BITS`): those
+            // of the slice.
+            unsafe { self.bytes.loan.copy_to(0, out, len * Self::SIZE) }?;
+            // SAFETY: `copy_to` returned `Ok`, so it initialised the bytes of `len` values, and any bytes are values.
+            unsafe { values.set_len(len) };
+        } else {
+            self.for_each(len, |value| {
+                // Always: so many are reserved. It spares the loop the code that makes room.
+                if values.len() < values.capacity() {
+                    values.push(value);
+                }
+            })?;
         }
         Ok(values)
     }

@@ -85,8 +85,8 @@ mod variants;
 /// Types are ordinary Rust types, which the module that contains the declaration imports: integers,
 /// floats, `bool`, `char`, `()`, declared structs and enums, [`Foreign<T>`](crate::Foreign),
 /// [`ForeignBuf`](crate::ForeignBuf), [`ForeignStr`](crate::ForeignStr),
-/// [`ForeignSlice<T>`](crate::ForeignSlice), and an `Option` of any of these. A function may also
-/// return a `Result` of two of them. The documentation of each type says what its sender passes.
+/// [`ForeignSlice<T>`](crate::ForeignSlice), types that implement [`CrossesAs`](crate::CrossesAs), and an `Option`, an
+/// array or a tuple of any of these. A function may also return a `Result` of two of them. The documentation of each type says what its sender passes.
 /// Generic types, references and recursive types cannot cross.
 ///
 /// # Generated items

@@ -395,6 +395,14 @@ pub struct SharedSlice<T: Plain> {
     value: PhantomData<fn(T)>,
 }
 
+/// The wire forms of values, if those are their own bytes ([`ANY_BITS`](crate::FfiType::ANY_BITS)).
+fn wire_forms<T: Plain>(values: &[T]) -> Option<&[u8]> {
+    // SAFETY: the values are borrowed, and all of their bytes are initialised: `ANY_BITS` says that none is padding.
+    T::ANY_BITS.then(|| unsafe {
+        core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values))
+    })
+}
+
 impl<T: Plain> SharedSlice<T> {
     const SIZE: usize = {
         assert!(
@@ -410,9 +418,14 @@ impl<T: Plain> SharedSlice<T> {
     ///
     /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
     pub fn copy_from(peer: &impl Lender, values: &[T]) -> Result<Self, CallError> {
+        if let Some(wire) = wire_forms(values) {
+            return Ok(Self { bytes: SharedBuf::copy_from(peer, wire)?, value: PhantomData });
+        }
         let len = values.len().saturating_mul(Self::SIZE);
         let mut bytes = SharedBuf::zeroed(peer, len)?;
-        T::write_all(values, bytes.as_mut_slice());
+        for (value, wire) in values.iter().zip(bytes.as_mut_slice().chunks_exact_mut(Self::SIZE)) {
+            value.write(wire);
+        }
         Ok(Self { bytes, value: PhantomData })
     }
 

@@ -365,6 +365,54 @@ struct Pair { kind: Kind at 0, next: Option<u8> at 8 } of size 16, aligned to 4
     assert!(compare(&all, &Bytes::default().all()).is_err());
 }
 
+/// ABI, Contracts CT-5: arrays and tuples have records of their own, and a difference within them is found.
+#[test]
+fn arrays_and_tuples_are_compared() {
+    mod here {
+        use vmffi::ForeignStr;
+        vmffi::ffi_interface! {
+            pub struct Row { cells: [(u8, [ForeignStr; 2]); 4] }
+            pub interface Table { fn put(row: Row, at: (u16,)); }
+        }
+        vmffi::serve!(Side; calls Table);
+        pub struct Side;
+    }
+    let of_array =
+        |all: Bytes, of: u16, len: u64| all.begin(4).raw(&of.to_le_bytes()).raw(&len.to_le_bytes());
+    let bytes = |len, field| {
+        let all = Bytes::default().builtin("u8", &[]).builtin("ForeignStr", &[]);
+        let all = of_array(all, 1, 2).begin(5).raw(&[2, 0, 0, 2, 0]);
+        let all = of_array(all, 3, len).structure("Row", 160, 8, &[("cells", 0, 4)]);
+        let all = all.builtin(field, &[]).begin(5).raw(&[1, 6, 0]).builtin("()", &[]);
+        all.function(2, ["Table", "put"], &[("row", 5), ("at", 7)], 8).all()
+    };
+    assert_eq!(here::Side::CONTRACT, bytes(4, "u16"));
+    let text = "\
+calls Table::put: fn put(row: Row, at: (u16,))
+struct Row { cells: [(u8, [ForeignStr; 2]); 4] at 0 } of size 160, aligned to 8
+";
+    assert_eq!(Contract::read(here::Side::CONTRACT).unwrap().to_string(), text);
+    let served = |mut bytes: Vec<u8>| {
+        // The flags of the function.
+        let at = bytes.windows(7).position(|part| part == b"\x02\x05\0Tabl").unwrap();
+        bytes[at] = 1;
+        bytes
+    };
+    assert_eq!(compare(here::Side::CONTRACT, &served(bytes(4, "u16"))), Ok(()));
+    let longer = compare(here::Side::CONTRACT, &served(bytes(5, "u16"))).unwrap_err().to_string();
+    assert!(
+        longer.contains("guest: struct Row { cells: [(u8, [ForeignStr; 2]); 4] at 0 }"),
+        "{longer}"
+    );
+    assert!(
+        longer.contains("host:  struct Row { cells: [(u8, [ForeignStr; 2]); 5] at 0 }"),
+        "{longer}"
+    );
+    let other = compare(here::Side::CONTRACT, &served(bytes(4, "u32"))).unwrap_err().to_string();
+    assert!(other.contains("they differ in parameter `at`:"), "{other}");
+    assert!(other.contains("host:  (u32,)"), "{other}");
+}
+
 /// Nothing in a text that a terminal would obey, and no more of it than a person reads.
 fn is_harmless(text: &str) {
     assert!(text.len() < 200_000, "{} bytes", text.len());
@@ -421,7 +469,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
     refused(&vec![0; MAX_LEN + 1], "longer than 262144 bytes");
     refused(&start().says(0xffff), "unexpected end of the contract");
     refused(&start().raw(&[0xff; 8]).says(1), "unknown kind of record");
-    refused(&start().begin(4).name("T").all(), "unknown kind of record");
+    refused(&start().begin(6).name("T").all(), "unknown kind of record");
     refused(&start().begin(0).len(0xffff).raw(b"u8").all(), "unexpected end of the contract");
     refused(&start().begin(0).len(2).raw(&[0xff, 0xfe, 0]).all(), "a name is not UTF-8");
     let early = "the index of a type that is not yet defined";

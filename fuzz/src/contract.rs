@@ -52,6 +52,8 @@ type Fields = Vec<(Name, u32, u16)>;
 #[derive(Clone, Debug)]
 enum Record {
     Builtin(Name, Vec<u16>),
+    Array(u16, u64),
+    Tuple(Vec<u16>),
     Struct(Name, [u32; 2], Fields),
     Enum(Name, [u32; 2], Name, Vec<(Name, u64, Fields)>),
     Function(u8, [Name; 2], Vec<(Name, u16)>, u16),
@@ -122,6 +124,8 @@ fn read(bytes: &[u8]) -> Option<Vec<Record>> {
                 let parameters = from.list(2, |from| Some((from.name()?, ty(from)?)))?;
                 Record::Function(flags, names, parameters, ty(&mut from)?)
             }
+            4 => Record::Array(ty(&mut from)?, from.number(8)?),
+            5 => Record::Tuple(from.list(1, ty)?),
             _ => return None,
         };
         types += u64::from(kind != 3);
@@ -152,6 +156,15 @@ fn write(records: &[Record]) -> Vec<u8> {
                 name(&mut to, of);
                 to.push(arguments.len() as u8);
                 arguments.iter().for_each(|ty| to.extend(ty.to_le_bytes()));
+            }
+            Record::Array(of, len) => {
+                to.push(4);
+                to.extend(of.to_le_bytes());
+                to.extend(len.to_le_bytes());
+            }
+            Record::Tuple(types) => {
+                to.extend([5, types.len() as u8]);
+                types.iter().for_each(|ty| to.extend(ty.to_le_bytes()));
             }
             Record::Struct(of, size, of_fields) => {
                 to.push(1);
@@ -244,6 +257,18 @@ fn functions(records: &[Record]) -> Vec<(u8, u64)> {
             Record::Builtin(name, arguments) => {
                 let mut hash = Hash::new(name);
                 arguments.iter().for_each(|ty| hash.number(types[usize::from(*ty)]));
+                hash.finish()
+            }
+            Record::Array(of, len) => {
+                let mut hash = Hash::new(b"array");
+                hash.number(types[usize::from(*of)]);
+                hash.number(*len);
+                hash.finish()
+            }
+            Record::Tuple(fields) => {
+                let mut hash = Hash::new(b"tuple");
+                hash.number(fields.len() as u64);
+                fields.iter().for_each(|ty| hash.number(types[usize::from(*ty)]));
                 hash.finish()
             }
             Record::Struct(name, size, fields) => {
@@ -402,7 +427,9 @@ fn fields(feed: &mut Feed, types: u16) -> Fields {
 
 fn record(feed: &mut Feed, types: u16) -> Record {
     let size = |feed: &mut Feed| [feed.scalar() as u32, feed.scalar() as u32];
-    match feed.below(8) {
+    match feed.below(10) {
+        8 => Record::Array(ty(feed, types), feed.scalar()),
+        9 => Record::Tuple((0..feed.below(4)).map(|_| ty(feed, types)).collect()),
         0..3 => {
             let count = if feed.rarely(16) { feed.byte().into() } else { feed.below(3) };
             Record::Builtin(name(feed), (0..count).map(|_| ty(feed, types)).collect())
@@ -448,6 +475,8 @@ fn edit(feed: &mut Feed, record: &mut Record) {
             }
             Record::Struct(of, ..) => *record = Record::Builtin(of.clone(), Vec::new()),
             Record::Enum(of, size, ..) => *record = Record::Struct(of.clone(), *size, Vec::new()),
+            Record::Array(of, len) => *record = Record::Tuple(vec![*of; *len as usize % 4]),
+            Record::Tuple(of) => *record = Record::Builtin(name(feed), of.clone()),
             Record::Function(..) => {}
         }
         return;
@@ -470,6 +499,14 @@ fn edit(feed: &mut Feed, record: &mut Record) {
             0 => *of = name(feed),
             1 => drop(arguments.pop()),
             _ => arguments.push(feed.byte().into()),
+        },
+        Record::Array(of, len) => match feed.below(2) {
+            0 => *of = feed.byte().into(),
+            _ => *len = feed.scalar(),
+        },
+        Record::Tuple(fields) => match feed.below(2) {
+            0 => drop(fields.pop()),
+            _ => fields.push(feed.byte().into()),
         },
         Record::Struct(of, size, list) => match feed.below(4) {
             0 => *of = name(feed),

@@ -288,7 +288,8 @@ impl<'c> Descent<'_, 'c> {
             return Step::Here(0);
         }
         match (&self.calls.get(a).kind, &self.serves.get(b).kind) {
-            (Kind::Builtin(a), Kind::Builtin(b)) => {
+            (Kind::Array(a, _), Kind::Array(b, _)) => Step::In("", *a, *b),
+            (Kind::Builtin(a), Kind::Builtin(b)) | (Kind::Tuple(a), Kind::Tuple(b)) => {
                 let mut pairs = a.iter().zip(b);
                 let differ = pairs.find(|(a, b)| self.differ(**a, **b));
                 differ.map_or(Step::Here(0), |(a, b)| Step::In("", *a, *b))
@@ -330,7 +331,10 @@ impl<'c> Descent<'_, 'c> {
         let (a, b) = (self.calls.get(a), self.serves.get(b));
         a.name == b.name
             && match (&a.kind, &b.kind) {
-                (Kind::Builtin(a), Kind::Builtin(b)) => a.len() == b.len(),
+                (Kind::Builtin(a), Kind::Builtin(b)) | (Kind::Tuple(a), Kind::Tuple(b)) => {
+                    a.len() == b.len()
+                }
+                (Kind::Array(_, a), Kind::Array(_, b)) => a == b,
                 (Kind::Struct(..), Kind::Struct(..)) => true,
                 (Kind::Enum(_, a, _), Kind::Enum(_, b, _)) => a == b,
                 _ => false,

@@ -19,6 +19,8 @@ pub(crate) mod kind {
     pub(crate) const STRUCT: u8 = 1;
     pub(crate) const ENUM: u8 = 2;
     pub(crate) const FUNCTION: u8 = 3;
+    pub(crate) const ARRAY: u8 = 4;
+    pub(crate) const TUPLE: u8 = 5;
 }
 
 /// The contract of a side that serves nothing and calls nothing: no records.

@@ -42,6 +42,10 @@ pub(crate) enum Form {
     /// Only a function's result (TY-12).
     Result,
     Struct,
+    /// So many values of one type (TY-14).
+    Array(usize),
+    /// Values of the types of its arguments (TY-15).
+    Tuple,
     /// An enum, by the size and the sign of its number, and whether it crosses as that number (TY-8) or not (TY-9).
     Enum {
         tag: usize,
@@ -57,6 +61,21 @@ impl Layout {
 
     const fn pointer(form: Form, size: usize, depth: u8) -> Self {
         Self { size, align: 8, form, handles: true, depth: depth + 1 }
+    }
+}
+
+/// The maximum size in bytes.
+const MAX_SIZE: usize = u32::MAX as usize;
+
+impl Layout {
+    /// Appends a field; returns its offset in bytes (ABI, L-2). `None` if the size exceeds [`MAX_SIZE`].
+    fn append(&mut self, of: Self) -> Option<usize> {
+        let at = self.size.checked_next_multiple_of(of.align)?;
+        self.size = at.checked_add(of.size).filter(|size| *size <= MAX_SIZE)?;
+        self.align = self.align.max(of.align);
+        self.handles |= of.handles;
+        self.depth = self.depth.max(of.depth + 1);
+        Some(at)
     }
 }
 
@@ -123,6 +142,20 @@ pub(super) fn of(
             }
             _ => None,
         },
+        Kind::Array(of, len) => {
+            let of = inner(*of)?;
+            let len = usize::try_from(*len).ok()?;
+            let size = of.size.checked_mul(len).filter(|size| *size <= MAX_SIZE)?;
+            Some(Layout { size, form: Form::Array(len), depth: of.depth + 1, ..of })
+        }
+        Kind::Tuple(fields) => {
+            let mut all = Layout::plain(Form::Tuple, 0);
+            for field in fields {
+                all.append(inner(*field)?)?;
+            }
+            all.size = all.size.checked_next_multiple_of(all.align)?;
+            Some(all)
+        }
         Kind::Struct(size, fields) => {
             let start = Layout { depth: 0, ..Layout::plain(Form::Struct, 0) };
             let all = with_fields(start, fields, inner)?;
@@ -153,15 +186,9 @@ fn with_fields(
     inner: impl Fn(Index) -> Option<Layout>,
 ) -> Option<Layout> {
     for field in fields {
-        let of = inner(field.of)?;
-        let at = all.size.checked_next_multiple_of(of.align)?;
-        if at != field.offset as usize {
+        if all.append(inner(field.of)?)? != field.offset as usize {
             return None;
         }
-        all.size = at.checked_add(of.size).filter(|size| *size <= u32::MAX as usize)?;
-        all.align = all.align.max(of.align);
-        all.handles |= of.handles;
-        all.depth = all.depth.max(of.depth + 1);
     }
     Some(all)
 }

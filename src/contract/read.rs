@@ -71,10 +71,21 @@ pub(super) struct Type<'c> {
     pub(super) layout: Option<Layout>,
 }
 
+impl<'c> Type<'c> {
+    /// A type that consists of some of `types`.
+    fn new(name: &'c str, hash: u64, kind: Kind<'c>, types: &[Self]) -> Self {
+        let layout = layout::of(name, &kind, |index| types[usize::from(index)].layout);
+        Self { name, hash, kind, layout }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Kind<'c> {
     /// The type arguments.
     Builtin(Vec<Index>),
+    /// The type of the elements, and their number.
+    Array(Index, u64),
+    Tuple(Vec<Index>),
     Struct(Size, Vec<Field<'c>>),
     Enum(Size, &'c str, Vec<Variant<'c>>),
 }
@@ -159,20 +170,37 @@ impl<'c> Contract<'c> {
     fn name_within(&self, text: &mut BoundedText, index: Index, depth: u32) {
         let of = self.get(index);
         text.name(of.name);
-        let Kind::Builtin(arguments) = &of.kind else { return };
-        for (nr, argument) in arguments.iter().enumerate() {
-            // Bounds the work: each argument may have 255 arguments in turn.
+        match &of.kind {
+            Kind::Builtin(arguments) if !arguments.is_empty() => {
+                text.put("<");
+                self.names_within(text, arguments, depth);
+                text.put(">");
+            }
+            Kind::Array(of, len) => {
+                text.put("[");
+                self.names_within(text, &[*of], depth);
+                text.show(format_args!("; {len}]"));
+            }
+            Kind::Tuple(fields) => {
+                text.put("(");
+                self.names_within(text, fields, depth);
+                text.put(if fields.len() == 1 { ",)" } else { ")" });
+            }
+            _ => {}
+        }
+    }
+
+    fn names_within(&self, text: &mut BoundedText, types: &[Index], depth: u32) {
+        for (nr, of) in types.iter().enumerate() {
+            // Bounds the work: each type may name 255 types in turn.
             if text.is_full() {
                 return;
             }
-            text.put(if nr == 0 { "<" } else { ", " });
+            text.put(if nr == 0 { "" } else { ", " });
             match depth.checked_sub(1) {
-                Some(depth) => self.name_within(text, *argument, depth),
+                Some(depth) => self.name_within(text, *of, depth),
                 None => text.put("…"),
             }
-        }
-        if !arguments.is_empty() {
-            text.put(">");
         }
     }
 
@@ -203,7 +231,7 @@ impl<'c> Contract<'c> {
     pub(super) fn definition(&self, text: &mut BoundedText, index: Index, from: usize) {
         let of = self.get(index);
         let size = match &of.kind {
-            Kind::Builtin(_) => return self.name(text, index),
+            Kind::Builtin(_) | Kind::Array(..) | Kind::Tuple(_) => return self.name(text, index),
             Kind::Struct(size, fields) => {
                 text.put("struct ");
                 text.name(of.name);
@@ -261,7 +289,7 @@ impl fmt::Display for Contract<'_> {
             writeln!(f, "{text}")?;
         }
         for (index, of) in self.types.iter().enumerate() {
-            if !matches!(of.kind, Kind::Builtin(_)) {
+            if matches!(of.kind, Kind::Struct(..) | Kind::Enum(..)) {
                 let mut text = BoundedText::new();
                 self.definition(&mut text, index as Index, 0);
                 writeln!(f, "{text}")?;
@@ -337,25 +365,50 @@ impl<'c> Reader<'c> {
             kind @ (kind::BUILTIN | kind::STRUCT | kind::ENUM) => {
                 to.types.push(self.of_kind(kind, &to.types)?);
             }
+            kind::ARRAY => {
+                let (of, len) = (self.index(&to.types)?, self.u64()?);
+                let hash = Hasher::new("array").u64(to.get(of).hash).u64(len).finish();
+                let array = Type::new("", hash, Kind::Array(of, len), &to.types);
+                to.types.push(array);
+            }
+            kind::TUPLE => {
+                let count = self.u8()?;
+                let hash = Hasher::new("tuple").u64(count.into());
+                let (hash, fields) = self.types(count, hash, &to.types)?;
+                let tuple = Type::new("", hash.finish(), Kind::Tuple(fields), &to.types);
+                to.types.push(tuple);
+            }
             _ => return Err(BadContract { at, what: "unknown kind of record" }),
         }
         Ok(())
     }
 
+    /// Reads the indices of `count` of `types`.
+    fn types(
+        &mut self,
+        count: u8,
+        mut hash: Hasher,
+        types: &[Type<'_>],
+    ) -> Result<(Hasher, Vec<Index>), BadContract> {
+        let mut indices = Vec::new();
+        for _ in 0..count {
+            let index = self.index(types)?;
+            hash = hash.u64(types[usize::from(index)].hash);
+            indices.push(index);
+        }
+        Ok((hash, indices))
+    }
+
     fn of_kind(&mut self, kind: u8, types: &[Type<'c>]) -> Result<Type<'c>, BadContract> {
-        let hash_of = |index: Index| types[usize::from(index)].hash;
         let name = self.text()?;
         let declared =
             |of: &str, size: Size| Hasher::new(of).str(name).u64(size.0.into()).u64(size.1.into());
         let (hash, kind) = match kind {
             kind::BUILTIN => {
-                let mut arguments = Vec::new();
-                let mut hash = Hasher::new(name);
-                for _ in 0..self.u8()? {
-                    let argument = self.index(types)?;
-                    hash = hash.u64(hash_of(argument));
-                    arguments.push(argument);
-                }
+                let (hash, arguments) = {
+                    let count = self.u8()?;
+                    self.types(count, Hasher::new(name), types)?
+                };
                 (hash, Kind::Builtin(arguments))
             }
             kind::STRUCT => {
@@ -377,8 +430,7 @@ impl<'c> Reader<'c> {
                 (hash, Kind::Enum(size, repr, variants))
             }
         };
-        let layout = layout::of(name, &kind, |index| types[usize::from(index)].layout);
-        Ok(Type { name, hash: hash.finish(), kind, layout })
+        Ok(Type::new(name, hash.finish(), kind, types))
     }
 
     fn fields(

@@ -124,6 +124,10 @@ pub enum TypeKind {
     /// A type that needs no declaration, such as `u32` or `Option<u32>`: its name and
     /// [`arguments`](TypeRef::arguments) say what it is.
     Builtin,
+    /// An array, with its element's type as [`argument`](TypeRef::arguments) and a [length](TypeRef::array_len).
+    Array,
+    /// A tuple, with its fields' types as [`arguments`](TypeRef::arguments).
+    Tuple,
     /// A declared struct, with [`fields`](TypeRef::fields).
     Struct,
     /// A declared enum, with [`variants`](TypeRef::variants).
@@ -142,7 +146,7 @@ impl<'a> TypeRef<'a> {
         self.contract.get(self.index)
     }
 
-    /// Its name, without type arguments.
+    /// Its name, without type arguments; empty for an array or a tuple.
     #[must_use]
     pub fn name(self) -> &'a str {
         self.get().name
@@ -153,18 +157,42 @@ impl<'a> TypeRef<'a> {
     pub fn kind(self) -> TypeKind {
         match self.get().kind {
             Kind::Builtin(_) => TypeKind::Builtin,
+            Kind::Array(..) => TypeKind::Array,
+            Kind::Tuple(_) => TypeKind::Tuple,
             Kind::Struct(..) => TypeKind::Struct,
             Kind::Enum(..) => TypeKind::Enum,
         }
     }
 
-    /// Its type arguments: the `T` of an `Option<T>`. A declared type has none.
+    /// Its type arguments: the `T` of an `Option<T>`, the type of an array's elements, the types of a tuple's fields. A
+    /// declared type has none.
     pub fn arguments(self) -> impl ExactSizeIterator<Item = TypeRef<'a>> {
         let arguments: &[Index] = match &self.get().kind {
-            Kind::Builtin(arguments) => arguments,
-            _ => &[],
+            Kind::Builtin(arguments) | Kind::Tuple(arguments) => arguments,
+            Kind::Array(of, _) => core::slice::from_ref(of),
+            Kind::Struct(..) | Kind::Enum(..) => &[],
         };
         arguments.iter().map(move |index| TypeRef { contract: self.contract, index: *index })
+    }
+
+    /// The number of an array's elements; `None` for another type.
+    #[must_use]
+    pub fn array_len(self) -> Option<u64> {
+        match self.get().kind {
+            Kind::Array(_, len) => Some(len),
+            _ => None,
+        }
+    }
+
+    /// The fields of a tuple with a [`layout`](Self::layout): their offsets in bytes, and their types.
+    pub(crate) fn tuple_fields(self) -> impl ExactSizeIterator<Item = (usize, TypeRef<'a>)> {
+        let mut end = 0;
+        self.arguments().map(move |of| {
+            let (size, align) = of.layout().map_or((0, 1), |layout| (layout.size, layout.align));
+            let at = usize::next_multiple_of(end, align);
+            end = at + size;
+            (at, of)
+        })
     }
 
     /// The fields of a struct; another type has none.

@@ -114,6 +114,26 @@ impl<const LEN: usize> Writer<LEN> {
         }
         match shape.kind {
             Kind::Builtin(arguments) => self.builtin(shape.name, arguments),
+            Kind::Array(of, len) => {
+                self.shape(of);
+                self.begin(kind::ARRAY);
+                self.index(of);
+                self.u64(len as u64);
+            }
+            Kind::Tuple(fields) => {
+                let mut i = 0;
+                while i < fields.len() {
+                    self.shape(fields[i]);
+                    i += 1;
+                }
+                self.begin(kind::TUPLE);
+                self.u8(fields.len() as u8);
+                let mut i = 0;
+                while i < fields.len() {
+                    self.index(fields[i]);
+                    i += 1;
+                }
+            }
             Kind::Struct(fields) => {
                 self.types_of_fields(fields);
                 self.declared(kind::STRUCT, shape);

@@ -79,14 +79,22 @@ fn value(given: &Value<'_>, of: TypeRef<'_>) -> Result<(), BadArgument> {
         },
         (Form::Slice, Value::Bytes(_)) => argument(of).is_some_and(is_byte),
         (Form::Slice, Value::List(list)) => match argument(of) {
-            Some(of) => {
-                for (nr, given) in list.iter().enumerate() {
-                    value(given, of).map_err(|bad| bad.within(format_args!("[{nr}]")))?;
-                }
-                true
-            }
+            Some(of) => return list.iter().enumerate().try_for_each(|at| element(at, of)),
             None => false,
         },
+        (Form::Array(len), Value::Bytes(bytes)) if argument(of).is_some_and(is_byte) => {
+            return count(bytes.len(), len, of);
+        }
+        (Form::Array(len), Value::List(list)) => {
+            count(list.len(), len, of)?;
+            let Some(of) = argument(of) else { return bad() };
+            return list.iter().enumerate().try_for_each(|at| element(at, of));
+        }
+        (Form::Tuple, Value::List(list)) => {
+            count(list.len(), of.arguments().len(), of)?;
+            let mut all = list.iter().enumerate().zip(of.arguments());
+            return all.try_for_each(|(at, of)| element(at, of));
+        }
         (Form::Struct, Value::Struct(given)) => return fields(given, of.fields(), of),
         (Form::Enum { .. }, Value::Enum(name, given)) => {
             let Some(variant) = variant(of, name) else {
@@ -98,6 +106,19 @@ fn value(given: &Value<'_>, of: TypeRef<'_>) -> Result<(), BadArgument> {
         _ => false,
     };
     if good { Ok(()) } else { bad() }
+}
+
+/// Checks an element of a list, at its place.
+fn element((nr, given): (usize, &Value<'_>), of: TypeRef<'_>) -> Result<(), BadArgument> {
+    value(given, of).map_err(|bad| bad.within(format_args!("[{nr}]")))
+}
+
+/// Checks the number of values for an array or a tuple.
+fn count(given: usize, expected: usize, of: TypeRef<'_>) -> Result<(), BadArgument> {
+    if given == expected {
+        return Ok(());
+    }
+    Err(BadArgument::because(of, format!("{given} values were given for {expected}")))
 }
 
 /// The variant with a name.

@@ -244,6 +244,17 @@ impl Decoder<'_> {
                     _ => self.bad(),
                 };
             }
+            Form::Array(_) if argument(of).is_some_and(is_byte) => {
+                let mut copy = self.vec(bytes.len())?;
+                copy.extend_from_slice(bytes);
+                return Some(Value::Bytes(Cow::Owned(copy)));
+            }
+            Form::Array(len) => {
+                let Some(of) = argument(of) else { return self.bad() };
+                let size = of.layout().map_or(0, |layout| layout.size);
+                return self.list(layout.handles, (0..len).map(|nr| (nr * size, of)), bytes);
+            }
+            Form::Tuple => return self.list(layout.handles, of.tuple_fields(), bytes),
             Form::Struct => return self.fields(of.fields(), bytes).map(Value::Struct),
             Form::Enum { tag, signed, .. } => {
                 let mut word = [0; 8];
@@ -274,6 +285,26 @@ impl Decoder<'_> {
             Some(bytes) => self.wire(of, bytes),
             None => self.bad(),
         }
+    }
+
+    /// Decodes the values at these offsets, also after an error if there are handles among them.
+    fn list<'a>(
+        &mut self,
+        handles: bool,
+        places: impl ExactSizeIterator<Item = (usize, TypeRef<'a>)>,
+        bytes: &[u8],
+    ) -> Option<Value<'static>> {
+        let mut list = if self.error.is_none() { self.vec(places.len()) } else { None };
+        for (at, of) in places {
+            if list.is_none() && !handles {
+                break;
+            }
+            match (&mut list, self.part(of, at, bytes)) {
+                (Some(list), Some(value)) => list.push(value),
+                _ => list = None,
+            }
+        }
+        list.map(Value::List)
     }
 
     /// Decodes all fields, also after an error.

@@ -171,6 +171,20 @@ fn wire(
             let end = at + layout(of)?.size;
             wire(given, of, bytes.get_mut(at..end).ok_or_else(unchecked)?, out)?;
         }
+        (Form::Array(_), Value::Bytes(given)) => put(bytes, given),
+        (Form::Array(_), Value::List(given)) => {
+            let of = argument(of).ok_or_else(unchecked)?;
+            let size = layout(of)?.size;
+            if size != 0 {
+                let mut forms = bytes.chunks_exact_mut(size).zip(given);
+                forms.try_for_each(|(bytes, given)| wire(given, of, bytes, out))?;
+            }
+        }
+        (Form::Tuple, Value::List(given)) => {
+            for ((at, of), given) in of.tuple_fields().zip(given) {
+                part(given, of, at, bytes, out)?;
+            }
+        }
         (Form::Struct, Value::Struct(given)) => {
             for (nr, field) in of.fields().enumerate() {
                 let given = given_for(given, nr, field).ok_or_else(unchecked)?;

@@ -118,6 +118,7 @@ macro_rules! __shared_enum {
                     __core::stringify!($repr),
                     __VARIANTS,
                 );
+                #[inline]
                 fn decode(
                     __wire: &[u8],
                     __from: $crate::Incoming<'_>,
@@ -138,6 +139,7 @@ macro_rules! __shared_enum {
                     } )*
                     __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
                 }
+                #[inline]
                 fn write(&self, __wire: &mut [u8]) {
                     let __tag = match *self {
                         $( $($vcfg)* $name::$variant {} => __Tag::$variant as $repr, )*
@@ -398,6 +400,7 @@ macro_rules! __data_enum_impls {
                 } )*
                 __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
             }
+            #[inline]
             fn write(&self, __wire: &mut [u8]) {
                 match self { $(
                     $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {

@@ -207,7 +207,9 @@ macro_rules! __struct_impls {
         }
         // SAFETY: `decode` is `unpack`, which decodes each pointer word once, through the field that
         // holds it. `SHAPE` lists every field with its offset and its shape, so that structs of equal
-        // `SHAPE` have their pointer words at the same places.
+        // `SHAPE` have their pointer words at the same places. If `ANY_BITS` is true, struct and twin have
+        // no bytes but those of their fields, which both have in the same order (`repr(C)`), so at the
+        // same places.
         unsafe impl $crate::FfiType for $name {
             type Wire = __p::BlockOf<
                 { __core::mem::align_of::<__Wire>() },
@@ -216,6 +218,16 @@ macro_rules! __struct_impls {
             type OptionWire = __p::Tagged<<$name as $crate::FfiType>::Wire>;
             type Shared = <__p::Bool<__HANDLES> as __p::Pick<$name, $twin>>::Out;
             const HANDLES: bool = __HANDLES;
+            const ANY_BITS: bool = {
+                let (mut __bits, mut __size) = (true, 0);
+                $( $($fcfg)* {
+                    __bits &= <$ty as $crate::FfiType>::ANY_BITS;
+                    __size += __core::mem::size_of::<$ty>();
+                } )*
+                __bits
+                    && __size == __core::mem::size_of::<$name>()
+                    && __size == __core::mem::size_of::<__Wire>()
+            };
             const SHAPE: &'static __p::Shape =
                 &__p::Shape::structure::<__Wire>(__core::stringify!($name), __FIELDS);
             #[inline]

@@ -1,6 +1,6 @@
 //! The growth of values that are not sent yet: in place, or by moving them to a larger block.
 
-use super::{Block, SharedBuf, SharedSlice};
+use super::{Block, SharedBuf, SharedSlice, wire_forms};
 use crate::{
     error::CallError,
     memory::{GRANULE_SIZE, Lender, SideMemory, alloc, arena},
@@ -121,7 +121,13 @@ impl<T: Plain> SharedSlice<T> {
     /// As [`push`](Self::push).
     pub fn extend_from_slice(&mut self, values: &[T]) -> Result<(), CallError> {
         let len = values.len().saturating_mul(Self::SIZE);
-        T::write_all(values, self.bytes.extend_zeroed(len)?);
+        if let Some(wire) = wire_forms(values) {
+            return self.bytes.extend_from_slice(wire);
+        }
+        let wire = self.bytes.extend_zeroed(len)?;
+        for (value, wire) in values.iter().zip(wire.chunks_exact_mut(Self::SIZE)) {
+            value.write(wire);
+        }
         Ok(())
     }
 }

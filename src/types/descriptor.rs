@@ -10,8 +10,7 @@ use crate::abi::{Function, Hasher, bare};
 pub struct Shape {
     pub(crate) kind: Kind,
     pub(crate) name: &'static str,
-    /// The size of the wire form in bytes. It is 0, and so is the alignment, for built-in types, which the name
-    /// determines.
+    /// The size of the wire form in bytes. It is 0, and so is the alignment, for types that need no declaration.
     pub(crate) size: usize,
     pub(crate) align: usize,
     pub(crate) hash: u64,
@@ -21,6 +20,10 @@ pub struct Shape {
 pub(crate) enum Kind {
     /// A built-in type, and its type arguments.
     Builtin([Option<&'static Shape>; 2]),
+    /// The type of the elements, and their number.
+    Array(&'static Shape, usize),
+    /// The types of the fields.
+    Tuple(&'static [&'static Shape]),
     Struct(&'static [Field]),
     Enum {
         /// The integer type of the tag.
@@ -107,6 +110,25 @@ impl Shape {
         let hash = Hasher::new("Result").u64(ok.hash).u64(error.hash).finish();
         let kind = Kind::Builtin([Some(ok), Some(error)]);
         Self { kind, name: "Result", size: 0, align: 0, hash }
+    }
+
+    /// `[of; len]`.
+    #[must_use]
+    pub const fn array(of: &'static Shape, len: usize) -> Self {
+        let hash = Hasher::new("array").u64(of.hash).u64(len as u64).finish();
+        Self { kind: Kind::Array(of, len), name: "", size: 0, align: 0, hash }
+    }
+
+    /// A tuple with at least one field.
+    #[must_use]
+    pub const fn tuple(fields: &'static [&'static Shape]) -> Self {
+        let mut hash = Hasher::new("tuple").u64(fields.len() as u64);
+        let mut i = 0;
+        while i < fields.len() {
+            hash = hash.u64(fields[i].hash);
+            i += 1;
+        }
+        Self { kind: Kind::Tuple(fields), name: "", size: 0, align: 0, hash: hash.finish() }
     }
 
     /// A struct whose wire form is `W`.

@@ -53,6 +53,7 @@ macro_rules! numbers {
             type Shared = Self;
             const SHAPE: &'static Shape = &Shape::builtin(stringify!($t));
             const HANDLES: bool = false;
+            const ANY_BITS: bool = true;
             #[inline]
             fn decode(wire: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
                 Ok(read!($t, wire))
@@ -73,15 +74,7 @@ macro_rules! numbers {
             }
         }
         // SAFETY: the wire form is a number without pointer words, and decoding ignores `from`.
-        unsafe impl Plain for $t {
-            fn write_all(values: &[Self], wire: &mut [u8]) {
-                wire.copy_from_slice(bytemuck::cast_slice(values));
-            }
-            fn read_all(wire: &[u8], values: &mut [Self], _: Incoming<'_>) -> Result<(), CallError> {
-                bytemuck::cast_slice_mut(values).copy_from_slice(wire);
-                Ok(())
-            }
-        }
+        unsafe impl Plain for $t {}
         impl InTransport for $t {
             #[inline]
             fn put(self, _: &mut Outgoing<'_>) -> Result<Transport, CallError> {
@@ -107,15 +100,16 @@ numbers! {
 
 /// Types that cross as another one: `$to` is infallible, `$from` validates.
 macro_rules! through {
-    ($($t:ident as $as:ident: $to:expr, $from:expr;)*) => { $(
+    ($($t:ident as $as:ident, any bits if $bits:expr, $to:expr, $from:expr;)*) => { $(
         // SAFETY: the wire form is a number without pointer words, so no handle is made, and the shape's name
-        // determines it.
+        // determines it. `$bits` is true only for integers with as many bytes as `$as` has.
         unsafe impl FfiType for $t {
             type Wire = <$as as FfiType>::Wire;
             type OptionWire = Tagged<Self::Wire>;
             type Shared = Self;
             const SHAPE: &'static Shape = &Shape::builtin(stringify!($t));
             const HANDLES: bool = false;
+            const ANY_BITS: bool = $bits;
             #[inline]
             fn decode(wire: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
                 $from(read!($as, wire)).ok_or(CallError::new(ErrorKind::BadValue))
@@ -142,10 +136,10 @@ macro_rules! through {
 }
 
 through! {
-    usize as u64: |value| value as u64, |value: u64| usize::try_from(value).ok();
-    isize as i64: |value| value as i64, |value: i64| isize::try_from(value).ok();
-    bool as u8: u8::from, |value: u8| match value { 0 => Some(false), 1 => Some(true), _ => None };
-    char as u32: u32::from, char::from_u32;
+    usize as u64, any bits if size_of::<usize>() == 8, |value| value as u64, |value: u64| usize::try_from(value).ok();
+    isize as i64, any bits if size_of::<isize>() == 8, |value| value as i64, |value: i64| isize::try_from(value).ok();
+    bool as u8, any bits if false, u8::from, |value: u8| match value { 0 => Some(false), 1 => Some(true), _ => None };
+    char as u32, any bits if false, u32::from, char::from_u32;
 }
 
 /// Integers of 16 bytes, which do not fit into `primary`: alone, they cross as a wire form.
@@ -159,6 +153,7 @@ macro_rules! wide {
             type Shared = Self;
             const SHAPE: &'static Shape = &Shape::builtin(stringify!($t));
             const HANDLES: bool = false;
+            const ANY_BITS: bool = true;
             #[inline]
             fn decode(wire: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
                 Ok(read!($t, wire))

@@ -30,6 +30,8 @@ use crate::{
 /// - [`decode`](Self::decode) and [`from_transport`](Self::from_transport) make handles only of the pointer words in
 ///   their `wire` or `transport`, of each word at most once, and use `from` only for that.
 /// - Two types with equal `SHAPE`s have the same wire form, with pointer words at the same offsets.
+/// - If [`ANY_BITS`](Self::ANY_BITS) is true, the bytes of a value in this program's memory are those of its wire form,
+///   none of them padding, and any bytes are a value.
 pub unsafe trait FfiType: Sized + 'static {
     /// The wire twin.
     type Wire: Wire;
@@ -46,6 +48,8 @@ pub unsafe trait FfiType: Sized + 'static {
     const HANDLES: bool;
     /// Whether `None` is encoded as a null pointer word, and not with a tag.
     const NULLABLE: bool = false;
+    /// Whether the type's own memory is its wire form, and any bytes are a value: such values are copied as bytes.
+    const ANY_BITS: bool = false;
 
     /// Validates and decodes `wire`, a local copy of the wire form with `size_of::<Self::Wire>()` bytes.
     ///
@@ -71,8 +75,9 @@ pub unsafe trait FfiType: Sized + 'static {
     fn write(&self, wire: &mut [u8]);
 }
 
-/// A type without handles: a scalar, `()`, a declared enum, a declared struct of plain types, or an `Option` of a plain
-/// type. Its values can be sent any number of times.
+/// A type without handles: a scalar, `()`, a declared enum, a declared struct of plain types, an array, a tuple or an
+/// `Option` of plain types, or a type that crosses as one ([`CrossesAs`](crate::CrossesAs)). Its values can be sent any number
+/// of times.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` holds handles, or cannot cross between guest and host at all",
     label = "not a plain type",
@@ -81,27 +86,8 @@ pub unsafe trait FfiType: Sized + 'static {
 ///
 /// # Safety
 ///
-/// The wire form contains no pointer words: [`FfiType::decode`] and `read_all` ignore their `from`.
-pub unsafe trait Plain: FfiType {
-    /// Writes an array of wire forms over zeros.
-    #[doc(hidden)]
-    fn write_all(values: &[Self], wire: &mut [u8]) {
-        let size = size_of::<Self::Wire>();
-        for (value, wire) in values.iter().zip(wire.chunks_exact_mut(size)) {
-            value.write(wire);
-        }
-    }
-
-    /// Validates and decodes an array of wire forms.
-    #[doc(hidden)]
-    fn read_all(wire: &[u8], values: &mut [Self], from: Incoming<'_>) -> Result<(), CallError> {
-        let size = size_of::<Self::Wire>();
-        for (value, wire) in values.iter_mut().zip(wire.chunks_exact(size)) {
-            *value = Self::decode(wire, from)?;
-        }
-        Ok(())
-    }
-}
+/// The wire form contains no pointer words: [`FfiType::decode`] ignores its `from`.
+pub unsafe trait Plain: FfiType {}
 
 /// A type that may be sent where a declaration names `T`: [`FfiType::Shared`], or a borrowed value that is copied, such
 /// as `&str` for a `ForeignStr`.

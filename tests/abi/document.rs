@@ -60,7 +60,7 @@ fn signatures_are_the_documents() {
 #[test]
 fn hashes_of_types_are_the_documents() {
     use types::*;
-    let all: [(&str, u64, hash::Type); 18] = [
+    let all: [(&str, u64, hash::Type); 22] = [
         ("()", <()>::HASH, unit()),
         ("u8", u8::HASH, scalar("u8")),
         ("u64", u64::HASH, scalar("u64")),
@@ -79,6 +79,10 @@ fn hashes_of_types_are_the_documents() {
         ("Event", Event::HASH, event()),
         ("Option<u32>", <Option<u32>>::HASH, option(scalar("u32"))),
         ("Foreign<Stat>", <Foreign<Stat>>::HASH, foreign(stat())),
+        ("[u8; 16]", <[u8; 16]>::HASH, array(scalar("u8"), 16)),
+        ("[Stat; 2]", <[Stat; 2]>::HASH, array(stat(), 2)),
+        ("(u8, u64)", <(u8, u64)>::HASH, tuple([scalar("u8"), scalar("u64")])),
+        ("(ForeignStr,)", <(ForeignStr,)>::HASH, tuple([text()])),
     ];
     let rows = table("Signatures", &["type", "hash"]);
     assert_eq!(rows.len(), all.len());
@@ -103,7 +107,7 @@ fn hashes_of_types_are_the_documents() {
     assert_eq!(digits, shown);
 }
 
-/// ABI, Types TY-1, TY-7, TY-9 to TY-11, and Layout: sizes and alignments of wire forms.
+/// ABI, Types TY-1, TY-7, TY-9 to TY-11, TY-14, TY-15, and Layout: sizes and alignments of wire forms.
 #[test]
 fn sizes_are_the_documents() {
     fn layout<T: FfiType>() -> (u64, u64) {
@@ -158,6 +162,15 @@ fn sizes_are_the_documents() {
     assert_eq!(layout::<Option<ForeignBuf>>(), (16, 8));
     assert_eq!(layout::<Option<Option<ForeignBuf>>>(), (24, 8));
     assert_eq!(layout::<Option<Option<u8>>>(), (12, 4));
+    assert_eq!(layout::<[Mixed; 3]>(), types::array(types::mixed(), 3).layout());
+    assert_eq!(layout::<[u32; 0]>(), (0, 4));
+    assert_eq!(layout::<[(); 5]>(), (0, 1));
+    assert_eq!(layout::<(u8,)>(), (1, 1));
+    assert_eq!(layout::<(u8, u128, u16)>(), (48, 16));
+    assert_eq!(layout::<Option<(u8, u8)>>(), (8, 4));
+    let [byte, wide] = ["u8", "u128"].map(types::scalar);
+    let of = types::tuple([byte, wide, types::file()]);
+    assert_eq!(layout::<(u8, u128, File)>(), of.layout());
 }
 
 /// Whether a type has no handles in it: the trait's constant is looked at where the type's own, which
@@ -186,8 +199,10 @@ fn types_without_handles() {
         <Probe<Level>>::PLAIN,
         <Probe<Event>>::PLAIN,
         <Probe<Option<Option<Event>>>>::PLAIN,
+        <Probe<[Event; 2]>>::PLAIN,
+        <Probe<(u8, [Stat; 2])>>::PLAIN,
     ];
-    assert_eq!(plain, [true; 8]);
+    assert_eq!(plain, [true; 10]);
     let with_handles = [
         <Probe<ForeignBuf>>::PLAIN,
         <Probe<ForeignStr>>::PLAIN,
@@ -196,8 +211,10 @@ fn types_without_handles() {
         <Probe<File>>::PLAIN,
         <Probe<Option<ForeignBuf>>>::PLAIN,
         <Probe<Option<File>>>::PLAIN,
+        <Probe<[ForeignStr; 2]>>::PLAIN,
+        <Probe<(u8, ForeignStr)>>::PLAIN,
     ];
-    assert_eq!(with_handles, [false; 7]);
+    assert_eq!(with_handles, [false; 9]);
 }
 
 /// ABI, Traps TR-2, TR-3, TR-7.

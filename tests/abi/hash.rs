@@ -7,6 +7,8 @@ pub enum Type {
     /// Name, size and alignment, and what is between the angle brackets.
     Of(&'static str, u64, u64, Box<Type>),
     Option(Box<Type>),
+    Array(Box<Type>, u64),
+    Tuple(Vec<Type>),
     Result(Box<Type>, Box<Type>),
     Struct(&'static str, Vec<Field>),
     /// Name, integer, variants.
@@ -81,6 +83,20 @@ impl Type {
                 }
             },
             Self::Result(..) => unreachable!("has no wire form"),
+            // ABI, Types TY-14
+            Self::Array(ty, len) => {
+                let (size, align) = ty.layout();
+                (size * len, align)
+            }
+            // ABI, Types TY-15
+            Self::Tuple(types) => {
+                let (mut end, mut most) = (0, 1);
+                for (size, align) in types.iter().map(Self::layout) {
+                    end = up(end, align) + size;
+                    most = most.max(align);
+                }
+                (up(end, most), most)
+            }
             Self::Struct(_, fields) => {
                 let (_, end, align) = place((0, 1), fields);
                 (up(end, align), align)
@@ -116,6 +132,11 @@ impl Type {
             Self::Named(name, ..) => input.text(name),
             Self::Of(name, _, _, ty) => input.text(name).number(ty.hash()),
             Self::Option(ty) => input.text("Option").number(ty.hash()),
+            Self::Array(ty, len) => input.text("array").number(ty.hash()).number(*len),
+            Self::Tuple(types) => {
+                let start = input.text("tuple").number(types.len() as u64);
+                types.iter().fold(start, |input, ty| input.number(ty.hash()))
+            }
             Self::Result(ok, err) => input.text("Result").number(ok.hash()).number(err.hash()),
             Self::Struct(name, list) => fields(declared("struct", name), (0, 1), list),
             Self::Enum(name, repr, variants) => {

@@ -1,6 +1,6 @@
 //! The types of the document's vectors, as `hash` describes types.
 
-use super::hash::Type::{self, Enum, Named, Of, Option, Struct};
+use super::hash::Type::{self, Array, Enum, Named, Of, Option, Struct, Tuple};
 
 /// A scalar: aligned to its size (ABI, Layout L-1).
 pub fn scalar(name: &'static str) -> Type {
@@ -31,6 +31,12 @@ pub fn text() -> Type {
 }
 pub fn option(ty: Type) -> Type {
     Option(ty.into())
+}
+pub fn array(ty: Type, len: u64) -> Type {
+    Array(ty.into(), len)
+}
+pub fn tuple<const N: usize>(types: [Type; N]) -> Type {
+    Tuple(types.into())
 }
 pub fn stat() -> Type {
     let [size, mode, links] = ["u64", "u32", "u32"].map(scalar);

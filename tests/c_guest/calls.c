@@ -168,6 +168,28 @@ static void structs(void)
     report(vm_in_use() == 0, "... and all is given back");
 }
 
+/* ABI, Types TY-14 to TY-16: an array of tuples; a tuple of an array and a handle. */
+static void compounds(void)
+{
+    uint64_t block = vm_new(32);
+    struct vm_form f = form(block);
+    VM_PUT(&f, uint8_t, 200);
+    VM_PUT(&f, uint64_t, 0x1000);
+    VM_PUT(&f, uint8_t, 100);
+    VM_PUT(&f, uint64_t, 0x234);
+    struct vm_answer got = call(&Desk_grid, vm_lend(block), 0);
+    const uint8_t *bytes = bytes_of(got, 24, 8);
+    bool right = f.at == 32 && memcmp(bytes, "\54\1\64\22\2\0\0\0", 8) == 0;
+    uint64_t text, len;
+    memcpy(&text, bytes + 8, 8);
+    memcpy(&len, bytes + 16, 8);
+    const uint8_t *grid = vm_bytes(text, len, 1);
+    right &= len == 4 && grid != NULL && memcmp(grid, "grid", 4) == 0;
+    vm_give_back(got.primary);
+    vm_give_back(text);
+    report(right && vm_in_use() == 0, "an array of tuples, and a tuple with a text");
+}
+
 /* ABI, Types TY-9 and TY-11: enums with values. */
 static void enums(void)
 {
@@ -317,6 +339,7 @@ void test_calls(void)
 {
     scalars();
     structs();
+    compounds();
     enums();
     buffers();
     handles_and_options();

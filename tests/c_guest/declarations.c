@@ -32,6 +32,9 @@ TYPE EVENT = VM_ENUM_OF("Event", &U16, {"Quit", 0, 0},
                         {"Key", 5, VM_FIELDS({"code", &U32}, {"down", &BOOL})},
                         {"Moved", 6, VM_FIELDS({0, &U64})});
 TYPE OPTION_EVENT = VM_OPTION_OF(&EVENT);
+TYPE PAIR = VM_TUPLE_OF({0, &U8}, {0, &U64}), GRID = VM_ARRAY_OF(&PAIR, 2);
+TYPE THREE = VM_ARRAY_OF(&U16, 3), THREE_AND_TEXT = VM_TUPLE_OF({0, &THREE}, {0, &STR});
+TYPE BYTES_16 = VM_ARRAY_OF(&U8, 16), STATS_2 = VM_ARRAY_OF(&STAT, 2), TEXT_ALONE = VM_TUPLE_OF({0, &STR});
 TYPE NOTHING = {VM_STRUCT, "Nothing", 0, 0, 0, 0, 0, 0};
 TYPE INNER = VM_STRUCT_OF("Inner", {"a", &U32}, {"b", &U8});
 TYPE OUTER = VM_STRUCT_OF("Outer", {"first", &U8}, {"inner", &INNER}, {"last", &U8});
@@ -107,6 +110,10 @@ void test_vectors(void)
         {"Event", &EVENT, 0xa1eddf0767299714},
         {"Option<u32>", &OPTION_U32, 0xcb29fa31646714ff},
         {"Foreign<Stat>", &FOREIGN_STAT, 0x0c277797ebc382cf},
+        {"[u8; 16]", &BYTES_16, 0x81c2f12456451362},
+        {"[Stat; 2]", &STATS_2, 0xbb1323b8c78167c4},
+        {"(u8, u64)", &PAIR, 0x9eb05bfb36a3f357},
+        {"(ForeignStr,)", &TEXT_ALONE, 0xeccaca866bcf5a54},
     };
     for (unsigned i = 0; i < sizeof types / sizeof *types; i++) {
         uint64_t hash = vm_hash(types[i].type);

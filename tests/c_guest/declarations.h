@@ -40,6 +40,7 @@
     X(Next, char, &CHAR, &CHAR, 0) \
     X(Desk, flip, &LEVEL, &LEVEL, 0) \
     X(Desk, turn, &OUTER, &OUTER, 0) \
+    X(Desk, grid, &THREE_AND_TEXT, &GRID, 0) \
     X(Desk, empty, &NOTHING, &NOTHING, 0) \
     X(Desk, units, &U8, &UNIT, &UNIT, 0) \
     X(Desk, fill, &BUF, &U64, &U8, 0) \

@@ -78,6 +78,8 @@ vmffi::ffi_interface! {
     pub interface Desk {
         fn flip(level: Level) -> Level;
         fn turn(outer: Outer) -> Outer;
+        /// The sums of the first and of the second fields, their number, and a text.
+        fn grid(grid: [(u8, u64); 2]) -> ([u16; 3], ForeignStr);
         fn empty(nothing: Nothing) -> Nothing;
         fn units(one: (), two: ()) -> u8;
         fn fill(len: u64, byte: u8) -> ForeignBuf;
@@ -262,6 +264,15 @@ impl Desk for Server {
     fn flip(&self, _: &Peer, level: Level) -> Result<Level, CallError> {
         Ok(if level == Level::Low { Level::High } else { Level::Low })
     }
+    fn grid(
+        &self,
+        peer: &Peer,
+        [(a, b), (c, d)]: [(u8, u64); 2],
+    ) -> Result<([u16; 3], SharedStr), CallError> {
+        let sums = [u16::from(a) + u16::from(c), (b + d) as u16, 2];
+        Ok((sums, SharedStr::copy_from(peer, "grid")?))
+    }
+
     fn turn(&self, _: &Peer, outer: Outer) -> Result<Outer, CallError> {
         let Outer { first, inner: Inner { a, b }, last } = outer;
         Ok(Outer { first: last, inner: Inner { a: !a, b: b + 1 }, last: first })

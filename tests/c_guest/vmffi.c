@@ -308,10 +308,22 @@ static struct vm_layout fields(struct vm_layout all, const struct vm_named *fiel
     return all;
 }
 
+static unsigned count_fields(const struct vm_named *fields)
+{
+    unsigned count = 0;
+    while (fields != NULL && fields[count].type != NULL) count++;
+    return count;
+}
+
 struct vm_layout vm_layout(const struct vm_type *type)
 {
     struct vm_layout all = {0, 1};
     switch (type->kind) {
+    case VM_ARRAY: /* TY-14 */
+        all = vm_layout(type->of);
+        all.size *= type->size;
+        break;
+    case VM_TUPLE: /* TY-15 */
     case VM_STRUCT:
         all = fields(all, type->fields);
         break;
@@ -380,6 +392,14 @@ uint64_t vm_hash(const struct vm_type *type)
     uint64_t h;
     /* SG-4 */
     switch (type->kind) {
+    case VM_ARRAY:
+        h = number(number(start("array"), vm_hash(type->of)), type->size);
+        break;
+    case VM_TUPLE:
+        h = number(start("tuple"), count_fields(type->fields));
+        for (const struct vm_named *f = type->fields; f->type != NULL; f++)
+            h = number(h, vm_hash(f->type));
+        break;
     case VM_STRUCT:
         h = number(number(text(start("struct"), type->name), all.size), all.align);
         h = hash_fields(h, (struct vm_layout){0, 1}, type->fields);
@@ -432,13 +452,6 @@ struct vm_contract vm_contract(uint8_t *bytes, uint64_t room)
 
 static uint16_t place_of(struct vm_contract *contract, const struct vm_type *type);
 
-static unsigned count_fields(const struct vm_named *fields)
-{
-    unsigned count = 0;
-    while (fields != NULL && fields[count].type != NULL) count++;
-    return count;
-}
-
 static void put_fields(struct vm_contract *contract, struct vm_layout all,
                        const struct vm_named *fields)
 {
@@ -477,10 +490,19 @@ static uint16_t place_of(struct vm_contract *contract, const struct vm_type *typ
     before(contract, type);
     struct vm_layout all = vm_layout(type);
     bool declared = type->kind == VM_STRUCT || type->kind == VM_ENUM;
-    put(contract, type->kind == VM_STRUCT ? 1 : type->kind == VM_ENUM ? 2 : 0, 1);
-    put_text(contract, type->name);
+    bool unnamed = type->kind == VM_ARRAY || type->kind == VM_TUPLE;
+    static const uint8_t kinds[] = {[VM_STRUCT] = 1, [VM_ENUM] = 2, [VM_ARRAY] = 4, [VM_TUPLE] = 5};
+    put(contract, kinds[type->kind], 1);
+    if (!unnamed) put_text(contract, type->name);
     if (declared) put(contract, all.size, 4), put(contract, all.align, 4);
-    if (type->kind == VM_STRUCT) {
+    if (type->kind == VM_ARRAY) {
+        put(contract, place_of(contract, type->of), 2);
+        put(contract, type->size, 8);
+    } else if (type->kind == VM_TUPLE) {
+        put(contract, count_fields(type->fields), 1);
+        for (const struct vm_named *field = type->fields; field->type != NULL; field++)
+            put(contract, place_of(contract, field->type), 2);
+    } else if (type->kind == VM_STRUCT) {
         put_fields(contract, (struct vm_layout){0, 1}, type->fields);
     } else if (type->kind == VM_ENUM) {
         unsigned count = 0;

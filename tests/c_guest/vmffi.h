@@ -108,14 +108,14 @@ void *vm_field(struct vm_form *form, uint64_t size, uint64_t align);
 
 /* --- Types and signatures --------------------------------------------------------------------- */
 
-enum vm_kind { VM_PLAIN, VM_HANDLE, VM_OPTION, VM_RESULT, VM_STRUCT, VM_ENUM };
+enum vm_kind { VM_PLAIN, VM_HANDLE, VM_OPTION, VM_RESULT, VM_ARRAY, VM_TUPLE, VM_STRUCT, VM_ENUM };
 
 struct vm_type {
     enum vm_kind kind;
     const char *name;
-    uint64_t size, align;             /* of what is neither declared nor an option */
+    uint64_t size, align;             /* of a scalar or a handle; an array's elements and 0 */
     const struct vm_type *of, *error; /* between the angle brackets; an enum's integer */
-    const struct vm_named *fields;    /* of a struct, up to one without a type */
+    const struct vm_named *fields;    /* of a struct or a tuple, up to one without a type */
     const struct vm_variant *variants; /* of an enum, up to one without a name */
 };
 struct vm_named { const char *name; const struct vm_type *type; };
@@ -129,6 +129,8 @@ struct vm_variant { const char *name; int64_t number; const struct vm_named *fie
 #define VM_RESULT_OF(type, error) {VM_RESULT, "Result", 0, 1, type, error, 0, 0}
 #define VM_FIELDS(...) (const struct vm_named[]){__VA_ARGS__, {0, 0}}
 #define VM_STRUCT_OF(name, ...) {VM_STRUCT, name, 0, 0, 0, 0, VM_FIELDS(__VA_ARGS__), 0}
+#define VM_ARRAY_OF(type, count) {VM_ARRAY, "array", count, 0, type, 0, 0, 0}
+#define VM_TUPLE_OF(...) {VM_TUPLE, "tuple", 0, 0, 0, 0, VM_FIELDS(__VA_ARGS__), 0}
 #define VM_ENUM_OF(name, integer, ...) \
     {VM_ENUM, name, 0, 0, integer, 0, 0, (const struct vm_variant[]){__VA_ARGS__, {0, 0, 0}}}
 

@@ -65,6 +65,13 @@ fn options_that_are_none() {
     on_both_sides(options);
 }
 
+/// ABI, Types TY-14 to TY-16, Parameter structs PS-5: each element of an array and each field of a tuple is
+/// judged by itself, and what stands for no value of a converted type is refused.
+#[test]
+fn elements_that_are_none() {
+    on_both_sides(compounds);
+}
+
 /// ABI, Types TY-5, Checks C-7: a slice's byte count is a whole number of values.
 #[test]
 fn slice_of_a_value_and_a_half() {

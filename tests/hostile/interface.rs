@@ -1,8 +1,11 @@
 //! An interface with every type, and a server that reads all that it gets, twice, and judges it.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use vmffi::{
@@ -74,6 +77,7 @@ vmffi::ffi_interface! {
         fn cargo(value: Cargo) -> Result<Parcel, Fault>;
         fn maybe(bytes: Option<ForeignBuf>, spot: Option<Foreign<Point>>, number: Option<u64>, parcel: Option<Parcel>, chars: Option<ForeignSlice<char>>) -> u64;
         fn keep(value: ForeignBuf) -> u64;
+        fn bundle(value: [(Colour, ForeignStr); 2], wait: Duration, flags: [bool; 3]) -> u64;
         fn chat(value: ForeignStr, depth: u32) -> u64;
     }
 
@@ -89,7 +93,7 @@ vmffi::ffi_interface! {
 }
 
 /// The signatures of [`Everything`].
-pub const FUNCTIONS: [u64; 25] = [
+pub const FUNCTIONS: [u64; 26] = [
     ParamsEverythingNothing::FUNCTION.signature,
     ParamsEverythingUnsigned::FUNCTION.signature,
     ParamsEverythingSigned::FUNCTION.signature,
@@ -115,6 +119,7 @@ pub const FUNCTIONS: [u64; 25] = [
     ParamsEverythingMaybe::FUNCTION.signature,
     ParamsEverythingKeep::FUNCTION.signature,
     ParamsEverythingChat::FUNCTION.signature,
+    ParamsEverythingBundle::FUNCTION.signature,
 ];
 
 /// Values with the bits that their types may have. Read as bytes: the compiler knows what a `bool`
@@ -483,6 +488,21 @@ impl Everything for Server {
         kept.push(value);
         // Some of these are from calls long past.
         kept.iter().try_fold(0, |sum, buf| Ok(sum + self.bytes_of(buf)?.len() as u64))
+    }
+
+    fn bundle(
+        &self,
+        _: &Peer,
+        value: [(Colour, ForeignStr); 2],
+        wait: Duration,
+        flags: [bool; 3],
+    ) -> Result<u64, CallError> {
+        flags.iter().for_each(Sane::sane);
+        assert!(wait.subsec_nanos() < 1_000_000_000);
+        value.iter().try_fold(0, |sum, (colour, text)| {
+            colour.sane();
+            Ok(sum + self.text_of(text)?.len() as u64)
+        })
     }
 
     fn chat(&self, peer: &Peer, value: ForeignStr, depth: u32) -> Result<u64, CallError> {

@@ -187,6 +187,9 @@ functions! {
         fn parcel(value: Parcel) -> Parcel;
         fn load(value: Load) -> Load;
         fn many(nr: u8, body: ForeignBuf, name: ForeignStr, parcel: Option<Parcel>, stats: Option<ForeignSlice<Stat>>, one: Foreign<u64>, last: bool) -> Parcel;
+        fn pair(value: (ForeignStr, Option<ForeignBuf>)) -> (Parcel, u8);
+        fn array(value: [ForeignBuf; 3]) -> [Option<(u8, ForeignStr)>; 2];
+        fn rows(value: ForeignSlice<[u16; 3]>, pairs: [(Event, i64); 2]) -> Result<(u8, u128), [Colour; 3]>;
         fn try_parcel(value: Parcel) -> Result<Parcel, Event>;
         fn try_text(nr: u16, wide: u128) -> Result<ForeignStr, ForeignBuf>;
         fn try_unit(name: ForeignStr) -> Result<(), Parcel>;

@@ -288,6 +288,48 @@ fn borrowed<T: Cross>(value: &Value) -> Arg<T> {
     Arg(Sent::Value(value.clone()), PhantomData)
 }
 
+impl<T: Cross, const N: usize> Cross for [T; N] {
+    const ALONE: usize = size_of::<Self::Wire>();
+
+    fn any() -> BoxedStrategy<Value> {
+        prop::collection::vec(T::any(), N).prop_map(Value::List).boxed()
+    }
+    fn blocks(value: &Value) -> Vec<usize> {
+        value.list().iter().flat_map(T::blocks).collect()
+    }
+    fn make(peer: &impl Lender, value: &Value) -> Result<Self::Shared, CallError> {
+        let all: Result<Vec<_>, _> =
+            value.list().iter().map(|value| T::make(peer, value)).collect();
+        Ok(all?.try_into().unwrap_or_else(|_| panic!("{value:?} has {N} elements")))
+    }
+    fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
+        std::array::from_fn::<_, N, _>(|nr| borrowed::<T>(&value.list()[nr])).encode(wire, out)
+    }
+    fn value(&self) -> Result<Value, CallError> {
+        self.iter().map(Cross::value).collect::<Result<_, _>>().map(Value::List)
+    }
+}
+
+impl<A: Cross, B: Cross> Cross for (A, B) {
+    const ALONE: usize = size_of::<Self::Wire>();
+
+    fn any() -> BoxedStrategy<Value> {
+        (A::any(), B::any()).prop_map(|(a, b)| Value::List(vec![a, b])).boxed()
+    }
+    fn blocks(value: &Value) -> Vec<usize> {
+        [A::blocks(&value.list()[0]), B::blocks(&value.list()[1])].concat()
+    }
+    fn make(peer: &impl Lender, value: &Value) -> Result<Self::Shared, CallError> {
+        Ok((A::make(peer, &value.list()[0])?, B::make(peer, &value.list()[1])?))
+    }
+    fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
+        (borrowed::<A>(&value.list()[0]), borrowed::<B>(&value.list()[1])).encode(wire, out)
+    }
+    fn value(&self) -> Result<Value, CallError> {
+        Ok(Value::List(vec![self.0.value()?, self.1.value()?]))
+    }
+}
+
 /// A plain type: what is sent of it is itself.
 pub trait Simple: Cross + Plain + FfiType<Shared = Self> {}
 

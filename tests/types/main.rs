@@ -7,6 +7,7 @@ mod aggregates;
 mod borrows;
 mod buffers;
 mod calls;
+mod compounds;
 mod failures;
 mod growth;
 mod handles;

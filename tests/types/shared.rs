@@ -8,5 +8,6 @@ pub trait Side: Send + Sync + 'static {}
 /// A name, and what must hold of the peer.
 pub type Check = (&'static str, fn(&Peer));
 
+pub mod compounds;
 pub mod plain;
 pub mod results;

@@ -28,6 +28,7 @@ const FORGERIES: &[Forgery] = &[
     ("scalars_that_are_none", forged::scalars),
     ("fields_that_are_none", forged::fields),
     ("options_that_are_none", forged::options),
+    ("elements_that_are_none", forged::compounds),
     ("slices_of_a_value_and_a_half", forged::slices),
     ("texts_that_are_none", forged::texts),
     ("functions_that_are_none", forged::functions),

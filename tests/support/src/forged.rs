@@ -52,6 +52,20 @@ vmffi::ffi_interface! {
     pub struct FalseWide { tag: u32, value: u64 }
 
     #[derive(Clone, Copy)]
+    pub struct FalseEntry { colour: u8, text: FalseBuf }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseBundle {
+        first: FalseEntry, second: FalseEntry, wait: FalseTime, flags: FalseFlags
+    }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseTime { seconds: u64, nanos: u32 }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseFlags { a: u8, b: u8, c: u8 }
+
+    #[derive(Clone, Copy)]
     pub struct FalseSome { tag: u32, value: FalseParcel }
 }
 
@@ -375,6 +389,42 @@ pub fn options(case: &Case<'_>) {
     assert_eq!(size_of::<FalseMaybe>(), size_of::<ParamsEverythingMaybe>());
     let t = case.lend::<FalseMaybe>(maybe);
     case.refuses(ParamsEverythingMaybe::FUNCTION, t, ErrorKind::BadValue, "chars", 0);
+}
+
+pub fn compounds(case: &Case<'_>) {
+    let f = ParamsEverythingBundle::FUNCTION;
+    assert_eq!(size_of::<FalseBundle>(), size_of::<ParamsEverythingBundle>());
+    let good = || FalseBundle {
+        first: FalseEntry { colour: 1, text: case.lend_bytes(&[b'a'; 70]) },
+        second: FalseEntry { colour: 200, text: case.lend_bytes(b"other") },
+        wait: FalseTime { seconds: u64::MAX, nanos: 999_999_999 },
+        flags: FalseFlags { a: 0, b: 1, c: 0 },
+    };
+    let answer = case.call(f.signature, case.lend::<FalseBundle>(good()));
+    assert_eq!(answer, Answer { status: 0, transport: Transport::word(75) });
+    assert_eq!(case.blocks(), (0, 0));
+    let refuses = |why, field, change: &dyn Fn(&mut FalseBundle)| {
+        let mut bundle = good();
+        change(&mut bundle);
+        // A text that is bad itself is not given back.
+        case.refuses(f, case.lend::<FalseBundle>(bundle), why, field, 0);
+    };
+    // The elements and fields beside the bad one are given back, those before it and those behind it.
+    refuses(ErrorKind::BadValue, "0", &|bundle| bundle.first.colour = 3);
+    refuses(ErrorKind::BadValue, "0", &|bundle| bundle.second.colour = 0);
+    for nanos in [1_000_000_000, u32::MAX] {
+        refuses(ErrorKind::BadValue, "wait", &|bundle| bundle.wait.nanos = nanos);
+    }
+    refuses(ErrorKind::BadValue, "flags", &|bundle| bundle.flags.c = 2);
+    refuses(ErrorKind::BadValue, "flags", &|bundle| bundle.flags.a = 255);
+    // Of several, the first is told.
+    refuses(ErrorKind::BadValue, "0", &|bundle| {
+        (bundle.second.colour, bundle.wait.nanos, bundle.flags.b) = (9, u32::MAX, 9);
+    });
+    let mut bundle = good();
+    let word = std::mem::replace(&mut bundle.second.text.word, pointer::OFFSET);
+    case.refuses(f, case.lend::<FalseBundle>(bundle), ErrorKind::BadPointer, "1", 1);
+    assert_ne!(pointer::loan(word), 0);
 }
 
 pub fn slices(case: &Case<'_>) {

@@ -1,6 +1,13 @@
 //! Every plain type, in every place where one can stand.
 
+use core::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    num::{NonZeroU8, NonZeroU128, NonZeroUsize},
+    time::Duration,
+};
+
 use super::{Check, Side};
+use vmffi::CrossesAs;
 
 vmffi::ffi_interface! {
     /// Three kinds of padding: between, in an array of them, at the end.
@@ -57,6 +64,36 @@ vmffi::ffi_interface! {
     #[derive(Clone, Debug, PartialEq)]
     pub enum Deep: i64 { Low(Labelled) = i64::MIN, Minus { shape: Shape } = -1 }
 }
+
+/// A number with a limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub u8);
+
+impl CrossesAs for Percent {
+    type Wire = u8;
+    fn to_wire(&self) -> u8 {
+        self.0
+    }
+    fn from_wire(wire: u8) -> Option<Self> {
+        (wire <= 100).then_some(Self(wire))
+    }
+}
+
+/// A newtype of a struct.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked(pub Padded);
+
+impl CrossesAs for Checked {
+    type Wire = Padded;
+    fn to_wire(&self) -> Padded {
+        self.0.clone()
+    }
+    fn from_wire(wire: Padded) -> Option<Self> {
+        wire.e.then_some(Self(wire))
+    }
+}
+
+vmffi::crosses_as!(Percent, Checked);
 
 pub fn padded() -> Padded {
     Padded { a: 1, b: u64::MAX, c: 2, d: 3, e: true }
@@ -235,6 +272,38 @@ mod all {
             Shape::Maybe { small: None, signed: Signed::High },
             Shape::Empty {},
         ];
+        no_arrays: [u64; 0] = [[]];
+        byte_arrays: [u8; 5] = [[0; 5], [1, 2, 3, 4, 255]];
+        bool_arrays: [bool; 3] = [[true, false, true], [false; 3]];
+        struct_arrays: [Padded; 2] = [[padded(), Padded { a: 0, b: 0, c: 0, d: 0, e: false }]];
+        option_arrays: [Option<char>; 3] = [[None, Some('é'), None]];
+        large_arrays: [u16; 1000] = [core::array::from_fn(|nr| nr as u16)];
+        pairs: (u8, u64) = [(1, u64::MAX), (255, 0)];
+        nested_tuples: (bool, (char, [Padded; 2]), ()) = [(true, ('é', [padded(), padded()]), ())];
+        long_tuples: (u8, u16, u32, u64, u128, i8, Shape, Option<Small>) = [
+            (1, 2, 3, 4, 5, -1, Shape::Of(padded()), Some(Small::Last)),
+            (0, 0, 0, 0, 0, 0, Shape::Nothing, None),
+        ];
+        converted_arrays: [(Percent, Checked); 1] = [[(Percent(7), Checked(padded()))]];
+        all_not_zero: (NonZeroU8, NonZeroU128, NonZeroUsize) = [
+            (NonZeroU8::MIN, NonZeroU128::MAX, NonZeroUsize::MIN),
+        ];
+        durations: Duration = [Duration::ZERO, Duration::from_nanos(1_999_999_999), Duration::MAX];
+        addresses: IpAddr = [
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ];
+        sockets: SocketAddr = [
+            SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::BROADCAST, 80)),
+            SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 443, 7, u32::MAX)),
+        ];
+        networks: (Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6) = [(
+            Ipv4Addr::new(1, 2, 3, 4),
+            Ipv6Addr::new(1, 2, 3, 4, 5, 6, 7, 0xffff),
+            SocketAddrV4::new(Ipv4Addr::LOCALHOST, 65535),
+            SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, u32::MAX, 9),
+        )];
         deeps: Deep = [
             Deep::Low(Labelled { label: 'x', shape: Shape::Side(1) }),
             Deep::Minus { shape: Shape::Nothing },
@@ -251,7 +320,8 @@ macro_rules! with_plain {
         $($callback)::+ ! { $($tokens)* [
             units bools chars u8s u16s u32s u64s u128s usizes i8s i16s i32s i64s i128s isizes f32s f64s
             padded_structs nested_structs empties with_empties smalls signeds mediums longs signed_longs
-            singles shapes deeps
+            singles shapes no_arrays byte_arrays bool_arrays struct_arrays option_arrays large_arrays pairs
+            nested_tuples long_tuples converted_arrays all_not_zero durations addresses sockets networks deeps
         ] }
     };
 }

@@ -8,6 +8,8 @@ pub mod handles;
 pub mod nesting;
 #[path = "../../../../types/shared/plain.rs"]
 pub mod plain;
+#[path = "../../../../types/shared/compounds.rs"]
+pub mod compounds;
 #[path = "../../../../types/shared/results.rs"]
 pub mod results;
 pub mod state;
@@ -35,6 +37,7 @@ pub const CHECKS: &[&[Check]] = &[
     plain::CHECKS,
     handles::CHECKS,
     results::CHECKS,
+    compounds::CHECKS,
     failures::CHECKS,
     nesting::CHECKS,
     vectors::CHECKS,
@@ -63,10 +66,12 @@ macro_rules! serve_side {
     ($type:ty: $($own:path),+; calls $($called:path),+; [$($plain:ident)*]) => {
         vmffi::serve!($type:
             $($own),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
+            $crate::shared::compounds::Compounds, $crate::shared::compounds::Converted,
             $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
             $($crate::shared::plain::$plain::Echo),*;
             calls
             $($called),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
+            $crate::shared::compounds::Compounds, $crate::shared::compounds::Converted,
             $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
             $($crate::shared::plain::$plain::Echo),*
         );
