@@ -118,7 +118,8 @@ fn wasmi(input: &[u8]) -> String {
     let engine = Engine::default();
     let module = Module::new(&engine, input).unwrap();
     let mut store = Store::new(&engine, ());
-    let instance = Linker::<()>::new(&engine).instantiate_and_start(&mut store, &module).unwrap();
+    let instance = Linker::<()>::new(&engine).instantiate(&mut store, &module).unwrap();
+    let instance = instance.start(&mut store).unwrap();
     let double = instance.get_typed_func::<i32, i32>(&store, "double").unwrap();
     double.call(&mut store, 21).unwrap().to_string()
 }
