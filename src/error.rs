@@ -203,7 +203,7 @@ impl CallError {
         self
     }
 
-    #[cold]
+    #[inline]
     pub(crate) const fn because_of(mut self, detail: Detail) -> Self {
         self.detail = detail;
         self

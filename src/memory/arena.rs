@@ -13,7 +13,7 @@
 use core::ops::Deref;
 
 use crate::{
-    error::{CallError, Detail, ErrorKind},
+    error::Detail,
     memory::sync::{AtomicU8, AtomicU32, Ordering},
 };
 
@@ -348,19 +348,16 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         true
     }
 
-    /// The error of an allocation of `len` bytes that has failed.
-    #[cold]
-    pub(crate) fn out_of_memory(&self, len: usize) -> CallError {
-        let error = CallError::new(ErrorKind::OutOfMemory);
+    /// Why an allocation of `len` bytes has failed, and the size in bytes of what is too small.
+    pub(crate) fn shortage(&self, len: usize) -> (Detail, u64) {
         let lists = self.lists.lock();
         let (blocks, most) = self.most;
         if len <= self.metadata.len() * GRANULE_SIZE
             && (lists.blocks >= blocks || granules(len) > most.saturating_sub(lists.granules))
         {
-            return error.at(0, len as u64).because_of(Detail::Limit);
+            return (Detail::Limit, 0);
         }
-        let size = (self.metadata.len() * GRANULE_SIZE) as u64;
-        error.at(size, len as u64).because_of(Detail::Arena)
+        (Detail::Arena, (self.metadata.len() * GRANULE_SIZE) as u64)
     }
 
     /// Examines blocks that are not free, from `rover` on, and frees the finished ones. Stops after all of them, after

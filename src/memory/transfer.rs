@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     abi::{Side, Transport, pointer},
-    error::{CallError, ErrorKind},
+    error::{CallError, Detail, ErrorKind},
 };
 
 /// The origin of received bytes and pointer words: the memory of one connection, as one side sees it.
@@ -351,11 +351,16 @@ fn try_alloc(own: &SideMemory, len: usize) -> u64 {
     block.map_or(0, |block| u64::from(block.index) | u64::from(block.serial) << 32)
 }
 
-#[cold]
+#[inline]
 fn out_of_memory(own: &SideMemory, len: usize) -> CallError {
-    let error = match own.memory.arena(own.side) {
-        Ok(arena) => arena.out_of_memory(len),
-        Err(_) => CallError::new(ErrorKind::OutOfMemory).at(0, len as u64),
-    };
-    error.on(own.side)
+    let (detail, size) = shortage(own, len);
+    CallError::new(ErrorKind::OutOfMemory).at(size, len as u64).because_of(detail).on(own.side)
+}
+
+/// Returns two small values in registers. If it returned the error, the compiler would place the result of a successful call
+/// in memory as well.
+#[cold]
+#[inline(never)]
+fn shortage(own: &SideMemory, len: usize) -> (Detail, u64) {
+    own.memory.arena(own.side).map_or((Detail::None, 0), |arena| arena.shortage(len))
 }
