@@ -12,11 +12,9 @@
 
 use core::ops::Deref;
 
-use crate::{
-    error::Detail,
-    memory::sync::{AtomicU8, AtomicU32, Ordering},
-};
+use crate::memory::sync::{AtomicU8, AtomicU32, Ordering};
 
+mod grow;
 #[cfg(feature = "std")]
 mod kept;
 mod lock;
@@ -310,54 +308,6 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         lists.granules += len;
         lists.used_end = lists.used_end.max(index + len);
         Some(index)
-    }
-
-    /// Extends an owned block in its place to `len` granules, if the granules behind it are free or finished and no limit
-    /// is exceeded. Otherwise the block is unchanged.
-    pub(crate) fn extend(&self, block: Allocated, len: u32) -> bool {
-        let mut lists = self.lists.lock();
-        let lists = &mut *lists;
-        let has = get(&self.slot(block.index).len);
-        if len <= has {
-            return true;
-        }
-        let (more, next) = (len - has, block.index + has);
-        if more > self.most.1.saturating_sub(lists.granules) || next as usize >= self.metadata.len()
-        {
-            return false;
-        }
-        if self.finished(next) {
-            if lists.rover == next {
-                lists.rover = get(&self.slot(next).next);
-            }
-            self.retire(lists, next);
-        }
-        let slot = self.slot(next);
-        let free = get(&slot.len);
-        if get(&slot.state) & KIND != FREE || free < more {
-            return false;
-        }
-        self.pull(lists, next);
-        self.measure(block.index, len);
-        if free > more {
-            self.measure(next + more, free - more);
-            self.put(lists, next + more);
-        }
-        lists.granules += more;
-        lists.used_end = lists.used_end.max(next + more);
-        true
-    }
-
-    /// Why an allocation of `len` bytes has failed, and the size in bytes of what is too small.
-    pub(crate) fn shortage(&self, len: usize) -> (Detail, u64) {
-        let lists = self.lists.lock();
-        let (blocks, most) = self.most;
-        if len <= self.metadata.len() * GRANULE_SIZE
-            && (lists.blocks >= blocks || granules(len) > most.saturating_sub(lists.granules))
-        {
-            return (Detail::Limit, 0);
-        }
-        (Detail::Arena, (self.metadata.len() * GRANULE_SIZE) as u64)
     }
 
     /// Examines blocks that are not free, from `rover` on, and frees the finished ones. Stops after all of them, after
