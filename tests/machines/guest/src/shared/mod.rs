@@ -1,6 +1,8 @@
 //! What the guest is, and what both sides check of each other: compiled into the guest's program, and into
 //! the test, which runs the same code on the loopback.
 
+#[path = "../../../../types/shared/compounds.rs"]
+pub mod compounds;
 pub mod control;
 pub mod crimes;
 pub mod failures;
@@ -8,8 +10,6 @@ pub mod handles;
 pub mod nesting;
 #[path = "../../../../types/shared/plain.rs"]
 pub mod plain;
-#[path = "../../../../types/shared/compounds.rs"]
-pub mod compounds;
 #[path = "../../../../types/shared/results.rs"]
 pub mod results;
 pub mod state;

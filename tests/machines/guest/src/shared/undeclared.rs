@@ -116,15 +116,30 @@ fn checked_before(peer: &Peer) {
     let contract = Contract::read(&bytes).unwrap();
     let before = peer.arena_stats();
     for (name, arguments, said) in [
-        ("text", vec![], "fn Handles::text(value: ForeignStr) -> ForeignStr has 1 parameter, but 0 were given"),
+        (
+            "text",
+            vec![],
+            "fn Handles::text(value: ForeignStr) -> ForeignStr has 1 parameter, but 0 were given",
+        ),
         ("text", vec![5_u8.into()], "`value` is a ForeignStr, but the U8 5 was given"),
-        ("foreign", vec![Value::structure([("x", 1.into())])], "`value` is a Point, but the field y is missing"),
+        (
+            "foreign",
+            vec![Value::structure([("x", 1.into())])],
+            "`value` is a Point, but the field y is missing",
+        ),
         (
             "slice",
-            vec![Value::List(vec![point(1, 1), Value::structure([("x", Value::None), ("y", 1.into())])])],
+            vec![Value::List(vec![
+                point(1, 1),
+                Value::structure([("x", Value::None), ("y", 1.into())]),
+            ])],
             "`value[1].x` is an i32, but None was given",
         ),
-        ("foreign", vec![Value::structure([("x", (1_i64 << 31).into()), ("y", 0.into())])], "`value.x` is an i32, but the I64 2147483648 was given"),
+        (
+            "foreign",
+            vec![Value::structure([("x", (1_i64 << 31).into()), ("y", 0.into())])],
+            "`value.x` is an i32, but the I64 2147483648 was given",
+        ),
     ] {
         let function = contract.served("Handles", name).unwrap();
         let error = peer.call_dynamic(function, &arguments).unwrap_err();
