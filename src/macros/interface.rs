@@ -120,35 +120,20 @@ macro_rules! __interface {
             }
             $($cfg)*
             #[allow(
-                nonstandard_style, unreachable_pub, unused_imports, ambiguous_glob_reexports,
-                missing_debug_implementations, missing_docs,
-                reason = "users see what is re-exported; each module has a `__Key`, which nobody uses"
+                dead_code, nonstandard_style, private_interfaces, unreachable_pub, missing_debug_implementations,
+                missing_docs, reason = "users see what is re-exported, and need not use it"
             )]
-            mod [<__vmffi_ $name>] {
-                pub mod __functions { $( $crate::__attributes! {
-                    todo: [$($fattr)*]
-                    cfg: []
-                    attrs: []
-                    size: []
-                    optional: []
-                    then: __key
-                    interface: $name
-                    name: $function
-                    struct: [<Params $name $function:camel>]
-                } )* }
-                $( $crate::__attributes! {
-                    todo: [$($fattr)*]
-                    cfg: []
-                    attrs: []
-                    size: []
-                    optional: []
-                    then: __reexport
-                    name: $function
-                } )*
-            }
-            $($cfg)*
-            #[allow(unused_imports, ambiguous_glob_reexports, reason = "an interface may have no functions")]
-            $vis use [<__vmffi_ $name>]::*;
+            mod [<__vmffi_ $name>] { $( $crate::__attributes! {
+                todo: [$($fattr)*]
+                cfg: []
+                attrs: []
+                size: []
+                optional: []
+                then: __key
+                interface: $name
+                name: $function
+                struct: [<Params $name $function:camel>]
+            } )* }
             $( $crate::__attributes! {
                 todo: [$($fattr)*]
                 cfg: $cfg_list
@@ -160,7 +145,7 @@ macro_rules! __interface {
                 interface: $name
                 client: [<$name Client>]
                 asks: [<__ $name Optional>]
-                key: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
+                module: [ [<__vmffi_ $name>]::$function ]
                 struct: [<Params $name $function:camel>]
                 name: $function
                 has: [<has_ $function>]
@@ -205,7 +190,7 @@ macro_rules! __interface {
                             then: __function
                             list: __all
                             index: __n
-                            struct: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
+                            struct: [ [<__vmffi_ $name>]::$function::__Key ]
                         } )*
                         __all
                     };
@@ -225,7 +210,7 @@ macro_rules! __interface {
                             index: __n
                             server: __Server
                             interface: $name
-                            struct: [ [<__vmffi_ $name>]::__functions::$function::__Key ]
+                            struct: [ [<__vmffi_ $name>]::$function::__Key ]
                             name: $function
                             params: ($($param [<__param_ $param>] : $ty),*)
                             returns: $returns
@@ -239,6 +224,9 @@ macro_rules! __interface {
 }
 
 /// A module for the parameter struct of a function, and the alias by which users know it.
+///
+/// Each alias has a module, so that `__call` re-exports it by a glob of its own, which gives way to an item of the user's. All
+/// else in the module is private to the user's module: a glob that re-exports nothing else is not linted if it gives way.
 ///
 /// ```text
 /// input  = sorted interface: NAME name: NAME struct: NAME
@@ -257,8 +245,8 @@ macro_rules! __key {
         struct: $struct:ident
     ) => {
         $($cfg)*
-        pub mod $function {
-            pub(in super::super::super) struct __Key;
+        pub(super) mod $function {
+            pub(in super::super) struct __Key;
             #[doc = $crate::__private::core::concat!(
                 "The parameters of `",
                 $crate::__private::core::stringify!($interface),
@@ -268,27 +256,6 @@ macro_rules! __key {
             )]
             pub type $struct = <__Key as $crate::__private::Named>::Type;
         }
-    };
-}
-
-/// Re-exports the alias in the module of a function.
-///
-/// ```text
-/// input  = sorted name: NAME
-/// output = an item
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __reexport {
-    (
-        cfg: [$($cfg:tt)*]
-        attrs: $attrs:tt
-        size: $size:tt
-        optional: $optional:tt
-        name: $function:ident
-    ) => {
-        $($cfg)*
-        pub use __functions::$function::*;
     };
 }
 
@@ -434,9 +401,9 @@ macro_rules! __entry {
 /// The client's half of a function.
 ///
 /// ```text
-/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME asks: NAME struct: NAME name: NAME has: NAME
-///          params: params returns: [TYPE?]
-/// output = items: the parameter struct with the function's signature, and the methods of the client
+/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME asks: NAME module: [PATH] struct: NAME name: NAME
+///          has: NAME params: params returns: [TYPE?]
+/// output = items: the parameter struct with the function's signature, its re-export, and the methods of the client
 /// ```
 #[doc(hidden)]
 #[macro_export]
@@ -450,13 +417,16 @@ macro_rules! __call {
         interface: $interface:ident
         client: $client:ident
         asks: $asks:ident
-        key: [$key:ty]
+        module: [$($module:tt)*]
         struct: $struct:ident
         name: $function:ident
         has: $has:ident
         params: ($($param:ident $local:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
+        $($cfg)*
+        #[allow(unused_imports, ambiguous_glob_reexports, reason = "each module has a `__Key`, and two aliases may have one name")]
+        $vis use $($module)*::*;
         $($cfg)*
         #[allow(
             dead_code, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
@@ -470,7 +440,7 @@ macro_rules! __call {
             $vis struct $struct {
                 $( $param: <$crate::__private::Of<$ty, dyn $interface> as $crate::FfiType>::Wire, )*
             }
-            impl $crate::__private::Named for $key {
+            impl $crate::__private::Named for $($module)*::__Key {
                 type Type = $struct;
             }
             impl $struct {

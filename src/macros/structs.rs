@@ -97,14 +97,19 @@ macro_rules! __shared_struct {
     ) => {
         $crate::__private::paste::paste! {
             $($cfg)*
-            #[allow(nonstandard_style, unreachable_pub, missing_docs, missing_debug_implementations, reason = "users see the alias")]
+            #[allow(
+                dead_code, nonstandard_style, unreachable_pub, missing_docs, missing_debug_implementations,
+                reason = "users see the alias, and need not use it"
+            )]
             mod [<__vmffi_ $name>] {
-                pub struct __Key;
+                // A glob that re-exports the alias alone is not linted if it gives way to an item of the user's. The key
+                // itself is public, since the alias stands in public signatures.
+                pub(super) mod __key { pub struct __Key; }
                 #[doc = "The twin of `" $name "` that a sender fills, if that struct has handle fields."]
-                pub type [<Shared $name>] = <__Key as $crate::__private::Named>::Type;
+                pub type [<Shared $name>] = <__key::__Key as $crate::__private::Named>::Type;
             }
             $($cfg)*
-            #[allow(unused_imports, ambiguous_glob_reexports, reason = "each module has a `__Key`, which nobody uses")]
+            #[allow(unused_imports, ambiguous_glob_reexports, reason = "each module has a `__key`, which nobody uses")]
             $vis use [<__vmffi_ $name>]::*;
             $($cfg)*
             #[allow(
@@ -119,7 +124,7 @@ macro_rules! __shared_struct {
                 pub struct [<Shared $name>] {
                     $( $($fcfg)* $fvis $field: __p::SharedOf<$ty, $name>, )*
                 }
-                impl __p::Named for [<__vmffi_ $name>]::__Key {
+                impl __p::Named for [<__vmffi_ $name>]::__key::__Key {
                     type Type = [<Shared $name>];
                 }
                 type __Checked = __p::Checked<{ $( $($fcfg)* { __p::crosses::<$ty>(); } )* 0 }>;

@@ -99,6 +99,8 @@ pub const TABLE: &[Case] = &[
     plain("joined_names_with_digits", "pub interface Regs { fn reg1() -> u8; fn reg_1() -> u8; }"),
     plain("joined_names_of_two_styles", "#[allow(non_snake_case)] pub interface Files { fn readAll() -> u8; fn read_all() -> u8; }"),
     beside("the_users_own_shared", "pub struct SharedPage; pub struct SharedLog;", "pub struct Page { a: u8 } pub struct Log { text: ForeignStr }"),
+    beside("the_users_own_private_shared", "#[allow(dead_code)] struct SharedPage; #[allow(dead_code)] pub(crate) struct SharedLog; #[allow(dead_code)] type SharedNote = u8;", "pub struct Page { a: u8 } pub struct Log { text: ForeignStr } pub(crate) struct Note { text: ForeignStr }"),
+    beside("the_users_own_private_params", "#[allow(dead_code)] struct ParamsFilesOpen; #[allow(dead_code)] enum ParamsFilesClose {}", "pub interface Files { fn open(path: ForeignStr, flags: u32); fn read(); fn close(file: u32, flags: u32); }"),
     beside("the_users_own_params", "pub struct ParamsFilesOpen;", "pub interface Files { fn open(path: ForeignStr, flags: u32); }"),
     // Documentation.
     plain("documentation_of_all_kinds", "/** A block. */ pub struct S { /** A. */ a: u8, #[doc = concat!(\"b\", \"c\")] b: u8 }
@@ -120,6 +122,11 @@ pub const TABLE: &[Case] = &[
     beside("types_by_paths", "pub mod deep { pub mod er { pub type Count = u32; } }", "pub struct S { a: deep::er::Count, b: core::option::Option<u8>, c: VMFFI::ForeignBuf } pub interface I { fn f(a: deep::er::Count, b: Option<deep::er::Count>) -> deep::er::Count; }"),
     plain("visibilities", "pub(crate) struct A { a: u8 } struct B { pub a: u8, pub(crate) b: A, c: u8 } pub(crate) enum C: u8 { A, B } interface D { fn f(a: A, b: B) -> C; }"),
     plain("unused_items", "struct A { a: u8, text: ForeignStr } enum B: u8 { A, B } enum C: u8 { A(u8), B } interface D { fn f(a: u8) -> A; #[optional] fn g(); }"),
+    plain("unused_items_of_the_crate", "pub(super) struct A { a: u8, text: ForeignStr } pub(crate) enum B: u8 { A, B(u8) } pub(super) interface D { fn f(a: u8, b: B) -> A; #[optional] fn g(); fn h(a: u8); } pub(crate) interface E { fn f(a: u8, b: u8); }"),
+    used("private_items_used_in_part", "struct A { a: u8 } struct B { text: ForeignStr } interface D { fn f(a: u8, b: u8) -> A; #[optional] fn g(b: B); fn h(a: u8); }",
+        "pub fn calls(peer: &Peer) -> Result<u8, CallError> { Ok(DClient::from(peer).f(1, 2)?.a) }"),
+    used("shared_in_public_signatures", "#[derive(Debug)] pub struct Report { a: u8, text: ForeignStr } pub interface R { fn report(a: u8, b: u8) -> Result<Report, Report>; }",
+        "pub fn shared() -> Option<SharedReport> { None } pub trait T { fn f(&self) -> Result<SharedReport, u8>; }"),
     plain("must_use", "#[must_use] pub struct A { a: u8 } #[must_use = \"b\"] pub enum B: u8 { A } pub interface I { #[must_use] fn f() -> A; #[must_use = \"g\"] fn g(b: B) -> B; }"),
     plain("deprecated_items", "#[deprecated] pub struct A { a: u8 } #[deprecated] pub enum B: u8 { A } #[deprecated] pub enum C: u8 { A(u8) } pub interface I { #[deprecated] fn f() -> u8; #[deprecated] #[optional] fn g(a: u8, b: u8); }"),
     // Through fragments of a macro of the user's.
