@@ -427,11 +427,21 @@ fn fields(feed: &mut Feed, types: u16) -> Fields {
 
 fn record(feed: &mut Feed, types: u16) -> Record {
     let size = |feed: &mut Feed| [feed.scalar() as u32, feed.scalar() as u32];
-    match feed.below(10) {
-        8 => Record::Array(ty(feed, types), feed.scalar()),
-        9 => Record::Tuple((0..feed.below(4)).map(|_| ty(feed, types)).collect()),
+    match feed.below(8) {
         0..3 => {
-            let count = if feed.rarely(16) { feed.byte().into() } else { feed.below(3) };
+            let count = match feed.rarely(16) {
+                true => match feed.byte() {
+                    // They came when there were kept inputs, in which the others keep their numbers.
+                    0xe0..0xf0 => return Record::Array(ty(feed, types), feed.scalar()),
+                    0xf0.. => {
+                        return Record::Tuple(
+                            (0..feed.below(4)).map(|_| ty(feed, types)).collect(),
+                        );
+                    }
+                    many => many.into(),
+                },
+                false => feed.below(3),
+            };
             Record::Builtin(name(feed), (0..count).map(|_| ty(feed, types)).collect())
         }
         3 => Record::Struct(name(feed), size(feed), fields(feed, types)),

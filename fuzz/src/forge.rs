@@ -7,7 +7,7 @@ use vmffi::{
 
 use super::{
     model::{Ty, places},
-    types::{FUNCTIONS, Fun, Server},
+    types::{FUNCTIONS, Fun, OLD, Server},
     world::World,
 };
 
@@ -134,6 +134,11 @@ impl World {
             Ty::Struct(fields) => {
                 places(fields, 0).for_each(|(within, ty)| self.forge(ty, at + within as u64));
             }
+            Ty::Array(of, len) => {
+                let size = of.layout().0;
+                (0..len).for_each(|nth| self.forge(of, at + (nth * size) as u64));
+            }
+            Ty::Converted(as_ty, _) => self.forge(as_ty, at),
             Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) => {
                 let t = self.forge_handle(ty);
                 self.write(at, &t.primary.to_le_bytes());
@@ -210,7 +215,8 @@ impl World {
                 6 => Transport::word(pointer::EMPTY),
                 _ => Transport::EMPTY,
             },
-            Ty::Data { .. } | Ty::Struct(_) | Ty::Option(_) => {
+            Ty::Converted(as_ty, _) => return self.forge_transport(as_ty),
+            Ty::Data { .. } | Ty::Struct(_) | Ty::Array(..) | Ty::Option(_) => {
                 self.forge_block(std::slice::from_ref(ty), ty)
             }
         };
@@ -222,21 +228,12 @@ impl World {
 
     pub fn forge_call(&mut self) -> (u64, Transport) {
         self.calm = self.feed.rarely(2);
-        let nth = self.feed.below(FUNCTIONS.len() + 8);
-        if let Some(fun) = FUNCTIONS.get(nth) {
-            let signature = fun.function.signature;
-            return (
-                signature,
-                match fun.parameters {
-                    [] if self.odds() > 0xe0 => Transport::word(self.feed.scalar()),
-                    [] => Transport::EMPTY,
-                    [one] => self.forge_transport(one),
-                    list => self.forge_block(list, &Ty::Struct(list)),
-                },
-            );
+        let nth = self.feed.below(OLD + 8);
+        if nth < OLD {
+            return self.forge_call_of(&FUNCTIONS[nth]);
         }
-        let known = FUNCTIONS[self.feed.below(FUNCTIONS.len())].function.signature;
-        match nth - FUNCTIONS.len() {
+        let known = FUNCTIONS[self.feed.below(OLD)].function.signature;
+        match nth - OLD {
             0 => (signature::HAS, Transport::word(known)),
             1 => (signature::HAS, self.forge_transport(&Ty::Buffer { text: false })),
             // What is right for one function, with another one's signature.
@@ -248,9 +245,24 @@ impl World {
                 (signature::LOG, self.forge_transport(&Ty::Buffer { text: true }))
             }
             4 => (self.feed.below(32) as u64, Transport::EMPTY),
-            5 => (self.feed.number(8), Transport::EMPTY),
+            5 => match self.feed.number(8) {
+                nth if nth < (FUNCTIONS.len() - OLD) as u64 => {
+                    self.forge_call_of(&FUNCTIONS[OLD + nth as usize])
+                }
+                signature => (signature, Transport::EMPTY),
+            },
             _ => (signature::HANDSHAKE, self.forge_contract()),
         }
+    }
+
+    fn forge_call_of(&mut self, fun: &'static Fun) -> (u64, Transport) {
+        let transport = match fun.parameters {
+            [] if self.odds() > 0xe0 => Transport::word(self.feed.scalar()),
+            [] => Transport::EMPTY,
+            [one] => self.forge_transport(one),
+            list => self.forge_block(list, &Ty::Struct(list)),
+        };
+        (fun.function.signature, transport)
     }
 
     /// A guest's contract: right but for a few bytes, or anything else.

@@ -27,7 +27,12 @@ pub enum Ty {
         size: usize,
         variants: &'static [(i64, &'static [Ty])],
     },
+    /// Also a tuple.
     Struct(&'static [Ty]),
+    /// So many of one type.
+    Array(&'static Ty, usize),
+    /// A type that crosses as another one: whether it has a value for what is seen of that one.
+    Converted(&'static Ty, fn(&[u8]) -> bool),
     Foreign(&'static Ty),
     /// A buffer or a string: what a string holds is judged when it is read.
     Buffer {
@@ -66,6 +71,8 @@ impl Ty {
                 }
                 (end.next_multiple_of(most), most)
             }
+            Self::Array(of, len) => (of.layout().0 * len, of.layout().1),
+            Self::Converted(as_ty, _) => as_ty.layout(),
             Self::Foreign(_) => (8, 8),
             Self::Buffer { .. } | Self::Slice(_) => BUFFER,
             Self::Option(inner) if inner.nullable() => inner.layout(),
@@ -251,7 +258,8 @@ impl Judge {
                 self.seen.push(1);
                 self.alone(inner, t)
             }
-            Ty::Data { .. } | Ty::Struct(_) | Ty::Option(_) => self.behind(ty, t),
+            Ty::Converted(as_ty, valid) => self.converted(valid, |me| me.alone(as_ty, t)),
+            Ty::Data { .. } | Ty::Struct(_) | Ty::Array(..) | Ty::Option(_) => self.behind(ty, t),
         }
     }
 
@@ -311,6 +319,14 @@ impl Judge {
                 found.map_or(Ok(()), |(_, fields)| self.fields(fields, size, wire))
             }
             Ty::Struct(fields) => self.fields(fields, 0, wire),
+            Ty::Array(of, len) => {
+                // Every element is judged before the first bad one is reported.
+                let size = of.layout().0;
+                (0..len).fold(Ok(()), |judged, nth| {
+                    judged.and(self.value(of, &wire[nth * size..(nth + 1) * size]))
+                })
+            }
+            Ty::Converted(as_ty, valid) => self.converted(valid, |me| me.value(as_ty, wire)),
             Ty::Foreign(_) => self.handle(ty, word(0), 0),
             Ty::Buffer { .. } | Ty::Slice(_) => self.handle(ty, word(0), word(8)),
             Ty::Option(inner) if inner.nullable() => {
@@ -340,6 +356,17 @@ impl Judge {
                 }
             }
         }
+    }
+
+    /// A value of another type, and what it stands for.
+    fn converted(
+        &mut self,
+        valid: fn(&[u8]) -> bool,
+        judge: impl FnOnce(&mut Self) -> Result<(), ErrorKind>,
+    ) -> Result<(), ErrorKind> {
+        let from = self.seen.len();
+        judge(self)?;
+        if valid(&self.seen[from..]) { Ok(()) } else { Err(ErrorKind::BadValue) }
     }
 
     fn see(&mut self, bytes: &[u8], good: bool) -> Result<(), ErrorKind> {

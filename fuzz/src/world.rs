@@ -13,7 +13,7 @@ use vmffi::{
 use super::{
     feed::Feed,
     model::{Lent, View},
-    types::{FUNCTIONS, Fun, HAS},
+    types::{FUNCTIONS, Fun, HAS, OLD},
 };
 
 /// By status, from 2 on (ABI, "Statuses").
@@ -285,8 +285,12 @@ pub fn left(outcome: Outcome) {
 
 /// The victim calls any function.
 pub fn call_out(peer: &Peer) {
-    let nth = with(|w| w.feed.below(FUNCTIONS.len() + 2));
-    (FUNCTIONS.get(nth).unwrap_or(&HAS).call)(peer);
+    let fun = with(|w| match w.feed.below(OLD + 2) {
+        nth if nth < OLD => &FUNCTIONS[nth],
+        OLD => &HAS,
+        _ => &FUNCTIONS[OLD + w.feed.below(FUNCTIONS.len() - OLD)],
+    });
+    (fun.call)(peer);
 }
 
 /// The victim is about to call.

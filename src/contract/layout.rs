@@ -130,9 +130,11 @@ pub(super) fn of(
                 if matches!(of.form, Form::Buf | Form::Str | Form::One | Form::Slice) {
                     return Some(Layout { form: Form::Nullable, depth, ..of });
                 }
-                let align = of.align.max(4);
-                let size = (of.align.max(4) + of.size).checked_next_multiple_of(align)?;
-                Some(Layout { size, align, form: Form::Tagged(align), depth, ..of })
+                // A struct of the tag and the value, which is at a multiple of both alignments (TY-11).
+                let mut all = Layout::plain(Form::Tagged(of.align.max(4)), 4);
+                all.append(of)?;
+                let size = all.size.checked_next_multiple_of(all.align)?;
+                Some(Layout { size, depth, ..all })
             }
             ("Result", [ok, error]) => {
                 let (ok, error) = (inner(*ok)?, inner(*error)?);
@@ -146,7 +148,9 @@ pub(super) fn of(
             let of = inner(*of)?;
             let len = usize::try_from(*len).ok()?;
             let size = of.size.checked_mul(len).filter(|size| *size <= MAX_SIZE)?;
-            Some(Layout { size, form: Form::Array(len), depth: of.depth + 1, ..of })
+            // Without elements it has no handles, so one with handles has no more elements than bytes.
+            let handles = of.handles && len != 0;
+            Some(Layout { size, form: Form::Array(len), handles, depth: of.depth + 1, ..of })
         }
         Kind::Tuple(fields) => {
             let mut all = Layout::plain(Form::Tuple, 0);

@@ -118,7 +118,8 @@ fn count(given: usize, expected: usize, of: TypeRef<'_>) -> Result<(), BadArgume
     if given == expected {
         return Ok(());
     }
-    Err(BadArgument::because(of, format!("{given} values were given for {expected}")))
+    let values = if given == 1 { "value was" } else { "values were" };
+    Err(BadArgument::because(of, format!("{given} {values} given for {expected}")))
 }
 
 /// The variant with a name.

@@ -13,6 +13,8 @@ use alloc::{borrow::Cow, boxed::Box, string::String, vec::Vec};
 /// | `ForeignStr` | `Str` |
 /// | `ForeignBuf`, `ForeignSlice<u8>` | `Bytes` |
 /// | `ForeignSlice<T>` | `List` |
+/// | `[u8; N]` | `Bytes` |
+/// | `[T; N]`, tuple | `List`, with all values |
 /// | `Foreign<T>` | the value of the `T` |
 /// | `Option<T>` | `None`, or `Some` |
 /// | struct | `Struct`, with all fields, in any order |

@@ -77,8 +77,8 @@ vmffi::ffi_interface! {
         fn cargo(value: Cargo) -> Result<Parcel, Fault>;
         fn maybe(bytes: Option<ForeignBuf>, spot: Option<Foreign<Point>>, number: Option<u64>, parcel: Option<Parcel>, chars: Option<ForeignSlice<char>>) -> u64;
         fn keep(value: ForeignBuf) -> u64;
-        fn bundle(value: [(Colour, ForeignStr); 2], wait: Duration, flags: [bool; 3]) -> u64;
         fn chat(value: ForeignStr, depth: u32) -> u64;
+        fn bundle(value: [(Colour, ForeignStr); 2], wait: Duration, flags: [bool; 3]) -> u64;
     }
 
     /// What `chat` calls back.

@@ -14,6 +14,8 @@ use vmffi::{
     loopback::Loopback,
 };
 
+mod compounds;
+
 fn some(value: Value<'static>) -> Value<'static> {
     Value::Some(Box::new(value))
 }
@@ -87,7 +89,7 @@ fn call(
 fn a_contract_is_data() {
     both(|peer, contract| {
         assert_eq!(contract.interfaces(), ["Everything", "Callback"]);
-        assert_eq!(contract.functions().count(), 31);
+        assert_eq!(contract.functions().count(), 32);
         assert!(
             contract.functions().all(|function| function.is_served() && !function.is_optional())
         );
@@ -348,12 +350,21 @@ fn types_that_cannot_be_are_refused() {
         }
         record
     };
+    let array = |of: u16, len: u64| [&[4][..], &of.to_le_bytes(), &len.to_le_bytes()].concat();
+    let tuple = |of: &[u16]| {
+        let types: Vec<u8> = of.iter().flat_map(|of| of.to_le_bytes()).collect();
+        [&[5, of.len() as u8][..], &types].concat()
+    };
     let function = |of: u16, returned: u16| {
         let head = [&[3, 1][..], &text("A"), &text("f"), &1_u16.to_le_bytes(), &text("p")].concat();
         [head, of.to_le_bytes().into(), returned.to_le_bytes().into()].concat()
     };
     let mut deep = vec![builtin("u8", &[])];
     deep.extend((0..40).map(|nr| structure(1, 1, &[(0, nr)])));
+    let mut deep_arrays = vec![builtin("u8", &[])];
+    deep_arrays.extend((0..40).map(|nr| array(nr, 1)));
+    let mut deep_tuples = vec![builtin("u8", &[])];
+    deep_tuples.extend((0..40).map(|nr| tuple(&[nr])));
     let types: Vec<Vec<Vec<u8>>> = vec![
         vec![builtin("Unheard", &[])],
         vec![builtin("u7", &[])],
@@ -371,7 +382,24 @@ fn types_that_cannot_be_are_refused() {
         vec![builtin("u64", &[]), structure(8, 1, &[(0, 0)])],
         vec![builtin("u64", &[]), structure(u32::MAX, 8, &[(0, 0)])],
         vec![builtin("u8", &[]), structure(1, 0, &[(0, 0)])],
+        // More than 4 GiB, which a product or a sum of 64 bits may not show.
+        vec![builtin("u8", &[]), array(0, 1 << 32)],
+        vec![builtin("u16", &[]), array(0, 1 << 63)],
+        vec![builtin("u64", &[]), array(0, (1 << 61) + 1)],
+        vec![builtin("u16", &[]), array(0, 1 << 20), array(1, 1 << 12)],
+        vec![builtin("u8", &[]), array(0, (1 << 32) - 1), builtin("Option", &[1])],
+        vec![builtin("u8", &[]), array(0, (1 << 32) - 1), tuple(&[1, 1])],
+        vec![builtin("u8", &[]), array(0, (1 << 32) - 1), builtin("u64", &[]), tuple(&[2, 1])],
+        // Within each other, where they may not be.
+        vec![builtin("u8", &[]), builtin("Result", &[0, 0]), array(1, 1)],
+        vec![builtin("u8", &[]), builtin("Result", &[0, 0]), tuple(&[0, 1])],
+        vec![builtin("u7", &[]), array(0, 0)],
+        vec![builtin("ForeignStr", &[]), array(0, 2), builtin("ForeignSlice", &[1])],
+        vec![builtin("ForeignStr", &[]), tuple(&[0]), builtin("Foreign", &[1])],
+        vec![builtin("()", &[]), array(0, 3), builtin("ForeignSlice", &[1])],
         deep,
+        deep_arrays,
+        deep_tuples,
     ];
     for types in types {
         let last = types.len() as u16 - 1;
