@@ -45,6 +45,7 @@ pub fn cases() -> Vec<Case> {
         .collect();
     cases.extend([
         Case::new("unknown_and_reserved_signatures", signatures),
+        Case::new("the_contract_is_asked_for", contract),
         Case::new("signatures_of_another_interface", foreign),
         Case::new("a_hostile_question_whether_there_is_a_function", has),
         Case::new("a_second_meeting_that_is_none", meets_again),
@@ -107,7 +108,7 @@ fn refused(target: &Target, before: &List, word: u64, transport: Transport, why:
 
 fn signatures(target: &Target) -> Came {
     let known = ParamsEverythingText::FUNCTION.signature;
-    let reserved = [0].into_iter().chain(4..=15);
+    let reserved = [0].into_iter().chain(5..=15);
     let none = [16, u64::MAX, known ^ 1, known ^ 1 << 63, known << 1, known.swap_bytes()];
     for word in reserved.chain(none) {
         for transport in [Transport::EMPTY, Transport { primary: word, secondary: u64::MAX }] {
@@ -115,6 +116,26 @@ fn signatures(target: &Target) -> Came {
         }
     }
     Came::Lives("`UnknownFunction`".into())
+}
+
+/// Each answer takes memory of the host's arena, until the guest gives it back or is reset.
+fn contract(target: &Target) -> Came {
+    for word in [1, u64::MAX] {
+        for odd in [Transport::word(word), Transport { primary: 0, secondary: word }] {
+            refused(target, &List::new(), signature::CONTRACT, odd, ErrorKind::BadValue);
+        }
+    }
+    let mut given = 0;
+    loop {
+        let answer = target.call(&List::new(), signature::CONTRACT, Transport::EMPTY);
+        if answer.status != 0 {
+            break;
+        }
+        assert!(answer.transport.primary != 0 && answer.transport.secondary != 0);
+        given += 1;
+    }
+    assert!(given != 0);
+    Came::Lives(format!("{given} answers, then `OutOfMemory`"))
 }
 
 /// Functions that the host calls and does not serve.

@@ -53,11 +53,11 @@ impl Unpacker for Sandbox {
 
 impl gzip::Files for FilesClient<'_> {
     fn read(&mut self, chunk: &mut Vec<u8>) -> Result<(), CallError> {
-        FilesClient::read(self, gzip::CHUNK as u32)?.append_to(chunk)
+        FilesClient::read(*self, gzip::CHUNK as u32)?.append_to(chunk)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), CallError> {
-        FilesClient::write(self, bytes)
+        FilesClient::write(*self, bytes)
     }
 }
 
