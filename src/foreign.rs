@@ -162,7 +162,7 @@ impl Drop for Loan {
 ///
 /// Dropping it releases the loan. The sender passes a [`Shared<T>`](Shared). It is for values that are kept, or not
 /// always read; a `T` that a declaration names without `Foreign` is copied and validated before the function is called.
-pub struct Foreign<T: Plain> {
+pub struct Foreign<T> {
     loan: Loan,
     value: PhantomData<fn() -> T>,
 }
@@ -487,7 +487,7 @@ impl fmt::Debug for ForeignStr {
 /// An array of plain values in the peer's memory, whose loan this handle owns.
 ///
 /// Dropping it releases the loan. The sender passes a [`SharedSlice<T>`](SharedSlice), or a `&[T]`, which is copied.
-pub struct ForeignSlice<T: Plain> {
+pub struct ForeignSlice<T> {
     bytes: ForeignBuf,
     value: PhantomData<fn() -> T>,
 }

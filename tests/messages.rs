@@ -58,7 +58,7 @@ fn types_that_cannot_cross_are_refused() {
 }
 
 /// In `tests/messages/once`, there are as many errors as comments, each on its line. If the sentence names what is in the
-/// line, the error is there.
+/// line, the error is there; otherwise a number before the sentence is the column.
 #[test]
 fn a_mistake_is_one_error() {
     let project = Project::new("once");
@@ -73,7 +73,13 @@ fn a_mistake_is_one_error() {
             // A type inside of another one: the error is at the outer one.
             let named = sentence.split('`').nth(1).and_then(|named| code.rfind(named));
             let start = named.map(|at| code[..at].rfind([' ', '(']).map_or(0, |space| space + 1));
-            let place = format!(".rs:{}:{}", nr + 1, start.map_or(1, |at| at + 1));
+            let (column, sentence) = match sentence.split_once(": ") {
+                Some((column, rest)) if column.parse::<usize>().is_ok() => (Some(column), rest),
+                _ => (None, sentence),
+            };
+            let column =
+                column.map_or_else(|| start.map_or(1, |at| at + 1).to_string(), str::to_owned);
+            let place = format!(".rs:{}:{column}:", nr + 1);
             let said = |error: &&str| error.contains(&place) && error.contains(sentence);
             assert_eq!(
                 errors.iter().copied().filter(said).count(),

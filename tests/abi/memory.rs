@@ -78,6 +78,37 @@ fn wire_forms_behind_a_pointer() {
     assert_eq!(region.behind::<Option<()>>(Some(())), [1, 0, 0, 0]);
 }
 
+vmffi::ffi_interface! {
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum Shape: u8 { Nothing, Line(u8, u32, u16) = 4, Wide(u64, bool) }
+}
+
+/// ABI, Types TY-9, Signatures SG-4: the values of a tuple variant are its fields in their order, without names.
+#[test]
+fn values_of_tuple_variants_are_fields() {
+    let region = Region::new();
+    // Old data must not shine through.
+    drop(SharedBuf::copy_from(region.pair.host(), &[0xaa; PAGE_SIZE as usize]).unwrap());
+    let mut line = [4, 0xff, 0, 0, 4, 3, 2, 1, 6, 5].to_vec();
+    line.resize(24, 0);
+    assert_eq!(region.behind::<Shape>(Shape::Line(0xff, 0x0102_0304, 0x0506)), line);
+    let wide =
+        join(&[&[5, 0, 0, 0, 0, 0, 0, 0], &[7, 0, 0, 0, 0, 0, 0, 0], &[1, 0, 0, 0, 0, 0, 0, 0]]);
+    assert_eq!(region.behind::<Shape>(Shape::Wide(7, true)), wide);
+    assert_eq!(region.behind::<Shape>(Shape::Nothing), [0; 24]);
+
+    let [repr, byte, half, word] = ["u8", "u8", "u16", "u32"].map(types::scalar);
+    let [long, bit] = ["u64", "bool"].map(types::scalar);
+    let variants = vec![
+        ("Nothing", 0, vec![]),
+        ("Line", 4, vec![("", byte), ("", word), ("", half)]),
+        ("Wide", 5, vec![("", long), ("", bit)]),
+    ];
+    let by_the_document = hash::Type::Enum("Shape", repr.into(), variants);
+    assert_eq!(Shape::HASH, by_the_document.hash());
+    assert_eq!(by_the_document.layout(), (24, 8));
+}
+
 /// ABI, Types TY-5, TY-7 and TY-10, Pointers P-1, Arenas and loans: handles, in a
 /// transport and in a struct.
 #[test]

@@ -122,7 +122,8 @@ pub const TABLE: &[Case] = &[
     beside("types_by_paths", "pub mod deep { pub mod er { pub type Count = u32; } }", "pub struct S { a: deep::er::Count, b: core::option::Option<u8>, c: VMFFI::ForeignBuf } pub interface I { fn f(a: deep::er::Count, b: Option<deep::er::Count>) -> deep::er::Count; }"),
     plain("visibilities", "pub(crate) struct A { a: u8 } struct B { pub a: u8, pub(crate) b: A, c: u8 } pub(crate) enum C: u8 { A, B } interface D { fn f(a: A, b: B) -> C; }"),
     plain("unused_items", "struct A { a: u8, text: ForeignStr } enum B: u8 { A, B } enum C: u8 { A(u8), B } interface D { fn f(a: u8) -> A; #[optional] fn g(); }"),
-    plain("unused_items_of_the_crate", "pub(super) struct A { a: u8, text: ForeignStr } pub(crate) enum B: u8 { A, B(u8) } pub(super) interface D { fn f(a: u8, b: B) -> A; #[optional] fn g(); fn h(a: u8); } pub(crate) interface E { fn f(a: u8, b: u8); }"),
+    beside("unused_items_of_the_crate", "mod inner { #[allow(unused_imports)] use VMFFI::*; DECLARE! { pub(super) struct A { a: u8, text: ForeignStr } pub(crate) enum B: u8 { A, B(u8) }
+        pub(super) interface D { fn f(a: u8, b: B) -> A; #[optional] fn g(); fn h(a: u8); } pub(crate) interface E { fn f(a: u8, b: u8); } } }", ""),
     used("private_items_used_in_part", "struct A { a: u8 } struct B { text: ForeignStr } interface D { fn f(a: u8, b: u8) -> A; #[optional] fn g(b: B); fn h(a: u8); }",
         "pub fn calls(peer: &Peer) -> Result<u8, CallError> { Ok(DClient::from(peer).f(1, 2)?.a) }"),
     used("shared_in_public_signatures", "#[derive(Debug)] pub struct Report { a: u8, text: ForeignStr } pub interface R { fn report(a: u8, b: u8) -> Result<Report, Report>; }",

@@ -16,8 +16,8 @@ vmffi::ffi_interface! {
         fn string(a: u32, path: String); //~ `String` cannot cross between guest and host
         fn vec(body: Vec<u8>); //~ `Vec<u8>` cannot cross between guest and host
         fn mine(value: Mine); //~ `Mine` cannot cross between guest and host
-        fn tuple(value: (u32, u32)); //~ `(u32, u32)` cannot cross between guest and host
-        fn array(value: [u8; 4]); //~ `[u8; 4]` cannot cross between guest and host
+        fn tuple(value: (u32, String)); //~ `String` cannot cross between guest and host
+        fn array(value: [Mine; 4]); //~ `Mine` cannot cross between guest and host
         fn pointer(value: *const u8); //~ `*const u8` cannot cross between guest and host
         fn function(value: fn()); //~ `fn()` cannot cross between guest and host
         fn result(value: Result<u8, u8>); //~ `Result<u8, u8>` cannot cross between guest and host
