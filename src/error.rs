@@ -169,7 +169,35 @@ pub struct CallError {
     cause: Cause,
 }
 
+/// The error of a field, which `?` turns into a [`CallError`]. It has nothing to drop, and so a `Result` of a plain field
+/// has neither: then the compiler keeps the fields of a struct in registers until all of them are decoded.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct FieldError {
+    why: ErrorKind,
+    side: Option<Side>,
+    field: &'static str,
+    offset: u64,
+    len: u64,
+    detail: Detail,
+}
+
+impl From<FieldError> for CallError {
+    #[inline]
+    fn from(FieldError { why, side, field, offset, len, detail }: FieldError) -> Self {
+        Self { side, field, offset, len, detail, ..Self::new(why) }
+    }
+}
+
 impl CallError {
+    /// The error of a wire form, of the field in which it is. Where wire forms are decoded, no function and no exit of a guest
+    /// is known.
+    #[inline]
+    pub(crate) fn of_field(self, field: &'static str) -> FieldError {
+        let Self { why, side, field, offset, len, detail, .. } = self.in_field(field);
+        FieldError { why, side, field, offset, len, detail }
+    }
+
     /// An error of this kind, with which a handler fails the call that it serves.
     #[must_use]
     #[inline]

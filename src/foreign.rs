@@ -3,7 +3,7 @@
 //! The memory stays in the sender's arena. A handle may outlive its call and move to other threads; dropping it
 //! releases the loan. A hostile sender can still write to the memory, so handles copy the bytes and validate the copy.
 
-use core::{fmt, marker::PhantomData};
+use core::{fmt, marker::PhantomData, slice};
 
 #[cfg(feature = "alloc")]
 use alloc::{string::String, vec::Vec};
@@ -594,6 +594,7 @@ impl<T: Plain> ForeignSlice<T> {
         let (mut values, len) = (Vec::<T>::new(), self.len());
         let size = len.saturating_mul(size_of::<T>());
         values.try_reserve_exact(len).map_err(|_| CallError::no_heap(size))?;
+        let from = self.bytes.loan.incoming();
         if T::ANY_BITS {
             let out = values.as_mut_ptr().cast();
             // SAFETY: the vector has room for `len` values, which are as many bytes as their wire forms (`ANY_BITS`): those
@@ -601,13 +602,25 @@ impl<T: Plain> ForeignSlice<T> {
             unsafe { self.bytes.loan.copy_to(0, out, len * Self::SIZE) }?;
             // SAFETY: `copy_to` returned `Ok`, so it initialised the bytes of `len` values, and any bytes are values.
             unsafe { values.set_len(len) };
+        } else if Self::SIZE <= size_of::<T>() {
+            let (start, behind) = (values.as_mut_ptr(), len * (size_of::<T>() - Self::SIZE));
+            // SAFETY: the vector has room for `len` values, which `behind` and the wire forms fill.
+            let mut wire = unsafe { start.cast::<u8>().add(behind) };
+            // SAFETY: as above; the wire forms are those of the slice.
+            unsafe { self.bytes.loan.copy_to(0, wire, len * Self::SIZE) }?;
+            for index in 0..len {
+                // SAFETY: `copy_to` initialised `len` wire forms there. The values before this one, none of which is smaller
+                // than a wire form, end where it begins or before.
+                let value = T::decode(unsafe { slice::from_raw_parts(wire, Self::SIZE) }, from)?;
+                // SAFETY: the vector has room for `len` values, and the wire form that the value may overlap was read.
+                unsafe { start.add(index).write(value) };
+                // SAFETY: the value with this index was just written, and those before it earlier.
+                unsafe { values.set_len(index + 1) };
+                // SAFETY: at most the end of the wire forms.
+                wire = unsafe { wire.add(Self::SIZE) };
+            }
         } else {
-            self.for_each(len, |value| {
-                // Always: so many are reserved. It spares the loop the code that makes room.
-                if values.len() < values.capacity() {
-                    values.push(value);
-                }
-            })?;
+            self.for_each(len, |value| values.push(value))?;
         }
         Ok(values)
     }

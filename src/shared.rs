@@ -422,10 +422,20 @@ impl<T: Plain> SharedSlice<T> {
             return Ok(Self { bytes: SharedBuf::copy_from(peer, wire)?, value: PhantomData });
         }
         let len = values.len().saturating_mul(Self::SIZE);
-        let mut bytes = SharedBuf::zeroed(peer, len)?;
-        for (value, wire) in values.iter().zip(bytes.as_mut_slice().chunks_exact_mut(Self::SIZE)) {
-            value.write(wire);
+        let mut bytes = SharedBuf::with_capacity(peer, len)?;
+        if !values.is_empty() {
+            let mut place = bytes.block.address();
+            for value in values {
+                // One at a time: the compiler leaves out the zeros that `write` overwrites.
+                // SAFETY: the block was allocated with `SIZE` bytes for each value, and `bytes` owns it.
+                unsafe { place.write_bytes(0, Self::SIZE) };
+                // SAFETY: as above; the bytes are initialised.
+                value.write(unsafe { core::slice::from_raw_parts_mut(place, Self::SIZE) });
+                // SAFETY: at most the end of the block.
+                place = unsafe { place.add(Self::SIZE) };
+            }
         }
+        bytes.len = len;
         Ok(Self { bytes, value: PhantomData })
     }
 

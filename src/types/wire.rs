@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     abi::Transport,
-    error::{CallError, ErrorKind},
+    error::{CallError, ErrorKind, FieldError},
     memory::{Incoming, Memory, Outgoing, stale},
 };
 
@@ -164,9 +164,9 @@ pub fn field<T: FfiType>(
     at: usize,
     name: &'static str,
     from: Incoming<'_>,
-) -> Result<T, CallError> {
+) -> Result<T, FieldError> {
     let wire = wire.get(at..at + size_of::<T::Wire>()).unwrap_or_default();
-    T::decode(wire, from).map_err(|error| error.in_field(name))
+    T::decode(wire, from).map_err(|error| error.of_field(name))
 }
 
 /// Writes a plain field at an offset of a wire form.
