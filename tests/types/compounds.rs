@@ -1,6 +1,11 @@
 //! Arrays and tuples with handles in them, types that cross as another one, and slices of arrays, tuples and converted types.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use vmffi::{CallError, CrossesAs, ErrorKind, ForeignSlice, Peer, loopback::Loopback};
 
 use crate::{
     run_all,
@@ -30,4 +35,68 @@ slices! {
     slice_percents: Percent = [Percent(1), Percent(100)];
     slice_checked: Checked = [Checked(padded())];
     slice_durations: Duration = [Duration::ZERO, Duration::MAX];
+}
+
+/// How many `Boxed` there are.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Larger than its wire form, with a destructor.
+#[derive(Debug, PartialEq)]
+struct Boxed(Box<u8>, [u64; 2]);
+
+impl CrossesAs for Boxed {
+    type Wire = u8;
+    fn to_wire(&self) -> u8 {
+        *self.0
+    }
+    fn from_wire(wire: u8) -> Option<Self> {
+        (wire < 100).then(|| {
+            LIVE.fetch_add(1, Ordering::Relaxed);
+            Self(Box::new(wire), [u64::MAX; 2])
+        })
+    }
+}
+
+impl Drop for Boxed {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+vmffi::crosses_as!(Boxed);
+
+/// As the sender declares it.
+mod sent {
+    vmffi::ffi_interface! { pub interface Boxes { fn take(values: vmffi::ForeignSlice<u8>) -> u64; } }
+}
+
+vmffi::ffi_interface! { interface Boxes { fn take(values: ForeignSlice<Boxed>) -> u64; } }
+
+struct Boxer;
+
+impl Boxes for Boxer {
+    fn take(&self, _: &Peer, values: ForeignSlice<Boxed>) -> Result<u64, CallError> {
+        let values = values.read_vec()?;
+        assert_eq!(LIVE.load(Ordering::Relaxed), values.len());
+        assert!(values.iter().all(|value| value.1 == [u64::MAX; 2]));
+        Ok(values.iter().map(|value| u64::from(*value.0)).sum())
+    }
+}
+
+vmffi::serve!(Boxer: Boxes);
+
+/// They are decoded over their own wire forms, and dropped if one of them is none.
+#[test]
+fn values_larger_than_their_wire_forms_are_read_and_dropped() {
+    let pair = Loopback::new((), Boxer).unwrap();
+    let take = |values: &[u8]| sent::BoxesClient::from(pair.host()).take(values);
+    for len in [0, 1, 2, 5, 99] {
+        let values: Vec<u8> = (0..len).collect();
+        assert_eq!(take(&values), Ok(values.iter().copied().map(u64::from).sum()));
+        assert_eq!(LIVE.load(Ordering::Relaxed), 0);
+    }
+    for bad in [&[100][..], &[1, 2, 100, 3], &[1, 2, 3, 255]] {
+        assert_eq!(take(bad).map_err(|error| error.kind()), Err(ErrorKind::BadValue));
+        assert_eq!(LIVE.load(Ordering::Relaxed), 0);
+    }
 }
