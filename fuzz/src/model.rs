@@ -322,9 +322,11 @@ impl Judge {
             Ty::Array(of, len) => {
                 // Every element is judged before the first bad one is reported.
                 let size = of.layout().0;
-                (0..len).fold(Ok(()), |judged, nth| {
-                    judged.and(self.value(of, &wire[nth * size..(nth + 1) * size]))
-                })
+                let mut judged = Ok(());
+                for nth in 0..len {
+                    judged = judged.and(self.value(of, &wire[nth * size..(nth + 1) * size]));
+                }
+                judged
             }
             Ty::Converted(as_ty, valid) => self.converted(valid, |me| me.value(as_ty, wire)),
             Ty::Foreign(_) => self.handle(ty, word(0), 0),
