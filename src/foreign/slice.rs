@@ -16,7 +16,7 @@ use crate::{
 
 /// An array of plain values in the peer's memory, whose loan this handle owns.
 ///
-/// Dropping it releases the loan. The sender passes a [`SharedSlice<T>`](SharedSlice), or a `&[T]`, which is copied.
+/// Dropping it releases the loan. The sender passes a [`SharedSlice<T>`](crate::SharedSlice), or a `&[T]`, which is copied.
 pub struct ForeignSlice<T> {
     pub(super) bytes: ForeignBuf,
     pub(super) value: PhantomData<fn() -> T>,
