@@ -23,27 +23,46 @@ use alloc::{borrow::Cow, boxed::Box, string::String, vec::Vec};
 /// `Display` shows a value as Rust would write it. Texts are escaped and everything is truncated after 600 bytes.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the variants are named after their types")]
 pub enum Value<'v> {
+    /// `()`.
     Unit,
+    /// A `bool`.
     Bool(bool),
+    /// A `char`.
     Char(char),
+    /// A `u8`.
     U8(u8),
+    /// A `u16`.
     U16(u16),
+    /// A `u32`.
     U32(u32),
+    /// A `u64`.
     U64(u64),
+    /// A `u128`.
     U128(u128),
+    /// An `i8`.
     I8(i8),
+    /// An `i16`.
     I16(i16),
+    /// An `i32`.
     I32(i32),
+    /// An `i64`.
     I64(i64),
+    /// An `i128`.
     I128(i128),
+    /// An `f32`.
     F32(f32),
+    /// An `f64`.
     F64(f64),
+    /// A text.
     Str(Cow<'v, str>),
+    /// Bytes.
     Bytes(Cow<'v, [u8]>),
+    /// The values of a slice, an array or a tuple.
     List(Vec<Value<'v>>),
+    /// The `None` of an `Option`.
     None,
+    /// The `Some` of an `Option`.
     Some(Box<Value<'v>>),
     /// The names and values of the fields.
     Struct(Vec<(Cow<'v, str>, Value<'v>)>),

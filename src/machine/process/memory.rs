@@ -35,8 +35,8 @@ use crate::{
 /// not keep it.
 const MUCH: u64 = 64 * PAGE_SIZE;
 const REPLACE_EVERY: u32 = 8;
-/// How long the gate may take for copies, in milliseconds. Another program may have suspended the process (SIGSTOP, a debugger,
-/// the freezer of a cgroup): a reset then replaces it, which is right at any time, and a checkpoint fails.
+/// How long a reset waits for the gate's copies, in milliseconds. Another program may have suspended the process (SIGSTOP, a
+/// debugger, the freezer of a cgroup): then it is replaced, which is right at any time and takes a fraction of this.
 const PATIENCE: i32 = 1000;
 
 impl ProcessVcpu {
@@ -143,9 +143,9 @@ impl ProcessVcpu {
         let (here, window) = self.child.control.window(self.number);
         draft.take(copies.iter().map(|copied| copied.len).sum())?;
         self.child.control.set_copies(self.number, copies);
-        if !self.copy()? {
+        if !self.copy(None)? {
             let ended = self.child.has_ended()?.then(|| self.child.ended());
-            let why = ended.unwrap_or("the gate has not copied the guest's memory, or another program has suspended the process");
+            let why = ended.unwrap_or("the gate could not copy the guest's memory");
             return Err(io::Error::other(why));
         }
         for (Copied { to, len, .. }, at) in copies.iter().zip(offsets) {
@@ -226,7 +226,7 @@ impl ProcessVcpu {
         }
         for copies in copies.chunks(MAX_COPIES) {
             self.child.control.set_copies(self.number, copies);
-            if !self.copy()? {
+            if !self.copy(Some(PATIENCE))? {
                 return Ok(false);
             }
         }
@@ -234,15 +234,18 @@ impl ProcessVcpu {
     }
 
     /// Has the gate make the copies. The vCPU may have exited, and the guest may have chosen all registers. Returns false if
-    /// the gate could not make them, or has not in [`PATIENCE`].
-    fn copy(&mut self) -> io::Result<bool> {
+    /// the gate could not make them, or has not in `patience`, in milliseconds. Without that, only a stop resumes a suspended
+    /// process.
+    fn copy(&mut self, patience: Option<i32>) -> io::Result<bool> {
         let mut was_stopped = false;
         let life = self.shared.started().life;
         loop {
             self.command(Command::Copy)?;
             let listener = &self.child.listeners[self.number as usize];
-            if !listener.is_ready_within(PATIENCE)? {
-                return Ok(false);
+            if let Some(patience) = patience {
+                if !listener.is_ready_within(patience)? {
+                    return Ok(false);
+                }
             }
             let Some(trap) = listener.receive()? else { return Ok(false) };
             self.trap = trap.id;

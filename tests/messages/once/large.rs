@@ -33,11 +33,11 @@ vmffi::ffi_interface! {
 struct Server;
 impl Files for Server {
     fn open(&self, _: &Peer, _: ForeignStr, _: u32) -> Result<u64, Failure<OpenError>> { Ok(1) }
-    fn read(&self, _: &Peer, _: u64, _: u32) -> Result<SharedBuf, CallError> { todo!() }
-    fn stat(&self, _: &Peer, _: u64) -> Result<Shared<Stat>, CallError> { todo!() }
-    fn stats(&self, _: &Peer, _: u64, _: ForeignSlice<Stat>) -> Result<Stat, Failure<Event>> { todo!() }
-    fn event(&self, _: &Peer, _: Event) -> Result<(), CallError> { todo!() }
-    fn request(&self, _: &Peer, _: Event, _: Request) -> Result<Option<SharedRequest>, CallError> { todo!() }
+    fn read(&self, peer: &Peer, _: u64, _: u32) -> Result<SharedBuf, CallError> { SharedBuf::copy_from(peer, b"text") }
+    fn stat(&self, _: &Peer, _: u64) -> Result<Shared<Stat>, CallError> { Err(CallError::new(ErrorKind::Busy)) }
+    fn stats(&self, _: &Peer, _: u64, _: ForeignSlice<Stat>) -> Result<Stat, Failure<Event>> { Err(Event::Nothing.into()) }
+    fn event(&self, _: &Peer, _: Event) -> Result<(), CallError> { Ok(()) }
+    fn request(&self, _: &Peer, _: Event, _: Request) -> Result<Option<SharedRequest>, CallError> { Ok(None) }
 }
 vmffi::serve!(Server: Files);
 fn main() {
