@@ -201,8 +201,7 @@ impl Lease {
     }
 
     /// Stops the guest, as that of [`Host::stopper`](crate::host::Host::stopper) does, but only as long as the lease
-    /// lasts: who leases the guest after that is not stopped. That of the machine, as a function gets it that takes a
-    /// `&Machine`, has no such end.
+    /// lasts: who leases the guest after that is not stopped. A stopper of the machine behind the lease has no such end.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         let watch = self.0.watch();
