@@ -279,10 +279,9 @@ fn one_of_several(on: On) {
 
 /// A limit that has ended a life, or a call, ends no later one.
 fn lives(on: On) {
-    let limits = Limits::new().cpu_time(Duration::from_millis(2));
-    let host = built(on, 1, limits, Host::default());
+    let host = limited(on, Host::default());
     let control = ControlClient::from(host.guest());
-    for _ in 0..100 {
+    for _ in 0..10 {
         exceeded(&host, control.spin().unwrap_err());
         assert_eq!(host.reset(), Ok(()));
         for _ in 0..5 {
