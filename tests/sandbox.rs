@@ -304,7 +304,7 @@ fn where_a_file_is_cut_makes_no_difference() {
 
 /// Files with some bytes changed, cut off or put behind: gzip takes and refuses the same.
 #[test]
-fn gzip_judges_alike() {
+fn gzip_answers_alike() {
     let data = text(300);
     let header = Member {
         extra: Some(b"ab"),
@@ -326,7 +326,7 @@ fn gzip_judges_alike() {
             // The first header alone, in which most bits mean something.
             _ => bytes[at % 24] = random[2],
         }
-        let path = file("judged", &bytes);
+        let path = file("validated", &bytes);
         let Some(by_gzip) = by_gzip(&path) else { return };
         let (done, output) = in_pieces(&bytes, 1 << 20);
         let status = match &done {

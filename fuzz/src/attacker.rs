@@ -7,7 +7,7 @@ use vmffi::{
 
 use super::{
     contract,
-    model::Judge,
+    model::Validator,
     types::{CONTRACT, Fun, Server},
     world::{Call, Expect, Outcome, Returned, WHYS, World, find},
 };
@@ -54,21 +54,21 @@ impl World {
         assert!(!std::mem::replace(arrived, true));
         assert!(depth <= MAX_DEPTH as usize);
         assert_eq!(signature, fun.function.signature);
-        let mut judge = Judge::new(view);
-        judge.strict = true;
-        assert_eq!(judge.parameters(fun.parameters, t), Ok(()), "{}", fun.function);
-        assert_eq!(judge.seen, *sent, "{}", fun.function);
-        let all = self.learn(&judge);
+        let mut validator = Validator::new(view);
+        validator.strict = true;
+        assert_eq!(validator.parameters(fun.parameters, t), Ok(()), "{}", fun.function);
+        assert_eq!(validator.seen, *sent, "{}", fun.function);
+        let all = self.learn(&validator);
         if let Some(Call::Made { words, .. }) = self.calls.last_mut() {
             *words = all;
         }
     }
 
     /// The victim has lent these: nobody else has them.
-    fn learn(&mut self, judge: &Judge) -> Vec<u64> {
+    fn learn(&mut self, validator: &Validator) -> Vec<u64> {
         let view = self.view(self.victim);
-        let lent = judge.lent.iter().map(|lent| (lent.word, lent.len));
-        let all = judge.given.iter().copied().chain(lent).filter(|(word, _)| *word != 0);
+        let lent = validator.lent.iter().map(|lent| (lent.word, lent.len));
+        let all = validator.given.iter().copied().chain(lent).filter(|(word, _)| *word != 0);
         let all = all.collect::<Vec<_>>();
         let places = |word: u64, len: usize| {
             let granule = self.granule(self.victim, word);
@@ -117,12 +117,12 @@ impl World {
             // For the wire form of what was returned, or for a buffer in it.
             return;
         }
-        let mut judge = Judge::new(view);
-        judge.strict = true;
+        let mut validator = Validator::new(view);
+        validator.strict = true;
         assert_eq!(answer.status, status, "{name}");
-        assert_eq!(judge.transport(ty, answer.transport), Ok(()), "{name}");
-        assert_eq!(judge.seen, right, "{name}");
-        self.learn(&judge);
+        assert_eq!(validator.transport(ty, answer.transport), Ok(()), "{name}");
+        assert_eq!(validator.seen, right, "{name}");
+        self.learn(&validator);
     }
 
     /// The attacker calls with these words: what must come of it?
@@ -193,11 +193,11 @@ impl World {
             }
             None => refused(ErrorKind::UnknownFunction),
             Some(fun) => {
-                let mut judge = Judge::new(self.view(self.victim.other()));
-                let judged = judge.parameters(fun.parameters, t);
-                self.gives(&judge.given);
-                match judged {
-                    Ok(()) => Expect::Reached(judge.seen, judge.lent),
+                let mut validator = Validator::new(self.view(self.victim.other()));
+                let validated = validator.parameters(fun.parameters, t);
+                self.gives(&validator.given);
+                match validated {
+                    Ok(()) => Expect::Reached(validator.seen, validator.lent),
                     Err(why) => refused(why),
                 }
             }
@@ -207,23 +207,24 @@ impl World {
 
     /// The attacker answers with these words: what does the victim get?
     fn expect_answer(&mut self, answer: Answer) {
-        let mut judge = Judge::new(self.view(self.victim.other()));
+        let mut validator = Validator::new(self.view(self.victim.other()));
         let Some(Call::Made { fun, result, .. }) = self.calls.last_mut() else { return };
         let (status, t) = (answer.status, answer.transport);
-        let mut judged = |ty, as_outcome: fn(Vec<u8>) -> Outcome| match judge.transport(ty, t) {
-            Ok(()) => as_outcome(judge.seen.clone()),
-            Err(why) => Outcome::Failed(why, true),
-        };
+        let mut validated =
+            |ty, as_outcome: fn(Vec<u8>) -> Outcome| match validator.transport(ty, t) {
+                Ok(()) => as_outcome(validator.seen.clone()),
+                Err(why) => Outcome::Failed(why, true),
+            };
         let outcome = match (status, *fun) {
-            (0, fun) => judged(&fun.ok, Outcome::Value),
-            (1, Fun { err: Some(err), .. }) => judged(err, Outcome::App),
+            (0, fun) => validated(&fun.ok, Outcome::Value),
+            (1, Fun { err: Some(err), .. }) => validated(err, Outcome::App),
             (2..=15 | 66..=79, _) => {
                 Outcome::Failed(WHYS[(status as usize & 63) - 2], status >= 64)
             }
             _ => Outcome::Failed(ErrorKind::Protocol, true),
         };
-        *result = Some(Returned { outcome, lent: judge.lent });
-        let given = judge.given;
+        *result = Some(Returned { outcome, lent: validator.lent });
+        let given = validator.given;
         self.gives(&given);
     }
 

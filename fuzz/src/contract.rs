@@ -308,7 +308,7 @@ enum Fit {
     Missing(usize),
 }
 
-fn judge(guest: &[u8], host: &[u8]) -> Fit {
+fn validate(guest: &[u8], host: &[u8]) -> Fit {
     let Some(guest) = read(guest) else { return Fit::Unreadable(Side::Guest) };
     let Some(host) = read(host) else { return Fit::Unreadable(Side::Host) };
     Fit::Missing(missing(&functions(&guest), &functions(&host)))
@@ -364,7 +364,7 @@ fn check(guest: &[u8], host: &[u8]) {
         harmless(&mismatch.to_string(), 2 << 20);
         (mismatch.unreadable().map(|(side, _)| side), mismatch.differences().len())
     };
-    match (judge(guest, host), found) {
+    match (validate(guest, host), found) {
         (Fit::Missing(0), Ok(())) => {}
         (Fit::Missing(count), Err(mismatch)) => {
             assert_eq!(shown(&mismatch), (None, count.min(32)));

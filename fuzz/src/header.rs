@@ -27,7 +27,7 @@ const GRANULES: usize = 256;
 
 /// Whether these words describe a region of at most `len` bytes (ABI, "Region header"), or what is
 /// wrong with them.
-fn judge(words: &[u64; 9], len: u64) -> Result<(), RegionError> {
+fn validate(words: &[u64; 9], len: u64) -> Result<(), RegionError> {
     let [magic, version, region_len, _, guest, _, host, ..] = *words;
     if magic != u64::from_le_bytes(*b"VMFFI\0\0\0") {
         return Err(RegionError::NotARegion { found: magic });
@@ -114,7 +114,7 @@ pub fn run(data: &[u8]) {
         assert_eq!(found, Err(RegionError::TooSmall { len, needed: PAGE_SIZE }));
         return;
     }
-    match (judge(&words, len), found) {
+    match (validate(&words, len), found) {
         (Ok(()), Ok(layout)) => connect(&pages, layout, len),
         (Err(RegionError::BadHeader { .. }), Err(RegionError::BadHeader { field, value })) => {
             assert!(words[2..].contains(&value), "{field} is not {value:#x}");

@@ -34,7 +34,7 @@ pub enum Ty {
     /// A type that crosses as another one: whether it has a value for what is seen of that one.
     Converted(&'static Ty, fn(&[u8]) -> bool),
     Foreign(&'static Ty),
-    /// A buffer or a string: what a string holds is judged when it is read.
+    /// A buffer or a string: what a string holds is validated when it is read.
     Buffer {
         text: bool,
     },
@@ -121,7 +121,7 @@ impl View {
         bytes
     }
 
-    /// Judges a pointer (ABI, "Checks" C-3 and C-4).
+    /// Validates a pointer (ABI, "Checks" C-3 and C-4).
     pub fn check(&self, word: u64, len: u64, align: usize) -> Result<u64, ErrorKind> {
         let offset = u128::from(word & 0x00ff_ffff_ffff_ffff);
         let (start, end) = (u128::from(self.start), u128::from(self.start) + u128::from(self.len));
@@ -149,9 +149,9 @@ impl Lent {
             word => view.read(pointer::offset(word), self.len),
         };
         let mut one = |ty: &'static Ty, wire: &[u8]| {
-            let mut judge = Judge::new(view);
-            match judge.value(ty, wire) {
-                Ok(()) => seen.extend(judge.seen),
+            let mut validator = Validator::new(view);
+            match validator.value(ty, wire) {
+                Ok(()) => seen.extend(validator.seen),
                 Err(why) => seen.extend([0xee, why as u8]),
             }
         };
@@ -173,9 +173,9 @@ impl Lent {
     }
 }
 
-/// Judges what has come from one side, and notes what the receiver gets to see.
+/// Validates what has come from one side, and notes what the receiver gets to see.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Validator {
     view: View,
     /// Every value as bytes, as [`Look`](super::types::Look) shows them as well.
     pub seen: Vec<u8>,
@@ -187,7 +187,7 @@ pub struct Judge {
     pub strict: bool,
 }
 
-impl Judge {
+impl Validator {
     pub fn new(view: View) -> Self {
         Self { view, seen: Vec::new(), lent: Vec::new(), given: Vec::new(), strict: false }
     }
@@ -198,26 +198,26 @@ impl Judge {
 
     /// The parameters of a call (ABI, "Parameter structs"). On an error all handles are given back.
     pub fn parameters(&mut self, list: &'static [Ty], t: Transport) -> Result<(), ErrorKind> {
-        let judged = match list {
+        let validated = match list {
             [] if t == Transport::EMPTY => Ok(()),
             [] => Err(ErrorKind::BadValue),
             [one] => return self.transport(one, t),
             _ => self.block(t, Ty::Struct(list).layout(), |me, wire| me.fields(list, 0, wire)),
         };
-        self.close(judged)
+        self.close(validated)
     }
 
     /// A value alone in a transport. On an error all handles are given back.
     pub fn transport(&mut self, ty: &'static Ty, t: Transport) -> Result<(), ErrorKind> {
-        let judged = self.alone(ty, t);
-        self.close(judged)
+        let validated = self.alone(ty, t);
+        self.close(validated)
     }
 
-    fn close(&mut self, judged: Result<(), ErrorKind>) -> Result<(), ErrorKind> {
-        if judged.is_err() {
+    fn close(&mut self, validated: Result<(), ErrorKind>) -> Result<(), ErrorKind> {
+        if validated.is_err() {
             self.given.extend(self.lent.drain(..).map(|lent| (lent.word, lent.len)));
         }
-        judged
+        validated
     }
 
     fn alone(&mut self, ty: &'static Ty, t: Transport) -> Result<(), ErrorKind> {
@@ -272,7 +272,7 @@ impl Judge {
         &mut self,
         t: Transport,
         (size, align): (usize, usize),
-        judge: impl FnOnce(&mut Self, &[u8]) -> Result<(), ErrorKind>,
+        validate: impl FnOnce(&mut Self, &[u8]) -> Result<(), ErrorKind>,
     ) -> Result<(), ErrorKind> {
         if t.secondary != 0 || size == 0 && t.primary != 0 {
             return Err(ErrorKind::BadValue);
@@ -283,19 +283,19 @@ impl Judge {
             wire = self.view.read(offset, size);
             self.given.push((t.primary, size));
         }
-        judge(self, &wire)
+        validate(self, &wire)
     }
 
-    /// All fields are judged before the first bad one is reported.
+    /// All fields are validated before the first bad one is reported.
     fn fields(&mut self, list: &'static [Ty], from: usize, wire: &[u8]) -> Result<(), ErrorKind> {
-        let (mut judged, mut end) = (Ok(()), from);
+        let (mut validated, mut end) = (Ok(()), from);
         for (at, ty) in places(list, from) {
             self.padding(&wire[end..at]);
             end = at + ty.layout().0;
-            judged = judged.and(self.value(ty, &wire[at..end]));
+            validated = validated.and(self.value(ty, &wire[at..end]));
         }
         self.padding(&wire[end..]);
-        judged
+        validated
     }
 
     /// A wire form.
@@ -320,13 +320,13 @@ impl Judge {
             }
             Ty::Struct(fields) => self.fields(fields, 0, wire),
             Ty::Array(of, len) => {
-                // Every element is judged before the first bad one is reported.
+                // Every element is validated before the first bad one is reported.
                 let size = of.layout().0;
-                let mut judged = Ok(());
+                let mut validated = Ok(());
                 for nth in 0..len {
-                    judged = judged.and(self.value(of, &wire[nth * size..(nth + 1) * size]));
+                    validated = validated.and(self.value(of, &wire[nth * size..(nth + 1) * size]));
                 }
-                judged
+                validated
             }
             Ty::Converted(as_ty, valid) => self.converted(valid, |me| me.value(as_ty, wire)),
             Ty::Foreign(_) => self.handle(ty, word(0), 0),
@@ -364,10 +364,10 @@ impl Judge {
     fn converted(
         &mut self,
         valid: fn(&[u8]) -> bool,
-        judge: impl FnOnce(&mut Self) -> Result<(), ErrorKind>,
+        validate: impl FnOnce(&mut Self) -> Result<(), ErrorKind>,
     ) -> Result<(), ErrorKind> {
         let from = self.seen.len();
-        judge(self)?;
+        validate(self)?;
         if valid(&self.seen[from..]) { Ok(()) } else { Err(ErrorKind::BadValue) }
     }
 

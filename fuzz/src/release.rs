@@ -258,7 +258,7 @@ impl<'p> Model<'p> {
         }
     }
 
-    fn give_back(&mut self) {
+    fn release(&mut self) {
         if self.s.handles.is_empty() {
             return;
         }
@@ -288,7 +288,7 @@ impl<'p> Model<'p> {
             }
             6..9 => self.lend(),
             9 | 10 => self.call(),
-            11 | 12 => self.give_back(),
+            11 | 12 => self.release(),
             13 => {
                 let at = self.s.feed.below(GRANULES);
                 let loan = match self.s.feed.byte() {
@@ -319,7 +319,7 @@ impl<'p> Model<'p> {
     /// All that is still lent is given back, by its right name, and then nothing is missing.
     fn end(mut self) {
         while !self.s.handles.is_empty() {
-            self.give_back();
+            self.release();
         }
         self.sweep();
         for block in &self.s.blocks {

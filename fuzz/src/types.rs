@@ -19,7 +19,7 @@ use super::{
 };
 
 /// A type of an interface, from the crate's point of view. `look` reads through every reader that the
-/// crate has, and shows the same bytes as [`Judge::seen`](super::model::Judge::seen).
+/// crate has, and shows the same bytes as [`Validator::seen`](super::model::Validator::seen).
 pub trait Look: FfiType {
     const TY: Ty;
     fn look(&self, seen: &mut Vec<u8>);

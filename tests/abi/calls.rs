@@ -217,9 +217,9 @@ fn each_vcpu_has_a_chain_of_its_own() {
 }
 
 /// ABI, Checks C-9: a read stays in the bytes that were checked when the handle came, and what is
-/// read is judged again each time, though the peer has changed it.
+/// read is validated again each time, though the peer has changed it.
 #[test]
-fn reads_are_judged_each_time() {
+fn reads_are_validated_each_time() {
     fn received<T: FfiType>(region: &Region, value: impl SendAs<T>) -> (T, u64) {
         let sent = region.sent::<T>(value);
         let held = T::from_transport(sent, incoming(region.pair.guest())).unwrap();

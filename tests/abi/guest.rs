@@ -166,9 +166,9 @@ fn statuses_that_the_guest_knows_and_others() {
     script.set([]);
 }
 
-/// ABI, Signatures SG-7, Transport T-3: what answers `HAS` is a `bool`, and judged as one.
+/// ABI, Signatures SG-7, Transport T-3: what answers `HAS` is a `bool`, and validated as one.
 #[test]
-fn has_is_judged_as_any_other() {
+fn has_is_validated_as_any_other() {
     let (end, script, _region) = connect!();
     let function = ParamsVectorsNothing::FUNCTION;
     let says = |status, primary, secondary| {

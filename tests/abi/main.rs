@@ -371,8 +371,8 @@ fn raw(peer: &vmffi::Peer, signature: u64, transport: Transport) -> Answer {
     unsafe { peer.call(signature, transport) }
 }
 
-/// What has come out of `peer`'s arena, as its other side judges it.
+/// What has come out of `peer`'s arena, as its other side validates it.
 fn incoming(peer: &vmffi::Peer) -> vmffi::Incoming<'_> {
-    // SAFETY: each test judges a word that it has lent once, as what it has lent.
+    // SAFETY: each test validates a word that it has lent once, as what it has lent.
     unsafe { peer.outgoing().incoming() }
 }

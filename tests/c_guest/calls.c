@@ -134,7 +134,7 @@ static void structs(void)
         VM_PUT(&f, uint32_t, 3);
         got = call(&Vectors_read, lent ? vm_lend(block) : block, 0);
         bool right = memcmp(bytes_of(got, 3, 1), "\7\7\7", 3) == 0 && got.secondary == 3;
-        vm_give_back(got.primary);
+        vm_release(got.primary);
         if (!lent) right &= vm_in_use() == 1, vm_free(block);
         report(right && vm_in_use() == 0, "a struct %s",
                lent ? "as a loan" : "with loan 0, without a mark");
@@ -151,7 +151,7 @@ static void structs(void)
     got = call(&Desk_turn, vm_lend(block), 0);
     report(memcmp(bytes_of(got, 16, 4), "\12\0\0\0\xfb\xfc\xfd\xfe\12\0\0\0\10\0\0\0", 16) == 0,
            "a struct in a struct, alone; padding comes back as zeros");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
 
     block = vm_new(16);
     f = form(block);
@@ -159,7 +159,7 @@ static void structs(void)
     got = call(&Vectors_wide, vm_lend(block), 0);
     const uint8_t *wide = bytes_of(got, 16, 16);
     report(wide[0] == 0xfa && wide[11] == 0xff && wide[12] == 0xef, "a u128 in, an i128 out");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
 
     got = call(&Desk_empty, 0, 0);
     bool right = is_unit(got);
@@ -185,8 +185,8 @@ static void compounds(void)
     memcpy(&len, bytes + 16, 8);
     const uint8_t *grid = vm_bytes(text, len, 1);
     right &= len == 4 && grid != NULL && memcmp(grid, "grid", 4) == 0;
-    vm_give_back(got.primary);
-    vm_give_back(text);
+    vm_release(got.primary);
+    vm_release(text);
     report(right && vm_in_use() == 0, "an array of tuples, and a tuple with a text");
 }
 
@@ -202,7 +202,7 @@ static void enums(void)
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
         struct vm_answer got = call(&Vectors_event, vm_lend_bytes(all[i].sent, 16), 0);
         bool right = memcmp(bytes_of(got, 24, 8), all[i].received, 24) == 0;
-        vm_give_back(got.primary);
+        vm_release(got.primary);
         report(right, "enum with values: %s, and an option of one back", all[i].name);
     }
 }
@@ -229,7 +229,7 @@ static void buffers(void)
         bool right = got.status == VM_OK && got.secondary == len;
         const uint8_t *result = len == 0 ? NULL : bytes_of(got, len, 1);
         for (uint64_t b = 0; right && b < len; b++) right = result[b] == 0xa5;
-        if (len != 0) vm_give_back(got.primary);
+        if (len != 0) vm_release(got.primary);
         report(right, "%lu bytes from the host", len);
     }
     static const char quiet[] = "gr\xc3\xbc\xc3\x9f" "e", loud[] = "GR\xc3\x9cSSE";
@@ -237,7 +237,7 @@ static void buffers(void)
     struct vm_answer got = call(&Desk_shout, vm_lend_bytes(quiet, len), len);
     report(got.secondary == back && memcmp(bytes_of(got, back, 1), loud, back) == 0,
            "a string there, another one back");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
     got = call(&Desk_shout, 0, 0);
     report(got.status == VM_OK && got.secondary == 0, "an empty string there and back");
 
@@ -264,7 +264,7 @@ static void buffers(void)
     const uint8_t *mixed = bytes_of(got, 48, 16);
     report(mixed[0] == 7 && mixed[4] == 141 && mixed[8] == 9 && mixed[16] == 11 && mixed[32] == 1,
            "a slice of structs and a struct among parameters, a struct back");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
     report(vm_in_use() == 0, "... and all is given back");
 }
 
@@ -284,10 +284,10 @@ static void handles_and_options(void)
     struct vm_answer got = call(&Desk_spot, lend_stat(40), 0);
     report(memcmp(bytes_of(got, 16, 8), "\51\0\0\0\0\0\0\0\1\0\0\0\2\0\0\0", 16) == 0,
            "Foreign<Stat> there and back");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
     got = call(&Vectors_stat, 9, 0);
     report(bytes_of(got, 16, 8)[0] == 9, "Foreign<Stat> as a result");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
 
     got = call(&Desk_maybe_buf, 0, 0);
     report(is_unit(got), "Option<ForeignBuf>: None");
@@ -297,12 +297,12 @@ static void handles_and_options(void)
     got = call(&Desk_maybe_buf, vm_lend_bytes("abc", 3), 3);
     report(got.secondary == 3 && memcmp(bytes_of(got, 3, 1), "abc", 3) == 0,
            "Option<ForeignBuf>: abc");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
     got = call(&Desk_maybe_spot, 0, 0);
     report(got.status == VM_OK && got.primary == 0, "Option<Foreign<Stat>>: None");
     got = call(&Desk_maybe_spot, lend_stat(41), 0);
     report(bytes_of(got, 16, 8)[0] == 41, "Option<Foreign<Stat>>: Some");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
 
     for (uint32_t tag = 0; tag < 2; tag++) {
         uint64_t block = vm_new(8);
@@ -313,7 +313,7 @@ static void handles_and_options(void)
         const uint8_t *option = bytes_of(got, 8, 4);
         report(option[0] == tag && option[4] == (tag ? 77 : 0), "Option<u32>: %s",
                tag ? "Some" : "None");
-        vm_give_back(got.primary);
+        vm_release(got.primary);
     }
     /* All of them absent, all there, and the values inside of each absent or empty. */
     static const char *const names[] = {"none", "all", "inner ones empty"};
@@ -330,7 +330,7 @@ static void handles_and_options(void)
         got = call(&Vectors_maybe, vm_lend(block), 0);
         report(memcmp(bytes_of(got, 8, 4), results[i], 8) == 0, "options as parameters: %s",
                names[i]);
-        vm_give_back(got.primary);
+        vm_release(got.primary);
     }
     report(vm_in_use() == 0, "... and all is given back");
 }
@@ -393,7 +393,7 @@ static void statuses(void)
     report(got.status == VM_APP && got.primary == 1, "Result: Err, with a string among parameters");
     got = call(&Desk_judge, vm_lend_bytes("word", 4), 4);
     report(bytes_of(got, 16, 8)[0] == 4, "Result: Ok, a struct");
-    vm_give_back(got.primary);
+    vm_release(got.primary);
     got = call(&Desk_judge, vm_lend_bytes("two words", 9), 9);
     bool right = got.status == VM_APP;
     got.status = VM_OK;
@@ -403,7 +403,7 @@ static void statuses(void)
     const uint8_t *about = vm_bytes(word, 7, 1);
     right &= about && len == 7 && memcmp(about, "a space", 7) == 0 && complaint[16] == 3;
     report(right, "Result: Err, a struct with a string");
-    vm_give_back(word), vm_give_back(got.primary);
+    vm_release(word), vm_release(got.primary);
     got = call(&Vectors_send, lend_file(true), 0);
     report(got.status == VM_OK && got.primary == 0, "a struct with handles: Ok(())");
     got = call(&Vectors_send, lend_file(false), 0);
@@ -459,18 +459,18 @@ static void kept(void)
     struct vm_answer second = call(&Vectors_read, vm_lend_bytes(seven, 12), 0);
     report(first.primary != second.primary && call(&Desk_held, 0, 0).primary == 2,
            "... and another one");
-    vm_give_back(first.primary);
+    vm_release(first.primary);
     report(call(&Desk_held, 0, 0).primary == 1, "... and gives the first back");
     struct vm_answer third = call(&Vectors_read, vm_lend_bytes(seven, 12), 0);
     uint64_t offset = UINT64_MAX >> 8;
     report((third.primary & offset) == (first.primary & offset) && third.primary != first.primary,
            "... whose place is lent again with another number");
     /* A-4, M-3, M-5 */
-    vm_give_back(first.primary);
+    vm_release(first.primary);
     report(call(&Desk_held, 0, 0).primary == 2,
            "... which a second mark for the first does not end");
     report(memcmp(bytes_of(third, 64, 1), bytes_of(second, 64, 1), 64) == 0, "... nor change");
-    vm_give_back(third.primary), vm_give_back(second.primary);
+    vm_release(third.primary), vm_release(second.primary);
     report(call(&Desk_held, 0, 0).primary == 0, "... and gives all of it back");
 
     /* A struct of handles: each is a loan of its own (PS-4). */
@@ -483,8 +483,8 @@ static void kept(void)
     report(right && memcmp(body, "body", 4) == 0 && vm_bytes(words[6], 16, 8)[0] == 5,
            "a struct with handles as a result");
     report(call(&Desk_held, 0, 0).primary == 4, "... is four loans");
-    vm_give_back(got.primary), vm_give_back(words[0]);
-    vm_give_back(words[4]), vm_give_back(words[6]);
+    vm_release(got.primary), vm_release(words[0]);
+    vm_release(words[4]), vm_release(words[6]);
     report(call(&Desk_held, 0, 0).primary == 0, "... which are given back");
 
     /* Around once: 255 is followed by 1. */
@@ -495,7 +495,7 @@ static void kept(void)
         uint8_t loan = (uint8_t)(got.primary >> 56);
         numbers += loan != 0 && (i == 0 || loan == (before == 255 ? 1 : before + 1));
         before = loan;
-        vm_give_back(got.primary);
+        vm_release(got.primary);
     }
     report(numbers == 600, "600 loans of one place, each with the next number");
 }

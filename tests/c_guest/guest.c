@@ -25,7 +25,7 @@ static struct vm_answer nothing(uint64_t primary, uint64_t secondary)
     return answer(primary == 0 && secondary == 0 ? VM_OK : VM_BAD_VALUE, 0, 0);
 }
 
-/* A parameter struct (PS-3, PS-4): copied, given back, and then judged. */
+/* A parameter struct (PS-3, PS-4): copied, given back, and then validated. */
 static struct vm_answer add(uint64_t primary, uint64_t secondary)
 {
     uint64_t copy[2];
@@ -33,7 +33,7 @@ static struct vm_answer add(uint64_t primary, uint64_t secondary)
     const uint8_t *bytes = vm_bytes(primary, sizeof copy, 8);
     if (bytes == NULL) return answer(VM_BAD_POINTER, 0, 0);
     memcpy(copy, bytes, sizeof copy);
-    vm_give_back(primary);
+    vm_release(primary);
     struct vm_form parameters = {(uint8_t *)copy, 0};
     uint32_t a = VM_GET(&parameters, uint32_t);
     uint64_t b = VM_GET(&parameters, uint64_t);
@@ -55,7 +55,7 @@ static struct vm_answer total(uint64_t primary, uint64_t secondary)
     uint64_t sum = 0, status = buffer(primary, secondary, &bytes);
     if (status != VM_OK) return answer(status, 0, 0);
     for (uint64_t i = 0; i < secondary; i++) sum += bytes[i];
-    if (secondary != 0) vm_give_back(primary);
+    if (secondary != 0) vm_release(primary);
     return answer(VM_OK, sum, 0);
 }
 
@@ -68,7 +68,7 @@ static struct vm_answer shout(uint64_t primary, uint64_t secondary)
     if (block == 0) return answer(VM_OUT_OF_MEMORY | VM_REACHED, 0, 0);
     for (uint64_t i = 0; i < secondary; i++)
         vm_base[block + i] = bytes[i] >= 'a' && bytes[i] <= 'z' ? bytes[i] - 32 : bytes[i];
-    vm_give_back(primary);
+    vm_release(primary);
     return answer(VM_OK, vm_lend(block), secondary);
 }
 
@@ -78,7 +78,7 @@ static struct vm_answer maybe(uint64_t primary, uint64_t secondary)
     if (primary == 0 && secondary != 0) return answer(VM_BAD_VALUE, 0, 0); /* TY-10 */
     uint64_t status = buffer(primary, secondary, &bytes);
     if (status != VM_OK) return answer(status, 0, 0);
-    if (secondary != 0) vm_give_back(primary);
+    if (secondary != 0) vm_release(primary);
     uint64_t block = vm_new(8);
     struct vm_form option = form(block); /* TY-11 */
     VM_PUT(&option, uint32_t, primary != 0);

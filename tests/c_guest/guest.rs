@@ -344,6 +344,6 @@ fn ends_so(machine: &Machine, place: &str, how: &str, end: End) {
 
 /// The raw call.
 fn raw(guest: &Peer, signature: u64, transport: Transport) -> Answer {
-    // SAFETY: the guest is another program, which judges every word.
+    // SAFETY: the guest is another program, which validates every word.
     unsafe { guest.call(signature, transport) }
 }

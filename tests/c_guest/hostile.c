@@ -44,7 +44,7 @@ static void run(uint64_t at, const struct row *row)
     bool right = got.kind == VM_ANSWER && got.word == row->status && left == row->marks;
     /* S-1 */
     if (got.word > VM_APP) right &= got.primary == 0 && got.secondary == 0;
-    if (got.word == VM_OK && vm_bytes(got.primary, 1, 1)) vm_give_back(got.primary);
+    if (got.word == VM_OK && vm_bytes(got.primary, 1, 1)) vm_release(got.primary);
     report(right, "%s: %lu%s, %u given back => %s%s%s(%s) %lu", row->name, got.word,
            got.word == row->status ? "" : " (not so)", left, row->f->interface,
            *row->f->name ? "::" : "", row->f->name, row->field, row->status);
@@ -251,7 +251,7 @@ void hostile_marks(void)
     struct vm_answer held[8];
     for (unsigned i = 0; i < 8; i++) held[i] = call(&Desk_fill, vm_lend_bytes(fill, 16), 0);
     report(call(&Desk_held, 0, 0).primary == 8, "marks: eight blocks of the host's");
-    for (unsigned i = 0; i < 4000; i++) vm_give_back(held[i % 4].primary);
+    for (unsigned i = 0; i < 4000; i++) vm_release(held[i % 4].primary);
     report(call(&Desk_held, 0, 0).primary == 4,
            "marks: four of them given back, a thousand times each");
     for (unsigned number = 0; number < 256; number++) {
@@ -264,7 +264,7 @@ void hostile_marks(void)
         const uint8_t *bytes = vm_bytes(got.primary, 1000, 1);
         right &= got.status == VM_OK && bytes != NULL && got.secondary == 1000;
         for (unsigned i = 0; right && i < 1000; i++) right = bytes[i] == number;
-        vm_give_back(got.primary);
+        vm_release(got.primary);
     }
     report(right, "marks: each number in all places at once, and a right result between");
     /* A mark that is wiped out before the host looks is the guest's loss. */
@@ -295,7 +295,7 @@ struct answer_row {
 enum { NOTHING, TRUTH, BYTES, STAT, A_FILE, LEVEL, MISBEHAVE };
 
 /* ABI, Statuses S-1 to S-3 and S-5, Checks C-10, Parameter structs PS-5, Arenas and loans A-5: what
- * is answered is judged as what is sent. */
+ * is answered is validated as what is sent. */
 void lies(void)
 {
     const uint64_t block = vm_new(4096), at = block, lent = W(at, 1);

@@ -54,12 +54,12 @@ const char *vm_header(const void *base, uint64_t mapped, struct vm_region *regio
 /* --- The guest's arena ------------------------------------------------------------------------ */
 
 /* What the guest remembers of a granule, where the host cannot see it. */
-struct book {
+struct block {
     uint32_t len; /* granules of the block that begins here, 0 if none does */
     uint8_t loan; /* the number of the latest loan of a block that began here */
     bool lent;
 };
-static struct book *books;
+static struct block *blocks;
 static uint32_t granules;
 
 /* What has been lent since the last call or answer went out. */
@@ -73,8 +73,8 @@ void vm_connect(void *base, struct vm_region region, struct vm_method method)
     doorbell = method.doorbell;
     gate = method.gate;
     granules = (uint32_t)(vm.guest_len / VM_GRANULE);
-    books = calloc(granules, sizeof *books);
-    if (books == NULL) abort();
+    blocks = calloc(granules, sizeof *blocks);
+    if (blocks == NULL) abort();
 }
 
 static uint32_t granule(uint64_t word)
@@ -91,12 +91,12 @@ static uint8_t *mark(uint32_t nr)
 unsigned vm_in_use(void)
 {
     unsigned count = 0;
-    for (uint32_t at = 0; at < granules; at += books[at].len ? books[at].len : 1) {
-        struct book *book = &books[at];
-        if (book->len == 0) continue;
+    for (uint32_t at = 0; at < granules; at += blocks[at].len ? blocks[at].len : 1) {
+        struct block *block = &blocks[at];
+        if (block->len == 0) continue;
         /* M-3 */
-        if (book->lent && __atomic_load_n(mark(at), __ATOMIC_ACQUIRE) == book->loan) {
-            book->len = 0;
+        if (block->lent && __atomic_load_n(mark(at), __ATOMIC_ACQUIRE) == block->loan) {
+            block->len = 0;
         } else {
             count++;
         }
@@ -111,16 +111,16 @@ uint64_t vm_new(uint64_t len)
     uint64_t room = 0;
     vm_in_use();
     for (uint32_t at = 0; at < granules;) {
-        if (books[at].len != 0) {
+        if (blocks[at].len != 0) {
             room = 0;
-            at += books[at].len;
+            at += blocks[at].len;
             continue;
         }
         at++;
         if (++room < wanted) continue;
         uint32_t first = at - (uint32_t)wanted;
-        books[first].len = (uint32_t)wanted;
-        books[first].lent = false;
+        blocks[first].len = (uint32_t)wanted;
+        blocks[first].lent = false;
         uint64_t offset = vm.guest_arena + (uint64_t)first * VM_GRANULE;
         memset(vm_base + offset, 0, wanted * VM_GRANULE); /* A-8, L-3 */
         return offset;
@@ -130,17 +130,17 @@ uint64_t vm_new(uint64_t len)
 
 void vm_free(uint64_t offset)
 {
-    books[granule(offset)].len = 0;
+    blocks[granule(offset)].len = 0;
 }
 
 uint64_t vm_lend(uint64_t offset)
 {
     uint32_t nr = granule(offset);
-    struct book *book = &books[nr];
-    book->loan = book->loan == UINT8_MAX ? 1 : book->loan + 1;   /* */
+    struct block *block = &blocks[nr];
+    block->loan = block->loan == UINT8_MAX ? 1 : block->loan + 1;   /* */
     __atomic_store_n(mark(nr), 0, __ATOMIC_RELAXED);             /* M-4 */
-    book->lent = true;
-    uint64_t word = offset | (uint64_t)book->loan << 56;         /* P-1 */
+    block->lent = true;
+    uint64_t word = offset | (uint64_t)block->loan << 56;         /* P-1 */
     if (going.count == sizeof going.words / sizeof *going.words) abort();
     going.words[going.count++] = word;
     return word;
@@ -159,8 +159,8 @@ uint64_t vm_lend_bytes(const void *bytes, uint64_t len)
 static void take_back(const struct loans *loans)
 {
     for (unsigned i = 0; i < loans->count; i++) {
-        struct book *book = &books[granule(loans->words[i])];
-        if (book->lent && book->loan == loans->words[i] >> 56) book->len = 0;
+        struct block *block = &blocks[granule(loans->words[i])];
+        if (block->lent && block->loan == loans->words[i] >> 56) block->len = 0;
     }
 }
 
@@ -271,7 +271,7 @@ const uint8_t *vm_bytes(uint64_t word, uint64_t len, uint64_t align)
     return vm_base + offset;
 }
 
-void vm_give_back(uint64_t word)
+void vm_release(uint64_t word)
 {
     uint8_t loan = (uint8_t)(word >> 56);
     if (loan == 0) return; /* */

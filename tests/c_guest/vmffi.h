@@ -94,7 +94,7 @@ uint64_t vm_lend_bytes(const void *bytes, uint64_t len);
 /* Bytes that the host has sent, or NULL where the word is refused (C-3, C-4). */
 const uint8_t *vm_bytes(uint64_t word, uint64_t len, uint64_t align);
 /* Gives back a block of the host's (M-2). */
-void vm_give_back(uint64_t word);
+void vm_release(uint64_t word);
 
 /* --- Wire forms ------------------------------------------------------------------------------- */
 

@@ -527,7 +527,7 @@ fn a_bad_element_releases_all() {
     let (result, marks) = mixed(1, &handle(20, 2), &handle(21, 3), &handle(5000, 4));
     assert_eq!((result, marks), (Err(()), [1, 2, 3, 0]));
 
-    // A list of tuples: one block, of elements that are judged one by one.
+    // A list of tuples: one block, of elements that are validated one by one.
     let points = |len: u64, bytes: &[u8]| {
         case.write(20, bytes);
         let sent = Transport { primary: case.word(20, 7), secondary: len };

@@ -1,5 +1,5 @@
 //! An attacker that changes one thing back and forth, from good to bad, while it is read: what was
-//! judged is what is used, because it was copied first.
+//! validated is what is used, because it was copied first.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -109,14 +109,14 @@ fn all_duels(victim: Side) {
     field.assert_restored();
 }
 
-/// ABI, Overview O-4, Parameter structs PS-4, Checks C-9: the host judges a copy of its own.
+/// ABI, Overview O-4, Parameter structs PS-4, Checks C-9: the host validates a copy of its own.
 #[test]
-fn what_is_judged_is_what_is_used_by_the_host() {
+fn what_is_validated_is_what_is_used_by_the_host() {
     all_duels(Side::Host);
 }
 
 /// ABI, Overview O-5: so does the guest.
 #[test]
-fn what_is_judged_is_what_is_used_by_the_guest() {
+fn what_is_validated_is_what_is_used_by_the_guest() {
     all_duels(Side::Guest);
 }

@@ -332,6 +332,6 @@ pub fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 /// Where an honest caller's answers come from.
 fn incoming(peer: &Peer) -> Incoming<'_> {
-    // SAFETY: an answer is judged once; for what is forged, see `raw`.
+    // SAFETY: an answer is validated once; for what is forged, see `raw`.
     unsafe { peer.outgoing().incoming() }
 }

@@ -32,7 +32,7 @@ fn pointer_misaligned() {
     on_both_sides(pointers_misaligned);
 }
 
-/// ABI, Parameter structs PS-3 and PS-6: the pointer of a parameter struct is judged as any other.
+/// ABI, Parameter structs PS-3 and PS-6: the pointer of a parameter struct is validated as any other.
 #[test]
 fn parameter_struct_outside() {
     on_both_sides(parameter_structs_outside);
@@ -66,7 +66,7 @@ fn options_that_are_none() {
 }
 
 /// ABI, Types TY-14 to TY-16, Parameter structs PS-5: each element of an array and each field of a tuple is
-/// judged by itself, and what stands for no value of a converted type is refused.
+/// validated by itself, and what stands for no value of a converted type is refused.
 #[test]
 fn elements_that_are_none() {
     on_both_sides(compounds);
@@ -78,7 +78,7 @@ fn slice_of_a_value_and_a_half() {
     on_both_sides(slices);
 }
 
-/// ABI, Types TY-6, Checks C-7, Statuses S-3: text is judged when it is read, so the handler fails,
+/// ABI, Types TY-6, Checks C-7, Statuses S-3: text is validated when it is read, so the handler fails,
 /// and its reason crosses.
 #[test]
 fn text_that_is_none() {
@@ -135,7 +135,7 @@ fn marks_for_what_was_not_lent() {
     });
 }
 
-/// ABI, Statuses S-1 and S-3 to S-5, Checks C-10: what comes back is judged as what comes in.
+/// ABI, Statuses S-1 and S-3 to S-5, Checks C-10: what comes back is validated as what comes in.
 #[test]
 fn forged_answers() {
     on_both_sides(|case| {

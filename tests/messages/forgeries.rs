@@ -23,13 +23,13 @@ pub fn called(peer: &Peer) {
 }
 
 /// By a handle that is made of forged words.
-pub fn judged(peer: &Peer) {
+pub fn validated(peer: &Peer) {
     let _ = ForeignBuf::from_transport(WORDS, peer.outgoing().incoming());
     let _ = ForeignBuf::from_transport(WORDS, vmffi::__private::incoming(peer));
 }
 
 /// The typed calls of the crate alone use this.
-pub fn judged_within(peer: &Peer) {
+pub fn validated_within(peer: &Peer) {
     let _ = ForeignBuf::from_transport(WORDS, peer.incoming());
 }
 
@@ -49,7 +49,7 @@ impl<T: FfiType> SendAs<T> for Argument {
     }
 }
 
-/// By a type that judges words which are not its own.
+/// By a type that validates words which are not its own.
 pub struct Parameter(ForeignBuf);
 
 impl FfiType for Parameter {

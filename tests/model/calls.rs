@@ -145,7 +145,7 @@ impl World {
             let Got::Fail(error) = got else { panic!("a result of nothing") };
             // That calls are nested too deep, the caller's side finds before it sends anything.
             if !outcomes.ok || error.side() == Some(from) && error.kind() != ErrorKind::TooDeep {
-                self.judge(from, &outcomes, Some(function), Err(&error));
+                self.validate(from, &outcomes, Some(function), Err(&error));
                 self.told(to, None);
             } else {
                 let told = self.not_reached(depth, entry, to);
@@ -155,7 +155,7 @@ impl World {
             }
             return Some(error);
         };
-        self.judge(from, &outcomes, None, Ok(()));
+        self.validate(from, &outcomes, None, Ok(()));
         assert!(depth < MAX_DEPTH as usize && entry.served[to as usize]);
         match (end, got) {
             (Ended::Failed(error), Got::Fail(got)) => {
@@ -181,7 +181,7 @@ impl World {
                 Some(got)
             }
             (Ended::Value { app, ty, value, blocks, outcomes }, got) => {
-                self.judge(to, &outcomes, None, Ok(()));
+                self.validate(to, &outcomes, None, Ok(()));
                 let got = match got {
                     Got::Ok(got) if !app => got,
                     Got::App(got) if app => got,

@@ -245,7 +245,7 @@ impl World {
             let transport = SendAs::<Loose>::into_transport(words.loose(), &mut out)?;
             Ok((transport, words, body, refused))
         });
-        self.judge(from, &outcomes, None, lent.as_ref().map(drop));
+        self.validate(from, &outcomes, None, lent.as_ref().map(drop));
         let Ok((mut transport, words, body, refused)) = lent else { return };
         match forge.pointer {
             None => {}
@@ -412,7 +412,7 @@ impl World {
         let outcomes = self.with(|state| state.model.outcomes(from, &steps));
         let mut out = peer.outgoing();
         let lent = ForeignBuf::lend_alone(&value, &mut out);
-        self.judge(from, &outcomes, None, lent.as_ref().map(drop));
+        self.validate(from, &outcomes, None, lent.as_ref().map(drop));
         let Ok(transport) = lent else { return };
         let too_deep = self.with(|state| state.flights.len()) >= MAX_DEPTH as usize;
         let answer = if forget {

@@ -159,7 +159,7 @@ impl World {
     }
 
     /// A sequence of allocations has come to this.
-    pub fn judge(
+    pub fn validate(
         &self,
         side: Side,
         outcomes: &Outcomes,
@@ -209,7 +209,7 @@ impl World {
         let steps: Vec<_> = blocks.iter().map(|bytes| Step::Take(*bytes)).collect();
         let outcomes = self.with(|state| state.model.outcomes(side, &steps));
         let made = make();
-        self.judge(side, &outcomes, None, made.as_ref().map(drop));
+        self.validate(side, &outcomes, None, made.as_ref().map(drop));
         let (value, blocks) = (value.clone(), blocks.to_vec());
         let thing = Thing { side, place: Place::Made, ty: *ty, value, blocks, forged: false };
         made.map(|made| (made, self.with(|state| state.model.add(thing))))

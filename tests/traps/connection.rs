@@ -413,7 +413,7 @@ fn a_host_that_does_not_answer() {
     );
 }
 
-/// The books of a place are as many as its type says: what they are too few for is not used.
+/// A `GuestStorage` has as many slots as its type says. The granules of an arena behind those are not used.
 #[test]
 fn a_place_that_is_smaller_than_the_arena() {
     static PLACE: GuestStorage<Guests, Out<PORT>, 63> = GuestStorage::new();

@@ -255,7 +255,7 @@ fn a_call_can_be_made_by_signature_and_transport() {
             let swap = |left, right| {
                 let mut out = peer.outgoing();
                 let transport = SendAs::<Pair>::into_transport(Pair { left, right }, &mut out);
-                // SAFETY: what is judged is the answer to this call, once, as it is declared.
+                // SAFETY: what is validated is the answer to this call, once, as it is declared.
                 let from = unsafe { out.incoming() };
                 (raw(peer, ParamsRawSwap::FUNCTION.signature, transport.unwrap()), from)
             };

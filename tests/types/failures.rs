@@ -208,7 +208,7 @@ fn the_server_knows_which_field_was_bad() {
 }
 
 #[test]
-fn every_field_is_judged_before_the_call_fails() {
+fn every_field_is_validated_before_the_call_fails() {
     let (pair, seen) = observed(Side::Host);
     let peer = pair.host();
     // `notes(nr, note)`: the note's first field is bad, and the handles behind it must come back.

@@ -105,12 +105,12 @@ fn calls(target: &Target, random: &mut Random) -> Answer {
     let word = random.pick(&FUNCTIONS);
     let transport = random.transport(&target.layout, Side::Guest);
     let answer = target.call(&List::new(), word, transport);
-    judge(answer);
+    validate(answer);
     answer
 }
 
 /// ABI, Statuses S-2: of a call that the host has served, or refused.
-fn judge(answer: Answer) {
+fn validate(answer: Answer) {
     let known = matches!(answer.status & !64, 0..=5 | 14) && answer.status != 64;
     assert!(known, "status {}", answer.status);
     if answer.status > 1 {
@@ -160,7 +160,7 @@ fn storm_over_upcalls(target: &Target) -> Came {
             target.assert_treasure();
         }
     });
-    Came::Lives("each upcall arrives; what it gives is judged".into())
+    Came::Lives("each upcall arrives; what it gives is validated".into())
 }
 
 /// A word of the parameters of `Everything::maybe` that is good, then bad: both come, and nothing between.
@@ -266,7 +266,7 @@ fn between(target: &Target) -> Came {
             // What is kept from earlier calls is read again.
             let keep = Transport { primary: target.lent(64 * round), secondary: 100 };
             let answer = target.call(&List::new(), ParamsEverythingKeep::FUNCTION.signature, keep);
-            judge(answer);
+            validate(answer);
         }
         target.assert_treasure();
     }

@@ -194,8 +194,8 @@ fn changes(target: &Target) -> Came {
     assert_eq!(
         text.read_string().unwrap_err().kind(),
         ErrorKind::BadValue,
-        "each reading is judged"
+        "each reading is validated"
     );
     assert_eq!(copy, "first");
-    Came::Lives("each reading is judged: `BadValue`".into())
+    Came::Lives("each reading is validated: `BadValue`".into())
 }

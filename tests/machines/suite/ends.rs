@@ -31,7 +31,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("an_end_that_was_asked_for", On::is_machine, goes_on),
         Case::new("a_host_that_serves_something_else", On::is_no_clone, unfit),
         Case::new("a_host_that_serves_nothing", On::is_no_clone, unserved),
-        Case::new("an_arena_that_the_guest_has_no_books_for", On::is_machine, too_large),
+        Case::new("an_arena_that_the_guest_has_too_few_slots_for", On::is_machine, too_large),
         Case::new("an_arena_that_is_too_small", On::is_new_machine, too_small),
         Case::new("a_call_before_the_guest_runs", On::is_new_machine, too_early),
         Case::new("an_observer_is_told", On::is_any, observed),
@@ -215,7 +215,7 @@ fn unserved(on: On) {
     refuses(on, ());
 }
 
-/// A guest uses as much of its arena as it has books for.
+/// A guest uses as much of its arena as its allocator has slots for.
 fn too_large(on: On) {
     let host = connection::started(&machine().arenas(2 << 20, 1 << 20), on, Host::default());
     let used = ControlClient::from(host.guest()).used().unwrap();

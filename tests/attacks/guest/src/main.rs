@@ -1,6 +1,6 @@
 //! The guest of the attacks: it does what it is told, by a list of operations (`ops.rs`), and what an honest guest
 //! would not. Every upcall is such a list, whatever its signature. So this is an interpreter, and what the
-//! attacks are is written where they are judged, on the host.
+//! attacks are is written where they are validated, on the host.
 #![no_std]
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -175,7 +175,7 @@ impl Cpu {
             };
             let Done { status, transport } = self.list(list).unwrap_or(Done::GOOD);
             if secondary != 0 && !self.hold {
-                self.give_back(primary);
+                self.release(primary);
             }
             self.hold = before;
             back = self.way.trap(Registers { kind: trap::RETURN, word: status, transport });
@@ -184,7 +184,7 @@ impl Cpu {
     }
 
     /// Leaves a mark for a block of the host's (ABI, Release map M-2).
-    fn give_back(&self, word: u64) {
+    fn release(&self, word: u64) {
         let (arena, marks) = (load(self.region + HOST_ARENA), load(self.region + HOST_MARKS));
         let granule = (pointer::offset(word) - arena) / 64;
         store(self.region + marks + granule, &[pointer::loan(word)]);
