@@ -61,7 +61,8 @@ pub use {
     value::Value,
 };
 
-/// The maximum size in bytes of a result of [`Peer::call_dynamic`], with all that it refers to.
+/// The maximum of the memory in bytes that a result of [`Peer::call_dynamic`] takes: its wire form, the bytes and texts that
+/// it refers to, and each [`Value`] in it, of 48 bytes. So of a `ForeignSlice<u64>` about 300,000 values fit.
 pub const MAX_RESULT: usize = 16 << 20;
 
 /// Calls that are not declared ([`dynamic`](crate::dynamic)).
@@ -81,11 +82,11 @@ impl Peer {
         if contract.len() > MAX_LEN {
             return Err(CallError::new(ErrorKind::BadValue).reached_handler().on(self.side()));
         }
-        contract.read_vec()
+        contract.read_vec().map_err(|error| error.reached_handler().on(self.side()))
     }
 
-    /// Calls a function of a contract with values, in the order of its parameters, and returns a copy of its result of at
-    /// most [`MAX_RESULT`] bytes.
+    /// Calls a function of a contract with values, in the order of its parameters, and returns a copy of its result, which
+    /// takes at most [`MAX_RESULT`] bytes of memory.
     ///
     /// An integer may be given as any integer that fits, a float as any float that is exact, a `ForeignSlice<u8>` as
     /// bytes; see [`Value`] for the other types. The result has the types of the declaration. What it refers to is
@@ -101,15 +102,15 @@ impl Peer {
         function: FunctionRef<'_>,
         arguments: &[Value<'_>],
     ) -> Result<Value<'static>, DynamicError> {
-        self.call_dynamic_within(function, arguments, MAX_RESULT)
+        self.call_dynamic_with_max(function, arguments, MAX_RESULT)
     }
 
-    /// As [`call_dynamic`](Self::call_dynamic), with another maximum for the size of the result in bytes.
+    /// As [`call_dynamic`](Self::call_dynamic), with another maximum in place of [`MAX_RESULT`].
     ///
     /// # Errors
     ///
     /// As [`call_dynamic`](Self::call_dynamic).
-    pub fn call_dynamic_within(
+    pub fn call_dynamic_with_max(
         &self,
         function: FunctionRef<'_>,
         arguments: &[Value<'_>],
@@ -119,7 +120,7 @@ impl Peer {
         check::arguments(function, arguments)?;
         let returned = Returned::of(function.returned())?;
         // The room for the copy is there before the call, so that every block of the result can be looked at.
-        let form = decode::room(returned.size(), max).map_err(here)?;
+        let form = decode::room(returned.size(), returned.values(), max).map_err(here)?;
         let mut out = self.outgoing();
         let transport = encode::arguments(function, arguments, &mut out).map_err(here)?;
         let answer = self.ask_any(&mut out, function.signature(), transport)?;
@@ -152,6 +153,12 @@ impl<'a> Returned<'a> {
             (Form::Result, Some(ok), error) => Ok(Self { ok, error }),
             _ => Ok(Self { ok: of, error: None }),
         }
+    }
+
+    /// The maximum number of values in either that a search for handles visits.
+    fn values(&self) -> usize {
+        let values = |of: TypeRef<'_>| of.layout().map_or(0, |layout| layout.values - 1);
+        values(self.ok).max(self.error.map_or(0, values))
     }
 
     /// The size of the larger wire form.

@@ -116,6 +116,9 @@ pub(crate) enum Detail {
     Heap,
     /// The destination of a copy is too short; its size in bytes is in `offset`.
     Room,
+    /// What a call that is not declared permits for its result; how many bytes of it are left is in `offset`.
+    #[cfg_attr(not(feature = "alloc"), expect(dead_code, reason = "only with a heap"))]
+    Result,
     /// A borrow of memory that the peer can change.
     Borrow,
 }
@@ -142,6 +145,10 @@ impl Detail {
             Self::Room => {
                 write!(f, "the destination of {size} bytes is too short; {len} bytes are needed")
             }
+            Self::Result => write!(
+                f,
+                "the result takes more memory than the call permits: raise its maximum ({len} bytes, of which {size} are left)"
+            ),
             Self::Borrow => f.write_str(
                 "only a guest can borrow what its peer has lent; a host copies it, since its guest can change it",
             ),
@@ -244,6 +251,13 @@ impl CallError {
         Self::new(ErrorKind::OutOfMemory).at(0, len as u64).because_of(Detail::Heap)
     }
 
+    /// The error for `len` bytes of a result, of which the call permits only `left` more.
+    #[cfg(feature = "alloc")]
+    #[cold]
+    pub(crate) const fn large_result(len: usize, left: usize) -> Self {
+        Self::new(ErrorKind::OutOfMemory).at(left as u64, len as u64).because_of(Detail::Result)
+    }
+
     /// Sets the side that found the error, unless it is set already.
     #[inline]
     pub(crate) const fn on(mut self, side: Side) -> Self {
@@ -339,7 +353,7 @@ impl CallError {
     #[must_use]
     pub const fn offset(&self) -> u64 {
         match self.detail {
-            Detail::Arena | Detail::Room => 0,
+            Detail::Arena | Detail::Room | Detail::Result => 0,
             _ => self.offset,
         }
     }

@@ -113,9 +113,9 @@ impl Loan {
         match (self.side, self.memory.is_loopback()) {
             // SAFETY: this is a guest in a program of its own, and whoever connected it has promised that only its host
             // writes to the host's arena, and not to a block that is lent (`RegionMemory`; ABI, A-3). The loan lasts as
-            // long as this handle, which the slice borrows. A guest does not reset connections: if its host does, the
-            // guest is brought back to a point at which it held the loan, whose block the host leaves as it was (ABI,
-            // A-11), or not to continue.
+            // long as this handle, which the slice borrows. A guest does not reset connections. If its host does,
+            // the guest does not run on, or is restored to a point at which it held the loan, whose block the host
+            // leaves as it was (ABI, A-11): the same was promised.
             (Side::Guest, false) => unsafe { self.as_slice() },
             #[cfg(feature = "alloc")]
             (Side::Guest, true) => {

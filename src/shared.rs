@@ -88,9 +88,10 @@ impl Drop for Block {
 /// It is in this side's arena and grows like a `Vec<u8>`, but each method that may allocate returns an error if the arena
 /// is full. The receiver gets exactly the bytes up to the length. A capacity of 0 allocates no memory.
 ///
-/// A buffer that exceeds its capacity doubles it, or takes what it needs if the arena has no more: in place if the memory
-/// behind it is free, otherwise in a new block, to which the bytes are moved; the old ones are overwritten with zeros.
-/// Sending consumes the buffer, so memory that has been lent never moves.
+/// A buffer that exceeds its capacity doubles it, or grows by less if the arena has no more: in place if the memory behind it
+/// is free, otherwise in a new block, to which the bytes are moved; the old ones are overwritten with zeros. What a buffer
+/// that has grown does not use is freed when it is sent. Sending consumes the buffer, so memory that has been lent never
+/// moves.
 ///
 /// ```
 /// use std::io::Write;
@@ -113,13 +114,15 @@ pub struct SharedBuf {
     len: usize,
     /// At most the block's size; 0 without a block.
     capacity: usize,
+    /// Whether the capacity was chosen by growth, and not by the user.
+    grown: bool,
 }
 
 impl SharedBuf {
     /// An empty buffer without memory.
     #[must_use]
     pub fn new(peer: &impl Lender) -> Self {
-        Self { block: Block::none(peer), len: 0, capacity: 0 }
+        Self { block: Block::none(peer), len: 0, capacity: 0, grown: false }
     }
 
     /// An empty buffer with a capacity in bytes.
@@ -130,7 +133,7 @@ impl SharedBuf {
     #[inline]
     pub fn with_capacity(peer: &impl Lender, capacity: usize) -> Result<Self, CallError> {
         let block = if capacity == 0 { Block::none(peer) } else { Block::new(peer, capacity)? };
-        Ok(Self { block, len: 0, capacity })
+        Ok(Self { block, len: 0, capacity, grown: false })
     }
 
     /// A buffer of `len` zero bytes, which [`as_mut_slice`](Self::as_mut_slice) can overwrite in place.
@@ -252,6 +255,9 @@ impl SharedBuf {
     pub(crate) fn lend(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
         if self.len == 0 {
             return Ok(Transport::EMPTY);
+        }
+        if self.grown {
+            self.block.shorten(self.len)?;
         }
         Ok(Transport { primary: self.block.lend(out)?, secondary: self.len as u64 })
     }

@@ -244,7 +244,10 @@ impl Endpoint {
     #[cold]
     #[inline(never)]
     fn panicked(&self, status: &mut u64) -> Transport {
-        *status = self.refuse(CallError::new(ErrorKind::PeerPanicked).reached_handler());
+        let error = CallError::new(ErrorKind::PeerPanicked);
+        // The entry has left this status if decoding the parameters has panicked.
+        let error = if *status == error.status() { error } else { error.reached_handler() };
+        *status = self.refuse(error);
         Transport::EMPTY
     }
 

@@ -3,7 +3,7 @@
 use super::Peer;
 use crate::{
     abi::{Function, Transport},
-    error::CallError,
+    error::{CallError, ErrorKind},
     memory::Incoming,
     types::{FfiReturn, FfiType, Unpackable, copied},
 };
@@ -21,6 +21,17 @@ pub unsafe fn incoming(peer: &Peer) -> Incoming<'_> {
     peer.incoming()
 }
 
+/// Set while parameters are decoded. If that panics, as a [`CrossesAs`](crate::CrossesAs) of the user's can, the function was
+/// not reached: the caller takes its loans back, of which some were not decoded (ABI, S-4).
+struct Decoding<'s>(&'s mut u64);
+
+impl Drop for Decoding<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        *self.0 = CallError::new(ErrorKind::PeerPanicked).status();
+    }
+}
+
 /// Validates the only parameter of a call.
 #[doc(hidden)]
 #[inline]
@@ -28,8 +39,12 @@ pub fn alone<T: FfiType>(
     transport: Transport,
     from: Incoming<'_>,
     name: &'static str,
+    status: &mut u64,
 ) -> Result<(T,), CallError> {
-    match T::from_transport(transport, from) {
+    let decoding = Decoding(status);
+    let value = T::from_transport(transport, from);
+    core::mem::forget(decoding);
+    match value {
         Ok(value) => Ok((value,)),
         Err(error) => Err(error.in_field(name)),
     }
@@ -42,8 +57,12 @@ pub fn alone<T: FfiType>(
 pub fn receive<P: Unpackable>(
     transport: Transport,
     from: Incoming<'_>,
+    status: &mut u64,
 ) -> Result<P::Output, CallError> {
-    copied::<P, _>(transport, from, |wire| P::unpack(wire, from))
+    let decoding = Decoding(status);
+    let parameters = copied::<P, _>(transport, from, |wire| P::unpack(wire, from));
+    core::mem::forget(decoding);
+    parameters
 }
 
 /// Converts the result of a handler to an answer.

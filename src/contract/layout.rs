@@ -15,6 +15,8 @@ pub(crate) struct Layout {
     pub(crate) form: Form,
     /// Whether it contains pointer words.
     pub(crate) handles: bool,
+    /// The maximum number of values that are visited to find all handles in it, itself included.
+    pub(crate) values: usize,
     depth: u8,
 }
 
@@ -56,11 +58,18 @@ pub(crate) enum Form {
 
 impl Layout {
     const fn plain(form: Form, size: usize) -> Self {
-        Self { size, align: if size == 0 { 1 } else { size }, form, handles: false, depth: 0 }
+        Self {
+            size,
+            align: if size == 0 { 1 } else { size },
+            form,
+            handles: false,
+            values: 1,
+            depth: 0,
+        }
     }
 
     const fn pointer(form: Form, size: usize, depth: u8) -> Self {
-        Self { size, align: 8, form, handles: true, depth: depth + 1 }
+        Self { size, align: 8, form, handles: true, values: 1, depth: depth + 1 }
     }
 }
 
@@ -74,6 +83,7 @@ impl Layout {
         self.size = at.checked_add(of.size).filter(|size| *size <= MAX_SIZE)?;
         self.align = self.align.max(of.align);
         self.handles |= of.handles;
+        self.values = self.values.saturating_add(if of.handles { of.values } else { 1 });
         self.depth = self.depth.max(of.depth + 1);
         Some(at)
     }
@@ -128,7 +138,7 @@ pub(super) fn of(
                 let of = inner(*of)?;
                 let depth = of.depth + 1;
                 if matches!(of.form, Form::Buf | Form::Str | Form::One | Form::Slice) {
-                    return Some(Layout { form: Form::Nullable, depth, ..of });
+                    return Some(Layout { form: Form::Nullable, values: 2, depth, ..of });
                 }
                 // A struct of the tag and the value, which is at a multiple of both alignments (TY-11).
                 let mut all = Layout::plain(Form::Tagged(of.align.max(4)), 4);
@@ -150,7 +160,15 @@ pub(super) fn of(
             let size = of.size.checked_mul(len).filter(|size| *size <= MAX_SIZE)?;
             // Without elements it has no handles, so one with handles has no more elements than bytes.
             let handles = of.handles && len != 0;
-            Some(Layout { size, form: Form::Array(len), handles, depth: of.depth + 1, ..of })
+            let values = if handles { len.saturating_mul(of.values).saturating_add(1) } else { 1 };
+            Some(Layout {
+                size,
+                form: Form::Array(len),
+                handles,
+                values,
+                depth: of.depth + 1,
+                ..of
+            })
         }
         Kind::Tuple(fields) => {
             let mut all = Layout::plain(Form::Tuple, 0);
@@ -172,10 +190,11 @@ pub(super) fn of(
             let mut all = Layout { form: Form::Enum { tag: tag.size, signed, plain }, ..tag };
             let start = all;
             for variant in variants {
-                let one = with_fields(start, &variant.fields, inner)?;
+                // The fields of an enum have no handles (TY-13).
+                let plain = |index| inner(index).filter(|inner| !inner.handles);
+                let one = with_fields(start, &variant.fields, plain)?;
                 all.size = all.size.max(one.size);
                 all.align = all.align.max(one.align);
-                all.handles |= one.handles;
                 all.depth = all.depth.max(one.depth);
             }
             as_declared(all, *size)

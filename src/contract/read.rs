@@ -414,6 +414,10 @@ impl<'c> Reader<'c> {
             kind::STRUCT => {
                 let size = Size(self.u32()?, self.u32()?);
                 let (hash, fields) = self.fields(types, declared("struct", size))?;
+                // Only a variant's fields may have no names (ABI, CT-5). Without a name, the hash could be that of other fields.
+                if fields.iter().any(|field| field.name.is_empty()) {
+                    return Err(self.bad("a field of a struct without a name"));
+                }
                 (hash, Kind::Struct(size, fields))
             }
             _ => {

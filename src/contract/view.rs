@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{
     escape::BoundedText,
@@ -22,14 +22,9 @@ impl<'c> Contract<'c> {
     /// The names of the interfaces, each once, in the order of their first functions.
     #[must_use]
     pub fn interfaces(&self) -> Vec<&'c str> {
-        let mut names: Vec<&'c str> = Vec::new();
-        for function in &self.functions {
-            // The functions of an interface follow each other.
-            if names.last() != Some(&function.interface) && !names.contains(&function.interface) {
-                names.push(function.interface);
-            }
-        }
-        names
+        let mut seen = BTreeSet::new();
+        let names = self.functions.iter().map(|function| function.interface);
+        names.filter(|name| seen.insert(*name)).collect()
     }
 
     /// All types, each after those that it consists of.

@@ -18,12 +18,14 @@ use crate::{
     types::{FfiType, no_secondary},
 };
 
-/// Memory for a wire form of `size` bytes, if that is at most `max`.
-pub(super) fn room(size: usize, max: usize) -> Result<Vec<u8>, CallError> {
-    let mut bytes = Vec::new();
-    if size > max || bytes.try_reserve_exact(size).is_err() {
-        return Err(CallError::no_heap(size));
+/// Memory for a wire form of `size` bytes, if that and the `values` that may be in it take at most `max` bytes.
+pub(super) fn room(size: usize, values: usize, max: usize) -> Result<Vec<u8>, CallError> {
+    let all = values.saturating_mul(size_of::<Value<'_>>()).saturating_add(size);
+    if all > max {
+        return Err(CallError::large_result(all, max));
     }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| CallError::no_heap(size))?;
     bytes.resize(size, 0);
     Ok(bytes)
 }
@@ -36,7 +38,7 @@ pub(super) fn result(
     mut form: Vec<u8>,
     max: usize,
 ) -> Result<Value<'static>, CallError> {
-    let mut decoder = Decoder { from, left: max, error: None };
+    let mut decoder = Decoder { from, left: max.saturating_sub(form.len()), error: None };
     let value = decoder.alone(of, transport, &mut form);
     match (value, decoder.error) {
         (Some(value), None) => Ok(value),
@@ -74,7 +76,7 @@ impl Decoder<'_> {
     fn count(&mut self, size: usize) -> Option<()> {
         match self.left.checked_sub(size) {
             Some(left) => self.left = left,
-            None => return self.good(Err(CallError::no_heap(size))),
+            None => return self.good(Err(CallError::large_result(size, self.left))),
         }
         Some(())
     }

@@ -371,6 +371,7 @@ macro_rules! __entry {
                     struct: __Params
                     transport: __transport
                     from: __from
+                    status: __status
                     params: ($($param $local : $crate::__private::Of<$ty, dyn $interface>),*)
                 } {
                     $crate::__private::core::result::Result::Ok(($($local,)*)) => {

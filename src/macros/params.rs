@@ -119,6 +119,7 @@ macro_rules! __receive {
         struct: $struct:ident
         transport: $transport:ident
         from: $from:ident
+        status: $status:ident
         params: ()
     ) => {
         <() as $crate::FfiType>::from_transport($transport, $from)
@@ -127,20 +128,23 @@ macro_rules! __receive {
         struct: $struct:ident
         transport: $transport:ident
         from: $from:ident
+        status: $status:ident
         params: ($param:ident $local:ident : $ty:ty)
     ) => {
         $crate::__private::alone::<$ty>(
             $transport,
             $from,
             $crate::__private::core::stringify!($param),
+            $status,
         )
     };
     (
         struct: $struct:ident
         transport: $transport:ident
         from: $from:ident
+        status: $status:ident
         params: ($($param:ident $local:ident : $ty:ty),+)
     ) => {
-        $crate::__private::receive::<$struct>($transport, $from)
+        $crate::__private::receive::<$struct>($transport, $from, $status)
     };
 }

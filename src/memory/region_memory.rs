@@ -38,6 +38,8 @@ impl RegionMemory {
     /// - The guest of a host cannot write to the header and the host's arena.
     /// - If a guest is connected with it, nothing but the host writes to the host's arena, and the host does not write to a
     ///   block while it is lent (ABI, A-3): the guest may borrow it.
+    /// - If the host of such a guest resets the connection, the guest does not run on, unless it is restored as the ABI
+    ///   says.
     #[cfg(feature = "alloc")]
     #[must_use]
     pub unsafe fn new(base: *mut u8, len: u64, keep: alloc::boxed::Box<dyn Send + Sync>) -> Self {

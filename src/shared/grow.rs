@@ -28,6 +28,13 @@ impl Block {
         *self = new;
         Ok(())
     }
+
+    /// Frees the memory behind the first `len` bytes, at least one, so that it is not lent.
+    #[cold]
+    pub(super) fn shorten(&self, len: usize) -> Result<(), CallError> {
+        self.own.memory.arena(self.own.side)?.shorten(self.block, arena::granules(len));
+        Ok(())
+    }
 }
 
 impl SharedBuf {
@@ -46,17 +53,22 @@ impl SharedBuf {
     #[cold]
     fn grow(&mut self, additional: usize) -> Result<(), CallError> {
         let least = self.len.saturating_add(additional);
-        let double = least.max(self.capacity.saturating_mul(2));
         // A granule belongs to one block, so all of the last one can be used.
         let whole = |len: usize| len.checked_next_multiple_of(GRANULE_SIZE).unwrap_or(len);
-        let (least, double) = (whole(least), whole(double));
-        if self.block.grow(self.len, double).is_ok() {
-            self.capacity = double;
-            return Ok(());
+        let least = whole(least);
+        // Half as much more each time, so that the buffer grows seldom also where the arena is almost full.
+        let mut more = self.capacity;
+        loop {
+            let want = least.max(whole(self.capacity.saturating_add(more)));
+            match self.block.grow(self.len, want) {
+                Ok(()) => {
+                    (self.capacity, self.grown) = (want, true);
+                    return Ok(());
+                }
+                Err(error) if want == least => return Err(error),
+                Err(_) => more /= 2,
+            }
         }
-        self.block.grow(self.len, least)?;
-        self.capacity = least;
-        Ok(())
     }
 }
 

@@ -72,7 +72,8 @@ pub trait CrossesAs: Sized + 'static {
     /// The value to send. It should be one that [`from_wire`](Self::from_wire) accepts.
     fn to_wire(&self) -> Self::Wire;
 
-    /// The received value, or `None` if `wire` stands for none.
+    /// The received value, or `None` if `wire` stands for none. It runs while parameters or a result are decoded, with
+    /// values that the peer chooses. It must not panic: handles beside the value may then stay lent until a reset.
     fn from_wire(wire: Self::Wire) -> Option<Self>;
 }
 

@@ -1,6 +1,9 @@
 //! Calls that are not declared: every type, what is refused before a call, and peers that answer with anything.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use support::{
     interface::Server,
@@ -304,15 +307,16 @@ fn results_have_a_maximum() {
     both(|peer, contract| {
         let call = |name, value: Value<'_>, max| {
             let function = contract.served("Everything", name).unwrap();
-            peer.call_dynamic_within(function, &[value], max)
+            peer.call_dynamic_with_max(function, &[value], max)
         };
         let bytes = vec![7_u8; 1000];
-        assert!(call("bytes", bytes.clone().into(), 1000).is_ok());
+        // The handle counts too.
+        assert!(call("bytes", bytes.clone().into(), 1016).is_ok());
         let list = Value::List(vec![Value::U64(1); 100]);
-        let size = 800 + 100 * size_of::<Value<'_>>();
+        let size = 16 + 800 + 100 * size_of::<Value<'_>>();
         assert!(call("numbers", list.clone(), size).is_ok());
         for (name, value, max) in [
-            ("bytes", Value::from(bytes), 999),
+            ("bytes", Value::from(bytes), 1015),
             ("numbers", list, size - 1),
             ("alone_point", point(true), 23),
             ("alone_point", point(true), 100),
@@ -351,6 +355,13 @@ fn types_that_cannot_be_are_refused() {
         record
     };
     let array = |of: u16, len: u64| [&[4][..], &of.to_le_bytes(), &len.to_le_bytes()].concat();
+    // An enum of one variant, with one value.
+    let enumeration = |of: u16, size: u32| {
+        let head = [&[2][..], &text("E"), &size.to_le_bytes(), &8_u32.to_le_bytes(), &text("u8")];
+        let variant = [&1_u16.to_le_bytes()[..], &text("V"), &0_u64.to_le_bytes()].concat();
+        let field = [&1_u16.to_le_bytes()[..], &text(""), &8_u32.to_le_bytes()].concat();
+        [head.concat(), variant, field, of.to_le_bytes().into()].concat()
+    };
     let tuple = |of: &[u16]| {
         let types: Vec<u8> = of.iter().flat_map(|of| of.to_le_bytes()).collect();
         [&[5, of.len() as u8][..], &types].concat()
@@ -397,6 +408,9 @@ fn types_that_cannot_be_are_refused() {
         vec![builtin("ForeignStr", &[]), array(0, 2), builtin("ForeignSlice", &[1])],
         vec![builtin("ForeignStr", &[]), tuple(&[0]), builtin("Foreign", &[1])],
         vec![builtin("()", &[]), array(0, 3), builtin("ForeignSlice", &[1])],
+        // Values of an enum with handles (ABI, TY-13).
+        vec![builtin("ForeignBuf", &[]), enumeration(0, 24)],
+        vec![builtin("u8", &[]), builtin("Foreign", &[0]), enumeration(1, 16)],
         deep,
         deep_arrays,
         deep_tuples,
@@ -490,6 +504,34 @@ fn values_without_bytes_count() {
     assert_eq!(few.len(), 2);
     let Err(DynamicError::Call(error)) = call("all") else { panic!("too many") };
     assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+}
+
+/// The time that a result takes is limited before the call, also where an error stops the count of its values: the search for
+/// handles in the rest of it visits every field.
+#[test]
+fn a_search_for_handles_is_bounded() {
+    let text = |text: &str| [&(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+    let field = |offset: u32, of: u16| {
+        [text("f"), offset.to_le_bytes().into(), of.to_le_bytes().into()].concat()
+    };
+    let unit = [&[0][..], &text("()"), &[0]].concat();
+    let handle = [&[0][..], &text("Foreign"), &[1], &0_u16.to_le_bytes()].concat();
+    let units = 26_000_u16;
+    let mut structure = [&[1][..], &text("S"), &8_u32.to_le_bytes(), &8_u32.to_le_bytes()].concat();
+    structure.extend((units + 1).to_le_bytes());
+    structure.extend((0..units).flat_map(|_| field(0, 0)));
+    structure.extend(field(0, 1));
+    let array = [&[4][..], &2_u16.to_le_bytes(), &(1_u64 << 21).to_le_bytes()].concat();
+    let function =
+        [&[3, 1][..], &text("A"), &text("f"), &0_u16.to_le_bytes(), &3_u16.to_le_bytes()].concat();
+    let bytes = [&5_u16.to_le_bytes()[..], &unit, &handle, &structure, &array, &function].concat();
+    let contract = Contract::read(&bytes).unwrap();
+    let pair = Loopback::new((), ()).unwrap();
+    let began = Instant::now();
+    let called = pair.host().call_dynamic(contract.served("A", "f").unwrap(), &[]);
+    let Err(DynamicError::Call(error)) = called else { panic!("{called:?}") };
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, false));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 /// Who asks for contracts and keeps them fills the arena of the side that lends them, and nothing else.

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, atomic::AtomicU32, atomic::Ordering};
 
 use vmffi::{
-    CallError, ErrorKind, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer, SharedBuf, SharedStr,
+    CallError, CrossesAs, ErrorKind, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer, SharedBuf,
+    SharedStr,
     abi::{Answer, Side, Transport},
     loopback::Loopback,
 };
@@ -25,6 +26,49 @@ vmffi::ffi_interface! {
         fn takes(flag: bool, letter: char, text: ForeignStr, cause: Cause);
         fn notes(nr: u8, note: Note);
         fn works() -> u32;
+    }
+
+    interface Fragile {
+        fn alone(value: Mine) -> u32;
+        fn beside(first: Mine, text: ForeignStr, second: Mine, bytes: ForeignBuf) -> u32;
+        fn in_arrays(pairs: [(Mine, ForeignBuf); 3]) -> u32;
+    }
+}
+
+/// A type whose validation panics for one value.
+struct Mine(u8);
+
+impl CrossesAs for Mine {
+    type Wire = u8;
+    fn to_wire(&self) -> u8 {
+        self.0
+    }
+    fn from_wire(wire: u8) -> Option<Self> {
+        if wire == 13 {
+            std::panic::resume_unwind(Box::new("quietly"));
+        }
+        Some(Self(wire))
+    }
+}
+
+vmffi::crosses_as!(Mine);
+
+impl Fragile for Server {
+    fn alone(&self, _: &Peer, value: Mine) -> Result<u32, CallError> {
+        Ok(value.0.into())
+    }
+    fn beside(
+        &self,
+        _: &Peer,
+        first: Mine,
+        text: ForeignStr,
+        second: Mine,
+        bytes: ForeignBuf,
+    ) -> Result<u32, CallError> {
+        Ok(u32::from(first.0 + second.0) + (text.len() + bytes.len()) as u32)
+    }
+    fn in_arrays(&self, _: &Peer, pairs: [(Mine, ForeignBuf); 3]) -> Result<u32, CallError> {
+        Ok(pairs.iter().map(|(mine, bytes)| u32::from(mine.0) + bytes.len() as u32).sum())
     }
 }
 
@@ -59,7 +103,7 @@ impl Fails for Server {
     }
 }
 
-vmffi::serve!(Server: Fails);
+vmffi::serve!(Server: Fails, Fragile);
 
 /// What a panic carries may panic again.
 struct Bomb;
@@ -114,6 +158,38 @@ fn a_bad_string_fails_its_reader() {
             );
             assert_eq!(answer.transport, Transport::EMPTY);
             assert_eq!(FailsClient::from(peer).reads("märz"), Ok(5));
+        },
+    );
+}
+
+/// A user's validation that panics: the function was not reached, and every handle of the call is released.
+#[test]
+fn a_panic_during_validation_loses_no_handle() {
+    both_ways(
+        || Server,
+        |peer| {
+            let call = FragileClient::from(peer);
+            let bytes = || SharedBuf::copy_from(peer, b"abc").unwrap();
+            let pairs = |bad: usize| {
+                std::array::from_fn(|nr| (Mine(if nr == bad { 13 } else { 1 }), bytes()))
+            };
+            for _ in 0..300 {
+                for failed in [
+                    call.alone(Mine(13)),
+                    call.beside(Mine(13), "text", Mine(1), b"bytes"),
+                    call.beside(Mine(1), "text", Mine(13), b"bytes"),
+                    call.in_arrays(pairs(0)),
+                    call.in_arrays(pairs(1)),
+                    call.in_arrays(pairs(2)),
+                ] {
+                    let error = failed.unwrap_err();
+                    assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerPanicked, false));
+                    assert_eq!(peer.arena_stats().blocks, 0);
+                }
+            }
+            assert_eq!(call.alone(Mine(5)), Ok(5));
+            assert_eq!(call.beside(Mine(1), "text", Mine(2), b"bytes"), Ok(12));
+            assert_eq!(call.in_arrays(pairs(9)), Ok(12));
         },
     );
 }

@@ -113,6 +113,41 @@ fn growth_is_amortised() {
     });
 }
 
+/// Where the arena has no room for twice as much, a buffer grows by less, but not by a granule at a time.
+#[test]
+fn growth_in_an_arena_that_is_almost_full_is_amortised() {
+    let pair = Loopback::builder().arenas(1 << 16, 16 << 20).build((), ()).unwrap();
+    let peer = pair.guest();
+    let _fence = SharedBuf::with_capacity(peer, 7 << 20).unwrap();
+    let mut buf = SharedBuf::copy_from(peer, &vec![1; 7 << 20]).unwrap();
+    let (mut growths, mut capacity) = (0, buf.capacity());
+    while buf.extend_from_slice(&[2; 16]).is_ok() {
+        growths += usize::from(buf.capacity() != capacity);
+        capacity = buf.capacity();
+    }
+    assert!(capacity > 8 << 20, "{capacity}");
+    assert!(growths < 30, "{growths} growths");
+}
+
+/// What a buffer that has grown does not use is not lent.
+#[test]
+fn a_grown_buffer_lends_what_it_uses() {
+    both_ways(Server::default, |peer| {
+        let client = GrownClient::from(peer);
+        let mut buf = SharedBuf::copy_from(peer, &[0; 100_000]).unwrap();
+        buf.push(7).unwrap();
+        assert!(buf.capacity() >= 200_000);
+        assert_eq!(client.keep(buf), Ok(7));
+        assert_eq!(peer.arena_stats().used, 100_001_usize.next_multiple_of(64));
+        // One that has the capacity which its owner has chosen is lent as it is.
+        let mut buf = SharedBuf::with_capacity(peer, 1000).unwrap();
+        buf.push(7).unwrap();
+        assert_eq!(client.keep(buf), Ok(14));
+        assert_eq!(peer.arena_stats().used, 100_001_usize.next_multiple_of(64) + 1024);
+        assert_eq!(client.keep(SharedBuf::new(peer)), Ok(0));
+    });
+}
+
 /// The block behind it was free, dropped, or released by the peer.
 #[test]
 fn growth_in_place_keeps_the_address() {

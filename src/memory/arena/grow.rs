@@ -1,4 +1,4 @@
-//! Blocks that are extended in their place, and what is short if there is no block.
+//! Blocks that are extended or shortened in their place, and what is short if there is no block.
 
 use core::ops::Deref;
 
@@ -40,6 +40,19 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         lists.granules += more;
         lists.used_end = lists.used_end.max(next + more);
         true
+    }
+
+    /// Shortens an owned block to `len` granules, at least one, and frees those behind them.
+    pub(crate) fn shorten(&self, block: Allocated, len: u32) {
+        let mut lists = self.lists.lock();
+        let has = get(&self.slot(block.index).len);
+        if len < has {
+            let rest = block.index + len;
+            self.measure(block.index, len);
+            self.measure(rest, has - len);
+            lists.granules -= has - len;
+            self.free(&mut lists, rest);
+        }
     }
 
     /// Why an allocation of `len` bytes has failed, and the size in bytes of what is too small.

@@ -71,6 +71,8 @@ enum Op {
     Alloc(usize),
     /// The owner extends the nth block that it owns by this many granules.
     Extend(usize, usize),
+    /// The owner shortens the nth block that it owns to this many granules.
+    Shorten(usize, usize),
     /// The owner drops the nth block that it owns.
     Drop(usize),
     /// The owner lends blocks in one call, from the nth on and up to this number.
@@ -90,6 +92,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         8 => prop_oneof![0_usize..200, 0_usize..5000, 0_usize..70_000].prop_map(Op::Alloc),
         3 => (any::<usize>(), prop_oneof![0_usize..3, 0_usize..100])
             .prop_map(|(nth, more)| Op::Extend(nth, more)),
+        2 => (any::<usize>(), prop_oneof![1_usize..3, 1_usize..100])
+            .prop_map(|(nth, len)| Op::Shorten(nth, len)),
         3 => any::<usize>().prop_map(Op::Drop),
         4 => (any::<usize>(), 1_usize..5).prop_map(|(nth, most)| Op::Lend(nth, most)),
         4 => any::<usize>().prop_map(Op::Mark),
@@ -164,10 +168,22 @@ fn run(world: &World, granules: usize, ops: &[Op]) {
                 let end = block.index as usize + old;
                 let next = model.live().map(|live| live.block.index as usize);
                 let room = next.filter(|at| *at >= end).min().unwrap_or(granules) - end;
+                // The memory behind it may be several blocks that are finished, of which one is taken. This frees all
+                // of them, so that they are one block.
+                let merged = more % 2 == 0;
+                if merged {
+                    world.in_use();
+                }
                 let extended = world.arena.extend(block, (old + more) as u32);
-                // The memory behind it may be several blocks that are finished, of which one is taken.
                 assert!(if extended { more <= room } else { more > 0 });
+                assert!(extended || more > room || !merged, "{more} of {room} granules refused");
                 model.owned[nth].granules += if extended { more } else { 0 };
+            }
+            Op::Shorten(nth, len) if !model.owned.is_empty() => {
+                let nth = nth % model.owned.len();
+                let live = &mut model.owned[nth];
+                world.arena.shorten(live.block, len as u32);
+                live.granules = live.granules.min(len);
             }
             Op::Drop(nth) if !model.owned.is_empty() => {
                 let nth = nth % model.owned.len();
