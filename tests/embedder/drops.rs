@@ -28,13 +28,13 @@ pub const CASES: &[Case] = &[
 pub fn soon(host: impl Send) {
     let began = Instant::now();
     drop(host);
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 /// A guest's process is gone, or ends soon.
 #[track_caller]
 pub fn ends(pid: i32) {
-    let patience = Instant::now() + Duration::from_secs(5);
+    let patience = Instant::now() + Duration::from_secs(20);
     let lives = || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         !stat.is_empty() && !stat.contains(") Z ")

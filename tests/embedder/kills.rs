@@ -36,7 +36,7 @@ fn adopt() {
 /// Waits for all children, which end now.
 #[track_caller]
 fn all_end(what: &str) {
-    let patience = Instant::now() + Duration::from_secs(5);
+    let patience = Instant::now() + Duration::from_secs(20);
     loop {
         // SAFETY: it is given no place for the status.
         match unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) } {

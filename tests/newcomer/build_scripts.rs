@@ -156,7 +156,7 @@ fn the_environment_of_the_host_is_not_the_guest_s() {
         ("CARGO_PROFILE_RELEASE_PANIC", "unwind"),
         ("CARGO_TERM_VERBOSE", "true"),
     ];
-    let release = format!("timeout 300 sh -c '{RUN} --release'");
+    let release = format!("timeout 1800 sh -c '{RUN} --release'");
     let said = project.must_with(&release, &variables);
     assert!(said.out.ends_with("/release/inner-guest text=1 part=1\n"), "{}", said.out);
     assert!(!built(&project.must_with(&release, &variables)));

@@ -81,7 +81,7 @@ fn watched<R>(run: impl FnOnce() -> R) -> R {
     let (done, wait) = channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            if wait.recv_timeout(Duration::from_secs(20)) == Err(RecvTimeoutError::Timeout) {
+            if wait.recv_timeout(Duration::from_secs(120)) == Err(RecvTimeoutError::Timeout) {
                 eprintln!("a guest is out of its host's control");
                 std::process::abort();
             }

@@ -179,7 +179,7 @@ fn flips(target: &Target, at: u64, good: u64, bad: u64, why: ErrorKind) -> Came 
     let word = ParamsEverythingMaybe::FUNCTION.signature;
     let seen = beside(target, &List::new().op(flip), || {
         let (began, mut seen) = (Instant::now(), [0_u32; 2]);
-        while began.elapsed() < TIME || seen.contains(&0) && began.elapsed() < 100 * TIME {
+        while began.elapsed() < TIME || seen.contains(&0) && began.elapsed() < 1000 * TIME {
             match target.call(&List::new(), word, Transport::word(target.lent(0x800))) {
                 Answer { status: 0, transport } => {
                     assert_eq!(transport, Transport::word(65));

@@ -346,7 +346,11 @@ fn stopped(on: On) {
         StateClient::from(host.guest()).fill(200_000).unwrap();
         let both = |host: &Built| (count(host, 0), kept(host));
         let mut old = both(&host);
-        for round in 0..300_u64 {
+        for round in 0..3000_u64 {
+            // More rounds than wanted, until both have come.
+            if round >= 300 && made > 0 && cancelled > 0 {
+                break;
+            }
             keep(&host, &[1; 100]);
             count(&host, 1);
             let new = both(&host);

@@ -105,16 +105,16 @@ fn calling(on: On) {
 }
 
 fn each_call(on: On) {
-    let half = rounds(on, LIMIT / 2);
+    let part = rounds(on, LIMIT / 5);
     let host = limited(on, Host::default());
     let control = ControlClient::from(host.guest());
-    for _ in 0..6 {
-        control.work(half).unwrap();
+    for _ in 0..12 {
+        control.work(part).unwrap();
     }
     for _ in 0..2000 {
         assert_eq!(control.sum(2), Ok(3));
     }
-    exceeded(&host, control.work(half * 6).unwrap_err());
+    exceeded(&host, control.work(u64::MAX).unwrap_err());
 }
 
 /// Threads that keep all processors busy until this is dropped.
@@ -148,19 +148,19 @@ impl Drop for Busy {
 
 /// The guest gets a fraction of a processor, and is not stopped, as it would have been by a deadline.
 fn busy(on: On) {
-    let half = rounds(on, LIMIT / 2);
+    let part = rounds(on, LIMIT / 4);
     let host = limited(on, Host::default());
     let busy = Busy::new(12);
     for _ in 0..2 {
         let began = Instant::now();
-        ControlClient::from(host.guest()).work(half).unwrap();
+        ControlClient::from(host.guest()).work(part).unwrap();
         let took = began.elapsed();
-        println!("{on}: half of the limit took {took:?}");
+        println!("{on}: a quarter of the limit took {took:?}");
         assert!(took > LIMIT * 2, "only {took:?}: the machine was not busy");
         assert_eq!(host.guest_exit(), None);
     }
     let within = host.with_deadline(LIMIT);
-    let error = ControlClient::from(within.guest()).work(half).unwrap_err();
+    let error = ControlClient::from(within.guest()).work(part).unwrap_err();
     assert_eq!(
         (error.kind(), host.guest_exit()),
         (ErrorKind::Cancelled, Some(GuestExit::Deadline))
@@ -184,9 +184,9 @@ fn handler(on: On) {
         }),
     );
     let control = ControlClient::from(host.guest());
-    let half = rounds(on, LIMIT / 2);
+    let part = rounds(on, LIMIT / 5);
     assert_eq!(control.calls_back(), Ok(1000));
-    control.work(half).unwrap();
+    control.work(part).unwrap();
     assert_eq!(control.calls_back(), Ok(1000));
     exceeded(&host, control.spin().unwrap_err());
 }
@@ -233,15 +233,15 @@ fn nested(on: On) {
 }
 
 fn vcpus(on: On) {
-    const VCPUS: u32 = 3;
-    let most = rounds(on, LIMIT * 2 / 3);
+    const VCPUS: u32 = 8;
+    let part = rounds(on, LIMIT / 4);
     let host = built(on, VCPUS, Limits::new().cpu_time(LIMIT), Host::default());
     for _ in 0..2 {
         thread::scope(|scope| {
             for _ in 0..VCPUS {
                 scope.spawn(|| {
                     for _ in 0..2 {
-                        ControlClient::from(host.guest()).work(most).unwrap();
+                        ControlClient::from(host.guest()).work(part).unwrap();
                     }
                 });
             }

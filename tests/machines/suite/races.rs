@@ -202,13 +202,13 @@ fn no_handler(on: On) {
     let host = started(
         on,
         Host::on_call(move |guest| {
-            thread::sleep(Duration::from_millis(60));
+            thread::sleep(Duration::from_millis(800));
             let error = NestingClient::from(guest).down(0, 0).unwrap_err();
             assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
             ends.store(1, Ordering::Relaxed);
         }),
     );
-    let within = host.with_deadline(Duration::from_millis(20));
+    let within = host.with_deadline(Duration::from_millis(400));
     let error = ControlClient::from(within.guest()).calls_back().unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
     assert_eq!(ended.load(Ordering::Relaxed), 1);
@@ -225,7 +225,7 @@ fn run(on: On) {
 
 fn stream(on: On) {
     let host = started(on, Host::default());
-    let within = host.with_deadline(Duration::from_millis(30));
+    let within = host.with_deadline(Duration::from_millis(300));
     let error = ControlClient::from(within.guest()).sum(u64::MAX).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
     assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
@@ -268,5 +268,11 @@ fn many(on: On) {
     }
     assert_eq!(hosts[0].guest_exit(), None);
     drop(hosts);
+    // The kernel lists a thread for a moment after it has ended.
+    for _ in 0..4000 {
+        if threads() != 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
     assert_eq!(threads(), 0);
 }

@@ -29,7 +29,7 @@ fn everything(backend: Backend) {
     times.sort_unstable();
     println!("{backend}: the end took {:?}, at most {:?}", times[5], times[9]);
     // It is 100 ms on a machine with nothing else to do.
-    assert!(times[9] < Duration::from_secs(1));
+    assert!(times[9] < Duration::from_secs(20));
 }
 
 fn ends(backend: Backend) -> Duration {
@@ -126,7 +126,7 @@ fn users(backend: Backend) {
     begins.recv().unwrap();
     let began = Instant::now();
     drop(pool);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     drop(go);
     assert_eq!(block_on(call).unwrap(), 7);
 }
@@ -146,6 +146,6 @@ fn from_a_call(backend: Backend) {
     });
     drop(pool);
     later.wait();
-    assert!(took.recv().unwrap() < Duration::from_secs(1));
+    assert!(took.recv().unwrap() < Duration::from_secs(20));
     block_on(call).unwrap();
 }

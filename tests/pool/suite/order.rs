@@ -1,9 +1,12 @@
 //! Who waits for a guest gets one in the order of arrival.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use support::host::Host;
@@ -55,7 +58,7 @@ fn who_leaves(backend: Backend) {
             let (order, pool) = (&order, &pool);
             scope.spawn(move || pool.call(|_| order.lock().unwrap().push(nr)).unwrap());
             settled(pool, |metrics| metrics.waiting == 3 * nr + 1);
-            leave.push(scope.spawn(|| pool.get_timeout(Duration::from_millis(300))));
+            leave.push(scope.spawn(|| pool.get_timeout(Duration::from_secs(5))));
             settled(pool, |metrics| metrics.waiting == 3 * nr + 2);
             let ran = ran.clone();
             tasks.push(pool.call_async(move |_| *ran.lock().unwrap() += 1));
@@ -75,10 +78,12 @@ fn who_leaves(backend: Backend) {
 /// Eight threads take two guests again and again: each gets its share.
 fn nobody_starves(backend: Backend) {
     let pool = builder(backend).size(2).build(Host::default).unwrap();
-    let until = Instant::now() + Duration::from_millis(400);
+    let (begin, calls) = (Barrier::new(8), AtomicU32::new(0));
     let mut counts: Vec<u32> = thread::scope(|scope| {
         let take = || {
-            (0..).take_while(|_| Instant::now() < until && pool.call(|_| ()).is_ok()).count() as u32
+            begin.wait();
+            let more = || calls.fetch_add(1, Ordering::Relaxed) < 4000;
+            (0..).take_while(|_| more() && pool.call(|_| ()).is_ok()).count() as u32
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(take)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

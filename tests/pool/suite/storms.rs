@@ -116,9 +116,11 @@ fn storm(backend: Backend) {
     let mappings = left::mappings();
     let metrics = round(leases);
     // Guests that were dropped may still be on their way out.
-    let patience = Instant::now() + Duration::from_secs(5);
-    let descriptors = || Left::now().descriptors.len();
-    while descriptors() != before.descriptors.len() && Instant::now() < patience {
+    let patience = Instant::now() + Duration::from_secs(60);
+    let left = |now: &Left| {
+        now.descriptors.len() == before.descriptors.len() && now.threads <= before.threads + 6
+    };
+    while !left(&Left::now()) && Instant::now() < patience {
         thread::sleep(Duration::from_millis(1));
     }
     let after = Left::now();

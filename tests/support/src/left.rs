@@ -47,7 +47,7 @@ pub fn nothing(case: impl FnOnce()) {
     assert_eq!((before.children, before.mapped), (false, 0), "left by another case");
     case();
     // A thread that was joined may still be on its way out.
-    let patience = Instant::now() + Duration::from_secs(5);
+    let patience = Instant::now() + Duration::from_secs(20);
     while Left::now() != before && Instant::now() < patience {
         thread::sleep(Duration::from_millis(1));
     }

@@ -294,7 +294,7 @@ fn disturbed(target: &Target, forever: &List, counts: &mut Counts) {
             let began = Instant::now();
             let within = target.host.with_deadline(Duration::from_millis(10));
             let done = ToldClient::from(within.guest()).does(list.bytes());
-            assert!(began.elapsed() < Duration::from_secs(5), "{what}: {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(60), "{what}: {:?}", began.elapsed());
             let ended = target.end();
             match (what, &done) {
                 ("calls", Ok(0)) => assert_eq!(ended, None),
