@@ -85,7 +85,9 @@ pub fn guest(folder: impl AsRef<Path>) {
 /// - *Target folder*: one in the `OUT_DIR` of the build script, with a build folder that all guests share (since Rust
 ///   1.91). Cargo locks these while it builds, so it would wait for itself in those of the host.
 /// - *Rebuilds*: the build script runs again when a file of the guest or of a package that it has by a path has changed, or
-///   a manifest, a lock file or a configuration that applies to them.
+///   a manifest, a lock file or a configuration that applies to them, or a variable that sets the guest's profile
+///   (`CARGO_PROFILE_RELEASE_OPT_LEVEL`). A lock file or a configuration that did not exist at the last build is not noticed:
+///   touch `build.rs` then.
 /// - *Messages*: cargo shows errors of the guest as those of the build script, and warnings line by line.
 #[derive(Clone, Debug)]
 #[must_use = "`build` builds it"]
@@ -93,16 +95,17 @@ pub struct Guest {
     folder: PathBuf,
     profile: String,
     features: Vec<String>,
+    locked: bool,
 }
 
 impl Guest {
     /// The guest whose `Cargo.toml` is in `folder`, relative to the package whose build script calls this.
     pub fn new(folder: impl AsRef<Path>) -> Self {
         let folder = folder.as_ref().to_owned();
-        Self { folder, profile: "release".to_owned(), features: Vec::new() }
+        Self { folder, profile: "release".to_owned(), features: Vec::new(), locked: false }
     }
 
-    /// The profile with which it is built, such as `dev`. Without optimization, guests are ten to forty times slower.
+    /// The profile with which it is built, such as `dev`. Without optimization, guests are many times slower.
     pub fn profile(mut self, name: &str) -> Self {
         name.clone_into(&mut self.profile);
         self
@@ -111,6 +114,13 @@ impl Guest {
     /// Features of the guest's package with which it is built, beside its default ones.
     pub fn features<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
         self.features.extend(names.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Builds the versions of the guest's lock file, as `cargo build --locked`; the build fails if they do not fit. Cargo
+    /// does not tell build scripts that the host is built with `--locked`.
+    pub fn locked(mut self) -> Self {
+        self.locked = true;
         self
     }
 
@@ -161,12 +171,16 @@ impl Guest {
             let list = fs::read_to_string(&list).map_err(|error| {
                 format!("the sources of the guest, {}: {error}", list.display())
             })?;
-            sources.extend(dependencies(&list));
+            sources.extend(dependencies(&list).iter().map(|file| Path::new("/").join(file)));
         }
         // What the build has written is newer than the build script's start, which cargo compares with.
         sources.retain(|source| !source.starts_with(&target) && !source.starts_with(&shared));
         for path in watched(&folder, sources) {
             println!("cargo:rerun-if-changed={}", path.display());
+        }
+        let profile = self.profile.to_uppercase().replace('-', "_");
+        for key in PROFILE_KEYS {
+            println!("cargo:rerun-if-env-changed=CARGO_PROFILE_{profile}_{key}");
         }
         Ok(())
     }
@@ -180,13 +194,31 @@ impl Guest {
         if !self.features.is_empty() {
             cargo.arg("--features").arg(self.features.join(","));
         }
+        if self.locked {
+            cargo.arg("--locked");
+        }
         for (name, _) in env::vars_os().filter(|(name, _)| is_of_host(&name.to_string_lossy())) {
             cargo.env_remove(name);
         }
         cargo.arg("--target-dir").arg(target).env("CARGO_BUILD_BUILD_DIR", shared);
+        // A configuration may have the paths of sources shortened: by this they are shortened by a known part.
+        cargo.env("CARGO_BUILD_DEP_INFO_BASEDIR", "/");
         Ok(cargo)
     }
 }
+
+/// What a variable of the environment can set of a profile (the Cargo book, "Environment variables"), besides `PANIC`, which
+/// this module sets.
+const PROFILE_KEYS: [&str; 8] = [
+    "CODEGEN_UNITS",
+    "DEBUG",
+    "DEBUG_ASSERTIONS",
+    "INCREMENTAL",
+    "LTO",
+    "OPT_LEVEL",
+    "OVERFLOW_CHECKS",
+    "STRIP",
+];
 
 /// Guests run on x86_64 Linux, and so do their hosts.
 fn check_target() -> Result<(), String> {

@@ -1,4 +1,4 @@
 //! The service contains its guest.
 fn main() {
-    vmffi::build::guest("guest");
+    vmffi::build::Guest::new("guest").locked().build();
 }

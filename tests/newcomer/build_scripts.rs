@@ -128,6 +128,15 @@ fn a_guest_is_built_again_when_something_has_changed() {
     let again = project.must(RUN);
     assert!(!built(&again), "{}", again.err);
 
+    // The lock file is deleted, so none fits.
+    change(
+        &project,
+        "host/build.rs",
+        "fn main() { vmffi::build::Guest::new(\"../guest\").locked().build(); }",
+    );
+    fs::remove_file(project.path("guest/Cargo.lock")).expect("a lock file");
+    let said = project.fails(RUN);
+    assert!(said.err.contains("--locked"), "{}", said.err);
     let options =
         "vmffi::build::Guest::new(\"../guest\").profile(\"dev\").features([\"loud\"]).build();";
     change(&project, "host/build.rs", &format!("fn main() {{ {options} }}"));
@@ -146,7 +155,7 @@ fn the_environment_of_the_host_is_not_the_guest_s() {
     let wrapper = project.path("wrapper");
     let wrapper = wrapper.to_str().expect("text");
     // A configuration in the folders of both is for both.
-    let config = "[build]\nbuild-dir = \"built\"\nrustflags = [\"--cfg\", \"of_the_host\"]\n";
+    let config = "[build]\nbuild-dir = \"built\"\ndep-info-basedir = \".\"\nrustflags = [\"--cfg\", \"of_the_host\"]\n";
     project.write("host/.cargo/config.toml", config);
     let variables = [
         ("RUSTC_WRAPPER", wrapper),
@@ -160,6 +169,12 @@ fn the_environment_of_the_host_is_not_the_guest_s() {
     let said = project.must_with(&release, &variables);
     assert!(said.out.ends_with("/release/inner-guest text=1 part=1\n"), "{}", said.out);
     assert!(!built(&project.must_with(&release, &variables)));
+    // The files of the guest are watched, and the variables of its profile.
+    change(&project, "guest/data.txt", "2");
+    let said = project.must_with(&release, &variables);
+    assert!(said.out.ends_with(" text=2 part=1\n"), "{}", said.out);
+    let with_debug = [&variables[..], &[("CARGO_PROFILE_RELEASE_DEBUG", "1")]].concat();
+    assert!(built(&project.must_with(&release, &with_debug)));
 }
 
 #[test]
