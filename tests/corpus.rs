@@ -50,7 +50,7 @@ fn contracts() {
 #[test]
 fn programs() {
     if let Err(error) = vmffi::machine::Backend::Process.check() {
-        println!("skipped: process: {error}");
+        support::skips::skip("process", error);
         return;
     }
     replay("image", fuzz::image::run);
@@ -60,7 +60,7 @@ fn programs() {
 #[test]
 fn a_process_that_does_as_it_likes() {
     if let Err(error) = vmffi::machine::Backend::Process.check() {
-        println!("skipped: process: {error}");
+        support::skips::skip("process", error);
         return;
     }
     replay("machine", fuzz::machine::process);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use host::{Error, GzipError, Sandbox, Summary};
-use support::guests;
+use support::{guests, skips::skip};
 use vmffi::{
     CallError, Failure,
     machine::{Backend, Image},
@@ -36,7 +36,7 @@ fn backends() -> impl Iterator<Item = Backend> {
     Backend::ALL.iter().copied().filter(|backend| match backend.check() {
         Ok(()) => true,
         Err(error) => {
-            println!("skipped: {backend}: {error}");
+            skip(backend, error);
             false
         }
     })
@@ -71,7 +71,7 @@ fn run(backend: Backend, path: &Path) -> Output {
 /// What gzip itself makes of a file, where there is one.
 fn by_gzip(path: &Path) -> Option<Output> {
     let output = Command::new("gzip").arg("-dc").arg(path).output();
-    output.inspect_err(|error| println!("skipped: gzip -dc: {error}")).ok()
+    output.inspect_err(|error| skip("gzip -dc", error)).ok()
 }
 
 /// Keeps what is written.

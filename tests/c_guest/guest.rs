@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use support::skips::skip;
 use vmffi::{
     CallError, ConnectError, ErrorKind, Failure, MAX_DEPTH, Peer, RegionLayout, RegionMemory,
     abi::{Answer, Side, Transport, signature},
@@ -36,7 +37,7 @@ fn program() -> Option<&'static Path> {
                 Some(program)
             }
             Err(error) => {
-                println!("skipped: c_guest: no C compiler, {compiler:?}: {error}");
+                skip("the guest in C", format!("no C compiler, {compiler:?}: {error}"));
                 None
             }
         }

@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
     let usable: Vec<_> = Backend::ALL.iter().map(|&backend| (backend, missing(backend))).collect();
     for (backend, why) in &usable {
         if let Some(why) = why {
-            println!("{backend}: all cases are skipped: {why}");
+            support::skips::skip(backend, why);
         }
     }
     let trials = pairs().map(|(backend, _, name)| {

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
+use support::skips::skip;
 use vmffi::{
     host::RunOutcome,
     machine::{Backend, Image, MachineBuilder},
@@ -64,7 +65,7 @@ fn most_frequent(text: &str) -> String {
 
 fn works(features: &[&str]) {
     let Some(backend) = Backend::best() else {
-        println!("skipped: neither KVM nor processes can be used here");
+        skip("the guest", "neither KVM nor processes can be used here");
         return;
     };
     let readme = read("README.md");

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, process::Command};
 
+use support::skips::skip;
 use vmffi::{
     CallError, Peer,
     host::RunOutcome,
@@ -97,7 +98,7 @@ fn is_known() -> bool {
 #[test]
 fn messages_are_those_of_the_chapter() {
     if !is_known() {
-        println!("skipped: the messages are those of Rust 1.95");
+        skip("the messages", "they are those of Rust 1.95");
         return;
     }
     let mut seen = Seen::default();
@@ -106,7 +107,7 @@ fn messages_are_those_of_the_chapter() {
     if let Some(backend) = Backend::best() {
         running(&mut seen, backend);
     } else {
-        println!("skipped: neither KVM nor processes can be used here");
+        skip("the guest", "neither KVM nor processes can be used here");
         return;
     }
     // For ever is too long for a test.

@@ -35,7 +35,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use support::{forged, guests, interface, left, liar, list, ops, panics, region};
+use support::{forged, guests, interface, left, liar, list, ops, panics, region, skips::skip};
 
 use connection::{On, Setup, Target};
 
@@ -194,7 +194,7 @@ pub fn main() -> ExitCode {
             });
             trials.push(trial.with_ignored_flag(why.is_some()));
         }
-        missing.extend(why.map(|why| format!("{on}: all attacks are skipped: {why}")));
+        missing.extend(why.map(|why| (on, why)));
     }
     trials.push(Trial::test("the_whole_table_again_and_again", move || {
         rounds::run(&cases);
@@ -205,7 +205,9 @@ pub fn main() -> ExitCode {
     if listed {
         return ExitCode::SUCCESS;
     }
-    missing.iter().for_each(|line| println!("{line}"));
+    for (on, why) in missing {
+        skip(if on.is_kvm() { "kvm" } else { "process" }, why);
+    }
     if std::env::var_os("ATTACKS_TABLE").is_some() {
         println!("| attack | backend | what came |\n|---|---|---|");
         for ((_, name, backend), came) in &*table.lock().unwrap() {

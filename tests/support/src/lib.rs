@@ -25,6 +25,7 @@ pub mod meter;
 pub mod ops;
 pub mod panics;
 pub mod region;
+pub mod skips;
 #[path = "../../../examples/guests/meter/src/warmth.rs"]
 pub mod warmth;
 // The guest commits its crimes in assembly.
