@@ -1,6 +1,6 @@
 //! The arrows between the modules of `src/` run one way: each module imports from modules above it in [`ORDER`] only.
 //!
-//! The test reads every path of the crate's own in `src/`: `use crate::…` with its braces, and `crate::…` in the code.
+//! The test reads every path within the crate in `src/`: `use crate::…` with its braces, and `crate::…` in the code.
 //! Tests, models, documentation and the paths of macro expansions (`$crate::…`) do not count.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The modules, from the one that imports nothing on. `ARCHITECTURE.md` has the same order.
+/// The modules, beginning with the one that imports nothing. `ARCHITECTURE.md` has the same order.
 const ORDER: &[&str] = &[
     "abi",
     "error",
@@ -32,10 +32,10 @@ const ORDER: &[&str] = &[
     "build",
 ];
 
-/// What stands outside of the order: the crate's root, and what is there for its documentation only.
+/// Files outside of the order: the crate's root, and modules that exist for its documentation only.
 const OUTSIDE: &[&str] = &["lib", "guide", "example_generated"];
 
-/// Source without comments, strings and everything from `#[cfg(test)]` or `#[cfg(all(test, …))]` on to the end of that item.
+/// Source without comments and strings, and without each item after `#[cfg(test)]` or `#[cfg(all(test, …))]`.
 fn code(source: &str) -> String {
     let mut code = String::new();
     let mut chars = source.chars().peekable();
@@ -158,12 +158,12 @@ fn files(folder: &Path, all: &mut Vec<PathBuf>) {
     }
 }
 
-/// Where a module is in the order.
+/// The position of a module in the order.
 fn place(module: &str) -> Option<usize> {
     ORDER.iter().position(|name| *name == module)
 }
 
-/// The arrows of one file that run against the order.
+/// The imports of one file that are against the order.
 fn wrong(module: &str, code: &str) -> Vec<String> {
     let here = place(module).unwrap_or_else(|| panic!("`{module}` is not in the order"));
     let against = |to: &String| {
@@ -182,7 +182,7 @@ fn all_arrows_run_one_way() {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for path in &all {
-        let inside = path.strip_prefix(&root).expect("it is in there");
+        let inside = path.strip_prefix(&root).expect("the file is in `src`");
         let first = inside.components().next().expect("a name").as_os_str().to_string_lossy();
         let module = first.trim_end_matches(".rs").to_owned();
         let file = inside.file_stem().expect("a name").to_string_lossy();

@@ -1,5 +1,5 @@
-//! Unpacks a gzip file as `gzip -dc` does, in a machine where it can do no harm: `guests/sandbox` inflates
-//! it there.
+//! Unpacks a gzip file as `gzip -dc` does, in a machine that isolates the decompressor: `guests/sandbox`
+//! inflates it there.
 //!
 //! ```console
 //! $ cargo run --release --example sandbox -- FILE.gz > FILE
@@ -29,13 +29,13 @@ Unpacks a gzip file as `gzip -dc` does, in a sandbox.
 Without FILE, it unpacks a sample. The status is 0, 1 for a bad file and whatever else goes wrong, and 2
 where something follows in the file that is not gzip; that is ignored.";
 
-/// What is unpacked where no file is named.
+/// The file that is unpacked if none is named.
 const SAMPLE: &[u8] = include_bytes!("sample.txt.gz");
 
 struct Options {
     backend: Backend,
     patience: Duration,
-    /// Its name, and what is in it.
+    /// The file's name, and the open file.
     file: Option<(String, File)>,
 }
 
@@ -95,7 +95,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         }
         None => ("the sample".into(), Box::new(SAMPLE)),
     };
-    // Without the buffer that the standard library has there: what comes is large.
+    // Unbuffered, unlike the standard library's, since the writes are large.
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let done = host::Sandbox { image, backend, patience }.unpack(input, output);
     bar.finish_and_clear();
@@ -105,7 +105,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::from(2))
         }
         Ok(_) => Ok(ExitCode::SUCCESS),
-        // Whoever has read so far has read enough, as `head` does.
+        // The reader has closed the pipe early, as `head` does; that is no error to report.
         Err(host::Error::Write(error)) if error.kind() == ErrorKind::BrokenPipe => {
             Ok(ExitCode::FAILURE)
         }

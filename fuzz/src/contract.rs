@@ -1,6 +1,6 @@
-//! What a peer says of itself, against a second reader that is written from `docs/abi.md`: which bytes
-//! are a contract, which functions it names, whether two contracts fit, and that the text about a
-//! misfit is short and harmless.
+//! What a peer declares about itself, against a second reader that is written from `docs/abi.md`: which bytes
+//! are a contract, which functions it names, whether two contracts match, and that the text about a
+//! mismatch is short and contains no control characters.
 
 use std::{collections::HashSet, sync::OnceLock};
 
@@ -31,7 +31,7 @@ vmffi::ffi_interface! {
     }
 }
 
-/// A side with a contract that is real and small.
+/// A side with a real, small contract.
 struct Small;
 
 impl Screen for Small {
@@ -59,7 +59,7 @@ enum Record {
     Function(u8, [Name; 2], Vec<(Name, u16)>, u16),
 }
 
-/// Reads numbers and texts, as long as there are any.
+/// Reads numbers and texts until the bytes end.
 struct Bytes<'b>(&'b [u8]);
 
 impl<'b> Bytes<'b> {
@@ -85,7 +85,7 @@ impl<'b> Bytes<'b> {
         Some([self.number(4)? as u32, self.number(4)? as u32])
     }
 
-    /// As many as the number before them says.
+    /// A list whose length is the number before it.
     fn list<T>(
         &mut self,
         count: usize,
@@ -99,7 +99,7 @@ impl<'b> Bytes<'b> {
     }
 }
 
-/// The records of a contract, or nothing.
+/// The records of a contract, or `None` if it is invalid.
 fn read(bytes: &[u8]) -> Option<Vec<Record>> {
     if bytes.len() > 1 << 18 {
         return None;
@@ -300,11 +300,11 @@ fn functions(records: &[Record]) -> Vec<(u8, u64)> {
     functions
 }
 
-/// What must come of a comparison.
+/// The expected result of a comparison.
 #[derive(Debug, PartialEq)]
 enum Fit {
     Unreadable(Side),
-    /// So many functions are called that the other side does not serve.
+    /// This many called functions are not served by the other side.
     Missing(usize),
 }
 
@@ -324,14 +324,14 @@ fn missing(guest: &[(u8, u64)], host: &[(u8, u64)]) -> usize {
     missing(guest, host) + missing(host, guest)
 }
 
-/// Whether a guest that says this fits a host with [`Server`]'s contract.
+/// Whether a guest with this contract fits a host with [`Server`]'s contract.
 pub fn fits(guest: &[u8]) -> bool {
     static HOST: OnceLock<Vec<(u8, u64)>> = OnceLock::new();
     let host = HOST.get_or_init(|| functions(&read(Server::CONTRACT).expect("a contract")));
     read(guest).is_some_and(|guest| missing(&functions(&guest), host) == 0)
 }
 
-/// Text for people is of a sensible length, and has nothing in it that a terminal obeys.
+/// Text for people is short, and has no control characters for a terminal.
 fn harmless(text: &str, most: usize) {
     assert!(text.len() <= most, "{} bytes", text.len());
     let harmful = |char: &char| {
@@ -409,12 +409,12 @@ fn name(feed: &mut Feed) -> Name {
     }
 }
 
-/// A type that is there, mostly.
+/// The index of a type, mostly of one that exists.
 fn ty(feed: &mut Feed, types: u16) -> u16 {
     match feed.byte() {
         0xfe => types,
         0xff => feed.number(2) as u16,
-        // The last one: types in types in types.
+        // The last type, so that types are nested deeply.
         0xc0..=0xfd => types.saturating_sub(1),
         byte => u16::from(byte) % types.max(1),
     }
@@ -431,7 +431,7 @@ fn record(feed: &mut Feed, types: u16) -> Record {
         0..3 => {
             let count = match feed.rarely(16) {
                 true => match feed.byte() {
-                    // They came when there were kept inputs, in which the others keep their numbers.
+                    // Added after inputs were kept; the other kinds have the numbers that they had.
                     0xe0..0xf0 => return Record::Array(ty(feed, types), feed.scalar()),
                     0xf0.. => {
                         return Record::Tuple(
@@ -459,7 +459,7 @@ fn record(feed: &mut Feed, types: u16) -> Record {
     }
 }
 
-/// Types in types in types, and a function that takes the last of them.
+/// Deeply nested types, and a function that takes the outermost one.
 fn chain(feed: &mut Feed, records: &mut Vec<Record>, types: u16) {
     let builtin = feed.rarely(2);
     let depth = feed.below(16) as u16;
@@ -477,7 +477,7 @@ fn chain(feed: &mut Feed, records: &mut Vec<Record>, types: u16) {
 /// Changes one thing in a record.
 fn edit(feed: &mut Feed, record: &mut Record) {
     if feed.rarely(16) {
-        // Of another kind, by the same name.
+        // A type of another kind with the same name.
         match record {
             Record::Builtin(of, arguments) => {
                 let fields = arguments.iter().map(|ty| (name(feed), 0, *ty)).collect();
@@ -558,7 +558,7 @@ fn edit(feed: &mut Feed, record: &mut Record) {
 pub fn run(data: &[u8]) {
     let mut feed = Feed::new(data);
     let mut records = match feed.below(4) {
-        // A real one.
+        // A real contract.
         0 => {
             let records = read(Small::CONTRACT).expect("a contract");
             let right = [
@@ -572,7 +572,7 @@ pub fn run(data: &[u8]) {
             records
         }
         1 => {
-            // Bytes as they come.
+            // The input as it is.
             let bytes = &data[1..];
             check(bytes, Small::CONTRACT);
             check(Small::CONTRACT, bytes);
@@ -589,13 +589,13 @@ pub fn run(data: &[u8]) {
             records.push(record(&mut feed, types));
         }
         if feed.rarely(50) {
-            // Many of them, or more than a contract can hold.
+            // Many records, or more than a contract can hold.
             let last = records[records.len() - 1].clone();
             let many = if feed.rarely(32) { 8_000 } else { feed.number(1) };
             records.extend(std::iter::repeat_n(last, many as usize));
         }
     }
-    // The other side serves what this one calls, and is a little different.
+    // The other side serves what this one calls, with a small difference.
     let mut others = records.clone();
     for other in &mut others {
         if let Record::Function(flags, ..) = other {

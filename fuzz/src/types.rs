@@ -1,4 +1,4 @@
-//! An interface with every kind of type, how its values are made, and what a receiver sees of them.
+//! An interface with every kind of type, generators of values, and what a receiver sees of them.
 
 use std::{
     array,
@@ -18,14 +18,14 @@ use super::{
     world::{self, Handle, Outcome},
 };
 
-/// A type of an interface, from the crate's point of view. `look` reads through every reader that the
-/// crate has, and shows the same bytes as [`Validator::seen`](super::model::Validator::seen).
+/// A type of the interface, as the crate shows it. `look` uses every reader that the
+/// crate has, and produces the same bytes as [`Validator::seen`](super::model::Validator::seen).
 pub trait Look: FfiType {
     const TY: Ty;
     fn look(&self, seen: &mut Vec<u8>);
-    /// Hands over the handles, in the order of their fields.
+    /// Takes the handles out, in the order of their fields.
     fn handles(self, all: &mut Vec<Handle>);
-    /// A value to send, and what its receiver must see.
+    /// A value to send, and the bytes that its receiver must see.
     fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<Self::Shared, CallError>;
 }
 
@@ -71,7 +71,7 @@ values! {
         f64::from_bits(world::scalar()),
         |me, seen| seen.extend(me.to_bits().to_le_bytes());
     bool: Ty::Bool, world::scalar() % 2 == 1, |me, seen| {
-        // The compiler knows what a `bool` can be, and would not look.
+        // Through its bits, since the compiler assumes that a `bool` is valid.
         // SAFETY: a `bool` is one byte.
         seen.push(unsafe { std::ptr::from_ref(me).cast::<u8>().read_volatile() });
     };
@@ -84,7 +84,7 @@ values! {
     (): Ty::Struct(&[]), (), |_me, _seen| ();
 }
 
-/// Declares a struct; with `plain`, it has no handles.
+/// Declares a struct; with `plain`, one without handles.
 macro_rules! shared_struct {
     ($(struct $name:ident { $($f:ident: $t:ty),* })*) => { $(
         vmffi::ffi_interface! { pub struct $name { $($f: $t),* } }
@@ -108,14 +108,14 @@ macro_rules! shared_struct {
     } };
 }
 
-/// Declares an enum without values.
+/// Declares an enum without fields.
 macro_rules! shared_enum {
     ($(enum $name:ident: $repr:ident $signed:literal { $($v:ident = $n:literal),* })*) => { $(
         vmffi::ffi_interface! { #[derive(Clone, Copy, Debug)] pub enum $name: $repr { $($v = $n),* } }
         values! { $name: Ty::Enum { size: size_of::<$repr>(), signed: $signed, numbers: &[$($n),*] },
             world::pick(&[$(Self::$v),*]),
             |me, seen| {
-                // SAFETY: that is its representation.
+                // SAFETY: `u8` or another integer is its representation.
                 let bits = unsafe { std::ptr::from_ref(me).cast::<$repr>().read_volatile() };
                 assert!([$($n),*].contains(&bits), "an enum of {bits:#x}");
                 seen.extend(bits.to_le_bytes());
@@ -177,7 +177,7 @@ shared_struct! {
     plain struct Point { on: bool, x: i16, glyph: char, y: f32, colour: Colour, far: u64 }
     plain struct Deep { a: u8, wide: u128, at: Point, maybe: Option<Option<u16>>, level: Level, shape: Shape }
     plain struct Quad { a: Deep, b: Deep, c: Deep, d: Deep }
-    // More than the crate reads at once out of a slice.
+    // Larger than the buffer through which the crate reads slices.
     plain struct Big { a: Quad, none: Nothing, b: Quad, c: Quad, small: u8 }
 }
 
@@ -277,7 +277,7 @@ values! {
         |me, seen| me.get().look(seen);
 }
 
-/// A length of at most some hundred bytes, mostly less.
+/// A length of at most some hundred, mostly less.
 fn len(most: usize) -> usize {
     world::scalar() as usize % (most + 1)
 }
@@ -298,7 +298,7 @@ impl<T: Value> Look for Foreign<T> {
         let from = seen.len();
         show(self.read(), seen);
         show(self.read(), &mut again);
-        assert_eq!(seen[from..], again, "nobody has written in between");
+        assert_eq!(seen[from..], again, "a second read agrees");
     }
     fn handles(self, all: &mut Vec<Handle>) {
         all.push(Handle::new(self));
@@ -332,7 +332,7 @@ impl Look for ForeignBuf {
             assert_eq!(read, bytes.get(at).copied().ok_or(ErrorKind::BadPointer));
         }
         self.read_at(bytes.len(), &mut []).expect("nothing, at the end");
-        // SAFETY: in this process nobody writes while the slice lives.
+        // SAFETY: no thread of this process writes while the slice lives.
         assert_eq!(unsafe { self.as_slice_unchecked() }.expect("a checked buffer"), bytes);
         seen.extend(&bytes);
         seen.extend(bytes.len().to_le_bytes());
@@ -358,7 +358,7 @@ impl Look for ForeignBuf {
 impl Look for ForeignStr {
     const TY: Ty = Ty::Buffer { text: true };
     fn look(&self, seen: &mut Vec<u8>) {
-        // SAFETY: in this process nobody writes while the text lives.
+        // SAFETY: no thread of this process writes while the text lives.
         let text = unsafe { self.as_str_unchecked() };
         assert_eq!(self.read_string().as_deref(), text.as_deref());
         let mut local = [0; 60];
@@ -437,17 +437,17 @@ impl<T: Value> Look for ForeignSlice<T> {
     }
 }
 
-/// What a function returns.
+/// The return type of a function.
 pub trait Returned: FfiReturn {
     const OK: Ty;
     const ERR: Option<Ty>;
-    /// What a handler returns, and what its caller must see.
+    /// The result of a handler, and what its caller must see.
     fn reply(peer: &Peer) -> (Self::Handled, Outcome);
-    /// What a caller has got, and the handles in it.
+    /// The result that a caller has, and the handles in it.
     fn got(received: Self::Received) -> (Result<Outcome, CallError>, Vec<Handle>);
 }
 
-/// Makes a value, or fails for want of memory, or because it likes to.
+/// Makes a value, or fails: for want of memory, or as the input decides.
 fn make<T: Look>(
     peer: &Peer,
     as_outcome: fn(Vec<u8>) -> Outcome,
@@ -515,7 +515,7 @@ pub struct Fun {
     pub parameters: &'static [Ty],
     pub ok: Ty,
     pub err: Option<Ty>,
-    /// Calls the other side with values of its own.
+    /// Calls the other side with values that the input decides.
     pub call: fn(&Peer),
 }
 
@@ -534,7 +534,7 @@ macro_rules! interface {
                 world::entered(stringify!($f), _seen, _handles, peer);
                 if world::rarely(64) {
                     world::left(Outcome::Failed(ErrorKind::PeerPanicked, true));
-                    // A panic without a hook that ends the fuzzer.
+                    // Panics without the hook, which would end the fuzzer.
                     std::panic::resume_unwind(Box::new("a handler's panic"));
                 }
                 let (handled, outcome) = <$r as Returned>::reply(peer);
@@ -552,7 +552,7 @@ macro_rules! interface {
                 call: |peer| {
                     let fun = world::find([<Params Every $f:camel>]::FUNCTION.signature).expect("in the list");
                     let mut _sent = Vec::new();
-                    // Without memory for its parameters there is no call.
+                    // If there is no memory for the parameters, no call is made.
                     $( let Ok($a) = <$t as Look>::make(peer, &mut _sent) else { return }; )*
                     world::calls(fun, _sent);
                     let received = EveryClient::from(peer).$f($($a),*);
@@ -622,7 +622,7 @@ interface! {
     fn tries(a: Foreign<Deep>) -> Result<(), u64>;
     fn either(a: u8) -> Result<Parcel, ForeignStr>;
     fn neither() -> Result<Option<ForeignSlice<Deep>>, Cargo>;
-    // From here on: behind `OLD`.
+    // The functions that `OLD` does not count.
     fn arrays(a: [u16; 3], b: [bool; 3], c: Option<[Point; 2]>) -> [Point; 2];
     fn array(a: [Option<char>; 2]) -> [u8; 5];
     fn none(a: [ForeignStr; 0]) -> [[(); 3]; 2];
@@ -635,8 +635,8 @@ interface! {
     fn wait(a: Duration) -> [NonZeroU16; 1];
 }
 
-/// How many functions there were when most of the kept inputs were found. A choice of one keeps the numbers of these, so that
-/// the inputs keep their meaning; the others are chosen where a number was left.
+/// The number of functions when most of the kept inputs were found. A choice keeps the numbers of these, so that the
+/// inputs keep their meaning; the others have numbers that were unused.
 pub const OLD: usize = FUNCTIONS.len() - 10;
 
 vmffi::serve!(Server: Every; calls Every);
@@ -664,7 +664,7 @@ pub static CONTRACT: Fun = Fun {
     call: |_| {},
 };
 
-/// Hands a guest's contract over (ABI, "Contracts" CT-2).
+/// Sends a guest's contract (ABI, "Contracts" CT-2).
 pub static HANDSHAKE: Fun = Fun {
     function: &Function::new(signature::HANDSHAKE, "ABI", "meet"),
     parameters: &[<ForeignBuf as Look>::TY],

@@ -173,8 +173,8 @@ fn sizes_are_the_documents() {
     assert_eq!(layout::<(u8, u128, File)>(), of.layout());
 }
 
-/// Whether a type has no handles in it: the trait's constant is looked at where the type's own, which
-/// comes first, is not there.
+/// Whether a type has no handles in it: the trait's constant is found where the type has none of its own,
+/// which would have priority.
 struct Probe<T>(std::marker::PhantomData<T>);
 
 impl<T: vmffi::Plain> Probe<T> {
@@ -288,7 +288,7 @@ fn statuses_of_calls() {
     assert_eq!(status(5, 0).status, 0, "and goes on");
 }
 
-/// ABI, Region header: the header as it lies in memory, of a host that tells no lives apart.
+/// ABI, Region header: the header in memory, of a host that does not distinguish lives.
 #[test]
 fn header_fields_are_the_documents() {
     let region = Region::new();

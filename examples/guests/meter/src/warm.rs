@@ -15,7 +15,7 @@ static MEMORY: [AtomicU8; 64 << 20] = [const { AtomicU8::new(0) }; 64 << 20];
 
 struct Guest;
 
-/// A byte of each page of a range.
+/// One byte of each page of a range.
 fn pages(from: usize, bytes: u64) -> impl Iterator<Item = &'static AtomicU8> {
     MEMORY.iter().skip(from).take(bytes as usize).step_by(PAGE)
 }

@@ -1,9 +1,9 @@
-//! Instructions that reach memory in more ways than by one load or store of a word: in several pieces, by way of a stack, by
-//! what the processor itself loads, with registers that few programs use.
+//! Instructions that access memory in other ways than one load or store of a word: in several pieces, through the stack, by
+//! the processor's own loads, or with rarely used registers.
 
 use core::arch::{asm, global_asm};
 
-/// Assembles the table: 64 bytes each, which end with `ret`, and how many there are.
+/// Assembles the table, 64 bytes for each instruction, which end with `ret`, and its length.
 macro_rules! table {
     ($($instruction:literal),* $(,)?) => {
         global_asm!(
@@ -14,12 +14,12 @@ macro_rules! table {
             ".popsection",
         );
 
-        /// How many there are.
+        /// The number of instructions.
         const COUNT: u64 = [$($instruction),*].len() as u64;
     };
 }
 
-// The place is in RDX, RSI and RDI; R11 is free. What moves the stack there brings it back.
+// The address is in RDX, RSI and RDI; R11 is free. An instruction that moves the stack restores it.
 table! {
     "movups [rdx], xmm0",
     "movups xmm0, [rdx]",
