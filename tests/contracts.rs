@@ -1,5 +1,5 @@
-//! The comparison of contracts before the first call (ABI, "Contracts"): what a person reads where two
-//! sides do not fit together, and what a hostile description comes to.
+//! The comparison of contracts before the first call (ABI, "Contracts"): the text about a mismatch of two
+//! sides, and the reading of hostile contracts.
 
 use vmffi::{
     CallError, ConnectError, ErrorKind, Foreign, ForeignBuf, ForeignStr, Peer, Serve, Shared,
@@ -9,7 +9,7 @@ use vmffi::{
     loopback::Loopback,
 };
 
-/// What the host was built with.
+/// The declarations of the host.
 mod host {
     use super::*;
 
@@ -74,7 +74,7 @@ mod host {
     vmffi::serve!(Host: Files; calls Screen);
 }
 
-/// What an older guest was built with.
+/// The declarations of an older guest.
 mod guest {
     use super::*;
 
@@ -194,7 +194,7 @@ fn what_does_not_fit_is_told() {
     let error = Loopback::new(guest::Guest, host::Host).unwrap_err();
     println!("{error}");
     assert_eq!(error.to_string(), TEXT);
-    assert!(format!("{error:?}").contains("Files::delete"), "that is what `unwrap` shows");
+    assert!(format!("{error:?}").contains("Files::delete"), "`unwrap` shows the text");
     let found = mismatch(error);
     let first = &found.differences()[0];
     assert_eq!((first.caller, &*first.function), (Side::Guest, "Files::open"));
@@ -202,7 +202,7 @@ fn what_does_not_fit_is_told() {
     assert_eq!(found.unreadable(), None);
 }
 
-/// Sides that fit, though each serves more than the other calls, in other orders and under other names
+/// Sides that match although each serves more than the other calls, in other orders and with other names
 /// of parameters.
 #[test]
 fn what_fits_is_connected() {
@@ -233,7 +233,7 @@ fn what_fits_is_connected() {
     let files = small::FilesClient::from(pair.host());
     assert_eq!(files.unchanged(small::Same { a: 1, b: 2 }), Ok(true));
     assert_eq!(files.has_never(), Ok(false));
-    // A side that says nothing of what it calls is taken as it is.
+    // A side without a list of called functions is accepted.
     struct Silent;
     impl guest::Screen for Silent {
         fn clear(&self, _: &Peer) -> Result<u8, CallError> {
@@ -246,7 +246,7 @@ fn what_fits_is_connected() {
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
 }
 
-/// Writes contracts as the document says, and not with the crate.
+/// Writes contracts by the document, and not with the crate.
 #[derive(Clone, Default)]
 struct Bytes {
     records: usize,
@@ -268,11 +268,11 @@ impl Bytes {
         self.records += 1;
         self.raw(&[kind])
     }
-    /// The whole.
+    /// The bytes of the contract.
     fn all(&self) -> Vec<u8> {
         self.says(self.records)
     }
-    /// The whole, if it is what it says.
+    /// The bytes of the contract, with this number of records.
     fn says(&self, records: usize) -> Vec<u8> {
         [&(records as u16).to_le_bytes(), &*self.body].concat()
     }
@@ -296,8 +296,8 @@ impl Bytes {
     }
 }
 
-/// ABI, Contracts CT-5 to CT-8, CT-10: what the crate writes is what the document says, and what the
-/// document says is what the crate reads.
+/// ABI, Contracts CT-5 to CT-8, CT-10: the crate writes what the document specifies, and reads what is
+/// written by the document.
 #[test]
 fn contracts_are_the_documents() {
     mod example {
@@ -358,7 +358,7 @@ enum Kind: u16 { No = 7, Two = 8 { a: u8 at 2, b: u32 at 4 }, One = 9 { u8 at 2 
 struct Pair { kind: Kind at 0, next: Option<u8> at 8 } of size 16, aligned to 4
 ";
     assert_eq!(Contract::read(&all).unwrap().to_string(), text);
-    // By the signatures that follow, the two fit.
+    // The signatures that follow are equal, so the two match.
     assert_eq!(compare(&listed, example::Side::CONTRACT), Ok(()));
     assert_eq!(compare(&listed, &all), Ok(()));
     assert_eq!(compare(&all, &listed), Ok(()));
@@ -413,15 +413,15 @@ struct Row { cells: [(u8, [ForeignStr; 2]); 4] at 0 } of size 160, aligned to 8
     assert!(other.contains("host:  (u32,)"), "{other}");
 }
 
-/// Nothing in a text that a terminal would obey, and no more of it than a person reads.
+/// No control character for a terminal, and a length that a person can read.
 fn is_harmless(text: &str) {
     assert!(text.len() < 200_000, "{} bytes", text.len());
     let bad = |c: char| c != '\n' && c.escape_debug().len() > 1 && !"\\\"'".contains(c);
     assert_eq!(text.chars().find(|c| bad(*c)), None);
 }
 
-/// ABI, Contracts CT-5, CT-9: a contract that is cut off anywhere, or has any byte changed, is refused or is
-/// another contract; nothing panics, and what is printed is harmless.
+/// ABI, Contracts CT-5, CT-9: a contract that is truncated anywhere, or has any byte changed, is refused or is
+/// another contract; nothing panics, and the text has no control characters.
 #[test]
 fn damaged_contracts_are_read_safely() {
     let good = host::Host::CONTRACT;
@@ -439,7 +439,7 @@ fn damaged_contracts_are_read_safely() {
             let mut bytes = good.to_vec();
             bytes[at] ^= change;
             match compare(guest::Guest::CONTRACT, &bytes) {
-                Ok(()) => panic!("the two do not fit, whatever is changed at {at}"),
+                Ok(()) => panic!("a change at {at} was not noticed"),
                 Err(mismatch) if mismatch.unreadable().is_some() => refused += 1,
                 Err(_) => different += 1,
             }
@@ -454,7 +454,7 @@ fn damaged_contracts_are_read_safely() {
     assert!(refused > 0 && different > 0);
 }
 
-/// ABI, Contracts CT-5, CT-7, CT-9: what a hostile guest may say of itself.
+/// ABI, Contracts CT-5, CT-7, CT-9: hostile contracts.
 #[test]
 fn hostile_contracts_are_bounded_and_escaped() {
     let refused = |bytes: &[u8], what: &str| {
@@ -473,7 +473,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
     refused(&start().begin(0).len(0xffff).raw(b"u8").all(), "unexpected end of the contract");
     refused(&start().begin(0).len(2).raw(&[0xff, 0xfe, 0]).all(), "a name is not UTF-8");
     let early = "the index of a type that is not yet defined";
-    // Itself, a later one, and none at all.
+    // Its own index, a later one, and one that does not exist.
     refused(&start().builtin("Option", &[0]).all(), early);
     refused(&start().structure("S", 1, 1, &[("s", 0, 1)]).builtin("u8", &[]).all(), early);
     refused(&start().function(2, ["A", "f"], &[], 0).all(), early);
@@ -483,7 +483,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
         refused(&bytes.all(), "invalid flags of a function");
     }
 
-    // Names that would take over a terminal.
+    // Names with control characters for a terminal.
     let evil = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n\0\u{202e}txt.exe\u{9b}31m";
     let bytes = start().builtin(evil, &[]).structure(evil, 1, 1, &[(evil, 0, 0)]);
     let bytes = bytes.function(2, [evil, evil], &[(evil, 1)], 0);
@@ -493,7 +493,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
     is_harmless(&text);
     assert!(text.contains("\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\r\\n\\0\\u{202e}txt.exe\\u{9b}31m"));
 
-    // As many functions as fit, with names as long as can be.
+    // As many functions as fit, with names as long as possible.
     let long = "x".repeat(20_000);
     let mut bytes = start().builtin("()", &[]);
     for nr in 0..12 {
@@ -511,13 +511,13 @@ fn hostile_contracts_are_bounded_and_escaped() {
     assert_eq!(mismatch.differences().len(), 32);
     let text = mismatch.to_string();
     is_harmless(&text);
-    // 2 of the host's own functions among them.
+    // 2 of the host's own functions are among them.
     assert!(text.starts_with("guest and host do not agree on 20002 functions"), "{text}");
     assert!(text.contains("… and 19970 more"), "{text}");
 }
 
-/// ABI, Contracts CT-7 to CT-9: types nested as deep as a description can nest them, on both sides, end in a
-/// short text, soon.
+/// ABI, Contracts CT-7 to CT-9: types nested as deeply as a contract can nest them, on both sides, give a
+/// short text in a short time.
 #[test]
 fn deep_and_wide_types_are_shown_shortly() {
     let chain = |first: &str, wrap: fn(Bytes, u16) -> Bytes, count: u16| {
@@ -528,7 +528,7 @@ fn deep_and_wide_types_are_shown_shortly() {
     let twice: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Result", &[nr, nr]);
     let field: fn(Bytes, u16) -> Bytes =
         |bytes, nr| bytes.structure("S", 1, 1, &[("a", 0, nr), ("b", 0, nr)]);
-    // Written out, these would be 255 times 255 times 255 ….
+    // Written out, these would be 255 times 255 times 255 and so on.
     let wide: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Result", &[nr; 255]);
     for (wrap, count) in [(option, 20_000), (twice, 15_000), (wide, 9), (field, 6_000)] {
         let last = [("p", count)];
@@ -561,19 +561,19 @@ fn contracts_are_handed_over_by_a_call() {
         // SAFETY: `HANDSHAKE` takes bytes, and they were lent through `out`.
         let answer = unsafe { host.call_with(out, signature::HANDSHAKE, sent) };
         assert_eq!(answer.transport, Transport::EMPTY);
-        assert_eq!(host.arena_stats().blocks, 0, "the buffer is given back");
+        assert_eq!(host.arena_stats().blocks, 0, "the buffer is released");
         answer.status
     };
     assert_eq!(meet(<() as Serve>::CONTRACT), 0);
-    assert_eq!(meet(host_alone::Host::CONTRACT), 0, "it serves more than nobody calls");
+    assert_eq!(meet(host_alone::Host::CONTRACT), 0, "functions that nobody calls are no mismatch");
     assert_eq!(meet(guest::Guest::CONTRACT), 9);
     assert_eq!(meet(b"no contract"), 9);
     assert_eq!(meet(&[]), 9);
     assert_eq!(meet(&vec![0; MAX_LEN + 1]), 9);
     assert_eq!(meet(&vec![0; 1 << 20]), 9);
-    // Not in the guest's arena, or not all of it.
+    // Not in the guest's arena, or not entirely.
     let call = |primary, secondary| {
-        // SAFETY: the words lead nowhere, and are refused.
+        // SAFETY: the words are invalid, and are refused.
         unsafe { host.call(signature::HANDSHAKE, Transport { primary, secondary }) }
     };
     let (start, len) = pair.layout().arena(Side::Guest);
@@ -588,8 +588,8 @@ fn contracts_are_handed_over_by_a_call() {
     ] {
         assert_eq!(call(primary, secondary).status, 3, "{primary:#x} {secondary:#x}");
     }
-    // A guest is not asked.
-    // SAFETY: there is no word.
+    // A guest does not serve this.
+    // SAFETY: the call has no pointer word.
     let asked = unsafe { pair.guest().call(signature::HANDSHAKE, Transport::EMPTY) };
     assert_eq!(asked.status, 2);
     let whys = observed.lock().unwrap();

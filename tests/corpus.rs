@@ -1,5 +1,5 @@
-//! Replays what the fuzzer has found worth keeping: every input of `fuzz/corpus`, on stable Rust and
-//! without the fuzzer. `fuzz/README.md` says how the inputs came there.
+//! Runs every input of `fuzz/corpus` through the fuzz targets, on stable Rust and without the fuzzer.
+//! `fuzz/README.md` says how the inputs were chosen.
 #![cfg(all(feature = "std", target_pointer_width = "64"))]
 
 #[path = "../fuzz/src/lib.rs"]

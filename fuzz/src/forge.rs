@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// The place of a handle and its byte count, with what lies there.
+    /// A pointer word and a byte count of a handle; writes the content that they refer to.
     fn forge_handle(&mut self, ty: &'static Ty) -> Transport {
         let (at, count) = match *ty {
             Ty::Foreign(inner) => {

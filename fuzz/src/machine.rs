@@ -305,7 +305,7 @@ impl World {
             _ => told.does(&list).err(),
         };
         for (nr, own) in (1..).zip(&self.treasure) {
-            assert_eq!(own.as_slice(), [nr; 100], "somebody has written there");
+            assert_eq!(own.as_slice(), [nr; 100], "the block was overwritten");
         }
         if let Some(end) = self.host.guest_exit() {
             clean(&end.to_string());

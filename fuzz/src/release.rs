@@ -283,7 +283,7 @@ impl<'p> Model<'p> {
                     let fine = block
                         .buf
                         .is_some_and(|(buf, fill)| buf.as_slice().iter().all(|byte| *byte == fill));
-                    assert!(fine, "somebody else wrote here");
+                    assert!(fine, "the block was overwritten");
                 }
             }
             6..9 => self.lend(),

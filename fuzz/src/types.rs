@@ -115,7 +115,7 @@ macro_rules! shared_enum {
         values! { $name: Ty::Enum { size: size_of::<$repr>(), signed: $signed, numbers: &[$($n),*] },
             world::pick(&[$(Self::$v),*]),
             |me, seen| {
-                // SAFETY: `u8` or another integer is its representation.
+                // SAFETY: `$repr` is the representation of the enum.
                 let bits = unsafe { std::ptr::from_ref(me).cast::<$repr>().read_volatile() };
                 assert!([$($n),*].contains(&bits), "an enum of {bits:#x}");
                 seen.extend(bits.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Signals that another program sends to a guest's process: most mean nothing, and the others are told.
+//! Signals that another program sends to a guest's process: most have no effect, and the others are reported.
 
 use std::{
     ptr,
@@ -32,25 +32,25 @@ pub const CASES: &[Case] = &[
     ("a_suspended_guest_is_dropped", process, suspended_and_dropped),
 ];
 
-/// The number of the one guest's process.
+/// The process ID of the only guest.
 pub fn guest() -> i32 {
     let [pid] = children()[..] else { panic!("one child: {:?}", children()) };
     pid
 }
 
-/// Sends a signal in the three ways that there are.
+/// Sends a signal in each of the three ways.
 const WAYS: [fn(i32, i32); 3] = [
     |pid, signal| {
-        // SAFETY: takes two integers.
+        // SAFETY: kill(2) takes two integers.
         done(unsafe { libc::kill(pid, signal) });
     },
     |pid, signal| {
         let value = libc::sigval { sival_ptr: ptr::without_provenance_mut(0x5a) };
-        // SAFETY: takes integers; nobody follows the pointer.
+        // SAFETY: rt_sigqueueinfo(2) copies the signal's data from a valid pointer.
         done(unsafe { libc::sigqueue(pid, signal, value) });
     },
     |pid, signal| {
-        // The thread is the process's first one.
+        // The thread is the first one of its process.
         // SAFETY: takes three integers.
         done(unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, signal) } as i32);
     },
@@ -60,7 +60,7 @@ pub fn kill(signal: i32) {
     WAYS[0](guest(), signal);
 }
 
-/// Has the guest run for ever on this thread, and something happen meanwhile on another one.
+/// The guest runs forever on this thread, and another thread acts meanwhile.
 #[track_caller]
 fn meanwhile<R: Send>(
     host: &Built,
@@ -141,7 +141,7 @@ fn faults(backend: Backend) {
             let (kind, _, ()) = meanwhile(&host, &begins, || way(guest(), signal));
             assert_eq!(kind, ErrorKind::PeerDied, "{signal}");
             is_told(&host, signal);
-            // It waits, and the signal with it.
+            // The guest waits, and so does the signal.
             way(guest(), signal);
             let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PeerDied, "{signal}");
@@ -182,12 +182,12 @@ fn killed(backend: Backend) {
         times.sort_unstable();
         times[TIMES / 2]
     };
-    // A busy machine may need another try.
+    // Another attempt may be necessary on a busy machine.
     let medians: Vec<Duration> = (0..4).map(|_| series()).collect();
     let best = medians.iter().min().unwrap();
     println!("medians, from the signal to the error: {medians:?}");
     assert!(*best < MEDIAN, "{medians:?}");
-    // While it waits: the next call is told, or a reset starts another process.
+    // While the guest waits: the next call reports it, or a reset starts another process.
     kill(libc::SIGKILL);
     let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PeerDied);
@@ -272,7 +272,7 @@ fn suspended_and_stopped(backend: Backend) {
             assert!(ended - began < super::makes::SOON, "{:?}", ended - began);
             host.reset().unwrap();
             works(&host);
-            // While it waits, and by a deadline.
+            // While the guest waits, and by a deadline.
             kill(libc::SIGSTOP);
             host.stopper().stop();
             host.reset().unwrap();
@@ -283,7 +283,7 @@ fn suspended_and_stopped(backend: Backend) {
     }
 }
 
-/// Another process takes the place of the suspended one.
+/// Another process replaces the suspended one.
 fn suspended_and_reset(backend: Backend) {
     let (host, _) = spinner(&machine(), backend);
     for _ in 0..2 {

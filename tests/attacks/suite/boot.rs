@@ -1,4 +1,4 @@
-//! What a guest does before it is ready: it crashes, or says of itself what no honest guest would.
+//! Attacks before a guest is ready: it crashes, or sends an invalid contract.
 
 use vmffi::{
     CallError, ConnectError, ErrorKind,
@@ -25,7 +25,7 @@ fn start() -> u64 {
     Setup { arenas: ARENAS, ..Setup::PLAIN }.layout().arena(Side::Guest).0
 }
 
-/// A guest that says this of itself.
+/// A guest that sends these bytes as its contract.
 fn meets(bytes: &[u8], len: u64) -> List {
     let contract = Transport { primary: pointer::join(start(), 1), secondary: len };
     List::new().write(region(start()), bytes).call(signature::HANDSHAKE, contract)
@@ -173,7 +173,7 @@ fn nowhere() -> List {
     })
 }
 
-/// The guest does not fit, and is not resumed.
+/// The contract does not match, and the guest is not resumed.
 #[track_caller]
 fn unfit(target: &Target) -> Mismatch {
     let Err(ConnectError::Contract(mismatch)) = target.host.run() else {
@@ -208,7 +208,7 @@ fn met_again(target: &Target, list: &List) -> Came {
     assert_eq!(target.told().does(list.bytes()), Ok(0));
     let refused: Vec<_> = target.refused().iter().map(CallError::kind).collect();
     assert_eq!(refused, [ErrorKind::Refused]);
-    // Nor in the next life, whose guest has met its host before it had started up.
+    // Nor in the next life, which begins after the handshake of the first one.
     assert_eq!(target.host.reset(), Ok(()));
     assert_eq!(target.told().does(list.bytes()), Ok(0));
     assert_eq!(target.refused().len(), 1);

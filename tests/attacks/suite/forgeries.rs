@@ -1,5 +1,5 @@
-//! Calls that no honest guest would make: those of `tests/hostile/forged.rs`, over a real boundary, and
-//! signatures that are nobody's.
+//! Calls that no honest guest makes: those of `support/src/forged.rs` over a real boundary, and
+//! unknown signatures.
 
 use vmffi::{
     CallError, ErrorKind,
@@ -15,10 +15,10 @@ use super::{
     region::Attacker,
 };
 
-/// A name, and what is forged.
+/// A name, and the forged calls.
 type Forgery = (&'static str, fn(&forged::Case<'_>));
 
-/// Those that need no more than a call and its answer.
+/// Forgeries that need only a call and its answer.
 const FORGERIES: &[Forgery] = &[
     ("pointers_outside", forged::pointers_outside),
     ("pointers_without_a_loan", forged::pointers_without_a_loan),
@@ -38,7 +38,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = FORGERIES
         .iter()
         .map(|(name, forge)| {
-            // The guest's arena is as large as there, so all lies in the same places.
+            // The guest's arena has the size that it has there, so all offsets are the same.
             Case::new(name, move |target| over(target, *forge))
                 .with(|setup| setup.arenas = (ARENAS.0, Setup::PLAIN.arenas.1))
         })
@@ -72,7 +72,7 @@ impl Behind for Real<'_> {
             .write(region(arena), &bytes(arena, len))
             .write(region(map), &bytes(map, granules));
         let answer = target.call(&before, signature, transport);
-        // What the host has given back there, it has given back here.
+        // Copies the release map of the host's loans, so that the attacker sees what the host has released.
         let copy = List::new()
             .op(super::ops::Op::Copy { to: region(arena), from: region(map), len: granules })
             .returns(0, Transport { primary: target.lent(0), secondary: granules });
@@ -96,7 +96,7 @@ fn over(target: &Target, forge: fn(&forged::Case<'_>)) -> Came {
     Came::Lives("each is refused for its reason, with the field named".into())
 }
 
-/// A call that is refused, for this reason.
+/// A call that is refused with this error.
 #[track_caller]
 fn refused(target: &Target, before: &List, word: u64, transport: Transport, why: ErrorKind) {
     let answer = target.call(before, word, transport);
@@ -118,7 +118,7 @@ fn signatures(target: &Target) -> Came {
     Came::Lives("`UnknownFunction`".into())
 }
 
-/// Each answer takes memory of the host's arena, until the guest gives it back or is reset.
+/// Each answer takes memory of the host's arena, until the guest releases it or is reset.
 fn contract(target: &Target) -> Came {
     for word in [1, u64::MAX] {
         for odd in [Transport::word(word), Transport { primary: 0, secondary: word }] {
@@ -138,7 +138,7 @@ fn contract(target: &Target) -> Came {
     Came::Lives(format!("{given} answers, then `OutOfMemory`"))
 }
 
-/// Functions that the host calls and does not serve.
+/// Functions that the host calls but does not serve.
 fn foreign(target: &Target) -> Came {
     use vmffi::__private::dispatch::Interface;
     for declared in <dyn Told as Interface>::FUNCTIONS {
@@ -162,7 +162,7 @@ fn has(target: &Target) -> Came {
     Came::Lives("answered, or `BadValue`".into())
 }
 
-/// Pointers of a buffer that is not in the guest's arena, or not all of it.
+/// Pointers to a buffer that is not, or not entirely, in the guest's arena.
 pub fn outside(target: &Target) -> Vec<Transport> {
     let (start, len) = target.layout.arena(Side::Guest);
     let (host, _) = target.layout.arena(Side::Host);
@@ -183,7 +183,7 @@ pub fn outside(target: &Target) -> Vec<Transport> {
     outside.map(|(primary, secondary)| Transport { primary, secondary }).into()
 }
 
-/// A guest has met its host before it was ready: what comes later is not looked at.
+/// The handshake is over before the guest is ready: later contracts are ignored.
 fn meets_again(target: &Target) -> Came {
     for transport in outside(target) {
         refused(target, &List::new(), signature::HANDSHAKE, transport, ErrorKind::Refused);
@@ -214,7 +214,7 @@ fn logs(target: &Target) -> Came {
         let (before, transport) = line(bytes);
         refused(target, &before, signature::LOG, transport, ErrorKind::BadValue);
     }
-    // As long as the arena, and of anything.
+    // As long as the arena, and of any content.
     let (_, len) = target.layout.arena(Side::Guest);
     for byte in [1, 3, 5] {
         let before = List::new().fill(region(target.own(0)), len, byte);

@@ -1,4 +1,4 @@
-//! Programs whose segments lie where the host has put something, or has something of its own.
+//! Programs with segments at addresses that the host has used, or reserves.
 
 use vmffi::machine::{Image, ImageError, MachineBuilder};
 
@@ -32,17 +32,17 @@ pub fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// The place in the file of the program header of the first segment with these flags: 4 is constants, 5 code, 6 data.
+/// The offset in the file of the program header of the first segment with these flags: 4 is constants, 5 code, 6 data.
 pub fn header(file: &[u8], flags: u32) -> usize {
     let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
     let (headers, count) = (word(32) as usize, usize::from(file[56]));
     let of = |nr: usize| headers + 56 * nr;
     let (kind, flags) = (1_u32, flags);
     let begins = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
-    (0..count).map(of).find(|at| file[*at..*at + 8] == begins).expect("there is such a segment")
+    (0..count).map(of).find(|at| file[*at..*at + 8] == begins).expect("a segment with these flags")
 }
 
-/// Where the fields of a program header are.
+/// Offsets of fields of a program header.
 const FLAGS: usize = 4;
 const ADDRESS: usize = 16;
 const FILESZ: usize = 32;
@@ -66,7 +66,7 @@ fn refused(file: &[u8], says: &str) -> String {
     format!("`ImageError`: {error}")
 }
 
-/// A segment that lies there, and one that reaches from where it may lie to there.
+/// A segment at that address, and one that reaches from an allowed address to it.
 fn misplaced(_: On, places: &[u64]) -> String {
     let mut came = String::new();
     for place in places {
@@ -91,7 +91,7 @@ fn overlap(_: On) -> String {
     )
 }
 
-/// Nothing of it is there before it is touched, and it may not be: as much as there is below the region.
+/// A segment of zeros as large as the address range below the region: no page exists before it is touched.
 fn huge(on: On) -> String {
     let mut came = String::new();
     let file = file();
@@ -99,7 +99,7 @@ fn huge(on: On) -> String {
     let len = u64::from_le_bytes(file[constants + FILESZ..][..8].try_into().unwrap());
     for size in [1 << 30, (1 << 36) - (1 << 32)] {
         assert!(size > len);
-        // Behind all others.
+        // After all other segments.
         let file = changed(4, &[(ADDRESS, 1 << 31), (MEMSZ, size)]);
         let image = Image::parse(&file).unwrap();
         let error =
