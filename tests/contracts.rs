@@ -190,7 +190,7 @@ fn mismatch(error: ConnectError) -> Mismatch {
 /// ABI, Contracts CT-1, CT-6: missing and extra functions, changed parameters and results, a struct
 /// that changed three levels down, and optional functions, function by function.
 #[test]
-fn what_does_not_fit_is_told() {
+fn mismatches_are_reported() {
     let error = Loopback::new(guest::Guest, host::Host).unwrap_err();
     println!("{error}");
     assert_eq!(error.to_string(), TEXT);
@@ -205,7 +205,7 @@ fn what_does_not_fit_is_told() {
 /// Sides that match although each serves more than the other calls, in other orders and with other names
 /// of parameters.
 #[test]
-fn what_fits_is_connected() {
+fn matching_contracts_connect() {
     mod small {
         use super::*;
         vmffi::ffi_interface! {
@@ -299,7 +299,7 @@ impl Bytes {
 /// ABI, Contracts CT-5 to CT-8, CT-10: the crate writes what the document specifies, and reads what is
 /// written by the document.
 #[test]
-fn contracts_are_the_documents() {
+fn contracts_match_the_document() {
     mod example {
         vmffi::ffi_interface! {
             pub interface A { fn f(x: u8); }
@@ -519,7 +519,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
 /// ABI, Contracts CT-7 to CT-9: types nested as deeply as a contract can nest them, on both sides, give a
 /// short text in a short time.
 #[test]
-fn deep_and_wide_types_are_shown_shortly() {
+fn deep_and_wide_types_give_a_short_text() {
     let chain = |first: &str, wrap: fn(Bytes, u16) -> Bytes, count: u16| {
         let start = Bytes::default().builtin(first, &[]);
         (0..count).fold(start, wrap).builtin("()", &[])
@@ -546,7 +546,7 @@ fn deep_and_wide_types_are_shown_shortly() {
 
 /// ABI, Contracts CT-2 to CT-4: `HANDSHAKE` as a call like any other.
 #[test]
-fn contracts_are_handed_over_by_a_call() {
+fn contracts_are_sent_by_a_call() {
     let observed = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = observed.clone();
     let pair = Loopback::builder()

@@ -22,12 +22,12 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
-fn a_guest_that_does_as_it_likes() {
+fn hostile_guests() {
     replay("host", fuzz::host::run);
 }
 
 #[test]
-fn a_host_that_does_as_it_likes() {
+fn hostile_hosts() {
     replay("guest", fuzz::guest::run);
 }
 
@@ -58,7 +58,7 @@ fn programs() {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
-fn a_process_that_does_as_it_likes() {
+fn hostile_processes() {
     if let Err(error) = vmffi::machine::Backend::Process.check() {
         println!("skipped: process: {error}");
         return;
@@ -68,6 +68,6 @@ fn a_process_that_does_as_it_likes() {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
-fn a_virtual_machine_that_does_as_it_likes() {
+fn hostile_virtual_machines() {
     replay("kvm", fuzz::machine::kvm);
 }

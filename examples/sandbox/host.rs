@@ -217,7 +217,9 @@ impl Files for Server {
             return Err(CallError::refused());
         }
         if bytes.len() > CHUNK {
-            return Err(work.fail(Error::Guest(format!("the guest writes {len} bytes in one call"))));
+            return Err(
+                work.fail(Error::Guest(format!("the guest writes {len} bytes in one call")))
+            );
         }
         if work.written + len > MOST_OF_ONE * work.read {
             let text = "the guest writes more than a file of this size can contain";

@@ -35,7 +35,7 @@ const TREASURES: u8 = 3;
 /// The number of functions when most of the kept inputs were found.
 const OLD: usize = 25;
 /// The address of the doorbell, and the port.
-const BELL: u64 = 0x200_0000_0000;
+const DOORBELL: u64 = 0x200_0000_0000;
 const PORT: u64 = 0x5658;
 /// In a process: the gate's code, its `syscall` of a trap, the memory that it reads, and the memory that it writes: the
 /// number of the last trap, and a signal stack.
@@ -215,8 +215,8 @@ impl World {
                 }
                 19..=21 => {
                     let places = |feed: &mut Feed| match feed.below(4) {
-                        0 => At(Base::Null, BELL),
-                        1 => At(Base::Null, BELL.wrapping_add(feed.scalar())),
+                        0 => At(Base::Null, DOORBELL),
+                        1 => At(Base::Null, DOORBELL.wrapping_add(feed.scalar())),
                         _ => at(feed),
                     };
                     let (which, from, to) = (feed.number(1), places(feed), places(feed));
@@ -228,7 +228,7 @@ impl World {
                 22 => {
                     let (which, count) = (feed.number(1), feed.scalar());
                     let at = match feed.below(3) {
-                        0 => At(Base::Null, BELL + feed.number(1) % 16),
+                        0 => At(Base::Null, DOORBELL + feed.number(1) % 16),
                         _ => at(feed),
                     };
                     Op::Access { which, at, count }.put(&mut list);

@@ -184,7 +184,11 @@ impl<'p> Model<'p> {
             .expect("a block of its own");
         let loan = pointer::loan(t.primary);
         assert_eq!(pointer::offset(t.primary) as usize, self.s.arena + block.at * GRANULE_SIZE);
-        assert_eq!(usize::from(loan), (self.s.issued[block.at] - 1) % 255 + 1, "the loan's number is the next");
+        assert_eq!(
+            usize::from(loan),
+            (self.s.issued[block.at] - 1) % 255 + 1,
+            "the loan's number is the next"
+        );
         lending.loans.push((block.at, loan));
         block.loan = Some(loan);
         if !self.s.feed.rarely(4) {

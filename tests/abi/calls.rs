@@ -137,7 +137,7 @@ fn bad_calls_are_refused() {
 
 /// ABI, Parameter structs PS-5: every valid handle beside a bad parameter is released.
 #[test]
-fn a_refused_call_gives_handles_back() {
+fn a_refused_call_releases_its_handles() {
     let region = Region::new();
     let arena = region.arena(Side::Guest);
     let at = arena + 64;
@@ -296,7 +296,7 @@ vmffi::serve!(Clocks: older::Clock, newer::Clock);
 /// ABI, Versioning V-3, Signatures SG-1: a function with changed types is a different function, and
 /// one side serves both.
 #[test]
-fn a_changed_function_is_another_one() {
+fn a_changed_function_has_another_signature() {
     let pair = Loopback::new((), Clocks).unwrap();
     assert_eq!(older::ClockClient::from(pair.host()).now(), Ok(32));
     assert_eq!(newer::ClockClient::from(pair.host()).now(), Ok(64));

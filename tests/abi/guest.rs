@@ -80,7 +80,7 @@ const CALL: Registers = words(trap::CALL, ParamsVectorsNothing::FUNCTION.signatu
 /// ABI, Traps TR-1 to TR-3 and TR-15 to TR-17, Transport T-1 and T-5: an answer, at once and after
 /// two upcalls; upcalls while the guest is parked, twice.
 #[test]
-fn words_leave_and_come_back() {
+fn traps_and_answers_of_a_guest() {
     let (end, script, _region) = connect!();
     let vectors = VectorsClient::from(end.host());
     let answer = words(answer::ANSWER, 0, 0, 0);
@@ -122,7 +122,7 @@ fn words_leave_and_come_back() {
 /// ABI, Traps TR-4, Statuses S-4, Versioning V-2: an answer of another kind means that nobody claimed
 /// the trap; the other words are not read, and all loans of the call end.
 #[test]
-fn a_kind_that_the_guest_does_not_know() {
+fn an_unknown_kind_of_answer() {
     let (end, script, region) = connect!();
     let arena = region.arena(Side::Guest);
     // Loan 1 of the block was the contract.
@@ -143,7 +143,7 @@ fn a_kind_that_the_guest_does_not_know() {
 
 /// ABI, Statuses S-1 to S-5, Versioning V-2, Checks C-10: the outcome of a hypercall for each answer.
 #[test]
-fn statuses_that_the_guest_knows_and_others() {
+fn known_and_unknown_statuses() {
     let (end, script, _region) = connect!();
     let vectors = VectorsClient::from(end.host());
     let says = |status, primary, secondary| {
@@ -168,7 +168,7 @@ fn statuses_that_the_guest_knows_and_others() {
 
 /// ABI, Signatures SG-7, Transport T-3: the answer to `HAS` is a `bool`, and is validated as one.
 #[test]
-fn has_is_validated_as_any_other() {
+fn the_answer_to_has_is_validated() {
     let (end, script, _region) = connect!();
     let function = ParamsVectorsNothing::FUNCTION;
     let says = |status, primary, secondary| {

@@ -197,7 +197,7 @@ fn a_parameter_struct_is_free_when_the_call_ends() {
 
 /// ABI, Arenas and loans A-8: the byte count is the number of bytes written, not the capacity.
 #[test]
-fn only_what_is_written_is_sent() {
+fn only_written_bytes_are_sent() {
     let region = Region::with(0xaa, Host::default());
     let mut buf = SharedBuf::with_capacity(region.pair.host(), 1000).unwrap();
     buf.extend_from_slice(b"abc").unwrap();
@@ -239,7 +239,7 @@ fn a_reset_ends_every_loan() {
 /// ABI, Region header R-8, Release map M-4, Arenas and loans A-1: an owner relies neither on the earlier
 /// contents of the memory, marks included, nor on what is written there later.
 #[test]
-fn what_is_in_an_arena_says_nothing() {
+fn an_owner_ignores_the_contents_of_its_memory() {
     for fill in [1, 2, 0xff] {
         let region = Region::with(fill, Host::default());
         let to_host = region.pair.host();

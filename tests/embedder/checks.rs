@@ -13,7 +13,7 @@ use super::{
 use support::host::Host;
 
 pub const CASES: &[Case] = &[
-    ("a_check_makes_what_is_made", any, checks),
+    ("a_check_predicts_the_build", any, checks),
     ("each_system_call_is_denied", any, denied_calls),
     ("each_request_to_kvm_is_denied", kvm, denied_requests),
 ];

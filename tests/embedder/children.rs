@@ -21,7 +21,7 @@ use super::{
 pub const CASES: &[Case] = &[
     ("dropped_with_children_ignored", any, ignored),
     ("dropped_with_children_not_waited_for", any, not_waited_for),
-    ("dropped_while_somebody_waits_for_all_children", any, waited_for),
+    ("dropped_while_a_thread_waits_for_all_children", any, waited_for),
     ("a_handler_waits_for_all_children", process, handler_waits),
     ("a_thread_waits_for_all_children", process, thread_waits),
 ];

@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
     ("dropped_after_its_thread", any, after_its_thread),
     ("dropped_after_its_process", process, after_its_process),
     ("dropped_after_its_process_was_waited_for", process, after_a_wait),
-    ("dropped_after_its_number_was_given_again", process, number_again),
+    ("dropped_after_its_process_id_was_reused", process, number_again),
     ("dropped_with_all_signals_blocked", any, all_blocked),
 ];
 

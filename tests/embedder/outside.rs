@@ -23,10 +23,10 @@ use super::{
 use support::{host::Host, shared::control::ControlClient};
 
 pub const CASES: &[Case] = &[
-    ("signals_from_outside_mean_nothing", process, nothing),
-    ("faults_from_outside_are_told", process, faults),
-    ("a_killed_guest_is_told", process, killed),
-    ("a_suspended_guest_goes_on", process, suspended),
+    ("signals_from_outside_are_ignored", process, nothing),
+    ("faults_from_outside_are_reported", process, faults),
+    ("a_killed_guest_is_reported", process, killed),
+    ("a_suspended_guest_continues", process, suspended),
     ("a_suspended_guest_is_stopped", process, suspended_and_stopped),
     ("a_suspended_guest_is_reset", process, suspended_and_reset),
     ("a_suspended_guest_is_dropped", process, suspended_and_dropped),

@@ -42,7 +42,7 @@ pub const CASES: &[Case] = &[
     ("the_stop_signal_has_its_default_later", kvm, defaulted),
     ("the_stop_signal_is_ignored_and_blocked", kvm, ignored_and_blocked),
     ("the_stop_signal_has_a_handler_later", kvm, handled),
-    ("a_handler_that_was_there_stays", kvm, kept),
+    ("an_earlier_handler_stays", kvm, kept),
     ("a_machine_installs_no_other_handler", any, no_other),
     ("other_signals_are_pending", any, others_pending),
     ("other_signals_reach_a_thread_that_runs_a_guest", any, others_delivered),

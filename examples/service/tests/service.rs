@@ -83,7 +83,7 @@ impl Service {
     }
 }
 
-fn everybody_is_answered(backend: Backend) {
+fn every_request_is_answered(backend: Backend) {
     let Some(service) = Service::start(backend, &["--guests", "2", "--cpu-time", "500"]) else {
         return;
     };
@@ -127,7 +127,7 @@ fn everybody_is_answered(backend: Backend) {
 }
 
 /// If a client disconnects, its guest is stopped, and serves the next client long before its limits.
-fn who_leaves_frees_a_guest(backend: Backend) {
+fn a_disconnect_frees_the_guest(backend: Backend) {
     let limits = ["--guests", "1", "--cpu-time", "600000", "--deadline", "600000"];
     let Some(service) = Service::start(backend, &limits) else { return };
     let began = Instant::now();
@@ -146,21 +146,21 @@ fn who_leaves_frees_a_guest(backend: Backend) {
 }
 
 #[test]
-fn everybody_is_answered_on_kvm() {
-    everybody_is_answered(Backend::Kvm);
+fn every_request_is_answered_on_kvm() {
+    every_request_is_answered(Backend::Kvm);
 }
 
 #[test]
-fn everybody_is_answered_in_processes() {
-    everybody_is_answered(Backend::Process);
+fn every_request_is_answered_in_processes() {
+    every_request_is_answered(Backend::Process);
 }
 
 #[test]
-fn who_leaves_frees_a_guest_on_kvm() {
-    who_leaves_frees_a_guest(Backend::Kvm);
+fn a_disconnect_frees_the_guest_on_kvm() {
+    a_disconnect_frees_the_guest(Backend::Kvm);
 }
 
 #[test]
-fn who_leaves_frees_a_guest_in_processes() {
-    who_leaves_frees_a_guest(Backend::Process);
+fn a_disconnect_frees_the_guest_in_processes() {
+    a_disconnect_frees_the_guest(Backend::Process);
 }

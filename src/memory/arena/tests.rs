@@ -228,7 +228,7 @@ proptest! {
     /// No two blocks in use overlap, every block is in the arena, an allocation succeeds if a free range is large
     /// enough, wrong marks have no effect, and all memory becomes one free block again.
     #[test]
-    fn like_the_model(granules in prop_oneof![1_usize..40, 40_usize..3000], ops in ops()) {
+    fn the_arena_agrees_with_the_model(granules in prop_oneof![1_usize..40, 40_usize..3000], ops in ops()) {
         let world = World::new(granules);
         run(&world, granules, &ops);
     }

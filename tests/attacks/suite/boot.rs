@@ -46,17 +46,17 @@ pub fn cases() -> Vec<Case> {
     let exit = List::new().trap(trap::EXIT, 5, Transport::EMPTY, &List::new());
     let none = meets(&[0, 0], 2);
     vec![
-        case("a_guest_that_says_nothing_of_itself", List::new(), |target| {
+        case("a_guest_without_a_contract", List::new(), |target| {
             assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             Came::Lives("served, call by call".into())
         }),
-        case("a_guest_that_meets_three_times", none.clone().and(&none).and(&none), |target| {
+        case("a_guest_with_three_handshakes", none.clone().and(&none).and(&none), |target| {
             assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             Came::Lives("served".into())
         }),
         case("a_crash_before_the_guest_is_ready", crash, crashes),
         case("an_exit_before_the_guest_is_ready", exit, ends),
-        case("a_contract_to_nowhere", nowhere(), |target| {
+        case("a_contract_outside_of_the_arena", nowhere(), |target| {
             assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             let refused = target.refused();
             assert_eq!(refused.len(), 6);
@@ -76,19 +76,17 @@ pub fn cases() -> Vec<Case> {
         says("a_contract_of_noise", vec![0xff; 1000], |target| {
             unreadable(target, "unknown kind of record")
         }),
-        says("a_contract_that_is_cut_off", records(0xffff, &[]), |target| {
+        says("a_truncated_contract", records(0xffff, &[]), |target| {
             unreadable(target, "unexpected end of the contract")
         }),
-        says(
-            "a_contract_with_a_name_that_is_cut_off",
-            records(1, &[0, 0xff, 0xff, b'u']),
-            |target| unreadable(target, "unexpected end of the contract"),
-        ),
+        says("a_contract_with_a_truncated_name", records(1, &[0, 0xff, 0xff, b'u']), |target| {
+            unreadable(target, "unexpected end of the contract")
+        }),
         says("a_contract_that_names_itself", records(1, &builtin(b"Option", &[0])), |target| {
             unreadable(target, "the index of a type that is not yet defined")
         }),
         says(
-            "a_contract_with_names_of_no_characters",
+            "a_contract_with_names_that_are_not_utf8",
             records(1, &builtin(b"\xff\xfe", &[])),
             |target| unreadable(target, "a name is not UTF-8"),
         ),
@@ -97,8 +95,8 @@ pub fn cases() -> Vec<Case> {
             differs(target, "\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\r\\n\\0\\u{202e}txt.exe\\u{9b}31m")
         }),
         says("a_contract_of_20000_functions", many(), |target| differs(target, "20000 functions")),
-        Case::new("a_second_meeting_that_does_not_fit", again),
-        Case::new("a_meeting_in_a_nested_upcall_that_does_not_fit", again_nested),
+        Case::new("a_second_handshake_that_does_not_match", again),
+        Case::new("a_handshake_in_a_nested_upcall_that_does_not_match", again_nested),
     ]
 }
 

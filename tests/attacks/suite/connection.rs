@@ -25,7 +25,7 @@ use super::{
 
 /// The address of the region in a guest, that of its doorbell, and one that no guest is ever given.
 pub const REGION: u64 = 0x10_0000_0000;
-pub const BELL: u64 = 0x200_0000_0000;
+pub const DOORBELL: u64 = 0x200_0000_0000;
 pub const NOWHERE: u64 = 0x7000_0123;
 /// The address of the host's own pages in a virtual machine.
 pub const SUPERVISOR: u64 = 0xffff_ff80_0000_0000;

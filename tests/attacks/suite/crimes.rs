@@ -8,7 +8,7 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{BELL, NOWHERE, On, REGION, SUPERVISOR, Setup, Target, fault},
+    connection::{DOORBELL, NOWHERE, On, REGION, SUPERVISOR, Setup, Target, fault},
     list::{List, at, deed},
     ops::{At, Base, Deed, Op},
 };
@@ -113,13 +113,13 @@ fn rows() -> Vec<Row> {
     let host = REGION + Setup::PLAIN.layout().arena(Side::Host).0;
     let behind = REGION + Setup::PLAIN.layout().len();
     vec![
-        row("a_jump_to_nowhere", place(Deed::Jump, NOWHERE), page(NOWHERE)),
-        row("a_call_of_nowhere", place(Deed::Call, NOWHERE), page(NOWHERE)),
+        row("a_jump_to_unmapped_memory", place(Deed::Jump, NOWHERE), page(NOWHERE)),
+        row("a_call_of_unmapped_memory", place(Deed::Call, NOWHERE), page(NOWHERE)),
         row("a_jump_to_null", place(Deed::Jump, 0), page(0)),
         row("a_jump_to_no_address", place(Deed::Jump, 1 << 63), GP),
         row("a_jump_into_the_region", place(Deed::Jump, REGION + 0x5000), page(REGION + 0x5000)),
         row("a_jump_into_the_hosts_arena", place(Deed::Jump, host), page(host)),
-        row("a_jump_to_the_doorbell", place(Deed::Jump, BELL), page(BELL)),
+        row("a_jump_to_the_doorbell", place(Deed::Jump, DOORBELL), page(DOORBELL)),
         row("a_stack_overflow", value(Deed::Overflow, 0), Dies::StackOverflow),
         row("a_division_by_zero", value(Deed::Divide, 0), Dies::Exception(0, None)),
         row("a_vector_division_by_zero", value(Deed::DivideFloat, 0), Dies::Exception(19, None)),
@@ -150,7 +150,7 @@ fn rows() -> Vec<Row> {
         row("wrmsr_efer", deed(Deed::Wrmsr, at(0xc000_0080), 0xd01), GP),
         row("wrmsr_gs_base", deed(Deed::Wrmsr, at(0xc000_0101), 1), GP),
         row("rdmsr", deed(Deed::Rdmsr, at(0xc000_0080), 0), GP),
-        row("rdmsr_of_none", deed(Deed::Rdmsr, at(0x1234_5678), 0), GP),
+        row("rdmsr_of_an_unknown_register", deed(Deed::Rdmsr, at(0x1234_5678), 0), GP),
         row("invlpg", place(Deed::Invlpg, REGION), GP),
         row("wbinvd", value(Deed::Wbinvd, 0), GP),
         row("swapgs", value(Deed::Swapgs, 0), GP),
@@ -174,7 +174,7 @@ fn rows() -> Vec<Row> {
             &[Dies::SystemCall(231)],
         ),
         either(
-            "a_system_call_that_is_none",
+            "an_unknown_system_call",
             value(Deed::Syscall, u64::MAX),
             &[UD, page(0)],
             &[Dies::SystemCall(u64::MAX)],
@@ -210,8 +210,8 @@ fn rows() -> Vec<Row> {
         row("a_write_to_the_hosts_arena", place(Deed::Store8, host), page(host)),
         row("a_locked_write_to_the_hosts_arena", place(Deed::Add, host), page(host)),
         row("a_write_across_into_the_hosts_arena", place(Deed::Store16, host - 8), page(host)),
-        row("a_write_behind_the_region", place(Deed::Store8, behind), page(behind)),
-        row("a_read_behind_the_region", List::new().op(Op::Read { at: at(behind) }), page(behind)),
+        row("a_write_after_the_region", place(Deed::Store8, behind), page(behind)),
+        row("a_read_after_the_region", List::new().op(Op::Read { at: at(behind) }), page(behind)),
         row("a_write_to_descriptor_tables", place(Deed::Store8, SUPERVISOR), page(SUPERVISOR)),
         row(
             "a_write_to_interrupt_gates",
@@ -264,7 +264,7 @@ fn guesses(on: On) -> String {
     let mut tried = 0;
     let places = (12..47).map(|bit| 1_u64 << bit).chain((12..47).map(|bit| !0 << bit));
     // Its stacks, its doorbell, its region and its image are the guest's own.
-    let own = [REGION, 0x100_0000_0000, BELL];
+    let own = [REGION, 0x100_0000_0000, DOORBELL];
     for place in
         places.filter(|place| !own.contains(place) && !(0x1_0000..0x100_0000).contains(place))
     {

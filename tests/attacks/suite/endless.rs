@@ -57,7 +57,7 @@ pub fn cases() -> Vec<Case> {
             let list = List::new().write(region(target.own(0x100)), b"\x01\0ab");
             stream(target, &list.call(signature::LOG, line))
         }),
-        Case::new("an_endless_stream_of_meetings", |target| {
+        Case::new("an_endless_stream_of_handshakes", |target| {
             let contract = Transport { primary: target.own(0), secondary: 2 };
             let list = List::new().write(region(target.own(0)), &[0, 0]);
             stream(target, &list.call(signature::HANDSHAKE, contract))
@@ -79,7 +79,7 @@ pub fn cases() -> Vec<Case> {
             assert_eq!(refused.iter().filter(|error| begins(error)).count(), 2);
             came
         }),
-        Case::new("more_calls_than_there_may_be", calls).with(|setup| setup.limits = LIMITS),
+        Case::new("more_calls_than_the_limit", calls).with(|setup| setup.limits = LIMITS),
         Case::new("a_guest_that_waits_for_ever_on_two_vcpus", two_vcpus)
             .with(|setup| setup.vcpus = 2),
     ]

@@ -24,12 +24,12 @@ pub fn cases() -> Vec<Case> {
         Case::new("an_exit_seven_levels_down", |target| exits(target, 7)),
         Case::new("a_fault_seven_levels_down", faults_below),
         Case::new("an_exit_with_all_statuses", statuses),
-        Case::new("an_exit_with_a_text_to_nowhere", nowhere),
+        Case::new("an_exit_with_a_text_outside_of_the_arena", nowhere),
         large(Case::new("a_panic_with_a_megabyte_of_escapes", |target| megabyte(target, 0))),
         large(Case::new("a_panic_in_a_nested_upcall_with_a_megabyte", |target| {
             megabyte(target, 3)
         })),
-        large(Case::new("a_panic_of_no_characters", not_text)),
+        large(Case::new("a_panic_that_is_not_utf8", not_text)),
         large(Case::new("log_lines_of_a_megabyte", log)),
     ]
 }

@@ -24,14 +24,14 @@ const FORGERIES: &[Forgery] = &[
     ("pointers_without_a_loan", forged::pointers_without_a_loan),
     ("pointers_misaligned", forged::pointers_misaligned),
     ("parameter_structs_outside", forged::parameter_structs_outside),
-    ("secondaries_where_there_are_none", forged::secondaries),
-    ("scalars_that_are_none", forged::scalars),
-    ("fields_that_are_none", forged::fields),
-    ("options_that_are_none", forged::options),
-    ("elements_that_are_none", forged::compounds),
+    ("secondaries_of_values_without_one", forged::secondaries),
+    ("invalid_scalars", forged::scalars),
+    ("invalid_fields", forged::fields),
+    ("invalid_options", forged::options),
+    ("invalid_elements", forged::compounds),
     ("slices_of_a_value_and_a_half", forged::slices),
-    ("texts_that_are_none", forged::texts),
-    ("functions_that_are_none", forged::functions),
+    ("invalid_texts", forged::texts),
+    ("unknown_functions", forged::functions),
 ];
 
 pub fn cases() -> Vec<Case> {
@@ -47,9 +47,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("unknown_and_reserved_signatures", signatures),
         Case::new("the_contract_is_asked_for", contract),
         Case::new("signatures_of_another_interface", foreign),
-        Case::new("a_hostile_question_whether_there_is_a_function", has),
-        Case::new("a_second_meeting_that_is_none", meets_again),
-        Case::new("log_lines_that_are_none", logs),
+        Case::new("forged_parameters_of_has", has),
+        Case::new("an_invalid_second_handshake", meets_again),
+        Case::new("invalid_log_lines", logs),
     ]);
     cases
 }

@@ -202,7 +202,7 @@ fn code(target: &Target) -> Vec<u8> {
 }
 
 /// The address after each `syscall` in the gate.
-fn behind_system_calls(code: &[u8]) -> Vec<u64> {
+fn after_system_calls(code: &[u8]) -> Vec<u64> {
     let found = code.windows(2).enumerate().filter(|(_, bytes)| *bytes == [0x0f, 0x05]);
     found.map(|(nr, _)| CALL + nr as u64 + 2).collect()
 }
@@ -246,7 +246,7 @@ fn jumps(on: On) -> String {
 /// Every number, also those of x32 and undefined ones, at every `syscall` of the gate.
 fn system_calls(on: On) -> String {
     let mut victims = Victims::new(on);
-    let places = behind_system_calls(&code(&victims.target));
+    let places = after_system_calls(&code(&victims.target));
     assert!(places.len() >= 5 && places[0] == TRAPPED, "{places:x?}");
     let x32 = 0x4000_0000;
     let numbers =

@@ -4,7 +4,7 @@ use vmffi::machine::{Image, ImageError, MachineBuilder};
 
 use super::{
     Case,
-    connection::{BELL, On, REGION, SUPERVISOR, file},
+    connection::{DOORBELL, On, REGION, SUPERVISOR, file},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -16,14 +16,14 @@ pub fn cases() -> Vec<Case> {
             misplaced(on, &[0x100_0000_0000, 0x100_0000_0000 - 4096, 0x180_0000_0000 - 4096])
         }),
         Case::other("a_segment_over_the_doorbell", |on| {
-            misplaced(on, &[BELL, BELL - 4096, BELL + 4088])
+            misplaced(on, &[DOORBELL, DOORBELL - 4096, DOORBELL + 4088])
         }),
         Case::other("a_segment_over_the_hosts_own_pages", |on| {
             misplaced(on, &[SUPERVISOR, SUPERVISOR + 0x2000, 0x1f0_0000_0000, 0x7fff_ffff_e000])
         }),
         Case::other("a_segment_over_null", |on| misplaced(on, &[0, 1, 0xffff])),
         Case::other("a_segment_over_another_one", overlap),
-        Case::other("segments_of_more_memory_than_there_may_be", huge),
+        Case::other("segments_larger_than_the_memory_limit", huge),
         Case::other("a_segment_around_the_end_of_memory", around),
         Case::other("code_that_can_be_written", writable),
     ]

@@ -196,7 +196,7 @@ pub fn main() -> ExitCode {
         }
         missing.extend(why.map(|why| format!("{on}: all attacks are skipped: {why}")));
     }
-    trials.push(Trial::test("the_whole_table_again_and_again", move || {
+    trials.push(Trial::test("the_whole_table_repeatedly", move || {
         rounds::run(&cases);
         Ok(())
     }));

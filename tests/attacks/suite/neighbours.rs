@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::other("a_neighbour_that_fills_its_memory_before_it_is_ready", neighbour)
             .only(On::is_new),
-        Case::other("more_than_may_be_kept", kept).only(On::is_new),
+        Case::other("more_memory_than_may_be_saved", kept).only(On::is_new),
     ]
 }
 

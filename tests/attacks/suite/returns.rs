@@ -15,15 +15,15 @@ use super::{
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("a_result_where_there_is_none", nothing),
-        Case::new("scalars_as_results_that_are_none", scalars),
-        Case::new("handles_as_results_to_nowhere", handles),
+        Case::new("a_result_of_a_function_without_one", nothing),
+        Case::new("invalid_scalars_as_results", scalars),
+        Case::new("handles_as_results_outside_of_the_arena", handles),
         Case::new("handles_as_results_without_a_loan", without_loan),
-        Case::new("a_text_as_result_that_is_none", text),
-        Case::new("a_struct_as_result_that_is_none", structs),
-        Case::new("statuses_that_are_none", statuses),
-        Case::new("every_status_that_there_is", every_status),
-        Case::new("an_application_error_that_is_none", app_error),
+        Case::new("an_invalid_text_as_result", text),
+        Case::new("an_invalid_struct_as_result", structs),
+        Case::new("invalid_statuses", statuses),
+        Case::new("every_status", every_status),
+        Case::new("an_invalid_application_error", app_error),
         Case::new("a_result_for_a_call_that_was_not_reached", unreached),
         Case::new("a_result_that_changes_while_it_is_read", changes),
     ]

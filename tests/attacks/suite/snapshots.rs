@@ -48,10 +48,10 @@ const STACK_LEN: u64 = STACK - IN_USE;
 pub fn cases() -> Vec<Case> {
     let large = |case: Case, vcpus| case.with(|setup| (setup.stack, setup.vcpus) = (STACK, vcpus));
     vec![
-        large(Case::new("a_reset_brings_back_all_of_memory", memory), 1),
-        large(Case::new("a_reset_of_two_vcpus_brings_back_all_of_memory", memory_of_two), 2),
+        large(Case::new("a_reset_restores_all_memory", memory), 1),
+        large(Case::new("a_reset_of_two_vcpus_restores_all_memory", memory_of_two), 2),
         large(Case::new("clones_that_write_all_they_can", clones), 1),
-        Case::new("clones_that_write_what_they_may_not", denied),
+        Case::new("clones_that_write_protected_memory", denied),
         Case::new("a_search_for_the_templates_secrets", secrets),
         Case::new("all_registers_at_a_checkpoint", registers),
         large(Case::new("a_checkpoint_in_the_middle_of_the_gate", in_gate), 1).only(On::is_process),

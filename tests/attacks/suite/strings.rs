@@ -13,7 +13,7 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{BELL, NOWHERE, On, REGION, Target, ToldClient},
+    connection::{DOORBELL, NOWHERE, On, REGION, Target, ToldClient},
     list::{List, at, region},
     ops::{At, Op},
     traps::PORT,
@@ -24,11 +24,11 @@ pub fn cases() -> Vec<Case> {
         Case::new(name, move |target| everything(target, from, to)).with(|setup| setup.vcpus = 2)
     };
     vec![
-        on("strings_to_the_doorbell", Place::Own, Place::Bell),
-        on("strings_from_the_doorbell", Place::Bell, Place::Own),
-        on("strings_from_doorbell_to_doorbell", Place::Bell, Place::Bell),
-        on("strings_to_what_is_read_only", Place::Own, Place::Header),
-        on("strings_to_nowhere", Place::Own, Place::Nowhere),
+        on("strings_to_the_doorbell", Place::Own, Place::Doorbell),
+        on("strings_from_the_doorbell", Place::Doorbell, Place::Own),
+        on("strings_from_doorbell_to_doorbell", Place::Doorbell, Place::Doorbell),
+        on("strings_to_read_only_memory", Place::Own, Place::Header),
+        on("strings_to_unmapped_memory", Place::Own, Place::Nowhere),
         on("strings_on_ones_own_memory_and_the_port", Place::Own, Place::Own),
         Case::new("a_stop_within_a_long_string", long).with(|setup| setup.vcpus = 2),
         Case::new("a_string_on_each_vcpu_at_once", both)
@@ -43,7 +43,7 @@ const INSTRUCTIONS: u64 = 7 * 4 * 3;
 #[derive(Clone, Copy)]
 enum Place {
     Own,
-    Bell,
+    Doorbell,
     Header,
     Nowhere,
 }
@@ -53,7 +53,7 @@ impl Place {
         match self {
             // With space on both sides.
             Self::Own => region(target.own(0x8000)),
-            Self::Bell => at(BELL + 2048),
+            Self::Doorbell => at(DOORBELL + 2048),
             Self::Header => at(REGION + 2048),
             Self::Nowhere => at(NOWHERE),
         }

@@ -8,7 +8,7 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{BELL, NOWHERE, REGION, Setup, Target, own},
+    connection::{DOORBELL, NOWHERE, REGION, Setup, Target, own},
     crimes::{Dies, dies, says},
     interface::*,
     list::{List, at, deed, region},
@@ -28,25 +28,25 @@ pub fn cases() -> Vec<Case> {
         Case::new("return_with_nothing_open", return_at_start).with(|setup| {
             setup.script = Some(List::new().trap(trap::RETURN, 0, Transport::EMPTY, &List::new()))
         }),
-        Case::new("return_where_a_ready_is_let_go", return_let_go),
+        Case::new("a_return_instead_of_ready_after_a_resume", return_let_go),
         Case::new("return_twice", return_twice),
         Case::new("return_from_the_wrong_depth", wrong_depth),
-        Case::new("calls_deeper_than_there_may_be", too_deep),
-        Case::new("a_call_of_a_guest_that_does_not_count", deep).with(|setup| {
+        Case::new("calls_deeper_than_the_limit", too_deep),
+        Case::new("a_call_of_a_guest_that_ignores_the_depth", deep).with(|setup| {
             let nothing = ParamsEverythingNothing::FUNCTION.signature;
             setup.script = Some(deep_script(nothing, Transport::EMPTY));
         }),
-        Case::new("a_meeting_deeper_than_there_may_be", deep).with(|setup| {
+        Case::new("a_handshake_deeper_than_the_limit", deep).with(|setup| {
             setup.script = Some(deep_script(signature::HANDSHAKE, Transport::EMPTY));
         }),
-        Case::new("the_bell_with_one_byte", |target| rings(target, Deed::Store1, 0)),
-        Case::new("the_bell_with_two_bytes", |target| rings(target, Deed::Store2, 0)),
-        Case::new("the_bell_with_four_bytes", |target| rings(target, Deed::Store4, 0)),
-        Case::new("the_bell_by_another_instruction", other_instruction),
-        Case::new("the_traps_instruction_beside_the_bell", |target| {
-            dies_at_the_bell(target, &deed(Deed::Flagged, at(BELL + 8), 0), 8, &[])
+        Case::new("the_doorbell_with_one_byte", |target| rings(target, Deed::Store1, 0)),
+        Case::new("the_doorbell_with_two_bytes", |target| rings(target, Deed::Store2, 0)),
+        Case::new("the_doorbell_with_four_bytes", |target| rings(target, Deed::Store4, 0)),
+        Case::new("the_doorbell_by_another_instruction", other_instruction),
+        Case::new("the_traps_instruction_beside_the_doorbell", |target| {
+            dies_at_the_doorbell(target, &deed(Deed::Flagged, at(DOORBELL + 8), 0), 8, &[])
         }),
-        Case::new("the_traps_instruction_to_nowhere", |target| {
+        Case::new("the_traps_instruction_to_unmapped_memory", |target| {
             let nowhere = Dies::Exception(14, Some(NOWHERE));
             dies(target, &deed(Deed::Flagged, at(NOWHERE), 0), &[nowhere])
         }),
@@ -55,21 +55,21 @@ pub fn cases() -> Vec<Case> {
             let place = REGION + place;
             dies(target, &deed(Deed::Flagged, at(place), 0), &[Dies::Exception(14, Some(place))])
         }),
-        Case::new("the_bell_with_a_vector", vector),
-        Case::new("the_bell_with_x87_registers", x87),
-        Case::new("the_bell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),
-        Case::new("beside_the_bell", |target| rings(target, Deed::Store8, 8)),
-        Case::new("the_end_of_the_bells_page", |target| rings(target, Deed::Store8, 4088)),
-        Case::new("off_the_bells_boundary", |target| rings(target, Deed::Store8, 4)),
-        Case::new("a_read_of_the_bell", |target| {
-            let list = List::new().op(Op::Read { at: at(BELL) });
-            dies_at_the_bell(target, &list, 0, &[])
+        Case::new("the_doorbell_with_a_vector", vector),
+        Case::new("the_doorbell_with_x87_registers", x87),
+        Case::new("the_doorbell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),
+        Case::new("beside_the_doorbell", |target| rings(target, Deed::Store8, 8)),
+        Case::new("the_end_of_the_doorbells_page", |target| rings(target, Deed::Store8, 4088)),
+        Case::new("off_the_doorbells_boundary", |target| rings(target, Deed::Store8, 4)),
+        Case::new("a_read_of_the_doorbell", |target| {
+            let list = List::new().op(Op::Read { at: at(DOORBELL) });
+            dies_at_the_doorbell(target, &list, 0, &[])
         }),
-        Case::new("behind_the_bells_page", |target| {
+        Case::new("after_the_doorbells_page", |target| {
             dies(
                 target,
-                &deed(Deed::Store8, at(BELL + 4096), 1),
-                &[Dies::Exception(14, Some(BELL + 4096))],
+                &deed(Deed::Store8, at(DOORBELL + 4096), 1),
+                &[Dies::Exception(14, Some(DOORBELL + 4096))],
             )
         }),
         Case::new("the_port_with_one_byte", |target| port(target, Deed::Out1, PORT)),
@@ -78,7 +78,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_byte_of_the_port", |target| port(target, Deed::In1, PORT + 3)),
         Case::new("beside_the_port", |target| port(target, Deed::Out1, PORT + 1)),
         Case::new("the_port_by_a_string", port_string),
-        Case::new("ports_that_are_not_the_guests", ports),
+        Case::new("ports_that_the_guest_may_not_use", ports),
         Case::new("calls_with_flags_that_are_odd", flags),
         Case::new("a_call_in_single_steps", |target| {
             let list = deed(Deed::Flagged, at(target.way()), 0x100);
@@ -260,11 +260,11 @@ fn deep(target: &Target) -> Came {
 /// Executes an access to the doorbell that is not a trap. If the guest traps by the doorbell, the access is reported as such,
 /// or ends the guest in one of `others`; if it traps by a port or a gate, the page is not mapped.
 #[track_caller]
-fn dies_at_the_bell(target: &Target, list: &List, offset: u64, others: &[Dies]) -> Came {
-    if target.way() != BELL {
-        return dies(target, list, &[Dies::Exception(14, Some(BELL + offset))]);
+fn dies_at_the_doorbell(target: &Target, list: &List, offset: u64, others: &[Dies]) -> Came {
+    if target.way() != DOORBELL {
+        return dies(target, list, &[Dies::Exception(14, Some(DOORBELL + offset))]);
     }
-    let mut ends = vec![Dies::Access(BELL + offset)];
+    let mut ends = vec![Dies::Access(DOORBELL + offset)];
     ends.extend(others);
     dies(target, list, &ends)
 }
@@ -272,25 +272,30 @@ fn dies_at_the_bell(target: &Target, list: &List, offset: u64, others: &[Dies]) 
 /// An invalid access to the page of the doorbell.
 #[track_caller]
 fn rings(target: &Target, how: Deed, offset: u64) -> Came {
-    dies_at_the_bell(target, &deed(how, at(BELL + offset), trap::READY), offset, &[])
+    dies_at_the_doorbell(target, &deed(how, at(DOORBELL + offset), trap::READY), offset, &[])
 }
 
 /// In a virtual machine that uses the doorbell, this is an access like any other, with the right width
 /// and address.
 fn other_instruction(target: &Target) -> Came {
-    dies_at_the_bell(target, &deed(Deed::Store8, at(BELL), 0x1234), 0, &[Dies::Order(0x1234)])
+    dies_at_the_doorbell(
+        target,
+        &deed(Deed::Store8, at(DOORBELL), 0x1234),
+        0,
+        &[Dies::Order(0x1234)],
+    )
 }
 
 /// 16 bytes, which may arrive as two accesses of 8.
 fn vector(target: &Target) -> Came {
-    let list = List::new().deed(Deed::Vectors, at(0), 0).deed(Deed::Store16, at(BELL), 0);
-    dies_at_the_bell(target, &list, 0, &[Dies::Order(u64::MAX)])
+    let list = List::new().deed(Deed::Vectors, at(0), 0).deed(Deed::Store16, at(DOORBELL), 0);
+    dies_at_the_doorbell(target, &list, 0, &[Dies::Order(u64::MAX)])
 }
 
 /// An instruction that hypervisors may not emulate for such an access.
 fn x87(target: &Target) -> Came {
-    let list = deed(Deed::StoreX87, at(BELL), 0);
-    dies_at_the_bell(target, &list, 0, &[Dies::Exception(6, None)])
+    let list = deed(Deed::StoreX87, at(DOORBELL), 0);
+    dies_at_the_doorbell(target, &list, 0, &[Dies::Exception(6, None)])
 }
 
 /// Alignment checks, the direction flag, a nested task, and an I/O privilege level that has no effect.

@@ -29,12 +29,12 @@ pub fn cases() -> Vec<Case> {
         case("each_machine_draws_other_numbers", machines),
         case("all_vcpus_draw_other_numbers", vcpus),
         case("a_life_after_a_stop_draws_other_numbers", stopped),
-        case("the_source_of_random_numbers_is_the_guide_s", guide),
+        case("the_guide_shows_the_source_of_random_numbers", guide),
     ]
 }
 
 fn program() -> PathBuf {
-    guests::build(FOLDER, "random").expect("the guest is built")
+    guests::build(FOLDER, "random").expect("the guest's program")
 }
 
 fn built(on: On, vcpus: u32) -> Machine {
@@ -45,14 +45,14 @@ fn built(on: On, vcpus: u32) -> Machine {
     host
 }
 
-/// What a life draws: ten of each.
+/// The numbers that a life draws: ten of each.
 fn drawn(host: &Machine) -> (Vec<u128>, Vec<u64>) {
     let random = RandomClient::from(host.guest());
     let uuids = (0..10).map(|_| random.uuid().unwrap()).collect();
     (uuids, (0..10).map(|_| random.number().unwrap()).collect())
 }
 
-/// Draws, and checks that nothing of it was drawn before.
+/// Numbers that were drawn, to check that none is drawn twice.
 #[derive(Default)]
 struct Drawn {
     uuids: BTreeSet<u128>,

@@ -1,5 +1,5 @@
-//! What several test programs, benchmarks and fuzz targets of `vmffi` share. It is a crate of its own, so each
-//! user names the items that it needs, and the compiler reports no unused code for those that it does not need.
+//! Code that several test programs, benchmarks and fuzz targets of `vmffi` share. It is a crate of its own, so each
+//! user imports the items that it needs, and the compiler reports no unused code for the others.
 //!
 //! A file that belongs to a guest's program, to an example or to one test program stays there, and this crate compiles it
 //! by its path.

@@ -32,11 +32,11 @@ const PUSHES: At = At(Base::Code, 32);
 pub(super) fn cases() -> Vec<Case> {
     let two = |case: Case| case.with(|setup| setup.vcpus = 2);
     vec![
-        Case::new("a_reset_behind_a_trap_in_single_steps", single_steps),
-        Case::new("a_reset_behind_a_trap_without_room_for_a_signal", |target| {
+        Case::new("a_reset_after_a_trap_in_single_steps", single_steps),
+        Case::new("a_reset_after_a_trap_without_room_for_a_signal", |target| {
             no_room(target, SINGLE_STEP, assert_anew)
         }),
-        two(Case::new("a_reset_behind_a_stop_without_room_for_a_signal", |target| {
+        two(Case::new("a_reset_after_a_stop_without_room_for_a_signal", |target| {
             no_room(target, 0, assert_both_anew)
         })),
         Case::new("a_number_of_a_trap_of_the_last_life", number_of_last_life),
@@ -48,8 +48,8 @@ pub(super) fn cases() -> Vec<Case> {
         two(Case::new("faults_with_stacks_everywhere", stacks)),
         two(Case::new("a_storm_of_stops_and_resets", stops)),
         Case::new("memory_without_a_key", keys),
-        two(Case::new("what_is_left_in_the_gates_memory_after_a_reset", left)),
-        Case::new("what_a_late_stop_leaves_after_a_reset", left_by_stops),
+        two(Case::new("the_gates_memory_after_a_reset", left)),
+        Case::new("a_late_stop_before_a_reset", left_by_stops),
     ]
 }
 
