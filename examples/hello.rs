@@ -4,7 +4,7 @@
 use vmffi::{CallError, Failure, ForeignBuf, ForeignStr, Peer, SharedBuf, loopback::Loopback};
 
 vmffi::ffi_interface! {
-    /// The progress of a call.
+    /// How far a call has come.
     #[derive(Debug)]
     pub struct Progress { done: u32, total: u32 }
 
