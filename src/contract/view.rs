@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::{
     escape::BoundedText,
     layout::Layout,
-    read::{Contract, Field, Function, Index, Kind, Type, Variant},
+    read::{Contract, FieldRecord, FunctionRecord, Index, RecordKind, TypeRecord, VariantRecord},
 };
 
 impl<'c> Contract<'c> {
@@ -50,7 +50,7 @@ impl<'c> Contract<'c> {
 #[derive(Clone, Copy)]
 pub struct FunctionRef<'a> {
     contract: &'a Contract<'a>,
-    function: &'a Function<'a>,
+    function: &'a FunctionRecord<'a>,
 }
 
 impl<'a> FunctionRef<'a> {
@@ -142,7 +142,7 @@ pub struct TypeRef<'a> {
 }
 
 impl<'a> TypeRef<'a> {
-    fn get(self) -> &'a Type<'a> {
+    fn get(self) -> &'a TypeRecord<'a> {
         self.contract.get(self.index)
     }
 
@@ -156,11 +156,11 @@ impl<'a> TypeRef<'a> {
     #[must_use]
     pub fn kind(self) -> TypeKind {
         match self.get().kind {
-            Kind::Builtin(_) => TypeKind::Builtin,
-            Kind::Array(..) => TypeKind::Array,
-            Kind::Tuple(_) => TypeKind::Tuple,
-            Kind::Struct(..) => TypeKind::Struct,
-            Kind::Enum(..) => TypeKind::Enum,
+            RecordKind::Builtin(_) => TypeKind::Builtin,
+            RecordKind::Array(..) => TypeKind::Array,
+            RecordKind::Tuple(_) => TypeKind::Tuple,
+            RecordKind::Struct(..) => TypeKind::Struct,
+            RecordKind::Enum(..) => TypeKind::Enum,
         }
     }
 
@@ -168,9 +168,9 @@ impl<'a> TypeRef<'a> {
     /// declared type has none.
     pub fn arguments(self) -> impl ExactSizeIterator<Item = TypeRef<'a>> {
         let arguments: &[Index] = match &self.get().kind {
-            Kind::Builtin(arguments) | Kind::Tuple(arguments) => arguments,
-            Kind::Array(of, _) => core::slice::from_ref(of),
-            Kind::Struct(..) | Kind::Enum(..) => &[],
+            RecordKind::Builtin(arguments) | RecordKind::Tuple(arguments) => arguments,
+            RecordKind::Array(of, _) => core::slice::from_ref(of),
+            RecordKind::Struct(..) | RecordKind::Enum(..) => &[],
         };
         arguments.iter().map(move |index| TypeRef { contract: self.contract, index: *index })
     }
@@ -179,7 +179,7 @@ impl<'a> TypeRef<'a> {
     #[must_use]
     pub fn array_len(self) -> Option<u64> {
         match self.get().kind {
-            Kind::Array(_, len) => Some(len),
+            RecordKind::Array(_, len) => Some(len),
             _ => None,
         }
     }
@@ -197,8 +197,8 @@ impl<'a> TypeRef<'a> {
 
     /// The fields of a struct; another type has none.
     pub fn fields(self) -> impl ExactSizeIterator<Item = FieldRef<'a>> + Clone {
-        let fields: &[Field<'a>] = match &self.get().kind {
-            Kind::Struct(_, fields) => fields,
+        let fields: &[FieldRecord<'a>] = match &self.get().kind {
+            RecordKind::Struct(_, fields) => fields,
             _ => &[],
         };
         fields.iter().map(move |field| FieldRef { contract: self.contract, field })
@@ -206,8 +206,8 @@ impl<'a> TypeRef<'a> {
 
     /// The variants of an enum; another type has none.
     pub fn variants(self) -> impl ExactSizeIterator<Item = VariantRef<'a>> {
-        let variants: &[Variant<'a>] = match &self.get().kind {
-            Kind::Enum(_, _, variants) => variants,
+        let variants: &[VariantRecord<'a>] = match &self.get().kind {
+            RecordKind::Enum(_, _, variants) => variants,
             _ => &[],
         };
         variants.iter().map(move |variant| VariantRef { contract: self.contract, variant })
@@ -237,7 +237,7 @@ impl fmt::Debug for TypeRef<'_> {
 #[derive(Clone, Copy)]
 pub struct FieldRef<'a> {
     contract: &'a Contract<'a>,
-    field: &'a Field<'a>,
+    field: &'a FieldRecord<'a>,
 }
 
 impl<'a> FieldRef<'a> {
@@ -272,7 +272,7 @@ impl fmt::Debug for FieldRef<'_> {
 #[derive(Clone, Copy)]
 pub struct VariantRef<'a> {
     contract: &'a Contract<'a>,
-    variant: &'a Variant<'a>,
+    variant: &'a VariantRecord<'a>,
 }
 
 impl<'a> VariantRef<'a> {
