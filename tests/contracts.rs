@@ -9,6 +9,13 @@ use vmffi::{
     loopback::Loopback,
 };
 
+use contracts::written::Bytes;
+
+/// The module in the folder `tests/contracts`.
+mod contracts {
+    pub mod written;
+}
+
 /// The declarations of the host.
 mod host {
     use super::*;
@@ -244,56 +251,6 @@ fn matching_contracts_connect() {
     let pair = Loopback::new(Silent, ()).unwrap();
     let error = guest::FilesClient::from(pair.host()).delete("x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
-}
-
-/// Writes contracts by the document, and not with the crate.
-#[derive(Clone, Default)]
-struct Bytes {
-    records: usize,
-    body: Vec<u8>,
-}
-
-impl Bytes {
-    fn name(self, name: &str) -> Self {
-        self.len(name.len()).raw(name.as_bytes())
-    }
-    fn len(self, len: usize) -> Self {
-        self.raw(&(len as u16).to_le_bytes())
-    }
-    fn raw(mut self, bytes: &[u8]) -> Self {
-        self.body.extend_from_slice(bytes);
-        self
-    }
-    fn begin(mut self, kind: u8) -> Self {
-        self.records += 1;
-        self.raw(&[kind])
-    }
-    /// The bytes of the contract.
-    fn all(&self) -> Vec<u8> {
-        self.says(self.records)
-    }
-    /// The bytes of the contract, with this number of records.
-    fn says(&self, records: usize) -> Vec<u8> {
-        [&(records as u16).to_le_bytes(), &*self.body].concat()
-    }
-    fn builtin(self, name: &str, of: &[u16]) -> Self {
-        let start = self.begin(0).name(name).raw(&[of.len() as u8]);
-        of.iter().fold(start, |bytes, index| bytes.len((*index).into()))
-    }
-    fn structure(self, name: &str, size: u32, align: u32, fields: &[(&str, u32, u16)]) -> Self {
-        let start = self.begin(1).name(name).raw(&size.to_le_bytes()).raw(&align.to_le_bytes());
-        start.fields(fields)
-    }
-    fn fields(self, fields: &[(&str, u32, u16)]) -> Self {
-        fields.iter().fold(self.len(fields.len()), |bytes, (name, offset, of)| {
-            bytes.name(name).raw(&offset.to_le_bytes()).len((*of).into())
-        })
-    }
-    fn function(self, flags: u8, path: [&str; 2], all: &[(&str, u16)], returned: u16) -> Self {
-        let start = self.begin(3).raw(&[flags]).name(path[0]).name(path[1]).len(all.len());
-        let all = all.iter().fold(start, |bytes, (name, of)| bytes.name(name).len((*of).into()));
-        all.len(returned.into())
-    }
 }
 
 /// ABI, Contracts CT-5 to CT-8, CT-10: the crate writes what the document specifies, and reads what is
@@ -555,7 +512,7 @@ fn contracts_are_sent_by_a_call() {
         .build((), host_alone::Host)
         .unwrap();
     let host = pair.host();
-    let meet = |contract: &[u8]| {
+    let handshake = |contract: &[u8]| {
         let mut out = host.outgoing();
         let sent = vmffi::SendAs::<ForeignBuf>::into_transport(contract, &mut out).unwrap();
         // SAFETY: `HANDSHAKE` takes bytes, and they were lent through `out`.
@@ -564,13 +521,17 @@ fn contracts_are_sent_by_a_call() {
         assert_eq!(host.arena_stats().blocks, 0, "the buffer is released");
         answer.status
     };
-    assert_eq!(meet(<() as Serve>::CONTRACT), 0);
-    assert_eq!(meet(host_alone::Host::CONTRACT), 0, "functions that nobody calls are no mismatch");
-    assert_eq!(meet(guest::Guest::CONTRACT), 9);
-    assert_eq!(meet(b"no contract"), 9);
-    assert_eq!(meet(&[]), 9);
-    assert_eq!(meet(&vec![0; MAX_LEN + 1]), 9);
-    assert_eq!(meet(&vec![0; 1 << 20]), 9);
+    assert_eq!(handshake(<() as Serve>::CONTRACT), 0);
+    assert_eq!(
+        handshake(host_alone::Host::CONTRACT),
+        0,
+        "functions that are not called are no mismatch"
+    );
+    assert_eq!(handshake(guest::Guest::CONTRACT), 9);
+    assert_eq!(handshake(b"no contract"), 9);
+    assert_eq!(handshake(&[]), 9);
+    assert_eq!(handshake(&vec![0; MAX_LEN + 1]), 9);
+    assert_eq!(handshake(&vec![0; 1 << 20]), 9);
     // Not in the guest's arena, or not entirely.
     let call = |primary, secondary| {
         // SAFETY: the words are invalid, and are refused.

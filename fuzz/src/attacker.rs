@@ -49,7 +49,7 @@ impl World {
         let view = self.view(self.victim);
         let depth = self.calls.len();
         let Some(Call::Made { fun, sent, arrived, .. }) = self.calls.last_mut() else {
-            panic!("nobody has called");
+            panic!("no call is pending");
         };
         assert!(!std::mem::replace(arrived, true));
         assert!(depth <= MAX_DEPTH as usize);
@@ -147,7 +147,7 @@ impl World {
                 _ => refused(ErrorKind::BadValue),
             },
             // A second contract is refused without a look at its content.
-            _ if signature == signature::HANDSHAKE && self.met => refused(ErrorKind::Refused),
+            _ if signature == signature::HANDSHAKE && self.matched => refused(ErrorKind::Refused),
             _ if signature == signature::HANDSHAKE && self.victim == Side::Host => {
                 let view = self.view(Side::Guest);
                 let bytes = match t.secondary {
@@ -160,7 +160,7 @@ impl World {
                 match bytes {
                     Err(why) => refused(why),
                     Ok(bytes) if contract::fits(&bytes) => {
-                        self.met = true;
+                        self.matched = true;
                         Expect::Answer(Answer::status(0))
                     }
                     Ok(_) => {

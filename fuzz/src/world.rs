@@ -142,7 +142,7 @@ pub struct World {
     /// Whether a vCPU has been run.
     pub started: bool,
     /// The guest has sent a contract that matches.
-    pub met: bool,
+    pub matched: bool,
     /// The contracts of guest and host do not match.
     pub misfit: bool,
     /// The attacker sends only valid words, for now.
@@ -195,7 +195,7 @@ pub fn begin(data: &[u8], victim: Side) -> (RegionLayout, Arc<Pages>) {
         gone: None,
         closing: false,
         started: false,
-        met: false,
+        matched: false,
         misfit: false,
         calm: false,
         friendly: false,
