@@ -5,15 +5,14 @@
 //! machines from one snapshot, calls each, and prints the descriptors, memory and time for each.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "common/times.rs"]
-mod times;
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod lives {
     use std::{fs, time::Duration};
 
-    use super::times::{self, timed};
-    use support::{guests, warmth::WarmthClient};
+    use support::{
+        guests,
+        times::{self, timed},
+        warmth::WarmthClient,
+    };
     use vmffi::{
         host::RunOutcome,
         machine::{Backend, Image, Machine, MachineBuilder, Snapshot},

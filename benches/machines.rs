@@ -5,10 +5,6 @@
 //! calls each way and nothing else, so that system calls can be counted.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "common/times.rs"]
-mod times;
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod machines {
     mod floor_kvm;
     mod floor_process;

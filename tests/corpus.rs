@@ -2,6 +2,7 @@
 //! `fuzz/README.md` says how the inputs were chosen.
 #![cfg(all(feature = "std", target_pointer_width = "64"))]
 
+// By its path: the package of the fuzz targets depends on libFuzzer, which the tests do not need.
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 

@@ -4,8 +4,7 @@
 #![cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
-/// The modules in the folder `tests/hostile`. Its file `interface.rs` belongs to the crate `support`, since other
-/// tests use it as well.
+/// The modules in the folder `tests/hostile`.
 mod hostile {
     mod aimed;
     pub mod attack;

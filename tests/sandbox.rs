@@ -20,6 +20,7 @@ use vmffi::{
     machine::{Backend, Image},
 };
 
+// By their paths: these files are the example's, which the tests examine in this process as well.
 #[path = "../examples/guests/sandbox/src/gzip.rs"]
 mod gzip;
 #[path = "../examples/sandbox/host.rs"]
@@ -48,8 +49,8 @@ fn program() -> PathBuf {
     let program = test.ancestors().nth(2).unwrap().join("examples/sandbox");
     let built = fs::metadata(&program).and_then(|data| data.modified());
     let built = built.expect("built by `cargo test`, or by `cargo build --example sandbox`");
-    for source in ["main.rs", "host.rs"] {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sandbox").join(source);
+    for source in ["sandbox.rs", "sandbox/host.rs"] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(source);
         let written = fs::metadata(source).unwrap().modified().unwrap();
         assert!(written <= built, "the example is old: `cargo build --example sandbox`");
     }

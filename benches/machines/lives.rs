@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::meter::LoadClient;
+use support::{
+    meter::LoadClient,
+    times::{self, timed},
+};
 use vmffi::{ErrorKind, host::GuestExit, machine::Backend};
 
 use super::linux::{machine, started};
-use crate::times::{self, timed};
 
 /// How often each operation is measured.
 const ROUNDS: usize = 101;
@@ -53,7 +55,7 @@ pub fn table(backend: Backend) {
     let stops = thread::spawn(move || {
         for () in begins {
             thread::sleep(Duration::from_millis(2));
-            at.send(Instant::now()).expect("somebody waits");
+            at.send(Instant::now()).expect("a receiver");
             stopper.stop();
         }
     });

@@ -109,7 +109,10 @@ fn cited_sections_and_clauses_exist() {
         }
         for (start, _, letters, number) in numbers(&all, &clauses) {
             let (title, texts) = &clauses[letters];
-            assert!((1..=texts.len()).contains(&number), "{name}: {letters}-{number} is no clause");
+            assert!(
+                (1..=texts.len()).contains(&number),
+                "{name}: {letters}-{number} is not a clause"
+            );
             let before = all[..start].trim_end_matches(['"', ' ']);
             let right = before.ends_with(title) || !titles.iter().any(|t| before.ends_with(t));
             assert!(right, "{name}: {letters}-{number} is in {title:?}");

@@ -285,7 +285,7 @@ fn statuses_of_calls() {
     let panicked = status(1, 0);
     std::panic::set_hook(hook);
     assert_eq!(panicked, Answer::status(75), "S-6: panicked");
-    assert_eq!(status(5, 0).status, 0, "and goes on");
+    assert_eq!(status(5, 0).status, 0, "and the side continues");
 }
 
 /// ABI, Region header: the header in memory, of a host that does not distinguish lives.

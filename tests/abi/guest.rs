@@ -56,7 +56,7 @@ fn connect(
 ) -> (&'static Connected<Script>, Script, Region) {
     let region = Region::new();
     let (base, len) = (region.base, region.pair.layout().len());
-    meets(&region, steps, Guest::CONTRACT);
+    handshake(&region, steps, Guest::CONTRACT);
     // SAFETY: the tests keep the region while they use the end, and make no calls through the
     // pair that has laid it out.
     let memory = unsafe { RegionMemory::permanent(base, len) };
@@ -68,10 +68,10 @@ fn connect(
 
 /// ABI, Contracts CT-2: a guest's first call hands over its contract, in the first block of its arena. This
 /// host accepts it.
-fn meets(region: &Region, steps: &'static Steps, contract: &[u8]) {
+fn handshake(region: &Region, steps: &'static Steps, contract: &[u8]) {
     let at = region.arena(Side::Guest) | 1 << 56;
-    let meet = words(trap::CALL, signature::HANDSHAKE, at, contract.len() as u64);
-    Script(steps).once(meet, words(answer::ANSWER, 0, 0, 0));
+    let first = words(trap::CALL, signature::HANDSHAKE, at, contract.len() as u64);
+    Script(steps).once(first, words(answer::ANSWER, 0, 0, 0));
 }
 
 /// The words of every hypercall without parameters, here.
@@ -196,7 +196,7 @@ fn a_guest_connects_to_its_own_version() {
         let region = Region::new();
         region.poke(at, &[byte]);
         if right {
-            meets(&region, &STEPS, <()>::CONTRACT);
+            handshake(&region, &STEPS, <()>::CONTRACT);
         }
         let (base, len) = (region.base, region.pair.layout().len());
         // SAFETY: the end is not used.

@@ -227,7 +227,7 @@ fn a_reset_ends_every_loan() {
     }
     assert_eq!(region.mark(Side::Guest, arena + 64).load(Ordering::Acquire), 0, "no mark");
     let again = region.sent::<ForeignBuf>(b"lent again");
-    assert_eq!(again.primary, (arena + 64) | (2 << 56), "the numbers go on");
+    assert_eq!(again.primary, (arena + 64) | (2 << 56), "the numbers continue");
     region.mark(Side::Guest, arena + 64).store(1, Ordering::Release);
     assert_eq!(blocks(&region.pair), [2, 0], "a mark of an earlier loan");
     region.pair.reset();

@@ -6,8 +6,7 @@
 //! ignored.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "."]
-mod linux {
+mod suite {
     pub mod cases;
     pub mod checks;
     pub mod children;
@@ -28,7 +27,7 @@ mod linux {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn main() -> std::process::ExitCode {
-    linux::cases::main()
+    suite::cases::main()
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]

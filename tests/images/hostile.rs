@@ -32,7 +32,7 @@ const KINDS: &[(&str, Make)] = &[
     ("relocations of one word", one_word),
     ("relocations of their own table", own_table),
     ("packed relocations, all bits", packed),
-    ("packed relocations that begin anew", packed_again),
+    ("packed relocations with an address before each bitmap", packed_again),
     ("packed relocations across two segments", packed_across),
     ("program headers", program_headers),
     ("dynamic sections", dynamic_sections),

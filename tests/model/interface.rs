@@ -351,7 +351,7 @@ impl Cross for Event {
         .boxed()
     }
     fn make(peer: &impl Lender, value: &Value) -> Result<Self, CallError> {
-        let Value::Variant(nr, fields) = value else { panic!("{value:?} is no variant") };
+        let Value::Variant(nr, fields) = value else { panic!("{value:?} is not a variant") };
         Ok(match (nr, &fields[..]) {
             (0, []) => Self::Quit,
             (1, [code, down]) => {
@@ -359,7 +359,7 @@ impl Cross for Event {
             }
             (2, [by]) => Self::Moved(u64::make(peer, by)?),
             (_, [wide]) => Self::Wide(u128::make(peer, wide)?),
-            _ => panic!("{value:?} is no event"),
+            _ => panic!("{value:?} is not an event"),
         })
     }
     fn value(&self) -> Result<Value, CallError> {

@@ -126,7 +126,7 @@ fn unsent_blocks_can_be_sent_after_a_reset() {
     assert_eq!(blocks(&pair), [0, 0]);
 }
 
-/// ABI, Arenas and loans A-9: the numbers of loans go on.
+/// ABI, Arenas and loans A-9: the numbers of loans continue after a reset.
 #[test]
 fn numbers_of_loans_continue() {
     let mut pair = Loopback::new((), ()).expect("a region");

@@ -32,27 +32,27 @@ pub enum Value {
 
 impl Value {
     pub fn bits(&self) -> u128 {
-        let Self::Bits(bits) = self else { panic!("{self:?} is no scalar") };
+        let Self::Bits(bits) = self else { panic!("{self:?} is not a scalar") };
         *bits
     }
 
     pub fn bytes(&self) -> &[u8] {
-        let Self::Bytes(bytes) = self else { panic!("{self:?} is no buffer") };
+        let Self::Bytes(bytes) = self else { panic!("{self:?} is not a buffer") };
         bytes
     }
 
     pub fn text(&self) -> &str {
-        let Self::Text(text) = self else { panic!("{self:?} is no text") };
+        let Self::Text(text) = self else { panic!("{self:?} is not a text") };
         text
     }
 
     pub fn maybe(&self) -> Option<&Self> {
-        let Self::Maybe(value) = self else { panic!("{self:?} is no option") };
+        let Self::Maybe(value) = self else { panic!("{self:?} is not a option") };
         value.as_deref()
     }
 
     pub fn list(&self) -> &[Self] {
-        let Self::List(values) = self else { panic!("{self:?} is no list") };
+        let Self::List(values) = self else { panic!("{self:?} is not a list") };
         values
     }
 

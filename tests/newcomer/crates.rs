@@ -9,6 +9,7 @@ use vmffi::{
 
 use crate::project::{Project, VMFFI};
 
+// By its path: guest and host share one declaration, as the guide shows.
 #[path = "crates/src/interface.rs"]
 mod interface;
 

@@ -14,6 +14,7 @@ use vmffi::{
 
 mod client;
 mod http;
+// By its path: guest and host share one declaration, and their packages are workspaces of their own.
 #[path = "../guest/src/interface.rs"]
 mod interface;
 mod load;

@@ -11,6 +11,7 @@ use std::{
 
 use vmffi::machine::Backend;
 
+// By its path: the service is a program, and has no library that a test could use.
 #[path = "../src/client.rs"]
 mod client;
 

@@ -26,7 +26,7 @@ fn start() -> u64 {
 }
 
 /// A guest that sends these bytes as its contract.
-fn meets(bytes: &[u8], len: u64) -> List {
+fn handshake(bytes: &[u8], len: u64) -> List {
     let contract = Transport { primary: pointer::join(start(), 1), secondary: len };
     List::new().write(region(start()), bytes).call(signature::HANDSHAKE, contract)
 }
@@ -40,11 +40,11 @@ pub fn cases() -> Vec<Case> {
     };
     let says = |name, bytes: Vec<u8>, attack| {
         let len = bytes.len() as u64;
-        case(name, meets(&bytes, len), attack)
+        case(name, handshake(&bytes, len), attack)
     };
     let crash = List::new().deed(Deed::Undefined, at(0), 0);
     let exit = List::new().trap(trap::EXIT, 5, Transport::EMPTY, &List::new());
-    let none = meets(&[0, 0], 2);
+    let none = handshake(&[0, 0], 2);
     vec![
         case("a_guest_without_a_contract", List::new(), |target| {
             assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
@@ -66,10 +66,10 @@ pub fn cases() -> Vec<Case> {
             );
             Came::Lives("`BadPointer`".into())
         }),
-        case("a_contract_that_is_too_long", meets(&[], MAX_LEN as u64 + 1), |target| {
+        case("a_contract_that_is_too_long", handshake(&[], MAX_LEN as u64 + 1), |target| {
             unreadable(target, "longer than 262144 bytes")
         }),
-        case("a_contract_as_long_as_the_arena", meets(&[0, 0], ARENAS.0), |target| {
+        case("a_contract_as_long_as_the_arena", handshake(&[0, 0], ARENAS.0), |target| {
             unreadable(target, "longer than 262144 bytes")
         }),
         says("no_contract", vec![], |target| unreadable(target, "unexpected end of the contract")),
@@ -202,7 +202,7 @@ fn differs(target: &Target, part: &str) -> Came {
     Came::Ended(format!("`VersionMismatch`: {} bytes of text, escaped", text.len()))
 }
 
-fn met_again(target: &Target, list: &List) -> Came {
+fn second_handshake_is_refused(target: &Target, list: &List) -> Came {
     assert_eq!(target.told().does(list.bytes()), Ok(0));
     let refused: Vec<_> = target.refused().iter().map(CallError::kind).collect();
     assert_eq!(refused, [ErrorKind::Refused]);
@@ -219,10 +219,10 @@ fn noise(target: &Target) -> List {
 }
 
 fn again(target: &Target) -> Came {
-    met_again(target, &noise(target))
+    second_handshake_is_refused(target, &noise(target))
 }
 
 fn again_nested(target: &Target) -> Came {
     let list = one_upcall(target.own(PARAMS), &noise(target));
-    met_again(target, &list)
+    second_handshake_is_refused(target, &list)
 }

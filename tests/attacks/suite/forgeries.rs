@@ -48,7 +48,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("the_contract_is_asked_for", contract),
         Case::new("signatures_of_another_interface", foreign),
         Case::new("forged_parameters_of_has", has),
-        Case::new("an_invalid_second_handshake", meets_again),
+        Case::new("an_invalid_second_handshake", second_handshake),
         Case::new("invalid_log_lines", logs),
     ]);
     cases
@@ -184,7 +184,7 @@ pub fn outside(target: &Target) -> Vec<Transport> {
 }
 
 /// The handshake is over before the guest is ready: later contracts are ignored.
-fn meets_again(target: &Target) -> Came {
+fn second_handshake(target: &Target) -> Came {
     for transport in outside(target) {
         refused(target, &List::new(), signature::HANDSHAKE, transport, ErrorKind::Refused);
     }

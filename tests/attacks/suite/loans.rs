@@ -217,7 +217,9 @@ fn nothing_back(target: &Target) -> Came {
     assert_eq!(handle(target.told().bytes(&long)), Err((ErrorKind::OutOfMemory, false)));
     target.settle();
     assert_eq!(exhausts(target), taken, "as many blocks can be lent again");
-    Came::Lives(format!("`OutOfMemory` after {taken} blocks of 16 KiB; all comes back"))
+    Came::Lives(format!(
+        "`OutOfMemory` after {taken} blocks of 16 KiB; all loans end when they are released"
+    ))
 }
 
 fn takes_all(target: &Target) -> Came {
@@ -225,7 +227,7 @@ fn takes_all(target: &Target) -> Came {
     assert!(target.lost() >= taken);
     assert_eq!(target.host.run(), Ok(RunOutcome::Exited(0)));
     assert_eq!(target.lost(), 0);
-    Came::Ended("`OutOfMemory`; all comes back when the guest ends".into())
+    Came::Ended("`OutOfMemory`; all loans end when the guest ends".into())
 }
 
 /// Handles to the guest's memory that the host keeps, up to a limit of the handler.

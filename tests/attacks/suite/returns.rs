@@ -139,7 +139,7 @@ fn statuses(target: &Target) -> Came {
         assert_eq!((error.kind(), error.reached()), (ErrorKind::Protocol, true), "{status:#x}");
         assert_eq!(error.side(), Some(Side::Guest));
     }
-    Came::Lives("`Protocol` for that call; the guest goes on".into())
+    Came::Lives("`Protocol` for that call; the guest continues".into())
 }
 
 /// A guest may claim that it has died, was stopped, or was not reached: only that call fails.
@@ -152,7 +152,7 @@ fn every_status(target: &Target) -> Came {
             assert_eq!(target.end(), None);
         }
     }
-    Came::Lives("that status for that call; the guest goes on".into())
+    Came::Lives("that status for that call; the guest continues".into())
 }
 
 /// ABI, Statuses S-1: status 1 is for functions that declare an error.

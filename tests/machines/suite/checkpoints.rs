@@ -106,7 +106,7 @@ fn checkpoints(on: On) {
         if round % 3 == 0 {
             assert_eq!(host.checkpoint(), Ok(()), "again, at once");
         }
-        assert_eq!(count(&host, 1), now + 1, "the guest goes on");
+        assert_eq!(count(&host, 1), now + 1, "the guest continues");
         if round % 5 == 0 {
             assert!(ControlClient::from(host.guest()).commit(Crime::Undefined, 0).is_err());
         }
@@ -208,7 +208,7 @@ fn registers(on: On) {
     assert_ne!(changed, before);
     for _ in 0..3 {
         assert_eq!(host.checkpoint(), Ok(()));
-        assert_eq!(state.registers(false), Ok(changed), "the guest goes on");
+        assert_eq!(state.registers(false), Ok(changed), "the guest continues");
         assert_eq!(host.reset(), Ok(()));
         assert_eq!(state.registers(false), Ok(changed));
     }
@@ -325,7 +325,7 @@ fn too_large(on: On) {
         for error in [host.checkpoint(), host.snapshot().map(drop)] {
             let Err(CheckpointError::Failed(text)) = error else { panic!("{error:?}") };
             assert!(text.contains("raise `MachineBuilder::memory`"), "{text}");
-            assert_eq!(count(&host, 0), 8, "the guest goes on");
+            assert_eq!(count(&host, 0), 8, "the guest continues");
             works(&host);
         }
         assert_eq!(host.reset(), Ok(()));

@@ -82,7 +82,7 @@ impl On {
 
     pub fn backend(self) -> Backend {
         match self {
-            Self::Loopback => panic!("the loopback is no machine"),
+            Self::Loopback => panic!("the loopback is not a machine"),
             Self::Machine(backend) | Self::Clone(backend) => backend,
         }
     }

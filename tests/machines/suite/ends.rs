@@ -71,7 +71,7 @@ fn panics(on: On) {
     if on == On::Loopback {
         assert_eq!(error.kind(), ErrorKind::PeerPanicked);
         assert_eq!(error.side(), Some(Which::Guest));
-        assert_eq!(connection.control().sum(3), Ok(6), "the guest goes on");
+        assert_eq!(connection.control().sum(3), Ok(6), "the guest continues");
         assert_eq!(connection.blocks(), (0, 0));
         return;
     }

@@ -14,6 +14,7 @@ use vmffi::{
 
 use super::{Case, connection::On, guests};
 
+// By its path: guest and host share one declaration, as the guide shows.
 #[path = "../random/src/interface.rs"]
 mod interface;
 
@@ -39,7 +40,7 @@ fn program() -> PathBuf {
 
 fn built(on: On, vcpus: u32) -> Machine {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    let image = IMAGE.get_or_init(|| Image::open(program()).expect("the guest's program is one"));
+    let image = IMAGE.get_or_init(|| Image::open(program()).expect("a valid program"));
     let host = MachineBuilder::new(image).vcpus(vcpus).build(on.backend(), ()).unwrap();
     assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     host

@@ -120,7 +120,7 @@ fn in_a_handler(on: On) {
     stopper.send(host.stopper()).unwrap();
     let error = ControlClient::from(host.guest()).spin().unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
-    assert_eq!(ended.try_recv(), Ok(()), "the handler has come to its end");
+    assert_eq!(ended.try_recv(), Ok(()), "the handler has returned");
     stopped(&host);
 }
 

@@ -87,7 +87,7 @@ impl Scanner for Guest {
             Attack::Loop => loop {
                 core::hint::spin_loop();
             },
-            Attack::Panic => panic!("somebody has sent the document that was never tested"),
+            Attack::Panic => panic!("a client has sent an untested document"),
             Attack::Overflow => {
                 black_box(overflow(1));
                 Ok(())

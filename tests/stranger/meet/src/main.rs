@@ -25,12 +25,12 @@ fn main() -> Result<(), vmffi::CallError> {
     assert_ne!(
         old::ParamsFilesStat::FUNCTION.signature,
         other::ParamsFilesStat::FUNCTION.signature,
-        "the struct behind it is another one"
+        "the struct behind it is different"
     );
     assert_ne!(
         old::ParamsFilesDelete::FUNCTION.signature,
         young::ParamsFilesDelete::FUNCTION.signature,
-        "it returns something else"
+        "the return type is different"
     );
 
     same! { old::keywords::ParamsKeywordsGen::FUNCTION, young_keywords::ParamsKeywordsGen::FUNCTION; }

@@ -1,6 +1,7 @@
 //! The guest, and the checks that both sides run against each other. The guest's program and the test both compile
 //! this module; the test runs it on the loopback.
 
+// Three files by their paths: `tests/types` is in the published package, and this guest is not.
 #[path = "../../../../types/shared/compounds.rs"]
 pub mod compounds;
 pub mod control;

@@ -17,20 +17,24 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use vmffi::machine::{Backend, Image};
 
-#[path = "../guests/mod.rs"]
 mod guests;
-mod host;
+/// The module in the folder `examples/sandbox`.
+mod sandbox {
+    pub mod host;
+}
+
+use sandbox::host;
 
 const HELP: &str = "\
 Unpacks a gzip file as `gzip -dc` does, in a sandbox.
 
     sandbox [--backend kvm|process] [--patience SECONDS] [FILE]
 
-Without FILE, it unpacks a sample. The status is 0, 1 for a bad file and whatever else goes wrong, and 2
-where something follows in the file that is not gzip; that is ignored.";
+Without FILE, it unpacks a sample. The status is 0; 1 for a bad file or another failure; 2 if the file ends
+with data that is not gzip, which is ignored.";
 
 /// The file that is unpacked if none is named.
-const SAMPLE: &[u8] = include_bytes!("sample.txt.gz");
+const SAMPLE: &[u8] = include_bytes!("sandbox/sample.txt.gz");
 
 struct Options {
     backend: Backend,

@@ -106,7 +106,7 @@ pub fn main() -> ExitCode {
 
 /// The guide's table names each case, and no others: they are in the last column of its rows.
 fn documented() {
-    let guide = include_str!("../../docs/guide/process.md");
+    let guide = include_str!("../../../docs/guide/process.md");
     let rows = guide.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| tests |"));
     let mut named: Vec<&str> = rows
         .filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
