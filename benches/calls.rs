@@ -1,8 +1,8 @@
-//! What a call costs in one process, beside a floor for each: the least that any way to do the same
-//! would cost on this machine. `cargo bench` measures both in one run, and ends with a table.
+//! Measures calls in one process, each beside a floor: the cheapest way to do the same on this
+//! machine. `cargo bench` measures both in one run, and ends with a table.
 //!
-//! Whatever a compiler could see through, a real boundary hides: the peer, the values and the table
-//! are kept from it with `black_box`, and caller, link and handler are never inlined into each other.
+//! A real boundary hides the peer from the compiler. Here `black_box` hides the peer, the values and the
+//! table, and caller, link and handler are never inlined into each other.
 
 use std::{
     alloc::{Layout, alloc, dealloc},
@@ -14,7 +14,7 @@ use std::{
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, loopback::Loopback};
 
-/// The modules that lie in the folder `benches/common`.
+/// The modules in the folder `benches/common`.
 mod common {
     pub mod many;
     pub mod slices;
@@ -44,7 +44,7 @@ vmffi::ffi_interface! {
 struct Host;
 
 thread_local! {
-    /// Where a handler reads large buffers to: it exists already, so that only the copy is measured.
+    /// The destination of reads of large buffers. It is allocated beforehand, so that only the copy is measured.
     static LOCAL: RefCell<[u8; 4096]> = const { RefCell::new([0; 4096]) };
 }
 
@@ -165,7 +165,7 @@ impl Bytes {
     }
 
     fn get(&mut self) -> &mut [u8] {
-        // SAFETY: so many bytes, and more, are in the vector.
+        // SAFETY: the vector has at least that many bytes.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.1) }
     }
 }
@@ -174,13 +174,13 @@ fn measure<R>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut call: im
     group.bench_function(name, |bencher| bencher.iter(&mut call));
 }
 
-/// A call's result, looked at as its user would.
+/// The value of a call that succeeds, with the check that its user would make.
 #[inline(always)]
 fn good<R>(result: Result<R, CallError>) -> R {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// One case after its floor.
+/// Measures each case after its floor.
 fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
     let pair = Loopback::new((), Host).expect("memory");
     let peer = || black_box(pair.host());
@@ -208,7 +208,7 @@ fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
     let block = Block { a: 1, b: 2, c: -3, d: 4.5, e: 5, f: 6, g: true };
     let (mut here, mut there) = (Bytes::new(32), Bytes::new(32));
     let (here, there) = (here.get(), there.get());
-    // A block each way, written once and read once.
+    // One block each way, written once and read once.
     measure(&mut group, "2 x (malloc+free, 2 x memcpy 32 B)", || {
         for _ in 0..2 {
             floor::allocate(black_box(64));
@@ -226,7 +226,7 @@ fn scalars(c: &mut Criterion, rows: &mut Vec<Row>) {
     group.finish();
 }
 
-/// Buffers: the contract has the sender copy into its arena, and the receiver out of it.
+/// Buffers: the sender copies into its arena, and the receiver copies out of it.
 fn buffers(c: &mut Criterion, rows: &mut Vec<Row>) {
     let pair = Loopback::new((), Host).expect("memory");
     let peer = || black_box(pair.host());

@@ -1,25 +1,24 @@
-//! What a life costs: a new machine, a reset, a machine of a snapshot; for a small guest, and for one with 50 MiB of memory
-//! that it has written.
+//! Measures what a life costs: a new machine, a reset, a machine from a snapshot; for a small guest, and for one with 50 MiB of
+//! memory that it has written.
 //!
-//! `cargo bench --bench lives` prints a table for each backend. `cargo bench --bench lives -- alive 1000 process` makes so many
-//! machines of one snapshot, calls each, and says what each takes.
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "common/times.rs"]
-mod times;
+//! `cargo bench --bench lives` prints a table for each backend. `cargo bench --bench lives -- alive 1000 process` makes 1,000
+//! machines from one snapshot, calls each, and prints the descriptors, memory and time for each.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod lives {
     use std::{fs, time::Duration};
 
-    use super::times::{self, timed};
-    use support::{guests, warmth::WarmthClient};
+    use support::{
+        guests,
+        times::{self, timed},
+        warmth::WarmthClient,
+    };
     use vmffi::{
         host::RunOutcome,
         machine::{Backend, Image, Machine, MachineBuilder, Snapshot},
     };
 
-    /// So often each is done.
+    /// How often each operation is measured.
     const ROUNDS: usize = 61;
     const WARM: u64 = 50 << 20;
 
@@ -42,7 +41,7 @@ mod lives {
         MachineBuilder::new(&image).arenas(64 << 10, 64 << 10)
     }
 
-    /// A snapshot of a guest that has written so many bytes.
+    /// A snapshot of a guest that has written this many bytes.
     fn warmed(builder: &MachineBuilder, backend: Backend, bytes: u64) -> Snapshot {
         let first = builder.build(backend, ()).expect("a machine");
         assert_eq!(first.run(), Ok(RunOutcome::Ready));
@@ -133,7 +132,7 @@ mod lives {
         print("reset after all 50 MiB were read and 16 KiB written", &mapped);
     }
 
-    /// What all processes of this program, and the kernel for them, take of the machine's memory, in bytes.
+    /// The memory that all processes of this program use, and the kernel for them, in bytes.
     fn memory_in_use() -> u64 {
         let info = fs::read_to_string("/proc/meminfo").expect("procfs");
         let kib = |name: &str| -> u64 {

@@ -1,12 +1,8 @@
-//! What a call to and from a real guest costs, beside a bare round trip by the same trap: the floor, made
-//! here without the crate, in the same run.
+//! Measures calls to and from a real guest, beside a floor: a bare round trip by the same trap, made without the
+//! crate in the same run.
 //!
 //! `cargo bench --bench machines` ends with a table. `cargo bench --bench machines -- calls kvm` makes 10,000
-//! calls each way and nothing else, for whoever counts system calls.
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "common/times.rs"]
-mod times;
+//! calls each way and nothing else, so that system calls can be counted.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod machines {

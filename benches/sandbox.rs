@@ -1,4 +1,4 @@
-//! What the sandbox costs: gzip files unpacked by the guest, and by the same code in this process.
+//! Measures the sandbox: gzip files unpacked by the guest, and by the same code in this process.
 //! `cargo bench --bench sandbox` makes its own files; `cargo bench --bench sandbox -- FILE.gz` takes another.
 
 extern crate alloc;
@@ -17,6 +17,7 @@ use vmffi::{
     machine::{Backend, Image},
 };
 
+// By their paths: the benchmark measures the example's own files.
 #[path = "../examples/guests/sandbox/src/gzip.rs"]
 mod gzip;
 #[path = "../examples/sandbox/host.rs"]
@@ -57,14 +58,14 @@ impl io::Write for Kept {
     }
 }
 
-/// So many bytes of words as they come in English text, the frequent ones often.
+/// A text of `len` bytes with the frequencies of English words.
 fn text(len: usize) -> Vec<u8> {
     let words: Vec<&str> = include_str!("../docs/abi.md").split_inclusive([' ', '\n']).collect();
     let mut text = Vec::with_capacity(len + 100);
     let mut state = 1_u64;
     while text.len() < len {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        // A few words in their order, from anywhere.
+        // Up to four consecutive words, from a random place.
         let at = (state >> 33) as usize % words.len();
         for word in words[at..].iter().take(1 + (state >> 29) as usize % 4) {
             text.extend_from_slice(word.as_bytes());
@@ -108,7 +109,7 @@ fn compare(name: &str, backend: Backend, image: &Image, file: &[u8]) -> Result<(
         times[1].push(took(|| Ok(native(&mut io::sink())?))?);
     }
     let [guest, native] = times.map(|times| {
-        // A machine that others use too only ever adds.
+        // Other load on the machine only adds to a time, so the least one counts.
         times.into_iter().min().unwrap_or_default()
     });
     let speed = |time: Duration| plain.len() as f64 / (1 << 20) as f64 / time.as_secs_f64();

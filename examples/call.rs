@@ -88,13 +88,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = parameters
         .map(|((name, of), word)| argument(word, of).map_err(|bad| format!("`{name}`: {bad}")))
         .collect::<Result<Vec<_>, _>>()?;
-    // Those that are too many count as well, in the error that `call_dynamic` returns.
+    // Excess arguments are counted in the error that `call_dynamic` returns.
     arguments.resize(words.len(), Value::Unit);
     println!("{}", host.guest().call_dynamic(function, &arguments)?);
     Ok(())
 }
 
-/// A word of the command line as a value of a type.
+/// Parses a word of the command line as a value of a type.
 fn argument<'w>(word: &'w str, of: TypeRef<'_>) -> Result<Value<'w>, String> {
     match of.name() {
         "ForeignStr" => Ok(word.into()),
@@ -107,7 +107,7 @@ fn argument<'w>(word: &'w str, of: TypeRef<'_>) -> Result<Value<'w>, String> {
     }
 }
 
-/// The rest of a word.
+/// The rest of a word, which is not parsed yet.
 struct Text<'w>(&'w str);
 
 impl<'w> Text<'w> {
@@ -122,7 +122,7 @@ impl<'w> Text<'w> {
         if self.skip(char) { Ok(()) } else { Err(format!("`{char}` expected at `{}`", self.0)) }
     }
 
-    /// A word up to punctuation, or what stands in quotes.
+    /// A word up to punctuation, or the text between quotes.
     fn word(&mut self) -> Result<&'w str, String> {
         let end = if self.skip('"') {
             self.0.find('"').ok_or("a quote is not closed")?
@@ -178,7 +178,7 @@ impl<'w> Text<'w> {
             (_, "f64", _) => Ok(Value::F64(self.parsed(of)?)),
             (_, "u128", _) => Ok(Value::U128(self.parsed(of)?)),
             (_, "()", _) => Ok(Value::Unit),
-            // Whether it fits is checked when the function is called.
+            // Whether the value fits is checked when the function is called.
             _ => Ok(Value::I128(self.parsed(of)?)),
         }
     }

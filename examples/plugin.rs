@@ -8,7 +8,7 @@ use vmffi::{
 
 mod guests;
 
-// As the guest has it, but for the comments: the two meet by what it says.
+// The guest has the same declaration: both sides compile their own, and the handshake compares them.
 vmffi::ffi_interface! {
     pub interface Desk {
         fn print(line: ForeignStr);
@@ -24,7 +24,7 @@ struct Shop;
 
 impl Desk for Shop {
     fn print(&self, _guest: &Peer, line: ForeignStr) -> Result<(), CallError> {
-        // Escaped: it comes from somebody whom we do not trust.
+        // Escaped, since the host does not trust the text.
         println!("plug-in: {:?}", line.read_string()?);
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Both ends of a real connection, without a machine: the guest is a thread, which the host runs as its vCPU. The thread
-//! traps through a channel, where a guest on a machine executes an instruction.
+//! traps through a channel, instead of by an instruction.
 
 use vmffi::{
     CallError, ForeignBuf, ForeignStr, Peer, RegionMemory,
@@ -32,7 +32,7 @@ impl Screen for Terminal {
 
 vmffi::serve!(Terminal: Screen; calls Pages);
 
-/// Reads in pieces, into memory of its own: there may be no heap.
+/// Reads in pieces, into memory of its own, since there may be no heap.
 fn letters(page: &ForeignBuf) -> Result<u64, CallError> {
     let (mut piece, mut at, mut letters) = ([0; 64], 0, 0);
     while at < page.len() {
@@ -50,7 +50,7 @@ fn greet(host: &Peer) -> Result<(), CallError> {
     Ok(())
 }
 
-/// All of the guest, once it has a stack.
+/// The guest's program, once it has a stack.
 fn guest_main<T: Trap + Copy + Send + Sync>(
     storage: &'static GuestStorage<Terminal, T, 1024>,
     region: RegionMemory,
@@ -63,7 +63,7 @@ fn guest_main<T: Trap + Copy + Send + Sync>(
     guest.exit(ended.map_or_else(|error| error.kind() as u64, |()| 0))
 }
 
-// The rest stands for the machine.
+// The rest replaces the machine.
 
 use std::{
     alloc::{Layout as Heap, alloc_zeroed},

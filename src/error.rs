@@ -173,7 +173,7 @@ pub struct CallError {
     detail: Detail,
     /// The exit of the guest, if it failed the call.
     #[cfg(feature = "std")]
-    cause: Cause,
+    cause: ExitCause,
 }
 
 /// The error of a field, which `?` turns into a [`CallError`]. It has nothing to drop, and so a `Result` of a plain field
@@ -219,7 +219,7 @@ impl CallError {
             len: 0,
             detail: Detail::None,
             #[cfg(feature = "std")]
-            cause: Cause(None),
+            cause: ExitCause(None),
         }
     }
 
@@ -282,7 +282,7 @@ impl CallError {
     /// Sets the exit of the guest because of which the call could not be made or finished.
     #[cfg(feature = "std")]
     pub(crate) fn because(mut self, exit: Option<GuestEnd>) -> Self {
-        self.cause = Cause(exit);
+        self.cause = ExitCause(exit);
         self
     }
 
@@ -418,10 +418,10 @@ pub(crate) type GuestEnd = std::sync::Arc<dyn core::error::Error + Send + Sync>;
 /// Two causes are equal if their texts are equal.
 #[cfg(feature = "std")]
 #[derive(Clone)]
-struct Cause(Option<GuestEnd>);
+struct ExitCause(Option<GuestEnd>);
 
 #[cfg(feature = "std")]
-impl PartialEq for Cause {
+impl PartialEq for ExitCause {
     fn eq(&self, other: &Self) -> bool {
         let text = |cause: &Self| cause.0.as_ref().map(std::string::ToString::to_string);
         text(self) == text(other)
@@ -429,7 +429,7 @@ impl PartialEq for Cause {
 }
 
 #[cfg(feature = "std")]
-impl Eq for Cause {}
+impl Eq for ExitCause {}
 
 /// A callback that is notified of each call that a side refuses or fails, with the function and the bad field if they
 /// are known.

@@ -1,4 +1,4 @@
-//! What [`ffi_interface!`](crate::ffi_interface) makes, to be looked at.
+//! The expansion of [`ffi_interface!`](crate::ffi_interface) for one declaration.
 //!
 //! All items below are generated from the declaration that follows. They are there in the
 //! documentation only.

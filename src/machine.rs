@@ -57,8 +57,8 @@ use made::{HostOptions, Made};
 use plan::Plan;
 pub use pool::{Exits, Lease, Metrics, Pool, PoolBuilder, PoolCall, PoolError};
 pub use snapshot::Snapshot;
+use vcpu::BackendVcpu;
 pub use vcpu::MachineVcpu;
-use vcpu::Running;
 
 /// What runs a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -298,12 +298,12 @@ impl MachineBuilder {
     }
 
     /// Makes a machine whose vCPUs are at the guest's entry point.
-    fn start(&self, plan: &Arc<Plan>, backend: Backend) -> Result<Made<Running>, MachineError> {
+    fn start(&self, plan: &Arc<Plan>, backend: Backend) -> Result<Made<BackendVcpu>, MachineError> {
         match backend {
             #[cfg(feature = "kvm")]
-            Backend::Kvm => Ok(kvm::start(plan, self.log, self.signal)?.map(Running::kvm)),
+            Backend::Kvm => Ok(kvm::start(plan, self.log, self.signal)?.map(BackendVcpu::kvm)),
             #[cfg(feature = "process")]
-            Backend::Process => Ok(process::start(plan, self.log)?.map(Running::process)),
+            Backend::Process => Ok(process::start(plan, self.log)?.map(BackendVcpu::process)),
         }
     }
 

@@ -1,15 +1,17 @@
-//! The arrows between the modules of `src/` run one way: each module imports from modules above it in [`ORDER`] only.
+//! The arrows between the modules of `src/` run one way: each module imports from modules above it in [`ORDER`] only. And
+//! `ARCHITECTURE.md` lists every file.
 //!
-//! The test reads every path of the crate's own in `src/`: `use crate::…` with its braces, and `crate::…` in the code.
+//! The test reads every path within the crate in `src/`: `use crate::…` with its braces, and `crate::…` in the code.
 //! Tests, models, documentation and the paths of macro expansions (`$crate::…`) do not count.
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
 
-/// The modules, from the one that imports nothing on. `ARCHITECTURE.md` has the same order.
+/// The modules, beginning with the one that imports nothing. `ARCHITECTURE.md` has the same order.
 const ORDER: &[&str] = &[
     "abi",
     "error",
@@ -32,10 +34,10 @@ const ORDER: &[&str] = &[
     "build",
 ];
 
-/// What stands outside of the order: the crate's root, and what is there for its documentation only.
+/// Files outside of the order: the crate's root, and modules that exist for its documentation only.
 const OUTSIDE: &[&str] = &["lib", "guide", "example_generated"];
 
-/// Source without comments, strings and everything from `#[cfg(test)]` or `#[cfg(all(test, …))]` on to the end of that item.
+/// Source without comments and strings, and without each item after `#[cfg(test)]` or `#[cfg(all(test, …))]`.
 fn code(source: &str) -> String {
     let mut code = String::new();
     let mut chars = source.chars().peekable();
@@ -158,12 +160,12 @@ fn files(folder: &Path, all: &mut Vec<PathBuf>) {
     }
 }
 
-/// Where a module is in the order.
+/// The position of a module in the order.
 fn place(module: &str) -> Option<usize> {
     ORDER.iter().position(|name| *name == module)
 }
 
-/// The arrows of one file that run against the order.
+/// The imports of one file that are against the order.
 fn wrong(module: &str, code: &str) -> Vec<String> {
     let here = place(module).unwrap_or_else(|| panic!("`{module}` is not in the order"));
     let against = |to: &String| {
@@ -182,7 +184,7 @@ fn all_arrows_run_one_way() {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for path in &all {
-        let inside = path.strip_prefix(&root).expect("it is in there");
+        let inside = path.strip_prefix(&root).expect("the file is in `src`");
         let first = inside.components().next().expect("a name").as_os_str().to_string_lossy();
         let module = first.trim_end_matches(".rs").to_owned();
         let file = inside.file_stem().expect("a name").to_string_lossy();
@@ -215,4 +217,55 @@ fn an_arrow_against_the_order_is_found() {
     assert_eq!(wrong("types", &code(inline)), ["types -> call"]);
     let tests = "#[cfg(test)]\nmod tests { use crate::host::Host; }\nuse $crate::host;";
     assert!(wrong("types", &code(tests)).is_empty());
+}
+
+/// The first sentence of a file's documentation.
+fn sentence(source: &str) -> String {
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+    let paragraph: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    let paragraph = paragraph.join(" ");
+    let end = paragraph.find(". ").map_or(paragraph.len(), |at| at + 1);
+    // The text of rustdoc's links, without their targets.
+    let mut text = String::new();
+    for (nr, part) in paragraph[..end].split("`](").enumerate() {
+        let part = if nr == 0 { part } else { part.split_once(')').map_or(part, |(_, rest)| rest) };
+        text = if nr == 0 { part.to_owned() } else { text + "`" + part };
+    }
+    text.replace("[`", "`").replace("`]", "`")
+}
+
+/// `ARCHITECTURE.md` has a line for each file of `src/`, with the first sentence of its documentation.
+#[test]
+fn all_files_are_listed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    files(&root.join("src"), &mut all);
+    // A module before those in it.
+    all.sort_by_key(|path| path.with_extension(""));
+    let mut list = String::new();
+    for path in &all {
+        let name = path.strip_prefix(root).expect("a file in the repository").display();
+        let sentence = sentence(&fs::read_to_string(path).expect("a source file"));
+        // These two files are shown in the documentation, and have none of their own.
+        if sentence.is_empty() {
+            assert!(name.to_string().contains("guide") || name.to_string().contains("example"));
+            continue;
+        }
+        assert!(sentence.ends_with('.'), "{name} does not begin with a sentence: {sentence}");
+        let _ = writeln!(list, "- `{name}`: {sentence}");
+    }
+    let path = root.join("ARCHITECTURE.md");
+    let text = fs::read_to_string(&path).expect("the document");
+    let (before, rest) = text.split_once("\n## Files\n").expect("the section");
+    let (section, after) = rest.split_once("\n## ").expect("the next section");
+    let introduction = section.split("\n- ").next().expect("a paragraph").trim_end();
+    let right = format!("{introduction}\n\n{list}");
+    if std::env::var_os("TREE").is_some_and(|how| how == "overwrite") {
+        fs::write(&path, format!("{before}\n## Files\n{right}\n## {after}")).expect("the document");
+    } else {
+        assert!(
+            section == right,
+            "the list of files in `ARCHITECTURE.md` is old; `TREE=overwrite cargo test --test arrows -- listed` writes it"
+        );
+    }
 }

@@ -1,5 +1,5 @@
-//! The comparison of contracts before the first call (ABI, "Contracts"): what a person reads where two
-//! sides do not fit together, and what a hostile description comes to.
+//! The comparison of contracts before the first call (ABI, "Contracts"): the text about a mismatch of two
+//! sides, and the reading of hostile contracts.
 
 use vmffi::{
     CallError, ConnectError, ErrorKind, Foreign, ForeignBuf, ForeignStr, Peer, Serve, Shared,
@@ -9,7 +9,14 @@ use vmffi::{
     loopback::Loopback,
 };
 
-/// What the host was built with.
+use contracts::written::Bytes;
+
+/// The module in the folder `tests/contracts`.
+mod contracts {
+    pub mod written;
+}
+
+/// The declarations of the host.
 mod host {
     use super::*;
 
@@ -74,7 +81,7 @@ mod host {
     vmffi::serve!(Host: Files; calls Screen);
 }
 
-/// What an older guest was built with.
+/// The declarations of an older guest.
 mod guest {
     use super::*;
 
@@ -190,11 +197,11 @@ fn mismatch(error: ConnectError) -> Mismatch {
 /// ABI, Contracts CT-1, CT-6: missing and extra functions, changed parameters and results, a struct
 /// that changed three levels down, and optional functions, function by function.
 #[test]
-fn what_does_not_fit_is_told() {
+fn mismatches_are_reported() {
     let error = Loopback::new(guest::Guest, host::Host).unwrap_err();
     println!("{error}");
     assert_eq!(error.to_string(), TEXT);
-    assert!(format!("{error:?}").contains("Files::delete"), "that is what `unwrap` shows");
+    assert!(format!("{error:?}").contains("Files::delete"), "`unwrap` shows the text");
     let found = mismatch(error);
     let first = &found.differences()[0];
     assert_eq!((first.caller, &*first.function), (Side::Guest, "Files::open"));
@@ -202,10 +209,10 @@ fn what_does_not_fit_is_told() {
     assert_eq!(found.unreadable(), None);
 }
 
-/// Sides that fit, though each serves more than the other calls, in other orders and under other names
+/// Sides that match although each serves more than the other calls, in other orders and with other names
 /// of parameters.
 #[test]
-fn what_fits_is_connected() {
+fn matching_contracts_connect() {
     mod small {
         use super::*;
         vmffi::ffi_interface! {
@@ -233,7 +240,7 @@ fn what_fits_is_connected() {
     let files = small::FilesClient::from(pair.host());
     assert_eq!(files.unchanged(small::Same { a: 1, b: 2 }), Ok(true));
     assert_eq!(files.has_never(), Ok(false));
-    // A side that says nothing of what it calls is taken as it is.
+    // A side without a list of called functions is accepted.
     struct Silent;
     impl guest::Screen for Silent {
         fn clear(&self, _: &Peer) -> Result<u8, CallError> {
@@ -246,60 +253,10 @@ fn what_fits_is_connected() {
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
 }
 
-/// Writes contracts as the document says, and not with the crate.
-#[derive(Clone, Default)]
-struct Bytes {
-    records: usize,
-    body: Vec<u8>,
-}
-
-impl Bytes {
-    fn name(self, name: &str) -> Self {
-        self.len(name.len()).raw(name.as_bytes())
-    }
-    fn len(self, len: usize) -> Self {
-        self.raw(&(len as u16).to_le_bytes())
-    }
-    fn raw(mut self, bytes: &[u8]) -> Self {
-        self.body.extend_from_slice(bytes);
-        self
-    }
-    fn begin(mut self, kind: u8) -> Self {
-        self.records += 1;
-        self.raw(&[kind])
-    }
-    /// The whole.
-    fn all(&self) -> Vec<u8> {
-        self.says(self.records)
-    }
-    /// The whole, if it is what it says.
-    fn says(&self, records: usize) -> Vec<u8> {
-        [&(records as u16).to_le_bytes(), &*self.body].concat()
-    }
-    fn builtin(self, name: &str, of: &[u16]) -> Self {
-        let start = self.begin(0).name(name).raw(&[of.len() as u8]);
-        of.iter().fold(start, |bytes, index| bytes.len((*index).into()))
-    }
-    fn structure(self, name: &str, size: u32, align: u32, fields: &[(&str, u32, u16)]) -> Self {
-        let start = self.begin(1).name(name).raw(&size.to_le_bytes()).raw(&align.to_le_bytes());
-        start.fields(fields)
-    }
-    fn fields(self, fields: &[(&str, u32, u16)]) -> Self {
-        fields.iter().fold(self.len(fields.len()), |bytes, (name, offset, of)| {
-            bytes.name(name).raw(&offset.to_le_bytes()).len((*of).into())
-        })
-    }
-    fn function(self, flags: u8, path: [&str; 2], all: &[(&str, u16)], returned: u16) -> Self {
-        let start = self.begin(3).raw(&[flags]).name(path[0]).name(path[1]).len(all.len());
-        let all = all.iter().fold(start, |bytes, (name, of)| bytes.name(name).len((*of).into()));
-        all.len(returned.into())
-    }
-}
-
-/// ABI, Contracts CT-5 to CT-8, CT-10: what the crate writes is what the document says, and what the
-/// document says is what the crate reads.
+/// ABI, Contracts CT-5 to CT-8, CT-10: the crate writes what the document specifies, and reads what is
+/// written by the document.
 #[test]
-fn contracts_are_the_documents() {
+fn contracts_match_the_document() {
     mod example {
         vmffi::ffi_interface! {
             pub interface A { fn f(x: u8); }
@@ -358,7 +315,7 @@ enum Kind: u16 { No = 7, Two = 8 { a: u8 at 2, b: u32 at 4 }, One = 9 { u8 at 2 
 struct Pair { kind: Kind at 0, next: Option<u8> at 8 } of size 16, aligned to 4
 ";
     assert_eq!(Contract::read(&all).unwrap().to_string(), text);
-    // By the signatures that follow, the two fit.
+    // The signatures that follow are equal, so the two match.
     assert_eq!(compare(&listed, example::Side::CONTRACT), Ok(()));
     assert_eq!(compare(&listed, &all), Ok(()));
     assert_eq!(compare(&all, &listed), Ok(()));
@@ -413,15 +370,15 @@ struct Row { cells: [(u8, [ForeignStr; 2]); 4] at 0 } of size 160, aligned to 8
     assert!(other.contains("host:  (u32,)"), "{other}");
 }
 
-/// Nothing in a text that a terminal would obey, and no more of it than a person reads.
+/// No control character for a terminal, and a length that a person can read.
 fn is_harmless(text: &str) {
     assert!(text.len() < 200_000, "{} bytes", text.len());
     let bad = |c: char| c != '\n' && c.escape_debug().len() > 1 && !"\\\"'".contains(c);
     assert_eq!(text.chars().find(|c| bad(*c)), None);
 }
 
-/// ABI, Contracts CT-5, CT-9: a contract that is cut off anywhere, or has any byte changed, is refused or is
-/// another contract; nothing panics, and what is printed is harmless.
+/// ABI, Contracts CT-5, CT-9: a contract that is truncated anywhere, or has any byte changed, is refused or is
+/// another contract; nothing panics, and the text has no control characters.
 #[test]
 fn damaged_contracts_are_read_safely() {
     let good = host::Host::CONTRACT;
@@ -439,7 +396,7 @@ fn damaged_contracts_are_read_safely() {
             let mut bytes = good.to_vec();
             bytes[at] ^= change;
             match compare(guest::Guest::CONTRACT, &bytes) {
-                Ok(()) => panic!("the two do not fit, whatever is changed at {at}"),
+                Ok(()) => panic!("a change at {at} was not noticed"),
                 Err(mismatch) if mismatch.unreadable().is_some() => refused += 1,
                 Err(_) => different += 1,
             }
@@ -454,7 +411,7 @@ fn damaged_contracts_are_read_safely() {
     assert!(refused > 0 && different > 0);
 }
 
-/// ABI, Contracts CT-5, CT-7, CT-9: what a hostile guest may say of itself.
+/// ABI, Contracts CT-5, CT-7, CT-9: hostile contracts.
 #[test]
 fn hostile_contracts_are_bounded_and_escaped() {
     let refused = |bytes: &[u8], what: &str| {
@@ -473,7 +430,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
     refused(&start().begin(0).len(0xffff).raw(b"u8").all(), "unexpected end of the contract");
     refused(&start().begin(0).len(2).raw(&[0xff, 0xfe, 0]).all(), "a name is not UTF-8");
     let early = "the index of a type that is not yet defined";
-    // Itself, a later one, and none at all.
+    // Its own index, a later one, and one that does not exist.
     refused(&start().builtin("Option", &[0]).all(), early);
     refused(&start().structure("S", 1, 1, &[("s", 0, 1)]).builtin("u8", &[]).all(), early);
     refused(&start().function(2, ["A", "f"], &[], 0).all(), early);
@@ -483,7 +440,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
         refused(&bytes.all(), "invalid flags of a function");
     }
 
-    // Names that would take over a terminal.
+    // Names with control characters for a terminal.
     let evil = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n\0\u{202e}txt.exe\u{9b}31m";
     let bytes = start().builtin(evil, &[]).structure(evil, 1, 1, &[(evil, 0, 0)]);
     let bytes = bytes.function(2, [evil, evil], &[(evil, 1)], 0);
@@ -493,7 +450,7 @@ fn hostile_contracts_are_bounded_and_escaped() {
     is_harmless(&text);
     assert!(text.contains("\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\r\\n\\0\\u{202e}txt.exe\\u{9b}31m"));
 
-    // As many functions as fit, with names as long as can be.
+    // As many functions as fit, with names as long as possible.
     let long = "x".repeat(20_000);
     let mut bytes = start().builtin("()", &[]);
     for nr in 0..12 {
@@ -511,15 +468,15 @@ fn hostile_contracts_are_bounded_and_escaped() {
     assert_eq!(mismatch.differences().len(), 32);
     let text = mismatch.to_string();
     is_harmless(&text);
-    // 2 of the host's own functions among them.
+    // 2 of the host's own functions are among them.
     assert!(text.starts_with("guest and host do not agree on 20002 functions"), "{text}");
     assert!(text.contains("… and 19970 more"), "{text}");
 }
 
-/// ABI, Contracts CT-7 to CT-9: types nested as deep as a description can nest them, on both sides, end in a
-/// short text, soon.
+/// ABI, Contracts CT-7 to CT-9: types nested as deeply as a contract can nest them, on both sides, give a
+/// short text in a short time.
 #[test]
-fn deep_and_wide_types_are_shown_shortly() {
+fn deep_and_wide_types_give_a_short_text() {
     let chain = |first: &str, wrap: fn(Bytes, u16) -> Bytes, count: u16| {
         let start = Bytes::default().builtin(first, &[]);
         (0..count).fold(start, wrap).builtin("()", &[])
@@ -528,7 +485,7 @@ fn deep_and_wide_types_are_shown_shortly() {
     let twice: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Result", &[nr, nr]);
     let field: fn(Bytes, u16) -> Bytes =
         |bytes, nr| bytes.structure("S", 1, 1, &[("a", 0, nr), ("b", 0, nr)]);
-    // Written out, these would be 255 times 255 times 255 ….
+    // Written out, these would be 255 times 255 times 255 and so on.
     let wide: fn(Bytes, u16) -> Bytes = |bytes, nr| bytes.builtin("Result", &[nr; 255]);
     for (wrap, count) in [(option, 20_000), (twice, 15_000), (wide, 9), (field, 6_000)] {
         let last = [("p", count)];
@@ -546,7 +503,7 @@ fn deep_and_wide_types_are_shown_shortly() {
 
 /// ABI, Contracts CT-2 to CT-4: `HANDSHAKE` as a call like any other.
 #[test]
-fn contracts_are_handed_over_by_a_call() {
+fn contracts_are_sent_by_a_call() {
     let observed = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = observed.clone();
     let pair = Loopback::builder()
@@ -555,25 +512,29 @@ fn contracts_are_handed_over_by_a_call() {
         .build((), host_alone::Host)
         .unwrap();
     let host = pair.host();
-    let meet = |contract: &[u8]| {
+    let handshake = |contract: &[u8]| {
         let mut out = host.outgoing();
         let sent = vmffi::SendAs::<ForeignBuf>::into_transport(contract, &mut out).unwrap();
         // SAFETY: `HANDSHAKE` takes bytes, and they were lent through `out`.
         let answer = unsafe { host.call_with(out, signature::HANDSHAKE, sent) };
         assert_eq!(answer.transport, Transport::EMPTY);
-        assert_eq!(host.arena_stats().blocks, 0, "the buffer is given back");
+        assert_eq!(host.arena_stats().blocks, 0, "the buffer is released");
         answer.status
     };
-    assert_eq!(meet(<() as Serve>::CONTRACT), 0);
-    assert_eq!(meet(host_alone::Host::CONTRACT), 0, "it serves more than nobody calls");
-    assert_eq!(meet(guest::Guest::CONTRACT), 9);
-    assert_eq!(meet(b"no contract"), 9);
-    assert_eq!(meet(&[]), 9);
-    assert_eq!(meet(&vec![0; MAX_LEN + 1]), 9);
-    assert_eq!(meet(&vec![0; 1 << 20]), 9);
-    // Not in the guest's arena, or not all of it.
+    assert_eq!(handshake(<() as Serve>::CONTRACT), 0);
+    assert_eq!(
+        handshake(host_alone::Host::CONTRACT),
+        0,
+        "functions that are not called are no mismatch"
+    );
+    assert_eq!(handshake(guest::Guest::CONTRACT), 9);
+    assert_eq!(handshake(b"no contract"), 9);
+    assert_eq!(handshake(&[]), 9);
+    assert_eq!(handshake(&vec![0; MAX_LEN + 1]), 9);
+    assert_eq!(handshake(&vec![0; 1 << 20]), 9);
+    // Not in the guest's arena, or not entirely.
     let call = |primary, secondary| {
-        // SAFETY: the words lead nowhere, and are refused.
+        // SAFETY: the words are invalid, and are refused.
         unsafe { host.call(signature::HANDSHAKE, Transport { primary, secondary }) }
     };
     let (start, len) = pair.layout().arena(Side::Guest);
@@ -588,8 +549,8 @@ fn contracts_are_handed_over_by_a_call() {
     ] {
         assert_eq!(call(primary, secondary).status, 3, "{primary:#x} {secondary:#x}");
     }
-    // A guest is not asked.
-    // SAFETY: there is no word.
+    // A guest does not serve this.
+    // SAFETY: the call has no pointer word.
     let asked = unsafe { pair.guest().call(signature::HANDSHAKE, Transport::EMPTY) };
     assert_eq!(asked.status, 2);
     let whys = observed.lock().unwrap();

@@ -1,7 +1,8 @@
-//! Replays what the fuzzer has found worth keeping: every input of `fuzz/corpus`, on stable Rust and
-//! without the fuzzer. `fuzz/README.md` says how the inputs came there.
+//! Runs every input of `fuzz/corpus` through the fuzz targets, on stable Rust and without the fuzzer.
+//! `fuzz/README.md` says how the inputs were chosen.
 #![cfg(all(feature = "std", target_pointer_width = "64"))]
 
+// By its path: the package of the fuzz targets depends on libFuzzer, which the tests do not need.
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 
@@ -22,12 +23,12 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
-fn a_guest_that_does_as_it_likes() {
+fn hostile_guests() {
     replay("host", fuzz::host::run);
 }
 
 #[test]
-fn a_host_that_does_as_it_likes() {
+fn hostile_hosts() {
     replay("guest", fuzz::guest::run);
 }
 
@@ -58,7 +59,7 @@ fn programs() {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
-fn a_process_that_does_as_it_likes() {
+fn hostile_processes() {
     if let Err(error) = vmffi::machine::Backend::Process.check() {
         support::skips::skip("process", error);
         return;
@@ -68,6 +69,6 @@ fn a_process_that_does_as_it_likes() {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
-fn a_virtual_machine_that_does_as_it_likes() {
+fn hostile_virtual_machines() {
     replay("kvm", fuzz::machine::kvm);
 }

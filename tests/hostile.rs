@@ -1,11 +1,10 @@
 //! A hostile guest against its host, and a hostile host against its guest: whatever is written into
-//! the region and whatever is called with whatever words, a side answers with an error or rightly,
+//! the region and whatever words a call has, a side answers correctly or with an error,
 //! reads nothing outside, does not panic, and loses no block of its own.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
-/// The modules that lie in the folder `tests/hostile`. Of its files, `interface.rs` belongs to the crate `support`, since other
-/// tests use it as well.
+/// The modules in the folder `tests/hostile`.
 mod hostile {
     mod aimed;
     pub mod attack;
@@ -24,7 +23,7 @@ use vmffi::abi::Side;
 
 use hostile::attack::{CALLS, Field, GOOD, ops};
 
-/// Prints what all tests together have done so far.
+/// Prints the totals of all tests so far.
 fn report(what: &str) {
     let all = [&CALLS, &GOOD, &region::WRITES, &interface::READ, &liar::LIES];
     let [calls, good, writes, read, lies] =

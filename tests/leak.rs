@@ -1,4 +1,4 @@
-//! A million calls of every kind, good and failed, from two threads at once, lose no block of either
+//! A million calls of every kind, successful and failing, from two threads at once, lose no block of either
 //! arena.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
@@ -24,7 +24,7 @@ vmffi::ffi_interface! {
 
     pub struct Parcel { id: u64, body: ForeignBuf, label: Option<ForeignStr> }
 
-    /// The parameters of `Depot::odd`, with a flag that takes any byte.
+    /// The parameters of `Depot::odd`, with a flag that takes any bit pattern.
     pub struct FalseOdd { body: ForeignBuf, text: ForeignStr, flag: u8 }
 
     pub interface Depot {
@@ -38,11 +38,11 @@ vmffi::ffi_interface! {
         fn panic(body: ForeignBuf, text: ForeignStr) -> ForeignBuf;
         fn keep(body: ForeignBuf) -> u64;
         fn ask(text: ForeignStr, depth: u32) -> ForeignBuf;
-        /// Its answer does not fit.
+        /// Its result is larger than an arena.
         fn large(body: ForeignBuf) -> Parcel;
     }
 
-    /// What nobody serves.
+    /// An interface that no side serves.
     pub interface Nowhere {
         fn gone(body: ForeignBuf, text: ForeignStr, parcel: Parcel) -> u64;
     }
@@ -51,7 +51,7 @@ vmffi::ffi_interface! {
 /// Serves on both sides, so that calls nest.
 #[derive(Default)]
 struct Server {
-    /// Handles that outlive their calls.
+    /// Handles that are kept after their calls.
     kept: Arc<Mutex<Vec<ForeignBuf>>>,
 }
 
@@ -73,7 +73,7 @@ impl Depot for Server {
         let body = SharedBuf::copy_from(peer, &value.body.read_vec()?)?;
         let label = SharedStr::copy_from(peer, "back")?;
         if value.id % 2 == 1 {
-            // What was made for the answer is given up.
+            // The buffer for the result is dropped.
             return Err(Fault::Odd.into());
         }
         Ok(SharedParcel { id: value.id, body, label: value.label.map(|_| label) })
@@ -165,7 +165,7 @@ fn expect<T>(result: Result<T, CallError>, why: ErrorKind) {
 /// Larger than an arena.
 static LARGE: LazyLock<String> = LazyLock::new(|| "x".repeat(1 << 20));
 
-/// One call of a kind, nested ones counted.
+/// Makes one call of a kind; returns the number of calls, nested ones included.
 fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
     let depot = DepotClient::from(peer);
     let bytes = [nr as u8; 300];
@@ -177,7 +177,7 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
     match kind {
         0 => assert_eq!(depot.add(nr as u32, 1).ok(), Some((nr as u32).wrapping_add(1))),
         1 => {
-            // The other thread's failed calls must not touch this one's buffers.
+            // Another thread's failing calls must not touch this thread's buffers.
             let answer = depot.echo(bytes).expect("room");
             assert_eq!(answer.read_vec().expect("bytes"), bytes);
         }
@@ -203,7 +203,7 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
             assert_eq!(CallError::from_status(answer.status).kind(), ErrorKind::BadValue);
         }
         6 => {
-            // Taken and given back by the callee, and taken back by the caller: once in all.
+            // The callee decodes and releases the handles, and the caller takes its loans back: each block is freed once.
             let mut out = peer.outgoing();
             let odd = SharedFalseOdd {
                 body: SharedBuf::copy_from(peer, bytes).expect("room"),
@@ -241,7 +241,7 @@ fn call(peer: &Peer, kind: usize, nr: u64) -> u64 {
 }
 
 fn work(pair: &Loopback, thread: u64, calls: u64, counts: &Counts) {
-    // Twenty-four of each twenty-five calls are of the kinds below, in turns; large ones are rare.
+    // 24 of 25 calls are of the kinds below, in turn; large ones are rare.
     let order = [0, 1, 2, 3, 4, 5, 6, 7, 9, 1, 6, 2, 11, 0, 1, 6, 3, 10, 5, 7, 4, 13, 0, 8];
     let (mut nr, mut done) = (thread, 0);
     while done < calls {
@@ -286,7 +286,7 @@ fn a_million_calls() {
         assert!(count > 0, "{kind}");
     }
     assert!(all >= CALLS);
-    // What the servers have kept is all that is in use.
+    // Only the handles that the servers keep are in use.
     let sides = [pair.host(), pair.guest()];
     for peer in sides {
         assert_eq!(peer.arena_stats().blocks, 20, "{peer:?}");
@@ -306,6 +306,6 @@ fn a_million_calls() {
 
 /// The raw call, with words that were lent for it.
 fn raw(peer: &Peer, out: Outgoing<'_>, function: &Function, transport: Transport) -> Answer {
-    // SAFETY: each word was lent through `out`, and stands where the function takes one.
+    // SAFETY: each word was lent through `out`, as the type that the function takes.
     unsafe { peer.call_with(out, function.signature, transport) }
 }

@@ -1,4 +1,4 @@
-//! README and guide show what is really there.
+//! README and guide quote code, output and names that exist.
 
 use std::{fs, path::Path, process::Command};
 
@@ -11,11 +11,11 @@ const SAFETY: &str = include_str!("../docs/guide/safety.md");
 /// The first block of a language in a text.
 fn block<'t>(text: &'t str, language: &str) -> &'t str {
     let begin = format!("```{language}\n");
-    let (_, rest) = text.split_once(&begin).expect("there is such a block");
+    let (_, rest) = text.split_once(&begin).expect("a block of this language");
     rest.split_once("```").expect("a block ends").0
 }
 
-/// What an example prints. It was built along with this test, unless this test was asked for alone.
+/// The output of an example. It was built along with this test, unless only this test was requested.
 fn output(example: &str) -> Option<String> {
     let here = std::env::current_exe().expect("a place for this test");
     let built = here.ancestors().nth(2)?.join("examples").join(example);
@@ -23,14 +23,14 @@ fn output(example: &str) -> Option<String> {
         println!("skipped: {example} is not built; `cargo build --examples` does it");
         return None;
     }
-    let output = Command::new(built).output().expect("it can be started");
+    let output = Command::new(built).output().expect("the example can be started");
     assert!(output.status.success(), "{example}: {output:?}");
     Some(String::from_utf8(output.stdout).expect("text"))
 }
 
-/// The screen of code is the example that the first command runs, and it prints what is said.
+/// The code in the README is the example that the first command runs, and the output is its output.
 #[test]
-fn the_code_is_the_example() {
+fn the_readmes_code_is_the_example() {
     let example = include_str!("../examples/hello.rs");
     let (_, code) = example.split_once("\n\n").expect("the example begins with a comment");
     assert_eq!(block(README, "rust").trim(), code.trim());
@@ -39,7 +39,7 @@ fn the_code_is_the_example() {
     }
 }
 
-/// Lines that are not empty, tokens (words, and single signs), and bytes with each white space as one; without derives.
+/// The number of lines that are not empty, of tokens (words and single signs), and of bytes with each white space as one; without
 fn sizes(code: &str) -> [usize; 3] {
     let counted = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("#[derive(");
     let lines: Vec<&str> = code.lines().filter(counted).collect();
@@ -53,7 +53,7 @@ fn sizes(code: &str) -> [usize; 3] {
     [lines.len(), words.iter().map(tokens).sum(), bytes]
 }
 
-/// The declaration beside those in WIT and protobuf: the crate's is the example's, all are counted, and it is the shortest.
+/// The declaration beside those in WIT and protobuf: the crate's is the example's, the counts are correct, and it is the shortest.
 #[test]
 fn the_declaration_is_shorter() {
     let (_, text) = FIRST.split_once("## Beside WIT").expect("the section");
@@ -76,9 +76,9 @@ fn the_declaration_is_shorter() {
     assert!(blocks.next().is_none());
 }
 
-/// The guest of the guide is the one that the example runs.
+/// The guest in the guide is the one that the example runs.
 #[test]
-fn the_guest_is_the_example_s() {
+fn the_guides_guest_is_the_examples() {
     let example = include_str!("../examples/two_threads.rs");
     assert!(example.contains(block(GUEST, "rust").trim()));
     if let Some(printed) = output("two_threads") {
@@ -86,9 +86,9 @@ fn the_guest_is_the_example_s() {
     }
 }
 
-/// The service's own page shows its code, and the first page the same output of its load generator.
+/// The service's page shows its code, and the README the same output of its load generator.
 #[test]
-fn the_service_is_the_example_s() {
+fn the_service_page_shows_the_examples_code() {
     let page = include_str!("../examples/service/README.md");
     assert!(include_str!("../examples/service/src/main.rs").contains(block(page, "rust")));
     let loaded = |text: &'static str| {
@@ -99,7 +99,7 @@ fn the_service_is_the_example_s() {
     assert!(README.contains(&format!("-- load --hostile 0.01\n{measured}```")), "{measured}");
 }
 
-/// All Rust in a folder, appended.
+/// The text of all Rust files in a folder.
 fn sources(dir: &Path, into: &mut String) {
     for entry in fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry")) {
         match entry.path() {
@@ -112,9 +112,9 @@ fn sources(dir: &Path, into: &mut String) {
     }
 }
 
-/// The safety argument cites nothing that is not there: files, and what is defined in them.
+/// Files and functions that the safety argument cites exist.
 #[test]
-fn what_the_safety_argument_cites_exists() {
+fn citations_of_the_safety_argument_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = String::new();
     sources(&root.join("src"), &mut all);
@@ -123,7 +123,7 @@ fn what_the_safety_argument_cites_exists() {
     let pieces: Vec<_> = SAFETY.split('`').collect();
     for (before, name) in pieces.chunks_exact(2).map(|pair| (pair[0], pair[1])) {
         if before.ends_with('[') {
-            continue; // a link, which rustdoc has checked
+            continue; // rustdoc has checked this link
         }
         let there = if name.starts_with("src/") || name.starts_with("tests/") {
             root.join(name).exists()
@@ -133,15 +133,15 @@ fn what_the_safety_argument_cites_exists() {
         } else {
             continue;
         };
-        assert!(there, "`{name}` is cited and is not there");
+        assert!(there, "`{name}` is cited and does not exist");
         cited += 1;
     }
     assert!(cited > 50, "only {cited} citations were found");
 }
 
-/// The tests that `SECURITY.md` names are there: files in full or in the folder of the one before, and names.
+/// The tests that `SECURITY.md` names exist: files with their path or in the folder of the file before, and functions.
 #[test]
-fn what_the_security_page_names_exists() {
+fn tests_that_the_security_page_names_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = String::new();
     sources(&root.join("tests"), &mut all);
@@ -158,15 +158,15 @@ fn what_the_security_page_names_exists() {
         } else {
             continue;
         };
-        assert!(there, "`{name}` is named and is not there");
+        assert!(there, "`{name}` is named and does not exist");
         named += 1;
     }
     assert!(named > 25, "only {named} names were found");
 }
 
-/// The files and functions that `ARCHITECTURE.md` answers questions with are there, each function in the file beside it.
+/// The files and functions in the answers of `ARCHITECTURE.md` exist, each function in the file beside it.
 #[test]
-fn what_the_architecture_names_exists() {
+fn files_that_the_architecture_names_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = include_str!("../ARCHITECTURE.md");
     let (_, answers) = text.split_once("## Where is").expect("the section");

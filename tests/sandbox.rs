@@ -1,5 +1,5 @@
-//! The sandbox of the examples: its program against files that are good, bad and worse, and its host
-//! against a guest that has gone over to the other side.
+//! The sandbox of the examples: its program with good, bad and hostile files, and its host
+//! against a guest that a file has taken over.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 extern crate alloc;
@@ -20,12 +20,13 @@ use vmffi::{
     machine::{Backend, Image},
 };
 
+// By their paths: these files are the example's, which the tests examine in this process as well.
 #[path = "../examples/guests/sandbox/src/gzip.rs"]
 mod gzip;
 #[path = "../examples/sandbox/host.rs"]
 mod host;
 
-/// The module that lies in the folder `tests/sandbox`.
+/// The module in the folder `tests/sandbox`.
 mod sandbox {
     pub mod files;
 }
@@ -48,8 +49,8 @@ fn program() -> PathBuf {
     let program = test.ancestors().nth(2).unwrap().join("examples/sandbox");
     let built = fs::metadata(&program).and_then(|data| data.modified());
     let built = built.expect("built by `cargo test`, or by `cargo build --example sandbox`");
-    for source in ["main.rs", "host.rs"] {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sandbox").join(source);
+    for source in ["sandbox.rs", "sandbox/host.rs"] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(source);
         let written = fs::metadata(source).unwrap().modified().unwrap();
         assert!(written <= built, "the example is old: `cargo build --example sandbox`");
     }
@@ -68,13 +69,13 @@ fn run(backend: Backend, path: &Path) -> Output {
     sandbox.args(["--backend", backend.name()]).arg(path).output().unwrap()
 }
 
-/// What gzip itself makes of a file, where there is one.
+/// The output of gzip itself for a file, if gzip is installed.
 fn by_gzip(path: &Path) -> Option<Output> {
     let output = Command::new("gzip").arg("-dc").arg(path).output();
     output.inspect_err(|error| skip("gzip -dc", error)).ok()
 }
 
-/// Keeps what is written.
+/// Keeps all that is written.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<u8>>>);
 
@@ -95,7 +96,7 @@ impl Write for Kept {
     }
 }
 
-/// Where the guests are: the example's, and one that is not as it should be.
+/// The folders of the guests: the example's, and a hostile one.
 const SANDBOX: (&str, &str) = ("examples/guests/sandbox", "sandbox");
 const ROGUE: (&str, &str) = ("tests/sandbox/rogue", "rogue");
 
@@ -105,7 +106,7 @@ fn sandbox((folder, program): (&str, &str), backend: Backend) -> Sandbox {
 }
 
 #[test]
-fn files_come_out_as_they_went_in() {
+fn files_are_unpacked_unchanged() {
     let long = text(3 << 20);
     let all = Member {
         extra: Some(&[7; 300]),
@@ -123,7 +124,7 @@ fn files_come_out_as_they_went_in() {
         ("one-byte", Member::of(b"a").file(), b"a".into(), 0),
         ("noise", Member::of(&noise(1 << 20)).file(), noise(1 << 20), 0),
         ("text", Member::of(&long[..1 << 20]).file(), long[..1 << 20].into(), 0),
-        // More than the region holds, packed and unpacked.
+        // More than the region holds, compressed and uncompressed.
         ("long", Member { level: 0, ..Member::of(&long) }.file(), long.clone(), 0),
         ("quick", Member { level: 1, ..Member::of(&long) }.file(), long.clone(), 0),
         ("header", all.file(), all.data.into(), 0),
@@ -151,7 +152,7 @@ fn files_come_out_as_they_went_in() {
 }
 
 #[test]
-fn a_bomb_is_a_file_like_any_other() {
+fn a_decompression_bomb_is_unpacked() {
     struct Zeros(Arc<Mutex<usize>>);
     impl Write for Zeros {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -163,7 +164,7 @@ fn a_bomb_is_a_file_like_any_other() {
             Ok(())
         }
     }
-    // A hundred members of 1 MiB, packed as tightly as can be.
+    // A hundred members of 1 MiB, compressed as far as possible.
     let bomb = Member { level: 9, ..Member::of(&vec![0; 1 << 20]) }.file().repeat(100);
     assert!(bomb.len() < 110_000);
     for backend in backends() {
@@ -175,7 +176,7 @@ fn a_bomb_is_a_file_like_any_other() {
     }
 }
 
-/// What the guest says of bytes, and what it has written by then.
+/// The guest's result for some bytes, and its output up to there.
 fn verdict(sandbox: &Sandbox, bytes: &[u8]) -> (Result<Summary, GzipError>, Vec<u8>) {
     let output = Kept::default();
     let done = match sandbox.unpack(Cursor::new(bytes.to_vec()), output.clone()) {
@@ -187,13 +188,13 @@ fn verdict(sandbox: &Sandbox, bytes: &[u8]) -> (Result<Summary, GzipError>, Vec<
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn errors_name_what_is_wrong() {
     let data = text(1000);
     let member = Member { name: Some("name"), header_crc: true, ..Member::of(&data) };
     let good = member.file();
     let header = 10 + 5 + 2;
     let trailer = good.len() - 8;
-    // A byte, what it becomes, and what that is.
+    // An offset, the new value of the byte there, and the error.
     let cases = [
         (0, 0x1e, GzipError::NotGzip),
         (1, 0x8a, GzipError::NotGzip),
@@ -201,7 +202,7 @@ fn what_is_wrong_is_said() {
         (3, 0x2a, GzipError::Unsupported),
         (4, 1, GzipError::BadHeader),
         (header - 1, !good[header - 1], GzipError::BadHeader),
-        // A block of the kind that does not exist.
+        // A block of an undefined kind.
         (header, 7, GzipError::BadData),
         (trailer, !good[trailer], GzipError::BadChecksum),
         (trailer + 3, !good[trailer + 3], GzipError::BadChecksum),
@@ -223,7 +224,7 @@ fn what_is_wrong_is_said() {
             assert!(data.starts_with(&output), "{len} bytes");
             assert!(len < trailer || output == data, "{len} bytes");
         }
-        // A reference to what lies before its member, where there is something.
+        // A reference to data before its member, where another member is.
         let (found, output) = verdict(&sandbox, &[&good[..], &files::BEFORE_ITSELF].concat());
         assert_eq!(found, Err(GzipError::BadData));
         assert_eq!(output, data);
@@ -238,7 +239,7 @@ fn bad_files_are_errors() {
     flipped[good.len() / 2] ^= 0x10;
     let cases = [
         ("empty", &b""[..], "ends too early"),
-        ("no-gzip", b"This is no gzip file.", "is no gzip file"),
+        ("no-gzip", b"This is no gzip file.", "is not a gzip file"),
         ("flipped", &flipped, "is corrupt"),
         ("cut", cut, "ends too early"),
     ];
@@ -258,7 +259,7 @@ fn bad_files_are_errors() {
     }
 }
 
-/// Unpacks in this process, in pieces of so many bytes.
+/// Unpacks in this process, in pieces of `piece` bytes.
 fn in_pieces(bytes: &[u8], piece: usize) -> (Result<Summary, GzipError>, Vec<u8>) {
     struct Pieces<'b>(&'b [u8], usize, Vec<u8>);
     impl gzip::Files for Pieces<'_> {
@@ -284,7 +285,7 @@ fn in_pieces(bytes: &[u8], piece: usize) -> (Result<Summary, GzipError>, Vec<u8>
 }
 
 #[test]
-fn where_a_file_is_cut_makes_no_difference() {
+fn the_size_of_pieces_makes_no_difference() {
     let data = text(200_000);
     let noise = noise(5000);
     let few = [&data[..], &noise, b"", b"x"];
@@ -302,9 +303,9 @@ fn where_a_file_is_cut_makes_no_difference() {
     }
 }
 
-/// Files with some bytes changed, cut off or put behind: gzip takes and refuses the same.
+/// Files with some bytes changed, truncated or extended: gzip accepts and refuses the same ones.
 #[test]
-fn gzip_answers_alike() {
+fn gzip_accepts_the_same_files() {
     let data = text(300);
     let header = Member {
         extra: Some(b"ab"),
@@ -323,7 +324,7 @@ fn gzip_answers_alike() {
             0 => bytes[at] ^= 1 << (random[2] % 8),
             1 => bytes.truncate(at),
             2 => bytes.extend(&random[3..4 + usize::from(random[2] % 4)]),
-            // The first header alone, in which most bits mean something.
+            // Only the first header, in which most bits are significant.
             _ => bytes[at % 24] = random[2],
         }
         let path = file("validated", &bytes);
@@ -343,7 +344,7 @@ fn gzip_answers_alike() {
 }
 
 #[test]
-fn a_guest_that_has_gone_over_does_no_harm() {
+fn a_hostile_guest_does_no_harm() {
     for backend in backends() {
         let cases = [
             ("panics", "the guest panicked"),
@@ -351,15 +352,15 @@ fn a_guest_that_has_gone_over_does_no_harm() {
             ("recurses", "stack overflow"),
             ("loops", "nothing for 500ms"),
             ("reads nothing for ever", "nothing for 500ms"),
-            ("goes on after an error", "more than such a file can hold"),
+            ("goes on after an error", "more than a file of this size can contain"),
             ("eats its heap", "memory allocation of 65536 bytes failed"),
             ("keeps what it is lent", "no free block of this size"),
-            ("writes too much at once", "262145 bytes at once"),
-            ("writes more than there can be", "more than such a file can hold"),
+            ("writes too much at once", "262145 bytes in one call"),
+            ("writes more than there can be", "more than a file of this size can contain"),
         ];
         for (deed, error) in cases {
             let output = Kept::default();
-            // It reads no more than 100 bytes for its orders; one deed needs more to read.
+            // The guest reads at most 100 bytes for its orders; one of them needs more to read.
             let more = if deed.starts_with("keeps") { 100 << 20 } else { 0 };
             let patience = match error {
                 "nothing for 500ms" => Duration::from_millis(500),
@@ -376,14 +377,14 @@ fn a_guest_that_has_gone_over_does_no_harm() {
             }
             assert!(output.bytes().len() <= 1032 * deed.len(), "{deed} on {backend}");
         }
-        // It has ended, and nobody else has: the next one is served.
+        // The guest has ended, and no other one has: the next file is unpacked.
         let rogue = sandbox(ROGUE, backend);
         assert_eq!(rogue.unpack(&b"lies"[..], io::sink()).unwrap().members, u64::MAX);
     }
 }
 
 #[test]
-fn a_host_that_waits_does_not_blame_its_guest() {
+fn a_waiting_host_does_not_stop_its_guest() {
     struct Slow;
     impl Write for Slow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -436,7 +437,7 @@ fn files_that_cannot_be_read_or_written_are_errors() {
 }
 
 #[test]
-fn a_reader_that_has_enough_is_no_error() {
+fn a_reader_that_ends_early_is_not_an_error() {
     let path = file("long-enough", &Member::of(&text(1 << 20)).file());
     for backend in backends() {
         let mut sandbox = Command::new(program());
@@ -459,7 +460,7 @@ fn a_reader_that_has_enough_is_no_error() {
 fn there_is_a_sample() {
     let output = Command::new(program()).output().unwrap();
     let packed = include_bytes!("../examples/sandbox/sample.txt.gz");
-    // Its header has neither a name nor anything else.
+    // Its header has no optional field.
     let data = &packed[10..packed.len() - 8];
     let plain = miniz_oxide::inflate::decompress_to_vec(data).unwrap();
     assert!(output.status.success());

@@ -1,4 +1,4 @@
-//! What large declarations cost their users: the time to check 200 functions, or 50 structs of ten fields, beside that of
+//! The cost of large declarations for their users: the time to check 200 functions, or 50 structs of ten fields, above that of
 //! none.
 
 use std::{
@@ -11,11 +11,11 @@ use std::{
 
 const FUNCTIONS: usize = 200;
 const STRUCTS: usize = 50;
-/// About 2 s of processor time is what they took when this was written, on a busy machine with two
-/// threads a core; one derive more on each parameter struct would cost as much again.
+/// They took about 2 s of processor time when this was written, on a busy machine with two
+/// threads a core; one more derive on each parameter struct would cost that much again.
 const LIMIT: Duration = Duration::from_secs(4);
 
-/// Parameters and results, as mixed as in a real interface.
+/// Parameters and results, as varied as in a real interface.
 const SHAPES: [&str; 10] = [
     "()",
     "(file: u64) -> u32",
@@ -44,7 +44,7 @@ fn source(functions: usize, structs: usize) -> String {
          /// An enum with values.\n#[derive(Debug)]\npub enum What: u8 { None, Number(u32), Stat { stat: Stat } }\n",
     );
     for nr in 0..structs {
-        // Each second one has handles.
+        // Every second struct has handles.
         let name = if nr % 2 == 0 { "ForeignStr" } else { "char" };
         let fields = FIELDS.replace("a: u64", &format!("a: {name}"));
         writeln!(text, "/// Struct {nr}.\n#[derive(Debug)]\npub struct S{nr} {{ {fields} }}")
@@ -76,12 +76,12 @@ fn generate(name: &str, functions: usize, structs: usize) -> PathBuf {
     crate_dir
 }
 
-/// The processor time of all children so far. A busy machine hardly changes it, unlike the time that
-/// has passed; and a check has only one thread that works.
+/// The processor time of all children so far. Other load hardly changes it, unlike the elapsed
+/// time, and only one thread of a check works.
 fn children() -> Duration {
-    // SAFETY: zeros are a value of it.
+    // SAFETY: zeros are a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: it writes to `usage` alone.
+    // SAFETY: the call writes to `usage` only.
     assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) }, 0);
     [usage.ru_utime, usage.ru_stime]
         .map(|time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
@@ -89,7 +89,7 @@ fn children() -> Duration {
         .sum()
 }
 
-/// Checks a crate whose source has just changed; the dependencies are shared, and ready.
+/// Checks a crate whose source has just changed; its dependencies are shared, and built already.
 fn check(crate_dir: &Path) -> Duration {
     let source = crate_dir.join("src/lib.rs");
     fs::write(&source, fs::read(&source).unwrap()).unwrap();
@@ -104,7 +104,7 @@ fn check(crate_dir: &Path) -> Duration {
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .output()
-        .expect("cargo can be started");
+        .expect("cargo");
     let time = children() - start;
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
@@ -117,11 +117,11 @@ fn check(crate_dir: &Path) -> Duration {
 fn large_declarations_are_checked_quickly() {
     let crates =
         [generate("empty", 0, 0), generate("large", FUNCTIONS, 0), generate("structs", 0, STRUCTS)];
-    // Builds the dependencies.
+    // Builds the dependencies first.
     for large in &crates {
         check(large);
     }
-    // The least of some rounds: a processor that others use as well makes it take longer, and nothing makes it take less.
+    // The least of some rounds, since other load on a processor only makes it take longer.
     let mut least = [Duration::MAX; 3];
     for round in 1..=8 {
         for (least, large) in least.iter_mut().zip(&crates) {

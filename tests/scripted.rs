@@ -1,4 +1,4 @@
-//! A host whose guest is played by the numbers: registers that no honest guest's end would send.
+//! A host with a scripted guest: registers that no honest guest's end would send.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
@@ -28,7 +28,7 @@ vmffi::ffi_interface! {
     }
 }
 
-/// Calls the guest back, whatever it says.
+/// Calls the guest back, and ignores the result.
 struct Server;
 
 impl Down for Server {
@@ -39,7 +39,7 @@ impl Down for Server {
 
 impl Store for Server {
     fn fetch(&self, guest: &Peer) -> Result<SharedBuf, CallError> {
-        // Whether the guest hears of it or not.
+        // Whether or not the guest receives it.
         let _ = DownClient::from(guest).down();
         SharedBuf::copy_from(guest, b"a result")
     }
@@ -50,7 +50,7 @@ vmffi::serve!(Server: Down, Store);
 /// Zeroed memory that begins at a page.
 struct Pages(*mut u8, HeapLayout);
 
-// SAFETY: plain memory, owned.
+// SAFETY: the memory is owned, and any thread may use it.
 unsafe impl Send for Pages {}
 // SAFETY: as above.
 unsafe impl Sync for Pages {}
@@ -69,11 +69,11 @@ fn host<V: Vcpu + 'static>(server: impl Serve, vcpu: V) -> Host<V> {
 fn limited<V: Vcpu + 'static>(limits: Limits, server: impl Serve, vcpu: V) -> Host<V> {
     let layout = RegionLayout::new(PAGE_SIZE, PAGE_SIZE).unwrap();
     let heap = HeapLayout::from_size_align(layout.len() as usize, PAGE_SIZE as usize).unwrap();
-    // SAFETY: a region has more than 0 bytes.
+    // SAFETY: the layout of a region has more than 0 bytes.
     let base = unsafe { alloc_zeroed(heap) };
     assert!(!base.is_null());
     let keep = Box::new(Pages(base, heap));
-    // SAFETY: the memory is there until `keep` is dropped, and no guest is there to write to it.
+    // SAFETY: the memory lives until `keep` is dropped, and no real guest writes to it.
     let memory = unsafe { RegionMemory::new(base, layout.len(), keep) };
     HostBuilder::new(memory, layout).limits(limits).build(server, [vcpu]).unwrap()
 }
@@ -82,10 +82,10 @@ fn word(kind: u64, word: u64, primary: u64) -> Registers {
     Registers { kind, word, transport: Transport::word(primary) }
 }
 
-/// Answers each upcall with a call, as long as it gets any, and counts none of them.
+/// Answers each upcall with a call, as long as there are any, and ignores the depth.
 struct Bottomless {
     open: u32,
-    /// How deep it came, and what it was told there.
+    /// The depth that the guest reached, and the answer that it got there.
     deepest: Arc<Mutex<Vec<(u32, Registers)>>>,
 }
 
@@ -113,21 +113,21 @@ impl Vcpu for Bottomless {
     }
 }
 
-/// ABI, "Nesting" N-2: the callee sees to the depth again, so a guest that does not count gets no
-/// deeper than one that does.
+/// ABI, "Nesting" N-2: the callee checks the depth as well, so a guest that ignores it gets no
+/// deeper than one that does not.
 #[test]
-fn a_guest_that_does_not_count_gets_no_deeper() {
+fn a_guest_that_ignores_the_depth_gets_no_deeper() {
     let deepest = Arc::default();
     let host = host(Server, Bottomless { open: 0, deepest: Arc::clone(&deepest) });
     assert_eq!(host.run().unwrap(), RunOutcome::Ready);
     let deepest = deepest.lock().unwrap();
-    // The call that would have been number 17 was refused, and the 16 above it were answered.
+    // Call number 17 was refused, and the 16 around it were answered.
     assert_eq!(deepest[0], (MAX_DEPTH + 1, word(answer::ANSWER, ErrorKind::TooDeep as u64, 0)));
     assert_eq!(deepest[1], (1, word(answer::ANSWER, 0, u64::from(MAX_DEPTH))));
     assert_eq!(deepest.len(), 2);
 }
 
-/// Does one thing after the other.
+/// Completes its steps in their order.
 struct Steps(Vec<Result<Registers, GuestExit>>);
 
 impl Vcpu for Steps {
@@ -138,7 +138,7 @@ impl Vcpu for Steps {
 }
 
 /// ABI, "Arenas and loans" A-6: a guest that ends in an upcall never gets the result of the call whose
-/// handler has made it, so what that lends is its owner's again.
+/// handler has made the upcall, so the loans of that result end.
 #[test]
 fn the_result_for_a_guest_that_has_ended() {
     let call = Ok(word(trap::CALL, ParamsStoreFetch::FUNCTION.signature, 0));
@@ -157,9 +157,9 @@ fn the_result_for_a_guest_that_has_ended() {
     }
 }
 
-/// The same for a guest that is stopped while nobody runs it.
+/// The same for a guest that is stopped while no thread runs it.
 #[test]
-fn what_a_guest_has_that_is_stopped() {
+fn the_loans_of_a_stopped_guest_end() {
     let call = Ok(word(trap::CALL, ParamsStoreFetch::FUNCTION.signature, 0));
     let down = Ok(word(trap::RETURN, 0, 0));
     let host = host(Server, Steps(vec![call, down, Ok(word(trap::READY, 0, 0))]));
@@ -172,10 +172,10 @@ fn what_a_guest_has_that_is_stopped() {
     assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
     assert_eq!(host.guest().arena_stats().blocks, 0);
     drop(host);
-    stopper.stop(); // nobody is there
+    stopper.stop(); // no thread runs the guest
 }
 
-/// A vCPU that keeps how far it has come, as a monitor of one's own would, and may fail at either.
+/// A vCPU that saves its progress, as an embedder's own would, and may fail to save or restore it.
 struct Keeper {
     steps: Steps,
     kept: Option<Vec<Result<Registers, GuestExit>>>,
@@ -199,14 +199,14 @@ impl Vcpu for Keeper {
         if self.fails[1] {
             return Err(std::io::Error::other("no luck"));
         }
-        self.steps.0 = self.kept.clone().expect("kept before");
+        self.steps.0 = self.kept.clone().expect("saved before");
         Ok(())
     }
 }
 
-/// A monitor of one's own takes part in resets by two methods, and its failures are the guest's end.
+/// A vCPU of the embedder takes part in resets by two methods, and their failures end the guest.
 #[test]
-fn resets_of_vcpus_of_ones_own() {
+fn resets_of_an_embedders_vcpus() {
     let started = |fails| {
         let steps = Steps(vec![
             Ok(word(trap::READY, 0, 0)),
@@ -230,25 +230,25 @@ fn resets_of_vcpus_of_ones_own() {
         ends(&keeper);
         assert_eq!(keeper.reset(), Ok(()));
     }
-    // What cannot be kept is no error before it is asked for.
+    // A vCPU that cannot be saved is no error until it is saved.
     let unkept = started([true, false]);
     ends(&unkept);
     assert_eq!(unkept.reset(), failed("no room"));
-    assert!(matches!(unkept.guest_exit(), Some(GuestExit::Protocol(_))), "as it was");
-    // What cannot be brought back has come to its end, in time or not.
+    assert!(matches!(unkept.guest_exit(), Some(GuestExit::Protocol(_))), "the same end");
+    // A vCPU that cannot be restored has ended its guest, whether in time or not.
     let lost = started([false, true]);
     assert_eq!(lost.reset(), failed("no luck"));
     assert_eq!(lost.guest_exit(), Some(GuestExit::Lost("no luck".to_owned())));
     let error = DownClient::from(lost.guest()).down().unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
-    // One without the methods.
+    // A vCPU without these methods.
     let plain = host(Server, Steps(vec![Ok(word(trap::READY, 0, 0))]));
     assert_eq!(plain.run(), Ok(RunOutcome::Ready));
     assert_eq!(plain.reset(), failed("this kind of vCPU has no snapshots"));
     assert_eq!(plain.guest_exit(), None);
 }
 
-/// Keeps for as long as it is not told to stop, as one would that copies much.
+/// Saves until it is stopped, as a vCPU would that copies much memory.
 struct SlowKeeper;
 
 impl Vcpu for SlowKeeper {
@@ -259,19 +259,19 @@ impl Vcpu for SlowKeeper {
     fn snapshot(&mut self, cancelled: &AtomicBool) -> std::io::Result<()> {
         let begin = Instant::now();
         while !cancelled.load(Ordering::Relaxed) {
-            assert!(begin.elapsed() < Duration::from_secs(20), "nobody has stopped it");
+            assert!(begin.elapsed() < Duration::from_secs(20), "it was not stopped");
             thread::sleep(Duration::from_millis(1));
         }
         Err(std::io::ErrorKind::Interrupted.into())
     }
 }
 
-/// How long a guest takes to keep is in its deadline, and ends with a stop. Meanwhile no lock is held.
+/// The time of saving counts for the deadline, and a stop ends it. No lock is held meanwhile.
 #[test]
-fn keeping_ends_with_a_deadline_or_a_stop() {
+fn saving_ends_with_a_deadline_or_a_stop() {
     let host = host(Server, SlowKeeper);
     let Err(ConnectError::Exited(end)) = host.with_deadline(Duration::from_millis(50)).run() else {
-        panic!("it was in time")
+        panic!("the deadline was not exceeded")
     };
     assert_eq!(end, GuestExit::Deadline);
     assert_eq!(host.reset(), Err(ResetError::NotStarted));
@@ -280,7 +280,7 @@ fn keeping_ends_with_a_deadline_or_a_stop() {
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_millis(20));
-            assert_eq!(host.guest_exit(), None, "another thread learns of the guest");
+            assert_eq!(host.guest_exit(), None, "another thread can query the guest");
             let error =
                 DownClient::from(host.with_deadline(Duration::from_millis(1)).guest()).down();
             assert_eq!(error.unwrap_err().kind(), ErrorKind::Busy, "a call is refused in time");
@@ -341,7 +341,7 @@ impl Vcpu for Panics {
     }
 }
 
-/// A vCPU of the embedder's own that panics is not lost, and its guest has ended: nobody knows how far it has come.
+/// A vCPU of the embedder that panics is not lost, and its guest has ended, since its state is unknown.
 #[test]
 fn a_vcpu_that_panics_ends_its_guest() {
     for step in [Step::Run, Step::Settle, Step::Keep, Step::Restore] {
@@ -355,7 +355,7 @@ fn a_vcpu_that_panics_ends_its_guest() {
         }));
         assert!(panicked.is_err());
         assert_eq!(host.guest_exit(), Some(GuestExit::Lost("a vCPU panicked".to_owned())));
-        // It is not in anybody's hands.
+        // No thread holds the vCPU.
         let error = DownClient::from(host.guest()).down().unwrap_err();
         assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
         assert_eq!(host.guest().arena_stats().blocks, 0);
@@ -366,7 +366,7 @@ fn a_vcpu_that_panics_ends_its_guest() {
     }
 }
 
-/// Memory that does not fit its layout is refused, and freed.
+/// Memory that does not match its layout is refused, and freed.
 #[test]
 fn memory_that_cannot_be_a_region() {
     struct Counted(Arc<()>);
@@ -378,7 +378,7 @@ fn memory_that_cannot_be_a_region() {
     let refused = |skip: usize, len: u64| {
         let (at, keep) = (base.wrapping_add(skip), Box::new(Counted(kept.clone())));
         assert_eq!(Arc::strong_count(&keep.0), 2);
-        // SAFETY: the bytes are there until `pages` is dropped, and what is refused is not used.
+        // SAFETY: the bytes live until `pages` is dropped, and memory that is refused is not used.
         let memory = unsafe { RegionMemory::new(at, len, keep) };
         let vcpus: [Box<dyn Vcpu>; 0] = [];
         let host = HostBuilder::new(memory, layout).build((), vcpus);
@@ -391,7 +391,7 @@ fn memory_that_cannot_be_a_region() {
     assert_eq!(refused(8, needed), RegionError::Misaligned { address });
 }
 
-/// What its clock says: milliseconds, or nothing.
+/// The reading of its clock in milliseconds, if it has one.
 #[derive(Default)]
 struct Clock {
     milliseconds: AtomicU64,
@@ -408,7 +408,7 @@ impl Clock {
     }
 }
 
-/// Runs as it is told, for as long as it is told or until it is stopped.
+/// Runs for a given time, or until it is stopped.
 struct Clocked<R> {
     clock: Arc<Clock>,
     runs: R,
@@ -448,12 +448,12 @@ fn clocked(runs: impl FnMut(&Clock) -> Duration + Send + 'static) -> Host<impl V
     host
 }
 
-/// Only what the clock says counts, from the beginning of each call on.
+/// Only the readings of the clock count, from the beginning of each call on.
 #[test]
-fn processor_time_is_what_the_clock_says() {
+fn processor_time_is_read_from_the_clock() {
     let mut first = true;
     let host = clocked(move |clock| {
-        // A call that lasts ten times as long uses all but a millisecond, and not all of it before the call.
+        // A call ten times as long as the limit uses all of it but a millisecond, since the time before the call does not count.
         let used = CPU_TIME.as_millis() as u64 - 1;
         clock.milliseconds.fetch_add(used, Ordering::AcqRel);
         if core::mem::take(&mut first) { Duration::ZERO } else { LONG }
@@ -465,7 +465,7 @@ fn processor_time_is_what_the_clock_says() {
 }
 
 #[test]
-fn a_clock_that_comes_to_the_limit() {
+fn a_clock_that_reaches_the_limit() {
     let mut runs = 0;
     let host = clocked(move |clock| {
         runs += 1;
@@ -480,8 +480,8 @@ fn a_clock_that_comes_to_the_limit() {
     assert_eq!(host.guest_exit(), Some(GuestExit::CpuTime));
 }
 
-/// A guest whose time cannot be measured is not run, or not any longer: none at all, one that fails before a call, and
-/// one that fails or panics during one.
+/// A guest whose time cannot be measured does not run, or does not continue: without a clock, with one that fails before a call,
+/// and with one that fails or panics during a call.
 #[test]
 fn processor_time_that_cannot_be_measured() {
     let lost = |exit: Option<GuestExit>| {

@@ -1,8 +1,8 @@
-//! Crates of strangers: they know nothing of the inside of vmffi, have it as their only dependency,
-//! and are as strict with what is expanded in them as a crate can be.
+//! Crates of users: they use only the public API of vmffi, have it as their only dependency,
+//! and apply every strict lint to the code that is expanded in them.
 //!
-//! Their workspace is in `tests/stranger`; it is built with the versions that this test was built
-//! with, so that nothing has to be fetched.
+//! Their workspace is in `tests/stranger`; it is built with the dependencies of this test, so that
+//! nothing has to be downloaded.
 
 use std::{
     path::Path,
@@ -10,7 +10,7 @@ use std::{
     sync::Once,
 };
 
-/// Runs cargo among the strangers.
+/// Runs cargo in the users' workspace.
 fn try_cargo(arguments: &[&str]) -> Output {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let strangers = here.join("tests/stranger");
@@ -28,10 +28,10 @@ fn try_cargo(arguments: &[&str]) -> Output {
         .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("stranger"))
         .env_remove("RUSTFLAGS")
         .output()
-        .expect("cargo can be started")
+        .expect("cargo")
 }
 
-/// The same; where it fails, the output is shown.
+/// Runs cargo there; on a failure, shows its output.
 fn cargo(arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = try_cargo(arguments);
     let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -39,7 +39,7 @@ fn cargo(arguments: &[&str]) -> String {
     out.into_owned()
 }
 
-/// Each by itself, so that none of them turns on a feature that another one lacks.
+/// Each crate by itself, so that none enables a feature that another one needs.
 #[test]
 fn strict_crates_compile() {
     for name in ["stranger-2021", "stranger-2024", "stranger-renamed"] {
@@ -48,7 +48,7 @@ fn strict_crates_compile() {
 }
 
 #[test]
-fn clippy_has_nothing_to_say() {
+fn clippy_reports_nothing() {
     if !try_cargo(&["clippy", "--version"]).status.success() {
         println!("skipped: clippy is not installed");
         return;
@@ -56,8 +56,8 @@ fn clippy_has_nothing_to_say() {
     cargo(&["clippy", "--workspace", "--", "-D", "warnings"]);
 }
 
-/// Functions that are declared alike have the same signature, and calls between them work.
+/// Functions with equal declarations have equal signatures, and calls between them succeed.
 #[test]
-fn equal_functions_meet_across_crates_and_editions() {
+fn equal_functions_match_across_crates_and_editions() {
     assert_eq!(cargo(&["run", "--package", "stranger-meet"]), "met\n");
 }

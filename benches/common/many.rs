@@ -8,8 +8,8 @@ use vmffi::{CallError, Peer, abi::Transport, loopback::Loopback};
 use super::table::{Row, Target};
 use crate::{floor, measure};
 
-/// An interface whose functions are named by as many binary digits as there are doublings, a server
-/// for it, its signatures, and the same functions without an interface.
+/// Declares an interface with 2 to the power of n functions, whose names have n binary digits, and with it a server,
+/// its signatures, and the same functions without an interface.
 macro_rules! interface {
     ($name:ident $server:ident $module:ident [$($n:tt)*] double $($left:tt)*) => {
         interface! { @ $name $server $module [] [$($n)*] $($left)* }
@@ -33,7 +33,7 @@ macro_rules! interface {
         vmffi::serve!($server: $name);
 
         mod $module {
-            // Each function is another one, so that none is merged with the next.
+            // The functions differ, so that the linker merges none of them.
             $( #[inline]
             pub fn [<f $($b)*>](x: u64) -> u64 {
                 let number = 0_u64 $( * 2 + $b )*;
@@ -53,7 +53,7 @@ interface! { Dozens DozensServer dozens [{}] double double double double double 
 interface! { Thousand ThousandServer thousand [{}]
 double double double double double double double double double double }
 
-/// How many calls a random order has before it repeats: too many for a branch predictor to learn.
+/// The length of a random order of calls before it repeats: too long for a branch predictor to learn.
 const ORDER: usize = 1 << 16;
 
 fn order(among: usize) -> Vec<u16> {
@@ -69,7 +69,7 @@ fn order(among: usize) -> Vec<u16> {
 
 #[inline(never)]
 fn call(peer: &Peer, signature: u64, x: u64) -> u64 {
-    // SAFETY: these functions take a number.
+    // SAFETY: each of these functions takes one number.
     unsafe { peer.call(signature, Transport::word(x)) }.transport.primary
 }
 

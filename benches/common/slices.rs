@@ -1,4 +1,4 @@
-//! Typed slices, beside as many bytes: what validation and conversion add to the two copies of a buffer.
+//! Typed slices, beside the same number of bytes: what validation and conversion add to the two copies of a buffer.
 
 use std::{hint::black_box, mem::size_of_val};
 
@@ -9,7 +9,7 @@ use super::table::{Row, Target};
 use crate::{good, measure};
 
 vmffi::ffi_interface! {
-    /// Any bits are a value.
+    /// Every bit pattern is a value.
     #[derive(Clone, Copy, Debug, Default)]
     #[size(16)]
     pub struct Point { x: f32, y: f32, mass: f64 }
@@ -17,12 +17,12 @@ vmffi::ffi_interface! {
     #[derive(Debug)]
     pub enum Color: u8 { Red, Green, Blue }
 
-    /// A flag and a number of three must be looked at.
+    /// The flag, and the enum with three variants, must be validated.
     #[derive(Debug)]
     #[size(16)]
     pub struct Pixel { x: u64, y: u32, lit: bool, color: Color, depth: u16 }
 
-    /// There are bytes between the fields, and behind them.
+    /// There is padding between the fields and after the last one.
     #[derive(Debug)]
     #[size(24)]
     pub struct Padded { id: u64, size: u32, open: bool, next: u32 }

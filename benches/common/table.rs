@@ -1,15 +1,15 @@
-//! The table at the end: medians that criterion has written down, and what they should be.
+//! The table at the end: medians that criterion has written to disk, and their targets.
 
 use std::{fmt, fs, path::PathBuf, time::Duration};
 
 use criterion::Criterion;
 
-/// What a case may cost, by its floor.
+/// The most that a case may cost, given the cost of its floor.
 #[derive(Clone, Copy)]
 pub enum Target {
-    /// So many times the floor.
+    /// This many times the floor.
     Times(f64),
-    /// So many times the floor, or so many nanoseconds, whichever is more.
+    /// This many times the floor, or this many nanoseconds, whichever is more.
     TimesOr(f64, f64),
     /// One and a half times the floor, a `memcpy`, for each copy, and 25 ns for the call.
     Copies(u32),
@@ -54,9 +54,9 @@ fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("criterion")
 }
 
-/// A criterion that is done with everything in less than a minute and a half.
+/// A configuration of criterion that finishes in less than a minute and a half.
 pub fn criterion(warm_up: Duration, measurement: Duration) -> Criterion {
-    // What an earlier run has left would be taken for this one's, if this one leaves cases out.
+    // Results of an earlier run would be taken for this one's where this one omits cases.
     let _ = fs::remove_dir_all(directory());
     Criterion::default()
         .output_directory(&directory())
@@ -67,9 +67,9 @@ pub fn criterion(warm_up: Duration, measurement: Duration) -> Criterion {
         .configure_from_args()
 }
 
-/// The median in nanoseconds, if this benchmark was run.
+/// The median in nanoseconds, if this benchmark has run.
 fn median(group: &str, name: &str) -> Option<f64> {
-    // As criterion makes names of directories.
+    // Criterion names its directories like this.
     let safe = |name: &str| name.replace(['?', '"', '/', '\\', '*', '<', '>', ':', '|', '^'], "_");
     let path = directory().join(safe(group)).join(safe(name)).join("new/estimates.json");
     let json = fs::read_to_string(path).ok()?;

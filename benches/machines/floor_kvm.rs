@@ -1,13 +1,13 @@
 //! A bare round trip of a vCPU by the trap that guests use: `out` if the processor permits it at the least privilege, else a
-//! store to where no memory is. Registers are read and written through the page that is shared with the kernel.
+//! store to an address without memory. Registers are read and written through the page that is shared with the kernel.
 
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
 use vm_memory::mmap::MmapRegion;
 
-/// `out dx, eax`, for ever.
+/// `out dx, eax` in a loop.
 const OUT: &[u8] = &[0xef, 0xeb, 0xfd];
-/// `mov [rdi], rax`, for ever.
+/// `mov [rdi], rax` in a loop.
 const STORE: &[u8] = &[0x48, 0x89, 0x07, 0xeb, 0xfb];
 const PORT: u64 = 0x600;
 /// The task segment, whose bitmap permits all ports (Intel SDM, volume 1, "I/O Permission Bit Map").
@@ -16,7 +16,7 @@ const TASK_LEN: usize = 0x68;
 const BITMAP_LEN: usize = 0x1_0000 / 8;
 const LEN: usize = 0x20_0000;
 
-/// The machine of one processor: memory of 2 MiB, mapped where it lies, and nothing behind it.
+/// A machine with one vCPU and one memory slot of 2 MiB at address 0.
 fn machine(code: &[u8]) -> (VmFd, VcpuFd, MmapRegion) {
     let kvm = Kvm::new().expect("KVM");
     let vm = kvm.create_vm().expect("a machine");
@@ -30,10 +30,10 @@ fn machine(code: &[u8]) -> (VmFd, VcpuFd, MmapRegion) {
     unsafe { vm.set_user_memory_region(region) }.expect("memory");
     let put = |at: usize, bytes: &[u8]| {
         assert!(at + bytes.len() <= LEN);
-        // SAFETY: it is in the memory, and nobody else is.
+        // SAFETY: the range is in the memory, and nothing else refers to it.
         unsafe { memory.as_ptr().add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     };
-    // Page tables of two large pages: the memory, and what is behind it. All is the guest's.
+    // Page tables with two large pages: the memory, and an address without memory. Both are accessible at user privilege.
     for (at, entry) in
         [(0x2000, 0x3007_u64), (0x3000, 0x4007), (0x4000, 0x87), (0x4008, LEN as u64 | 0x87)]
     {
@@ -76,7 +76,7 @@ fn machine(code: &[u8]) -> (VmFd, VcpuFd, MmapRegion) {
     (vm, vcpu, memory)
 }
 
-/// Its name, and what makes so many round trips.
+/// The name of the floor, and a function that makes this many round trips.
 pub fn floor() -> (&'static str, impl FnMut(u64)) {
     let (mut name, mut all) = ("bare round trip, `out`", machine(OUT));
     if !matches!(all.1.run(), Ok(VcpuExit::IoOut(..))) {

@@ -69,7 +69,7 @@ pub fn notification() -> impl FnMut(u64) {
     let child = Child(child.expect("a process"));
     let mut listener = [0; 4];
     there.read_exact(&mut listener).expect("a listener");
-    // SAFETY: the child has made it, and does not close it.
+    // SAFETY: the child has made this descriptor, and does not close it.
     let listener = unsafe { OwnedFd::from_raw_fd(RawFd::from_le_bytes(listener)) };
     const SYNC_WAKE_UP: u64 = 1;
     // SAFETY: it takes its flags by value.

@@ -16,7 +16,7 @@ use vmffi::{
 
 use super::{floor_kvm as kvm, floor_process as process, lives};
 
-/// So many times each is measured, in turn, and so many round trips at a time.
+/// How often each case is measured, in turn, and how many round trips one measurement has.
 const ROUNDS: usize = 41;
 const AT_ONCE: u64 = 250;
 
@@ -34,7 +34,7 @@ impl Meter for Server {
 
 vmffi::serve!(Server: Meter; calls Load);
 
-/// A name, and what does it so many times.
+/// The name of a case, and a function that makes this many round trips.
 type Case<'c> = (&'static str, Box<dyn FnMut() + 'c>);
 
 type Guest = vmffi::machine::Machine;
@@ -81,7 +81,7 @@ fn calls(backend: Backend) {
     }
 }
 
-/// The same with a deadline for each call of the host's.
+/// The same, with a deadline for each call of the host.
 fn calls_within(backend: Backend) {
     let host = guest(backend);
     let within = host.with_deadline(Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! What it takes to make a machine, to reset it, to stop it.
+//! Measures how long it takes to make a machine, to reset it, and to stop it.
 
 use std::{
     sync::mpsc,
@@ -6,13 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::meter::LoadClient;
+use support::{
+    meter::LoadClient,
+    times::{self, timed},
+};
 use vmffi::{ErrorKind, host::GuestExit, machine::Backend};
 
 use super::linux::{machine, started};
-use crate::times::{self, timed};
 
-/// So often each is done.
+/// How often each operation is measured.
 const ROUNDS: usize = 101;
 
 fn median(one: impl FnMut() -> Duration) -> Duration {
@@ -46,14 +48,14 @@ pub fn table(backend: Backend) {
         println!("| {name} | {:.0} µs | 1/{part:.1} |", time.as_secs_f64() * 1e6);
     }
 
-    // Stops: from the moment that one is asked for to its error.
+    // Stops: from the request to the error of the call.
     let (begin, begins) = mpsc::channel::<()>();
     let (at, stopped_at) = mpsc::channel();
     let stopper = host.stopper();
     let stops = thread::spawn(move || {
         for () in begins {
             thread::sleep(Duration::from_millis(2));
-            at.send(Instant::now()).expect("somebody waits");
+            at.send(Instant::now()).expect("a receiver");
             stopper.stop();
         }
     });

@@ -1,15 +1,15 @@
-//! Builds guests, so that `cargo run` is the whole set-up.
+//! Builds guests, so that `cargo run` needs no other step.
 
 use std::{env, error::Error, fs, path::Path, path::PathBuf, process::Command};
 
-/// Builds a program of the guest in a folder of this crate's, and says where its ELF file is.
+/// Builds a program of the guest in a folder of this repository, and returns the path of its ELF file.
 pub fn build(folder: &str, program: &str) -> Result<PathBuf, Box<dyn Error>> {
-    // This file is compiled into a package in a folder of this crate's, too.
+    // Packages in folders of the repository compile this file as well.
     let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let vmffi = folders.find(|folder| folder.join("examples/guests").is_dir());
     let vmffi = vmffi.ok_or("the source of this crate")?;
     let folder = vmffi.join(folder);
-    // The versions that this crate is tested with.
+    // The versions that the repository is tested with.
     if !folder.join("Cargo.lock").exists() && vmffi.join("Cargo.lock").exists() {
         fs::copy(vmffi.join("Cargo.lock"), folder.join("Cargo.lock"))?;
     }
@@ -21,10 +21,10 @@ pub fn build(folder: &str, program: &str) -> Result<PathBuf, Box<dyn Error>> {
     let target =
         profile.and_then(Path::parent).ok_or("a program in a target folder")?.join("guests");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // From there, since a folder may have a configuration, too.
+    // Cargo runs in the guest's folder, since that may have a configuration of its own.
     cargo.current_dir(folder).args(["build", "--quiet", "--release", "--bin", program]);
     cargo.arg("--target-dir").arg(&target);
-    // What is said to the host's compiler is not for the guest's.
+    // Settings for the host's compiler must not reach the guest's.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"]
     {
         cargo.env_remove(variable);

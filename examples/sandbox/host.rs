@@ -1,4 +1,4 @@
-//! The host of the sandbox: it hands the file out, takes what comes back, and trusts the guest in nothing.
+//! The host of the sandbox: it passes the file to the guest, takes the content, and does not trust the guest.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use vmffi::{
     machine::{Backend, Image, MachineBuilder, MachineError},
 };
 
-// As the guest has it, but for the comments: the two meet by what it says.
+// The guest has the same declaration: both sides compile their own, and the handshake compares them.
 vmffi::ffi_interface! {
     #[derive(Debug, PartialEq)]
     pub struct Summary { members: u64, garbage: bool }
@@ -44,26 +44,26 @@ vmffi::ffi_interface! {
     }
 }
 
-/// The most that crosses at a time, either way. The guest asks for as much.
+/// The most that crosses at a time in each direction. The guest asks for as much.
 const CHUNK: usize = 256 << 10;
-/// The most that one byte of a file can become: two bits make 258 bytes.
+/// The most bytes that one byte of a file can expand to: two bits can encode 258 bytes.
 const MOST_OF_ONE: u64 = 1032;
 
-/// What a sandbox is given.
+/// The options of a sandbox.
 pub struct Sandbox {
     /// The guest, which serves [`Unpacker`].
     pub image: Image,
     pub backend: Backend,
-    /// How long the guest may compute and move nothing.
+    /// How long the guest may compute without reading or writing.
     pub patience: Duration,
 }
 
 /// Why a file was not unpacked.
 #[derive(Debug)]
 pub enum Error {
-    /// The guest says that the file is bad.
+    /// The guest reports that the file is bad.
     File(GzipError),
-    /// The guest is.
+    /// The guest itself failed.
     Guest(String),
     Read(io::Error),
     Write(io::Error),
@@ -71,7 +71,7 @@ pub enum Error {
 }
 
 impl Sandbox {
-    /// Unpacks `input` into `output`, in a machine that is made for it.
+    /// Unpacks `input` into `output`, in a new machine.
     pub fn unpack(
         &self,
         input: impl Read + Send + 'static,
@@ -89,7 +89,7 @@ impl Sandbox {
             moved: AtomicU64::new(0),
             busy: AtomicBool::new(false),
         });
-        // Each side holds a chunk at a time, and perhaps one that is not yet given back.
+        // Each side holds one chunk at a time, and at most one that is not released yet.
         let arena = 4 * CHUNK as u64;
         let host = MachineBuilder::new(&self.image)
             .arenas(arena, arena)
@@ -100,7 +100,7 @@ impl Sandbox {
             RunOutcome::Ready => Ok(UnpackerClient::from(host.guest()).unpack()),
             RunOutcome::Exited(_) => Err(CallError::refused().into()),
         });
-        // What the host met with itself comes first: all else follows from it.
+        // An error of the host's own is reported first, since the others follow from it.
         let failed = desk.work().failed.take();
         let guest = |error: &dyn fmt::Display| match host.guest_exit() {
             Some(end) => Error::Guest(end.to_string()),
@@ -116,7 +116,7 @@ impl Sandbox {
     }
 }
 
-/// Runs the guest's work, and stops the guest where nothing has moved for a while.
+/// Runs the guest's work, and stops the guest if nothing has moved for a while.
 fn watched<V: Vcpu + 'static, T>(
     host: &Host<V>,
     desk: &Arc<Desk>,
@@ -128,7 +128,7 @@ fn watched<V: Vcpu + 'static, T>(
     let watchdog = thread::spawn(move || {
         let mut before = 0;
         while done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-            // While the host itself waits for a pipe, say, the guest is not to blame.
+            // Time in which the host itself waits, for a pipe for example, does not count.
             let moved = desk.moved.load(Ordering::Relaxed);
             if moved == before && !desk.busy.load(Ordering::Relaxed) {
                 desk.work().fail(Error::Guest(format!(
@@ -142,14 +142,14 @@ fn watched<V: Vcpu + 'static, T>(
     });
     let result = work();
     drop(working);
-    // It does nothing that panics.
+    // The watchdog does nothing that panics.
     let _ = watchdog.join();
     result
 }
 
 struct Desk {
     work: Mutex<Work>,
-    /// How many bytes have crossed.
+    /// The number of bytes that have crossed.
     moved: AtomicU64,
     /// The host reads or writes.
     busy: AtomicBool,
@@ -160,7 +160,7 @@ impl Desk {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does some of the host's own work.
+    /// Does a part of the host's own work.
     fn busy<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.busy.store(true, Ordering::Relaxed);
         let result = work();
@@ -175,7 +175,7 @@ struct Work {
     read: u64,
     written: u64,
     chunk: Vec<u8>,
-    /// What has gone wrong first; nothing is done any more.
+    /// The first error; after it, no work is done.
     failed: Option<Error>,
 }
 
@@ -217,10 +217,12 @@ impl Files for Server {
             return Err(CallError::refused());
         }
         if bytes.len() > CHUNK {
-            return Err(work.fail(Error::Guest(format!("the guest writes {len} bytes at once"))));
+            return Err(
+                work.fail(Error::Guest(format!("the guest writes {len} bytes in one call")))
+            );
         }
         if work.written + len > MOST_OF_ONE * work.read {
-            let text = "the guest writes more than such a file can hold";
+            let text = "the guest writes more than a file of this size can contain";
             return Err(work.fail(Error::Guest(text.into())));
         }
         let chunk = bytes.read_into(&mut work.chunk)?;
@@ -237,8 +239,8 @@ vmffi::serve!(Server: Files; calls Unpacker);
 impl fmt::Display for GzipError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotGzip => "this is no gzip file",
-            Self::Unsupported => "the file is compressed in a way that is not known here",
+            Self::NotGzip => "this is not a gzip file",
+            Self::Unsupported => "the file is compressed by an unsupported method",
             Self::BadHeader => "the file is corrupt: a header's checksum is wrong",
             Self::BadData => "the file is corrupt: the data cannot be inflated",
             Self::BadChecksum => "the file is corrupt: the data's checksum is wrong",

@@ -1,4 +1,4 @@
-//! The service contains its guest.
+//! Builds the guest that the service contains.
 fn main() {
     vmffi::build::Guest::new("guest").locked().build();
 }

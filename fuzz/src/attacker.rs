@@ -1,4 +1,4 @@
-//! The attacker: what it says, what it is told, and what must come of each.
+//! The attacker: what it sends, what it receives, and which outcome of each the model expects.
 
 use vmffi::{
     ErrorKind, GRANULE_SIZE, MAX_DEPTH,
@@ -12,21 +12,21 @@ use super::{
     world::{Call, Expect, Outcome, Returned, WHYS, World, find},
 };
 
-/// What becomes of calls to a guest that has come to its end without saying so.
+/// The errors of calls to a guest that ended without notice.
 const ENDS: [ErrorKind; 3] = [ErrorKind::PeerDied, ErrorKind::Cancelled, ErrorKind::Protocol];
 
-/// What the attacker does when it has the word.
+/// What the attacker does when it is its turn.
 #[derive(Clone, Copy, Debug)]
 pub enum Move {
     /// Calls the victim.
     Call(u64, Transport),
-    /// Answers the victim's call, or lets it go on where there is none.
+    /// Answers the victim's call, or resumes the victim if there is no call.
     Answer(Answer),
     /// A guest waits for upcalls.
     Ready,
     /// A guest ends.
     Exit(u64),
-    /// A kind of trap or answer that means nothing here.
+    /// A kind of trap or answer that is invalid here.
     Odd(u64),
     /// A vCPU cannot be run.
     Fail(ErrorKind),
@@ -49,7 +49,7 @@ impl World {
         let view = self.view(self.victim);
         let depth = self.calls.len();
         let Some(Call::Made { fun, sent, arrived, .. }) = self.calls.last_mut() else {
-            panic!("nobody has called");
+            panic!("no call is pending");
         };
         assert!(!std::mem::replace(arrived, true));
         assert!(depth <= MAX_DEPTH as usize);
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    /// The victim has lent these: nobody else has them.
+    /// Records what the victim has lent: no other loan covers it.
     fn learn(&mut self, validator: &Validator) -> Vec<u64> {
         let view = self.view(self.victim);
         let lent = validator.lent.iter().map(|lent| (lent.word, lent.len));
@@ -80,7 +80,7 @@ impl World {
             let others = all[..nr].iter().map(|(word, len)| places(*word, *len));
             for other in lent.chain(others) {
                 let apart = place.end <= other.start || other.end <= place.start;
-                assert!(apart, "{word:#x} is lent, and somebody has it");
+                assert!(apart, "{word:#x} is lent, and is already in use");
             }
         }
         for (word, len) in &all {
@@ -95,7 +95,7 @@ impl World {
         self.sync();
         let view = self.view(self.victim);
         let Some(Call::Served { fun, expect }) = self.calls.pop() else {
-            panic!("nobody has asked");
+            panic!("no call is pending");
         };
         let name = fun.map_or("no function", |fun| fun.function.name);
         let (ty, right, status) = match (expect, fun) {
@@ -114,7 +114,7 @@ impl World {
             _ => panic!("{name} should have been reached"),
         };
         if answer == Answer::status(64 | ErrorKind::OutOfMemory as u64) {
-            // For the wire form of what was returned, or for a buffer in it.
+            // For the wire form of the result, or for a buffer in it.
             return;
         }
         let mut validator = Validator::new(view);
@@ -125,7 +125,7 @@ impl World {
         self.learn(&validator);
     }
 
-    /// The attacker calls with these words: what must come of it?
+    /// The attacker calls with these words: which outcome is expected?
     fn expect_call(&mut self, signature: u64, t: Transport) {
         let refused = |why: ErrorKind| Expect::Answer(Answer::status(why as u64));
         let fun = if signature == signature::CONTRACT { Some(&CONTRACT) } else { find(signature) };
@@ -146,8 +146,8 @@ impl World {
                 }
                 _ => refused(ErrorKind::BadValue),
             },
-            // Once is enough, and a second contract is not looked at.
-            _ if signature == signature::HANDSHAKE && self.met => refused(ErrorKind::Refused),
+            // A second contract is refused without a look at its content.
+            _ if signature == signature::HANDSHAKE && self.matched => refused(ErrorKind::Refused),
             _ if signature == signature::HANDSHAKE && self.victim == Side::Host => {
                 let view = self.view(Side::Guest);
                 let bytes = match t.secondary {
@@ -160,11 +160,11 @@ impl World {
                 match bytes {
                     Err(why) => refused(why),
                     Ok(bytes) if contract::fits(&bytes) => {
-                        self.met = true;
+                        self.matched = true;
                         Expect::Answer(Answer::status(0))
                     }
                     Ok(_) => {
-                        // It gets no answer, and is not resumed.
+                        // The attacker gets no answer, and is not resumed.
                         self.misfit = true;
                         self.lose(ErrorKind::VersionMismatch);
                         return;
@@ -228,7 +228,7 @@ impl World {
         self.gives(&given);
     }
 
-    /// The calls that are under way end with this, and there will be no others.
+    /// Calls in progress end with this error, and no others follow.
     pub fn lose(&mut self, why: ErrorKind) {
         self.gone = Some(why);
         self.loans.clear();
@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// Nobody claims the trap that a guest's call is.
+    /// No host claims the trap of a guest's call.
     pub fn unclaimed(&mut self) {
         if let Some(Call::Made { result, .. }) = self.calls.last_mut() {
             let outcome = Outcome::Failed(ErrorKind::Unsupported, false);
@@ -248,14 +248,14 @@ impl World {
         }
     }
 
-    /// The attacker has the word.
+    /// The attacker's turn.
     pub fn play(&mut self) -> Move {
         self.sync();
         let step = self.choose();
         match step {
             Move::Call(signature, t) => self.expect_call(signature, t),
             Move::Answer(answer) => self.expect_answer(answer),
-            // Whether these are fine depends on who plays.
+            // Which of these are valid depends on the attacker's side.
             Move::Ready | Move::Exit(_) | Move::Odd(_) | Move::Fail(_) => {}
         }
         step
@@ -318,6 +318,6 @@ impl World {
     }
 }
 
-/// What no guest says, and what no host says.
+/// Answers that are invalid as traps, and traps that are invalid as answers.
 const ANSWERS: [u64; 4] = [answer::ANSWER, answer::UPCALL, 0, trap::CALL | 1 << 32];
 const TRAPS: [u64; 4] = [trap::CALL, trap::RETURN, trap::READY, trap::EXIT];

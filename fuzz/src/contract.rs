@@ -1,6 +1,6 @@
-//! What a peer says of itself, against a second reader that is written from `docs/abi.md`: which bytes
-//! are a contract, which functions it names, whether two contracts fit, and that the text about a
-//! misfit is short and harmless.
+//! What a peer declares about itself, against a second reader that is written from `docs/abi.md`: which bytes
+//! are a contract, which functions it names, whether two contracts match, and that the text about a
+//! mismatch is short and contains no control characters.
 
 use std::{collections::HashSet, sync::OnceLock};
 
@@ -11,6 +11,10 @@ use vmffi::{
 };
 
 use super::{feed::Feed, types::Server};
+
+mod records;
+
+use records::{Fields, Name, Record, functions, read, write};
 
 vmffi::ffi_interface! {
     pub struct Deep { x: u64, y: Option<bool> }
@@ -31,7 +35,7 @@ vmffi::ffi_interface! {
     }
 }
 
-/// A side with a contract that is real and small.
+/// A side with a real, small contract.
 struct Small;
 
 impl Screen for Small {
@@ -45,266 +49,11 @@ impl Screen for Small {
 
 vmffi::serve!(Small: Screen; calls Files);
 
-type Name = Vec<u8>;
-type Fields = Vec<(Name, u32, u16)>;
-
-/// A record of a contract (ABI, "Contracts" CT-5).
-#[derive(Clone, Debug)]
-enum Record {
-    Builtin(Name, Vec<u16>),
-    Array(u16, u64),
-    Tuple(Vec<u16>),
-    Struct(Name, [u32; 2], Fields),
-    Enum(Name, [u32; 2], Name, Vec<(Name, u64, Fields)>),
-    Function(u8, [Name; 2], Vec<(Name, u16)>, u16),
-}
-
-/// Reads numbers and texts, as long as there are any.
-struct Bytes<'b>(&'b [u8]);
-
-impl<'b> Bytes<'b> {
-    fn take(&mut self, len: usize) -> Option<&'b [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self, len: usize) -> Option<u64> {
-        let bytes = self.take(len)?;
-        Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-    }
-
-    fn name(&mut self) -> Option<Name> {
-        let len = self.number(2)?;
-        let name = self.take(len as usize)?;
-        std::str::from_utf8(name).ok()?;
-        Some(name.to_vec())
-    }
-
-    fn size(&mut self) -> Option<[u32; 2]> {
-        Some([self.number(4)? as u32, self.number(4)? as u32])
-    }
-
-    /// As many as the number before them says.
-    fn list<T>(
-        &mut self,
-        count: usize,
-        mut one: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        (0..self.number(count)?).map(|_| one(self)).collect()
-    }
-
-    fn fields(&mut self, ty: impl Fn(&mut Self) -> Option<u16>) -> Option<Fields> {
-        self.list(2, |from| Some((from.name()?, from.number(4)? as u32, ty(from)?)))
-    }
-}
-
-/// The records of a contract, or nothing.
-fn read(bytes: &[u8]) -> Option<Vec<Record>> {
-    if bytes.len() > 1 << 18 {
-        return None;
-    }
-    let mut from = Bytes(bytes);
-    let (mut records, mut types) = (Vec::new(), 0);
-    for _ in 0..from.number(2)? {
-        let ty = |from: &mut Bytes<'_>| from.number(2).filter(|ty| *ty < types).map(|ty| ty as u16);
-        let kind = from.number(1)?;
-        let record = match kind {
-            0 => Record::Builtin(from.name()?, from.list(1, ty)?),
-            1 => Record::Struct(from.name()?, from.size()?, from.fields(ty)?),
-            2 => Record::Enum(
-                from.name()?,
-                from.size()?,
-                from.name()?,
-                from.list(2, |from| Some((from.name()?, from.number(8)?, from.fields(ty)?)))?,
-            ),
-            3 => {
-                let flags = from.number(1).filter(|flags| matches!(flags, 1 | 2 | 6))? as u8;
-                let names = [from.name()?, from.name()?];
-                let parameters = from.list(2, |from| Some((from.name()?, ty(from)?)))?;
-                Record::Function(flags, names, parameters, ty(&mut from)?)
-            }
-            4 => Record::Array(ty(&mut from)?, from.number(8)?),
-            5 => Record::Tuple(from.list(1, ty)?),
-            _ => return None,
-        };
-        types += u64::from(kind != 3);
-        records.push(record);
-    }
-    from.0.is_empty().then_some(records)
-}
-
-fn write(records: &[Record]) -> Vec<u8> {
-    let mut to = Vec::new();
-    let name = |to: &mut Vec<u8>, name: &Name| {
-        to.extend((name.len() as u16).to_le_bytes());
-        to.extend(name);
-    };
-    let fields = |to: &mut Vec<u8>, fields: &Fields| {
-        to.extend((fields.len() as u16).to_le_bytes());
-        for (of, offset, ty) in fields {
-            name(to, of);
-            to.extend(offset.to_le_bytes());
-            to.extend(ty.to_le_bytes());
-        }
-    };
-    to.extend((records.len() as u16).to_le_bytes());
-    for record in records {
-        match record {
-            Record::Builtin(of, arguments) => {
-                to.push(0);
-                name(&mut to, of);
-                to.push(arguments.len() as u8);
-                arguments.iter().for_each(|ty| to.extend(ty.to_le_bytes()));
-            }
-            Record::Array(of, len) => {
-                to.push(4);
-                to.extend(of.to_le_bytes());
-                to.extend(len.to_le_bytes());
-            }
-            Record::Tuple(types) => {
-                to.extend([5, types.len() as u8]);
-                types.iter().for_each(|ty| to.extend(ty.to_le_bytes()));
-            }
-            Record::Struct(of, size, of_fields) => {
-                to.push(1);
-                name(&mut to, of);
-                size.iter().for_each(|size| to.extend(size.to_le_bytes()));
-                fields(&mut to, of_fields);
-            }
-            Record::Enum(of, size, repr, variants) => {
-                to.push(2);
-                name(&mut to, of);
-                size.iter().for_each(|size| to.extend(size.to_le_bytes()));
-                name(&mut to, repr);
-                to.extend((variants.len() as u16).to_le_bytes());
-                for (of, number, of_fields) in variants {
-                    name(&mut to, of);
-                    to.extend(number.to_le_bytes());
-                    fields(&mut to, of_fields);
-                }
-            }
-            Record::Function(flags, [interface, of], parameters, returned) => {
-                to.extend([3, *flags]);
-                name(&mut to, interface);
-                name(&mut to, of);
-                to.extend((parameters.len() as u16).to_le_bytes());
-                for (of, ty) in parameters {
-                    name(&mut to, of);
-                    to.extend(ty.to_le_bytes());
-                }
-                to.extend(returned.to_le_bytes());
-            }
-        }
-    }
-    to
-}
-
-/// The input of a hash (ABI, "Signatures" SG-2 and SG-3).
-struct Hash(u64);
-
-impl Hash {
-    fn new(kind: &[u8]) -> Self {
-        let mut hash = Self(0xcbf2_9ce4_8422_2325);
-        hash.text(kind);
-        hash
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-
-    fn number(&mut self, number: u64) {
-        self.bytes(&number.to_le_bytes());
-    }
-
-    fn text(&mut self, text: &[u8]) {
-        self.number(text.len() as u64);
-        self.bytes(text);
-    }
-
-    fn fields(&mut self, fields: &Fields, types: &[u64]) {
-        for (name, offset, ty) in fields {
-            if !name.is_empty() {
-                self.text(name);
-            }
-            self.number(u64::from(*offset));
-            self.number(types[usize::from(*ty)]);
-        }
-    }
-
-    fn finish(self) -> u64 {
-        let mut h = self.0;
-        h = (h ^ h >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        h = (h ^ h >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        h ^ h >> 31
-    }
-}
-
-/// The functions of a contract: flags and signatures (ABI, "Signatures" SG-4).
-fn functions(records: &[Record]) -> Vec<(u8, u64)> {
-    let (mut functions, mut types) = (Vec::new(), Vec::new());
-    for record in records {
-        let declared = |kind: &[u8], name: &Name, size: &[u32; 2]| {
-            let mut hash = Hash::new(kind);
-            hash.text(name);
-            size.iter().for_each(|size| hash.number(u64::from(*size)));
-            hash
-        };
-        types.push(match record {
-            Record::Builtin(name, arguments) => {
-                let mut hash = Hash::new(name);
-                arguments.iter().for_each(|ty| hash.number(types[usize::from(*ty)]));
-                hash.finish()
-            }
-            Record::Array(of, len) => {
-                let mut hash = Hash::new(b"array");
-                hash.number(types[usize::from(*of)]);
-                hash.number(*len);
-                hash.finish()
-            }
-            Record::Tuple(fields) => {
-                let mut hash = Hash::new(b"tuple");
-                hash.number(fields.len() as u64);
-                fields.iter().for_each(|ty| hash.number(types[usize::from(*ty)]));
-                hash.finish()
-            }
-            Record::Struct(name, size, fields) => {
-                let mut hash = declared(b"struct", name, size);
-                hash.fields(fields, &types);
-                hash.finish()
-            }
-            Record::Enum(name, size, repr, variants) => {
-                let mut hash = declared(b"enum", name, size);
-                hash.text(repr);
-                for (name, number, fields) in variants {
-                    hash.text(name);
-                    hash.number(*number);
-                    hash.fields(fields, &types);
-                }
-                hash.finish()
-            }
-            Record::Function(flags, names, parameters, returned) => {
-                let mut hash = Hash::new(b"fn");
-                names.iter().for_each(|name| hash.text(name));
-                hash.number(parameters.len() as u64);
-                parameters.iter().for_each(|(_, ty)| hash.number(types[usize::from(*ty)]));
-                hash.number(types[usize::from(*returned)]);
-                functions.push((*flags, hash.finish()));
-                continue;
-            }
-        });
-    }
-    functions
-}
-
-/// What must come of a comparison.
+/// The expected result of a comparison.
 #[derive(Debug, PartialEq)]
 enum Fit {
     Unreadable(Side),
-    /// So many functions are called that the other side does not serve.
+    /// This many called functions are not served by the other side.
     Missing(usize),
 }
 
@@ -324,14 +73,14 @@ fn missing(guest: &[(u8, u64)], host: &[(u8, u64)]) -> usize {
     missing(guest, host) + missing(host, guest)
 }
 
-/// Whether a guest that says this fits a host with [`Server`]'s contract.
+/// Whether a guest with this contract fits a host with [`Server`]'s contract.
 pub fn fits(guest: &[u8]) -> bool {
     static HOST: OnceLock<Vec<(u8, u64)>> = OnceLock::new();
     let host = HOST.get_or_init(|| functions(&read(Server::CONTRACT).expect("a contract")));
     read(guest).is_some_and(|guest| missing(&functions(&guest), host) == 0)
 }
 
-/// Text for people is of a sensible length, and has nothing in it that a terminal obeys.
+/// Text for people is short, and has no control characters for a terminal.
 fn harmless(text: &str, most: usize) {
     assert!(text.len() <= most, "{} bytes", text.len());
     let harmful = |char: &char| {
@@ -409,12 +158,12 @@ fn name(feed: &mut Feed) -> Name {
     }
 }
 
-/// A type that is there, mostly.
+/// The index of a type, mostly of one that exists.
 fn ty(feed: &mut Feed, types: u16) -> u16 {
     match feed.byte() {
         0xfe => types,
         0xff => feed.number(2) as u16,
-        // The last one: types in types in types.
+        // The last type, so that types are nested deeply.
         0xc0..=0xfd => types.saturating_sub(1),
         byte => u16::from(byte) % types.max(1),
     }
@@ -431,7 +180,7 @@ fn record(feed: &mut Feed, types: u16) -> Record {
         0..3 => {
             let count = match feed.rarely(16) {
                 true => match feed.byte() {
-                    // They came when there were kept inputs, in which the others keep their numbers.
+                    // Added after inputs were kept; the other kinds have the numbers that they had.
                     0xe0..0xf0 => return Record::Array(ty(feed, types), feed.scalar()),
                     0xf0.. => {
                         return Record::Tuple(
@@ -459,7 +208,7 @@ fn record(feed: &mut Feed, types: u16) -> Record {
     }
 }
 
-/// Types in types in types, and a function that takes the last of them.
+/// Deeply nested types, and a function that takes the outermost one.
 fn chain(feed: &mut Feed, records: &mut Vec<Record>, types: u16) {
     let builtin = feed.rarely(2);
     let depth = feed.below(16) as u16;
@@ -477,7 +226,7 @@ fn chain(feed: &mut Feed, records: &mut Vec<Record>, types: u16) {
 /// Changes one thing in a record.
 fn edit(feed: &mut Feed, record: &mut Record) {
     if feed.rarely(16) {
-        // Of another kind, by the same name.
+        // A type of another kind with the same name.
         match record {
             Record::Builtin(of, arguments) => {
                 let fields = arguments.iter().map(|ty| (name(feed), 0, *ty)).collect();
@@ -558,7 +307,7 @@ fn edit(feed: &mut Feed, record: &mut Record) {
 pub fn run(data: &[u8]) {
     let mut feed = Feed::new(data);
     let mut records = match feed.below(4) {
-        // A real one.
+        // A real contract.
         0 => {
             let records = read(Small::CONTRACT).expect("a contract");
             let right = [
@@ -572,7 +321,7 @@ pub fn run(data: &[u8]) {
             records
         }
         1 => {
-            // Bytes as they come.
+            // The input as it is.
             let bytes = &data[1..];
             check(bytes, Small::CONTRACT);
             check(Small::CONTRACT, bytes);
@@ -589,13 +338,13 @@ pub fn run(data: &[u8]) {
             records.push(record(&mut feed, types));
         }
         if feed.rarely(50) {
-            // Many of them, or more than a contract can hold.
+            // Many records, or more than a contract can hold.
             let last = records[records.len() - 1].clone();
             let many = if feed.rarely(32) { 8_000 } else { feed.number(1) };
             records.extend(std::iter::repeat_n(last, many as usize));
         }
     }
-    // The other side serves what this one calls, and is a little different.
+    // The other side serves what this one calls, with a small difference.
     let mut others = records.clone();
     for other in &mut others {
         if let Record::Function(flags, ..) = other {

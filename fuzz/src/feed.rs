@@ -1,7 +1,7 @@
-//! Where all choices come from: the fuzzer's bytes.
+//! The source of all choices: the fuzzer's bytes.
 
-/// Draws numbers from an input, in the order in which the run needs them. Behind its end all are 0, so
-/// 0 is always the plain choice.
+/// Draws numbers from an input, in the order in which the run needs them. After the end of the input all are 0,
+/// so 0 is always the plain choice.
 #[derive(Debug, Default)]
 pub struct Feed {
     data: Vec<u8>,
@@ -23,12 +23,12 @@ impl Feed {
         byte
     }
 
-    /// A number of so many bytes.
+    /// A number of this many bytes.
     pub fn number(&mut self, bytes: usize) -> u64 {
         (0..bytes).fold(0, |number, i| number | u64::from(self.byte()) << (8 * i))
     }
 
-    /// A number below `end`, from as many bytes as it takes.
+    /// A number below `end`, from as few bytes as hold it.
     pub fn below(&mut self, end: usize) -> usize {
         let bytes = if end <= 256 { 1 } else { 2 };
         self.number(bytes) as usize % end
@@ -38,12 +38,12 @@ impl Feed {
         from[self.below(from.len())]
     }
 
-    /// Once in `n` times.
+    /// True once in `n` times.
     pub fn rarely(&mut self, n: u8) -> bool {
         self.byte() % n == n - 1
     }
 
-    /// Mostly a small number, else one at the ends of some type, else any.
+    /// Mostly a small number, else one at the limits of some type, else any.
     pub fn scalar(&mut self) -> u64 {
         let byte = self.byte();
         match byte {
@@ -54,7 +54,7 @@ impl Feed {
     }
 }
 
-/// Ends of types, surrogates, sign extensions and near misses of them.
+/// Limits of types, surrogates, sign extensions and numbers close to them.
 const ODD: [u64; 24] = [
     0x80,
     0xff,

@@ -1,4 +1,4 @@
-//! What a hostile side sends: wire forms that are mostly right, each with a chance to be wrong anywhere.
+//! What a hostile side sends: wire forms that are mostly valid, each part with a chance to be wrong.
 
 use vmffi::{
     GRANULE_SIZE, Serve,
@@ -19,12 +19,12 @@ impl World {
         self.victim.other()
     }
 
-    /// A byte that decides whether something is right, which small ones mean.
+    /// A byte that decides whether a part is valid; it is for small values.
     fn odds(&mut self) -> u8 {
         if self.calm { 0 } else { self.feed.byte() }
     }
 
-    /// Somewhere in the attacker's arena, mostly at a granule and with room for `len` bytes.
+    /// An offset in the attacker's arena, mostly at a granule and with room for `len` bytes.
     pub fn place(&mut self, len: usize, align: usize) -> u64 {
         let (start, size) = self.layout.arena(self.attacker());
         let granule = self.feed.below(size as usize / GRANULE_SIZE) as u64;
@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    /// The pointer word for a place, mostly.
+    /// A pointer word for an offset, mostly a valid one.
     fn word(&mut self, at: u64) -> u64 {
         let byte = self.odds();
         let loan = match byte {
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    /// A byte count, mostly of `right` bytes.
+    /// A byte count, mostly `right`.
     fn count(&mut self, right: usize) -> u64 {
         let (start, len) = self.layout.arena(self.attacker());
         match self.odds() {
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// The place of a handle and its byte count, with what lies there.
+    /// A pointer word and a byte count of a handle; writes the content that they refer to.
     fn forge_handle(&mut self, ty: &'static Ty) -> Transport {
         let (at, count) = match *ty {
             Ty::Foreign(inner) => {
@@ -111,7 +111,7 @@ impl World {
         Transport { primary: self.word(at), secondary: count }
     }
 
-    /// Writes a wire form. What does not fit into the arena is left out.
+    /// Writes a wire form. Parts that do not fit into the arena are omitted.
     fn forge(&mut self, ty: &'static Ty, at: u64) {
         match *ty {
             Ty::Number { size, .. } => {
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// The bits of a scalar, extended as they should be, mostly.
+    /// The bits of a scalar, mostly extended correctly.
     fn forge_scalar(&mut self, ty: &'static Ty) -> u64 {
         let bits = self.feed.scalar();
         match *ty {
@@ -194,7 +194,7 @@ impl World {
         let (size, align) = ty.layout();
         let at = self.place(size, align);
         places(list, 0).for_each(|(within, ty)| self.forge(ty, at + within as u64));
-        // Here alone a block need not be a loan.
+        // Only here the block need not be a loan.
         let word = match size {
             0 if self.odds() < 0xf0 => 0,
             _ if self.feed.rarely(4) => at,
@@ -236,7 +236,7 @@ impl World {
         match nth - OLD {
             0 => (signature::HAS, Transport::word(known)),
             1 => (signature::HAS, self.forge_transport(&Ty::Buffer { text: false })),
-            // What is right for one function, with another one's signature.
+            // A valid transport for one function, with the signature of another.
             2 => (known, self.forge_call().1),
             3 => {
                 (known, Transport { primary: self.feed.number(8), secondary: self.feed.number(8) })
@@ -265,7 +265,7 @@ impl World {
         (fun.function.signature, transport)
     }
 
-    /// A guest's contract: right but for a few bytes, or anything else.
+    /// A guest's contract: valid but for a few bytes, or random bytes.
     fn forge_contract(&mut self) -> Transport {
         if self.feed.rarely(8) {
             return self.forge_transport(&Ty::Buffer { text: false });

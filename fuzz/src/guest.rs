@@ -1,4 +1,4 @@
-//! A host that is hostile, or merely wrong, against its guest: the fuzzer completes the traps.
+//! A hostile or faulty host against its guest: the fuzzer completes the traps.
 
 use vmffi::{
     ConnectError, ErrorKind, RegionMemory, Serve,
@@ -53,12 +53,12 @@ pub fn run(data: &[u8]) {
     let (base, len) = (pages.base(), layout.len());
     let (guest, host) = (layout.arena(Side::Guest).1, layout.arena(Side::Host).1);
     for (i, word) in world::header(guest, host).into_iter().enumerate() {
-        // SAFETY: the header is one page, and nobody else has it yet.
+        // SAFETY: the header is one page, and nothing else refers to it yet.
         unsafe { base.cast::<u64>().add(i).write(word) };
     }
-    // In a guest a place is a `static`. Here each run has one of its own, which is freed behind it.
+    // A guest has its storage in a `static`. Here each run allocates its own, and frees it afterwards.
     let place = Box::into_raw(Box::new(GuestStorage::<Server, Host, GRANULES>::new()));
-    // SAFETY: it is freed below, when nothing that refers to it is left.
+    // SAFETY: the storage is freed below, when nothing refers to it any more.
     let fixed = unsafe { &*place };
     let contract = Server::CONTRACT;
     let mut sent = contract.to_vec();

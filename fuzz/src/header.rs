@@ -1,4 +1,4 @@
-//! A region's header, as a host has left it that is hostile, wrong, or newer.
+//! A region's header from a host that is hostile, faulty, or newer.
 
 use vmffi::{
     GRANULE_SIZE, PAGE_SIZE, RegionError, RegionLayout, RegionMemory, SharedBuf,
@@ -12,7 +12,7 @@ use super::{
     world::{Pages, header},
 };
 
-/// Says yes to everything.
+/// A host that answers every trap with success.
 #[derive(Clone, Copy)]
 struct Host;
 
@@ -25,8 +25,8 @@ impl Trap for Host {
 const PAGES: u64 = 16;
 const GRANULES: usize = 256;
 
-/// Whether these words describe a region of at most `len` bytes (ABI, "Region header"), or what is
-/// wrong with them.
+/// Whether these words describe a region of at most `len` bytes (ABI, "Region header"); if not, the
+/// expected error.
 fn validate(words: &[u64; 9], len: u64) -> Result<(), RegionError> {
     let [magic, version, region_len, _, guest, _, host, ..] = *words;
     if magic != u64::from_le_bytes(*b"VMFFI\0\0\0") {
@@ -85,7 +85,7 @@ pub fn run(data: &[u8]) {
                     words[2],
                 ])
             }
-            // As a host writes it, for other sizes.
+            // The header that a host writes for other sizes.
             10 => {
                 words = header(
                     feed.scalar() % (1 << 28) * PAGE_SIZE,
@@ -126,10 +126,10 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A guest's end in what has passed: its arena is all there.
+/// Connects a guest to a header that was accepted, and checks that its whole arena can be used.
 fn connect(pages: &Pages, layout: RegionLayout, len: u64) {
     let place = Box::into_raw(Box::new(GuestStorage::<(), Host, GRANULES>::new()));
-    // SAFETY: it is freed below, when nothing that refers to it is left.
+    // SAFETY: the storage is freed below, when nothing refers to it any more.
     let fixed = unsafe { &*place };
     // SAFETY: the pages outlive this function, and nothing else uses them.
     let region = unsafe { RegionMemory::permanent(pages.base(), len) };

@@ -26,7 +26,7 @@ impl Vcpu for Guest {
                 Some(Registers { kind: answer::ANSWER, word, transport }) if w.serves() => {
                     w.on_answer(Answer { status: word, transport });
                 }
-                // Lets a parked guest go on.
+                // Resumes a parked guest.
                 Some(registers) => {
                     let nothing = Transport::EMPTY;
                     let right = Registers { kind: answer::ANSWER, word: 0, transport: nothing };
@@ -85,8 +85,8 @@ pub fn run(data: &[u8]) {
     let (layout, pages) = world::begin(data, Side::Host);
     let base = pages.base();
     let keep = Box::new(pages);
-    // SAFETY: the pages live as long as `keep`, and what is written there besides, by the guest, is
-    // written by this thread while no reference leads there.
+    // SAFETY: the pages outlive `keep`, and only this thread writes to them, as the guest, while no
+    // reference covers the place.
     let memory = unsafe { RegionMemory::new(base, layout.len(), keep) };
     let host = HostBuilder::new(memory, layout).observe(observe).build(Server, [Guest]);
     let host = host.expect("a region");

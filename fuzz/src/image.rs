@@ -1,6 +1,6 @@
-//! Guests' programs: ELF files that are put together from an input, mostly sound, and what becomes of them. A second reader,
-//! written from the format and not from the crate, says which are taken, and what is where in the memory of a guest that
-//! was loaded: each file that is taken runs in a process, reads a word there, and ends with it.
+//! Guests' programs: ELF files that are built from an input, mostly valid ones. A second reader, written from the format and
+//! not from the crate, predicts which are accepted, and the contents of the memory of a guest that was loaded: each accepted
+//! file runs in a process, reads a word there, and exits with it as its status.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::feed::Feed;
 
 const EXEC: u64 = 2;
 const PAGE_SIZE: u64 = 4096;
-/// Where a guest lies that runs anywhere, where guests may lie, and what a machine may have (`MachineBuilder::memory`).
+/// The address of a guest that runs anywhere, the range for guests, and the memory of a machine (`MachineBuilder::memory`).
 const BASE: u64 = 0x4000_0000;
 const LOWEST: u64 = 0x1_0000;
 const HIGHEST: u64 = 0x10_0000_0000;
@@ -36,14 +36,14 @@ impl Segment {
         start / PAGE_SIZE * PAGE_SIZE..end.next_multiple_of(PAGE_SIZE)
     }
 
-    /// Where among its bytes a word is.
+    /// The range of its bytes that holds the word at an address.
     fn word(&self, address: u64) -> Option<std::ops::Range<usize>> {
         let at = address.checked_sub(self.address)?;
         (self.bytes.len() as u64 >= at.checked_add(8)?).then(|| at as usize..at as usize + 8)
     }
 }
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Clone, Debug, Default)]
 struct Model {
     moves: u64,
@@ -51,7 +51,7 @@ struct Model {
     rela: Vec<[u64; 3]>,
     relr: Vec<u64>,
     dynamic: Vec<(u64, u64)>,
-    /// Whether it wants a dynamic linker, or has thread-local storage.
+    /// Whether it needs a dynamic linker, or has thread-local storage.
     needs: bool,
     /// Names, addresses and sizes.
     symbols: Vec<(String, u64, u64)>,
@@ -65,7 +65,7 @@ impl Model {
         })
     }
 
-    /// Changes one word to a value, of the word that the file has there.
+    /// Changes one word, given its value in the file.
     fn change(&mut self, file: &Self, place: u64, to: impl Fn(u64) -> u64) -> bool {
         let was = file.segments.iter().find_map(|segment| {
             let range = segment.word(place)?;
@@ -76,7 +76,7 @@ impl Model {
         true
     }
 
-    /// Whether it may be loaded; then the segments are as they are in memory.
+    /// Whether the file may be loaded; if so, the segments become what they are in memory.
     fn load(&mut self, file: &Self) -> bool {
         if self.needs {
             return false;
@@ -99,7 +99,7 @@ impl Model {
             }
         }
         if self.dynamic.iter().any(|(tag, value)| match tag {
-            // Libraries, changes to code, relocations without addends, calls through a table.
+            // Libraries, relocations of code, relocations without addends, calls through a table.
             1 | 22 | 17 => true,
             2 => *value != 0,
             _ => false,
@@ -140,7 +140,7 @@ impl Model {
         true
     }
 
-    /// The word at an address of the guest's, if all of it is there.
+    /// The word at an address in the guest, if all of it is mapped.
     fn word(&self, address: u64) -> Option<u64> {
         let mut bytes = [0; 8];
         for (nr, byte) in (0..).zip(&mut bytes) {
@@ -153,12 +153,12 @@ impl Model {
         Some(u64::from_le_bytes(bytes))
     }
 
-    /// The function that an address of the file's is in.
+    /// The function that contains an address of the file.
     fn function(&self, address: u64) -> Option<&str> {
         let within = |(_, start, size): &&(String, u64, u64)| {
             address.checked_sub(*start).is_some_and(|at| at < (*size).max(1))
         };
-        // Of several that begin last, the first.
+        // Of several with the last beginning, the first in the file.
         let last = self.symbols.iter().filter(within).map(|symbol| symbol.1).max()?;
         let found = self.symbols.iter().filter(within).find(|symbol| symbol.1 == last);
         found.map(|symbol| &*symbol.0)
@@ -169,7 +169,7 @@ fn le(word: u64) -> [u8; 8] {
     word.to_le_bytes()
 }
 
-/// Ends with the word at an address; if `crashes`, with an invalid instruction.
+/// Exits with the word at an address as its status; if `crashes`, executes an invalid instruction.
 fn code(reads: u64, crashes: bool) -> Vec<u8> {
     let mut code = if crashes { vec![0x0f, 0x0b] } else { Vec::new() };
     code.extend([0x48, 0x8b, 0x57, 0x20]); // mov rdx, [rdi + 32]
@@ -188,11 +188,11 @@ fn code(reads: u64, crashes: bool) -> Vec<u8> {
     code
 }
 
-/// Bytes of code in a file of [`Elf::program`], and where in it they are.
+/// The length of the code in a file of [`Elf::program`], and its offset there.
 const CODE_LEN: usize = 64;
 const CODE_AT: usize = 64;
 
-/// A place in one of the segments, or near it.
+/// An address in one of the segments, or near it.
 fn place(feed: &mut Feed, segments: &[Segment]) -> u64 {
     let nth = feed.below(segments.len());
     let segment = &segments[nth];
@@ -204,7 +204,7 @@ fn place(feed: &mut Feed, segments: &[Segment]) -> u64 {
     }
 }
 
-/// What an input describes.
+/// The file that an input describes.
 fn build(feed: &mut Feed) -> (Vec<u8>, Model, u64, bool) {
     let kind = if feed.rarely(4) { EXEC } else { DYN };
     let mut elf = Elf::program(kind);
@@ -237,7 +237,7 @@ fn build(feed: &mut Feed) -> (Vec<u8>, Model, u64, bool) {
         let flags = feed.pick(&[elf::READ, elf::READ_WRITE, elf::READ_EXECUTE, elf::READ_WRITE, 7]);
         let at = elf.put(&bytes);
         elf.header(elf::LOAD, flags, at, address, len as u64, memory);
-        // What has no bytes in memory is no segment.
+        // A segment without memory is ignored.
         if memory != 0 {
             model.segments.push(Segment { flags, address, bytes, memory });
         }
@@ -273,7 +273,7 @@ fn build(feed: &mut Feed) -> (Vec<u8>, Model, u64, bool) {
     (file, model, reads, crashes)
 }
 
-/// Adds tables of relocations, in segments of their own, and a dynamic section that names them.
+/// Adds tables of relocations, in segments of their own, and a dynamic section that refers to them.
 fn relocations(feed: &mut Feed, elf: &mut Elf, model: &mut Model) {
     let rela = feed.below(6);
     for _ in 0..rela {
@@ -308,11 +308,11 @@ fn relocations(feed: &mut Feed, elf: &mut Elf, model: &mut Model) {
     }
 }
 
-/// Changes some of a file, anywhere.
+/// Changes random bytes of a file.
 fn spoil(feed: &mut Feed, file: &mut Vec<u8>) {
     for _ in 0..1 + feed.below(3) {
         let len = file.len();
-        // Mostly headers, which stand at both ends.
+        // Mostly headers, which are at both ends.
         let at = match feed.below(4) {
             0 => feed.below(64).min(len - 1),
             1 => feed.number(2) as usize % len,
@@ -331,20 +331,20 @@ fn spoil(feed: &mut Feed, file: &mut Vec<u8>) {
     }
 }
 
-/// A text for people: one line, not long, which does nothing to a terminal.
+/// A text for people: one short line without control characters.
 fn clean(text: &str) {
     assert!(text.len() < 700, "{} bytes", text.len());
     assert!(text.chars().all(|char| !char.is_control()), "{text:?}");
 }
 
-/// Runs a guest, if there is memory for it: its status, or how it has ended.
+/// Runs a guest, if there is memory for it: its status, or how it exited.
 fn start(image: &Image, within: Duration) -> Option<Result<u64, String>> {
     let limits = Limits::new().deadline(within);
     let machine =
         MachineBuilder::new(image).arenas(PAGE_SIZE, PAGE_SIZE).memory(MEMORY).limits(limits);
     let host = match machine.build(Backend::Process, ()) {
         Ok(host) => host,
-        // There is not so much memory.
+        // The machine has too little memory.
         Err(error @ MachineError::Config(_)) => {
             clean(&error.to_string());
             return None;
@@ -377,7 +377,7 @@ pub fn run(data: &[u8]) {
     }
     if spoils {
         if let Ok(image) = image {
-            // Whatever runs for ever takes as long for each input.
+            // A guest that loops forever takes this long for each input.
             start(&image, Duration::from_millis(10));
         }
         return;
@@ -389,7 +389,7 @@ pub fn run(data: &[u8]) {
     let Some(ended) = start(&image, Duration::from_secs(20)) else { return };
     let changed = loaded.segments[0].bytes != model.segments[0].bytes;
     if changed || reads.saturating_add(8) > HIGHEST {
-        // A relocation has changed the code, or it reads where the region and the stacks are.
+        // A relocation has changed the code, or the word is in the region or on a stack.
         return;
     }
     match (ended, loaded.word(reads)) {

@@ -1,10 +1,10 @@
 //! What the fuzz targets do with their input. Each is a function of bytes that panics if the crate did
 //! something wrong.
 //!
-//! [`host`] and [`guest`] play the other side of a connection, word for word, and know from a model of
-//! the ABI what must come of each word. Whatever they do, the crate must not panic, must read nothing
+//! [`host`] and [`guest`] play the other side of a connection with arbitrary words, and a model of the ABI
+//! predicts the outcome of each word. Whatever they do, the crate must not panic, must read nothing
 //! outside of the peer's arena (the region is a heap block of its own, for AddressSanitizer), must
-//! deliver what was sent and nothing else, must give back every block once, and must lose none.
+//! deliver what was sent and nothing else, must release every loan once, and must lose no block.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 mod attacker;

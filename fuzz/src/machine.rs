@@ -1,5 +1,5 @@
-//! A hostile guest over a real boundary: the input says what a process or a virtual machine does that runs the guest of the
-//! attacks (`tests/attacks/guest`), which was made to do anything. After each input the guest is reset.
+//! A hostile guest over a real boundary: a process or a virtual machine runs the guest of the attacks
+//! (`tests/attacks/guest`), and the input decides what that guest does. After each input the guest is reset.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -21,7 +21,7 @@ use vmffi::{
 use super::feed::Feed;
 
 vmffi::ffi_interface! {
-    /// What the guest is told. It does not look at which function it is.
+    /// The interface by which the guest receives its list. It does not check which function was called.
     pub interface Told {
         fn does(list: ForeignBuf) -> u64;
         fn bytes(list: ForeignBuf) -> ForeignBuf;
@@ -32,13 +32,13 @@ vmffi::ffi_interface! {
 
 const ARENAS: u64 = 64 << 10;
 const TREASURES: u8 = 3;
-/// How many functions there were when most of the kept inputs were found.
+/// The number of functions when most of the kept inputs were found.
 const OLD: usize = 25;
-/// The doorbell, and the port.
-const BELL: u64 = 0x200_0000_0000;
+/// The address of the doorbell, and the port.
+const DOORBELL: u64 = 0x200_0000_0000;
 const PORT: u64 = 0x5658;
-/// In a process: the gate's code, its `syscall` of a trap, what it reads, and what it writes: the number of the last
-/// trap, and a signal stack.
+/// In a process: the gate's code, its `syscall` of a trap, the memory that it reads, and the memory that it writes: the
+/// number of the last trap, and a signal stack.
 const GATE: u64 = 0x1f0_0000_0100;
 const GATE_LEN: u64 = 0x300;
 const TRAP: u64 = GATE + 0x25;
@@ -49,7 +49,7 @@ const SIGNAL_STACK_LEN: u64 = 0x1_0000;
 /// The kind by which the gate reports a signal, less the signal's number.
 const SIGNALLED: u64 = 0x100;
 
-/// What is between a guest and its host, from input to input.
+/// The state of a guest and its host that is kept between inputs.
 struct World {
     host: vmffi::machine::Machine,
     layout: RegionLayout,
@@ -59,7 +59,7 @@ struct World {
 }
 
 thread_local! {
-    // All inputs run on one thread, each in the machine of the one before, which is reset.
+    // All inputs run on one thread, each in the machine of the previous one after a reset.
     static PROCESS: OnceCell<RefCell<World>> = const { OnceCell::new() };
     static KVM: OnceCell<RefCell<World>> = const { OnceCell::new() };
 }
@@ -78,7 +78,7 @@ impl World {
             .text(200)
             .log(2000);
         let machine = MachineBuilder::new(&image).arenas(ARENAS, ARENAS).limits(limits);
-        // libFuzzer ends at the one that would be taken.
+        // libFuzzer handles the default signal itself.
         let machine = machine.signal(40).expect("a real-time signal");
         let machine = machine.observe(move |error| {
             assert_eq!(error.side(), Some(Side::Host));
@@ -134,7 +134,7 @@ impl World {
             0 => signature::HAS,
             1 => signature::HANDSHAKE,
             2 => signature::LOG,
-            // The last function came when there were kept inputs, in which the others keep their numbers.
+            // Added after inputs were kept; the other functions have the numbers that they had.
             3 => match feed.scalar() {
                 0x8f => FUNCTIONS[OLD],
                 number => number,
@@ -149,7 +149,7 @@ impl World {
         if feed.rarely(8) { feed.scalar() } else { feed.pick(&known) }
     }
 
-    /// A list of operations, most of which are nearly right.
+    /// A list of operations, most of which are almost valid.
     fn list(&self, feed: &mut Feed, depth: u32) -> Vec<u8> {
         let mut list = Vec::new();
         for _ in 0..feed.below(12) {
@@ -200,7 +200,7 @@ impl World {
                 }
                 16 => Op::Save { at: at(feed) }.put(&mut list),
                 17 => {
-                    // What the host has lent, back into the guest's own arena, or the other way round.
+                    // Copies memory that the host has lent into the guest's own arena.
                     let (own, len) = (at(feed), feed.number(1));
                     let theirs = self.layout.arena(Side::Host).0 + 64 * feed.number(1);
                     Op::Copy { to: own, from: At(Base::Region, theirs), len }.put(&mut list);
@@ -209,14 +209,14 @@ impl World {
                     let len = self.layout.arena(Side::Guest).0 + ARENAS - 4096;
                     let (seed, count) = (feed.number(2), feed.number(2));
                     let at = At(Base::Region, 4096);
-                    // A word that nobody writes to.
+                    // A word that nothing writes to, so the storm runs for its full count.
                     let until = At(Base::Region, 4088);
                     Op::Storm { at, len, seed, count: count + 1, until }.put(&mut list);
                 }
                 19..=21 => {
                     let places = |feed: &mut Feed| match feed.below(4) {
-                        0 => At(Base::Null, BELL),
-                        1 => At(Base::Null, BELL.wrapping_add(feed.scalar())),
+                        0 => At(Base::Null, DOORBELL),
+                        1 => At(Base::Null, DOORBELL.wrapping_add(feed.scalar())),
                         _ => at(feed),
                     };
                     let (which, from, to) = (feed.number(1), places(feed), places(feed));
@@ -228,12 +228,12 @@ impl World {
                 22 => {
                     let (which, count) = (feed.number(1), feed.scalar());
                     let at = match feed.below(3) {
-                        0 => At(Base::Null, BELL + feed.number(1) % 16),
+                        0 => At(Base::Null, DOORBELL + feed.number(1) % 16),
                         _ => at(feed),
                     };
                     Op::Access { which, at, count }.put(&mut list);
                 }
-                // Anything at all, the deeds that no guest may do among it.
+                // Any operation, also those that no guest may execute.
                 _ => {
                     let bytes: Vec<u8> = (0..feed.below(32)).map(|_| feed.byte()).collect();
                     Op::take(&mut ops::Feed::new(&bytes)).put(&mut list);
@@ -243,7 +243,7 @@ impl World {
         list
     }
 
-    /// Something in or near the gate.
+    /// An address in or near the gate.
     fn gate_address(&self, feed: &mut Feed) -> u64 {
         match feed.below(6) {
             0 => feed.scalar(),
@@ -267,7 +267,7 @@ impl World {
                     0 => TRAP,
                     _ => GATE + feed.number(2) % GATE_LEN,
                 };
-                // None, single steps, checks of alignment, the direction, a nested task, and all of them.
+                // None, single steps, alignment checks, the direction, a nested task, and all of them.
                 let flags = feed.pick(&[0x202, 0x302, 0x4_0202, 0x602, 0x4202, 0x4_4702]);
                 let stack = match feed.below(2) {
                     0 => At(Base::Boot, 0),
@@ -293,7 +293,7 @@ impl World {
         }
     }
 
-    /// One upcall, and what must hold behind it.
+    /// One upcall, and the checks after it.
     fn upcall(&self, feed: &mut Feed) {
         let list = self.list(feed, 3);
         let was = self.host.guest_exit();
@@ -305,14 +305,14 @@ impl World {
             _ => told.does(&list).err(),
         };
         for (nr, own) in (1..).zip(&self.treasure) {
-            assert_eq!(own.as_slice(), [nr; 100], "somebody has written there");
+            assert_eq!(own.as_slice(), [nr; 100], "the block was overwritten");
         }
         if let Some(end) = self.host.guest_exit() {
             clean(&end.to_string());
             let error = error.expect("a guest that has ended has no result");
             assert_eq!((error.kind(), error.reached()), (end.kind(), was.is_none()), "{end}");
             self.kept.lock().expect("no panic").clear();
-            assert_eq!(self.blocks(), 0, "what was lent to it is the host's: {end}");
+            assert_eq!(self.blocks(), 0, "its loans have ended: {end}");
             if let Some(was) = was {
                 assert_eq!(was, end, "the first end counts");
             }
@@ -320,7 +320,7 @@ impl World {
     }
 }
 
-/// A text for people: one line, which does nothing to a terminal.
+/// A text for people: one line without control characters.
 fn clean(text: &str) {
     let odd = |char: char| {
         char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -333,7 +333,7 @@ pub fn process(data: &[u8]) {
     PROCESS.with(|world| run(data, world, Backend::Process));
 }
 
-/// Runs an input in a virtual machine, where there is KVM.
+/// Runs an input in a virtual machine, if there is KVM.
 pub fn kvm(data: &[u8]) {
     if let Some(kvm) = "kvm".parse::<Backend>().ok().filter(|kvm| kvm.check().is_ok()) {
         KVM.with(|world| run(data, world, kvm));

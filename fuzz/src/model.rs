@@ -1,22 +1,22 @@
-//! The receiver's half of the ABI once more, from `docs/abi.md` and not from the crate: what a transport
-//! means, which marks it leaves, and why it is refused. The targets hold the crate against it.
+//! A second implementation of the receiver's half of the ABI, from `docs/abi.md` and not from the crate: the meaning of a
+//! transport, the marks that it leaves, and why it is refused. The targets compare the crate with it.
 
 use vmffi::{
     ErrorKind,
     abi::{Transport, pointer},
 };
 
-/// A type as the ABI sees it.
+/// A type in the ABI.
 #[derive(Debug)]
 pub enum Ty {
-    /// Bytes of any bits, and how they are extended alone in a transport.
+    /// Bytes with any bit pattern, and how they are extended in a transport.
     Number {
         size: usize,
         signed: bool,
     },
     Bool,
     Char,
-    /// The integer, and the variants' numbers.
+    /// The size of the integer, and the values of the variants.
     Enum {
         size: usize,
         signed: bool,
@@ -27,14 +27,14 @@ pub enum Ty {
         size: usize,
         variants: &'static [(i64, &'static [Ty])],
     },
-    /// Also a tuple.
+    /// A struct or a tuple.
     Struct(&'static [Ty]),
-    /// So many of one type.
+    /// An array, with its length.
     Array(&'static Ty, usize),
-    /// A type that crosses as another one: whether it has a value for what is seen of that one.
+    /// A type that crosses as another one: whether a value of that one converts to it.
     Converted(&'static Ty, fn(&[u8]) -> bool),
     Foreign(&'static Ty),
-    /// A buffer or a string: what a string holds is validated when it is read.
+    /// A buffer or a string. The content of a string is validated when it is read.
     Buffer {
         text: bool,
     },
@@ -90,7 +90,7 @@ impl Ty {
     }
 }
 
-/// Where each field lies, behind `end` bytes that are taken.
+/// The offset of each field, after `end` bytes that are taken.
 pub fn places(fields: &'static [Ty], mut end: usize) -> impl Iterator<Item = (usize, &'static Ty)> {
     fields.iter().map(move |field| {
         let (size, align) = field.layout();
@@ -100,7 +100,7 @@ pub fn places(fields: &'static [Ty], mut end: usize) -> impl Iterator<Item = (us
     })
 }
 
-/// The arena of the side that has sent something.
+/// The arena of the sender.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     /// The beginning of the region.
@@ -114,9 +114,9 @@ impl View {
     pub fn read(&self, offset: u64, len: usize) -> Vec<u8> {
         assert!(offset >= self.start && offset + len as u64 <= self.start + self.len);
         let mut bytes = vec![0; len];
-        // SAFETY: the region is mapped as long as a run lasts, and the range is within it.
+        // SAFETY: the region is mapped until the run ends, and the range is within it.
         let from = unsafe { self.base.add(offset as usize) };
-        // SAFETY: as above; nobody else runs.
+        // SAFETY: as above; no other thread runs.
         unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };
         bytes
     }
@@ -136,13 +136,13 @@ impl View {
 #[derive(Clone, Copy, Debug)]
 pub struct Lent {
     pub ty: &'static Ty,
-    /// 0 for a buffer that is empty.
+    /// 0 for an empty buffer.
     pub word: u64,
     pub len: usize,
 }
 
 impl Lent {
-    /// What a reader of the handle finds now.
+    /// What a reader of the handle sees now.
     pub fn look(&self, view: View, seen: &mut Vec<u8>) {
         let bytes = match self.word {
             0 => Vec::new(),
@@ -173,17 +173,17 @@ impl Lent {
     }
 }
 
-/// Validates what has come from one side, and notes what the receiver gets to see.
+/// Validates what one side has sent, and records what the receiver sees.
 #[derive(Debug)]
 pub struct Validator {
     view: View,
-    /// Every value as bytes, as [`Look`](super::types::Look) shows them as well.
+    /// Every value as bytes, in the form of [`Look`](super::types::Look).
     pub seen: Vec<u8>,
     /// The handles in the order of their fields.
     pub lent: Vec<Lent>,
-    /// Blocks that are given back at once: pointer words, and how many bytes they are for.
+    /// Loans that are released at once: pointer words and byte counts.
     pub given: Vec<(u64, usize)>,
-    /// Bytes that mean nothing must be 0: this comes from a sender that keeps the rules.
+    /// Unused bytes must be 0: the sender keeps the rules.
     pub strict: bool,
 }
 
@@ -196,7 +196,7 @@ impl Validator {
         assert!(!self.strict || bytes.iter().all(|byte| *byte == 0), "padding is not zero");
     }
 
-    /// The parameters of a call (ABI, "Parameter structs"). On an error all handles are given back.
+    /// The parameters of a call (ABI, "Parameter structs"). On an error all handles are released.
     pub fn parameters(&mut self, list: &'static [Ty], t: Transport) -> Result<(), ErrorKind> {
         let validated = match list {
             [] if t == Transport::EMPTY => Ok(()),
@@ -207,7 +207,7 @@ impl Validator {
         self.close(validated)
     }
 
-    /// A value alone in a transport. On an error all handles are given back.
+    /// A value alone in a transport. On an error all handles are released.
     pub fn transport(&mut self, ty: &'static Ty, t: Transport) -> Result<(), ErrorKind> {
         let validated = self.alone(ty, t);
         self.close(validated)
@@ -267,7 +267,7 @@ impl Validator {
         self.block(t, ty.layout(), |me, wire| me.value(ty, wire))
     }
 
-    /// A wire form in a block of its own, which is given back (ABI, "Types" TY-2).
+    /// A wire form in a block of its own, which is released (ABI, "Types" TY-2).
     fn block(
         &mut self,
         t: Transport,
@@ -360,7 +360,7 @@ impl Validator {
         }
     }
 
-    /// A value of another type, and what it stands for.
+    /// A value of another type, and the value that it converts to.
     fn converted(
         &mut self,
         valid: fn(&[u8]) -> bool,
@@ -390,7 +390,7 @@ impl Validator {
             }
         }
         if len % size != 0 {
-            // The handle was good, so it is given back.
+            // The handle was valid, so it is released.
             self.given.push((word, len as usize));
             return Err(ErrorKind::BadValue);
         }

@@ -1,8 +1,8 @@
-//! Loans and marks against a plain model: which bytes of an arena are somebody's, and since when.
+//! Loans and marks against a plain model: which bytes of an arena are in use, and since when.
 //!
-//! All through the public interface of a loopback: blocks are allocated, dropped, lent by calls that
-//! arrive and by calls that do not, given back rightly, late, twice, or in the place of others, and taken
-//! back by a reset.
+//! Everything goes through the public interface of a loopback: blocks are allocated, dropped, lent by calls that
+//! arrive and by calls that do not, released correctly, late, twice, or with the number of another loan, and recovered
+//! by a reset.
 
 use std::sync::{
     Arc,
@@ -41,17 +41,17 @@ vmffi::serve!(Keeper: Depot);
 const ARENA: u64 = PAGE_SIZE;
 const GRANULES: usize = ARENA as usize / GRANULE_SIZE;
 
-/// A block that is somebody's.
+/// A block in use.
 struct Block {
     at: usize,
     len: usize,
-    /// Its number, once it is lent.
+    /// The number of its loan, once it is lent.
     loan: Option<u8>,
-    /// Until it is lent: the block itself, and what is in it.
+    /// Until it is lent: the block itself, and the byte that fills it.
     buf: Option<(SharedBuf, u8)>,
 }
 
-/// What one call lends, the latest last.
+/// The loans of one call, the latest last.
 struct Lending<'p> {
     out: Outgoing<'p>,
     loans: Vec<(usize, u8)>,
@@ -64,20 +64,20 @@ struct Model<'p> {
     s: &'p mut State,
 }
 
-/// What outlives a reset.
+/// State that outlives a reset.
 struct State {
     feed: Feed,
     pages: Arc<Pages>,
-    /// Where the owner's arena and its release map begin.
+    /// The beginning of the owner's arena and of its release map.
     arena: usize,
     map: usize,
     blocks: Vec<Block>,
     handles: Vec<Handle>,
-    /// How often a block at each granule was taken.
+    /// How often a block was allocated at each granule.
     issued: [usize; GRANULES],
 }
 
-/// What the receiver has, its place, and the number of the loan.
+/// A handle of the receiver, the place of its block, and the number of the loan.
 struct Handle {
     buf: ForeignBuf,
     at: usize,
@@ -87,7 +87,7 @@ struct Handle {
 
 impl State {
     fn mark(&self, at: usize) -> &AtomicU8 {
-        // SAFETY: within the release map, which only ever is used as atomic bytes.
+        // SAFETY: the byte is within the release map, and all accesses to it are atomic.
         unsafe { AtomicU8::from_ptr(self.pages.base().add(self.map + at)) }
     }
 
@@ -95,7 +95,7 @@ impl State {
         block.loan == Some(self.mark(block.at).load(Relaxed))
     }
 
-    /// A reset: every loan has ended.
+    /// A reset ends every loan.
     fn reset(&mut self) {
         self.blocks.retain(|block| block.loan.is_none());
         for handle in &mut self.handles {
@@ -107,7 +107,7 @@ impl State {
 }
 
 impl<'p> Model<'p> {
-    /// Has the owner look at everything.
+    /// Makes the owner collect all marks.
     fn sweep(&mut self) {
         assert!(self.agrees(), "blocks are lost, or were freed too early");
     }
@@ -146,18 +146,18 @@ impl<'p> Model<'p> {
             }
         };
         let at = self.taken(&buf, len);
-        assert!(!taken[at..at + len].contains(&true), "somebody else has this");
+        assert!(!taken[at..at + len].contains(&true), "the block is already in use");
         let fill = self.s.feed.byte();
         buf.extend_from_slice(&vec![fill; size]).expect("room");
         self.s.blocks.push(Block { at, len, loan: None, buf: Some((buf, fill)) });
     }
 
-    /// A block has been taken: its place.
+    /// Records a new block, and returns its granule.
     fn taken(&mut self, buf: &SharedBuf, len: usize) -> usize {
         let place = buf.as_slice().as_ptr().addr() - self.s.pages.base().addr() - self.s.arena;
         assert_eq!(place % GRANULE_SIZE, 0);
         let at = place / GRANULE_SIZE;
-        // What was given back and lay here has been seen.
+        // Blocks that lay here were released, and the owner has collected their marks.
         self.s.blocks.retain(|block| block.at + block.len <= at || at + len <= block.at);
         self.s.issued[at] += 1;
         assert_eq!(self.s.mark(at).load(Relaxed), 0, "an old mark is left");
@@ -175,7 +175,7 @@ impl<'p> Model<'p> {
         let Some(nth) = self.pick_owned() else { return };
         let block = &mut self.s.blocks[nth];
         let Some((buf, fill)) = block.buf.take() else { return };
-        assert!(buf.as_slice().iter().all(|byte| *byte == fill), "somebody else wrote here");
+        assert!(buf.as_slice().iter().all(|byte| *byte == fill), "the block was overwritten");
         if self.lendings.is_empty() || self.s.feed.rarely(2) {
             self.lendings.push(Lending { out: self.owner.outgoing(), loans: Vec::new() });
         }
@@ -184,11 +184,15 @@ impl<'p> Model<'p> {
             .expect("a block of its own");
         let loan = pointer::loan(t.primary);
         assert_eq!(pointer::offset(t.primary) as usize, self.s.arena + block.at * GRANULE_SIZE);
-        assert_eq!(usize::from(loan), (self.s.issued[block.at] - 1) % 255 + 1, "the next number");
+        assert_eq!(
+            usize::from(loan),
+            (self.s.issued[block.at] - 1) % 255 + 1,
+            "the loan's number is the next"
+        );
         lending.loans.push((block.at, loan));
         block.loan = Some(loan);
         if !self.s.feed.rarely(4) {
-            // SAFETY: the word was lent on a line above, and this is its only handle.
+            // SAFETY: the word was lent above, and this is its only handle.
             let from = unsafe { self.other.outgoing().incoming() };
             let handle = ForeignBuf::from_transport(t, from).expect("a loan");
             let bytes = handle.read_vec().expect("a loan");
@@ -197,14 +201,14 @@ impl<'p> Model<'p> {
         }
     }
 
-    /// Ends a call that has lent something.
+    /// Ends a call that has lent blocks.
     fn call(&mut self) {
         if self.lendings.is_empty() {
             return;
         }
         let nth = self.s.feed.below(self.lendings.len());
         let Lending { out, loans } = self.lendings.remove(nth);
-        // A block that is given back is still a loan until its owner looks, which is when it likes.
+        // A block that is marked is a loan until its owner collects the mark, at any time.
         let marked = |(at, loan): &(usize, u8)| self.s.mark(*at).load(Relaxed) == *loan;
         if loans.iter().any(marked) {
             self.sweep();
@@ -237,8 +241,8 @@ impl<'p> Model<'p> {
             }
         };
         if !arrives {
-            // All are the owner's again, from the latest on. At one that it has had back before the
-            // list may end: its links may be another loan's by now.
+            // The owner takes back all loans of the call, from the latest on. At one that has ended already the
+            // list may end, since its link may belong to a later loan.
             for (at, loan) in loans.into_iter().rev() {
                 let same = |block: &Block| block.at == at && block.loan == Some(loan);
                 match self.s.blocks.iter().position(same) {
@@ -250,8 +254,8 @@ impl<'p> Model<'p> {
         }
     }
 
-    /// Something is about to change a byte of the release map. A mark that the owner has perhaps not
-    /// seen yet must not get lost.
+    /// A byte of the release map is about to change. The owner collects marks first that would be
+    /// overwritten.
     fn before_mark(&mut self, at: usize, value: u8) {
         if self.s.blocks.iter().any(|b| b.at == at && self.s.marked(b) && b.loan != Some(value)) {
             self.sweep();
@@ -273,7 +277,7 @@ impl<'p> Model<'p> {
         assert_eq!(found, if stale { before } else { loan }, "a handle leaves its mark, once");
     }
 
-    /// Whether there is more to do before a reset.
+    /// Whether more can be done before a reset.
     fn step(&mut self) -> bool {
         match self.s.feed.below(16) {
             0..5 => self.alloc(),
@@ -283,7 +287,7 @@ impl<'p> Model<'p> {
                     let fine = block
                         .buf
                         .is_some_and(|(buf, fill)| buf.as_slice().iter().all(|byte| *byte == fill));
-                    assert!(fine, "somebody else wrote here");
+                    assert!(fine, "the block was overwritten");
                 }
             }
             6..9 => self.lend(),
@@ -292,7 +296,7 @@ impl<'p> Model<'p> {
             13 => {
                 let at = self.s.feed.below(GRANULES);
                 let loan = match self.s.feed.byte() {
-                    // Numbers that were or will be right here.
+                    // Numbers of other loans of this granule.
                     byte @ 0..0x80 => {
                         ((self.s.issued[at] + 256 - usize::from(byte % 4)) % 256) as u8
                     }
@@ -302,7 +306,7 @@ impl<'p> Model<'p> {
                 self.s.mark(at).store(loan, Relaxed);
             }
             14 => {
-                // A block is taken and dropped so often that its numbers begin again.
+                // A block is allocated and dropped until its loan numbers repeat.
                 let Some(nth) = self.pick_owned() else { return true };
                 let len = self.s.blocks.swap_remove(nth).len;
                 for _ in 0..self.s.feed.byte() {
@@ -316,7 +320,7 @@ impl<'p> Model<'p> {
         !self.s.feed.is_empty()
     }
 
-    /// All that is still lent is given back, by its right name, and then nothing is missing.
+    /// All loans are released by their own numbers; then no block is missing.
     fn end(mut self) {
         while !self.s.handles.is_empty() {
             self.release();
@@ -343,8 +347,8 @@ pub fn run(data: &[u8]) {
     let pages = Arc::new(Pages::new(len as usize));
     let keep = Box::new(pages.clone());
     let builder = Loopback::builder().arenas(ARENA, ARENA);
-    // SAFETY: the pages live as long as `keep`; this thread alone writes there, to the release maps,
-    // as atomics.
+    // SAFETY: the pages outlive `keep`; only this thread writes to them, and to the release maps
+    // atomically.
     let memory = unsafe { RegionMemory::new(pages.base(), len, keep) };
     let pair = builder.memory(memory).build(Keeper, Keeper);
     let mut pair = pair.expect("a region");
@@ -364,7 +368,7 @@ pub fn run(data: &[u8]) {
         };
         let mut model = Model { owner, other, lendings: Vec::new(), s: &mut state };
         while model.step() {}
-        // What has not arrived by now will not.
+        // Calls that have not arrived by now do not arrive.
         while !model.lendings.is_empty() {
             model.call();
         }

@@ -1,15 +1,14 @@
-//! An interface with every kind of type, how its values are made, and what a receiver sees of them.
+//! An interface with every kind of type, generators of values, and what a receiver sees of them.
 
 use std::{
     array,
-    io::Read,
     num::{NonZeroU16, NonZeroU128},
     time::Duration,
 };
 
 use vmffi::{
     CallError, ErrorKind, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignSlice,
-    ForeignStr, Peer, Plain, Shared, SharedBuf, SharedSlice, SharedStr,
+    ForeignStr, Peer, Plain,
     abi::{Function, signature},
 };
 
@@ -18,14 +17,16 @@ use super::{
     world::{self, Handle, Outcome},
 };
 
-/// A type of an interface, from the crate's point of view. `look` reads through every reader that the
-/// crate has, and shows the same bytes as [`Validator::seen`](super::model::Validator::seen).
+mod handles;
+
+/// A type of the interface, as the crate shows it. `look` uses every reader that the
+/// crate has, and produces the same bytes as [`Validator::seen`](super::model::Validator::seen).
 pub trait Look: FfiType {
     const TY: Ty;
     fn look(&self, seen: &mut Vec<u8>);
-    /// Hands over the handles, in the order of their fields.
+    /// Takes the handles out, in the order of their fields.
     fn handles(self, all: &mut Vec<Handle>);
-    /// A value to send, and what its receiver must see.
+    /// A value to send, and the bytes that its receiver must see.
     fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<Self::Shared, CallError>;
 }
 
@@ -71,7 +72,7 @@ values! {
         f64::from_bits(world::scalar()),
         |me, seen| seen.extend(me.to_bits().to_le_bytes());
     bool: Ty::Bool, world::scalar() % 2 == 1, |me, seen| {
-        // The compiler knows what a `bool` can be, and would not look.
+        // Through its bits, since the compiler assumes that a `bool` is valid.
         // SAFETY: a `bool` is one byte.
         seen.push(unsafe { std::ptr::from_ref(me).cast::<u8>().read_volatile() });
     };
@@ -84,7 +85,7 @@ values! {
     (): Ty::Struct(&[]), (), |_me, _seen| ();
 }
 
-/// Declares a struct; with `plain`, it has no handles.
+/// Declares a struct; with `plain`, one without handles.
 macro_rules! shared_struct {
     ($(struct $name:ident { $($f:ident: $t:ty),* })*) => { $(
         vmffi::ffi_interface! { pub struct $name { $($f: $t),* } }
@@ -108,14 +109,14 @@ macro_rules! shared_struct {
     } };
 }
 
-/// Declares an enum without values.
+/// Declares an enum without fields.
 macro_rules! shared_enum {
     ($(enum $name:ident: $repr:ident $signed:literal { $($v:ident = $n:literal),* })*) => { $(
         vmffi::ffi_interface! { #[derive(Clone, Copy, Debug)] pub enum $name: $repr { $($v = $n),* } }
         values! { $name: Ty::Enum { size: size_of::<$repr>(), signed: $signed, numbers: &[$($n),*] },
             world::pick(&[$(Self::$v),*]),
             |me, seen| {
-                // SAFETY: that is its representation.
+                // SAFETY: `$repr` is the representation of the enum.
                 let bits = unsafe { std::ptr::from_ref(me).cast::<$repr>().read_volatile() };
                 assert!([$($n),*].contains(&bits), "an enum of {bits:#x}");
                 seen.extend(bits.to_le_bytes());
@@ -177,7 +178,7 @@ shared_struct! {
     plain struct Point { on: bool, x: i16, glyph: char, y: f32, colour: Colour, far: u64 }
     plain struct Deep { a: u8, wide: u128, at: Point, maybe: Option<Option<u16>>, level: Level, shape: Shape }
     plain struct Quad { a: Deep, b: Deep, c: Deep, d: Deep }
-    // More than the crate reads at once out of a slice.
+    // Larger than the buffer through which the crate reads slices.
     plain struct Big { a: Quad, none: Nothing, b: Quad, c: Quad, small: u8 }
 }
 
@@ -277,7 +278,7 @@ values! {
         |me, seen| me.get().look(seen);
 }
 
-/// A length of at most some hundred bytes, mostly less.
+/// A length of at most some hundred, mostly less.
 fn len(most: usize) -> usize {
     world::scalar() as usize % (most + 1)
 }
@@ -291,163 +292,17 @@ fn show<T: Look>(value: Result<T, CallError>, seen: &mut Vec<u8>) -> bool {
     good
 }
 
-impl<T: Value> Look for Foreign<T> {
-    const TY: Ty = Ty::Foreign(&T::TY);
-    fn look(&self, seen: &mut Vec<u8>) {
-        let mut again = Vec::new();
-        let from = seen.len();
-        show(self.read(), seen);
-        show(self.read(), &mut again);
-        assert_eq!(seen[from..], again, "nobody has written in between");
-    }
-    fn handles(self, all: &mut Vec<Handle>) {
-        all.push(Handle::new(self));
-    }
-    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<Self::Shared, CallError> {
-        let value = T::value();
-        value.look(seen);
-        Shared::new(peer, value)
-    }
-}
-
-impl Look for ForeignBuf {
-    const TY: Ty = Ty::Buffer { text: false };
-    fn look(&self, seen: &mut Vec<u8>) {
-        let bytes = self.read_vec().expect("a checked buffer");
-        assert_eq!((bytes.len(), bytes.is_empty()), (self.len(), self.is_empty()));
-        let mut other = vec![7];
-        self.append_to(&mut other).expect("room");
-        assert_eq!(other[1..], bytes);
-        other.clear();
-        let mut reader = self.reader();
-        reader.read_to_end(&mut other).expect("a checked buffer");
-        assert_eq!(other, bytes);
-        assert_eq!([reader.read(&mut other).ok(), reader.read(&mut other).ok()], [Some(0); 2]);
-        let mut part = [0; 77];
-        let part = self.read_into(&mut part).expect("a checked buffer");
-        assert_eq!(*part, bytes[..bytes.len().min(77)]);
-        let mut one = [0];
-        for at in [0, bytes.len() / 2, bytes.len().wrapping_sub(1), bytes.len(), usize::MAX] {
-            let read = self.read_at(at, &mut one).map(|()| one[0]).map_err(|error| error.kind());
-            assert_eq!(read, bytes.get(at).copied().ok_or(ErrorKind::BadPointer));
-        }
-        self.read_at(bytes.len(), &mut []).expect("nothing, at the end");
-        // SAFETY: in this process nobody writes while the slice lives.
-        assert_eq!(unsafe { self.as_slice_unchecked() }.expect("a checked buffer"), bytes);
-        seen.extend(&bytes);
-        seen.extend(bytes.len().to_le_bytes());
-    }
-    fn handles(self, all: &mut Vec<Handle>) {
-        all.push(Handle::new(self));
-    }
-    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<SharedBuf, CallError> {
-        let (more, len) = (len(3), len(600));
-        let mut buf = SharedBuf::with_capacity(peer, len + more)?;
-        for i in 0..len {
-            buf.extend_from_slice(&[(i ^ len) as u8])?;
-        }
-        if more == 3 {
-            buf.truncate(len / 2);
-        }
-        seen.extend(buf.as_slice());
-        seen.extend(buf.len().to_le_bytes());
-        Ok(buf)
-    }
-}
-
-impl Look for ForeignStr {
-    const TY: Ty = Ty::Buffer { text: true };
-    fn look(&self, seen: &mut Vec<u8>) {
-        // SAFETY: in this process nobody writes while the text lives.
-        let text = unsafe { self.as_str_unchecked() };
-        assert_eq!(self.read_string().as_deref(), text.as_deref());
-        let mut local = [0; 60];
-        match (self.read_into(&mut local), text.clone()) {
-            (read, text) if self.len() <= 60 => assert_eq!(read, text),
-            (read, _) => {
-                assert_eq!(read.map_err(|error| error.kind()), Err(ErrorKind::OutOfMemory))
-            }
-        }
-        match text {
-            Ok(text) => {
-                assert_eq!((text.len(), text.is_empty()), (self.len(), self.is_empty()));
-                seen.extend(text.bytes());
-                seen.extend(text.len().to_le_bytes());
-            }
-            Err(error) => seen.extend([0xee, error.kind() as u8]),
-        }
-    }
-    fn handles(self, all: &mut Vec<Handle>) {
-        all.push(Handle::new(Self::from(ForeignBuf::from(self))));
-    }
-    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<SharedStr, CallError> {
-        let text = "grüße, 字".chars().cycle().take(len(80)).collect::<String>();
-        seen.extend(text.bytes());
-        seen.extend(text.len().to_le_bytes());
-        SharedStr::copy_from(peer, &text)
-    }
-}
-
-impl<T: Value> Look for ForeignSlice<T> {
-    const TY: Ty = Ty::Slice(&T::TY);
-    fn look(&self, seen: &mut Vec<u8>) {
-        let from = seen.len();
-        let mut good = Vec::new();
-        for (i, value) in self.iter().enumerate() {
-            let same = self.get(i).map(|value| value.expect("below the length"));
-            let (at, mut again) = (seen.len(), Vec::new());
-            show(same, &mut again);
-            match value {
-                Ok(value) => {
-                    value.look(seen);
-                    good.push(value);
-                }
-                Err(error) => seen.extend([0xee, error.kind() as u8]),
-            }
-            assert_eq!(seen[at..], again);
-        }
-        assert!(self.get(self.len()).expect("nothing is read").is_none());
-        let size = T::TY.layout().0;
-        let all = self.read_vec();
-        assert_eq!(all.is_ok(), good.len() == self.len());
-        let looks = |values: &[T]| {
-            let mut seen = Vec::new();
-            values.iter().for_each(|value| value.look(&mut seen));
-            seen
-        };
-        match all {
-            Ok(all) => assert_eq!(seen[from..], looks(&all)),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::BadValue),
-        }
-        if let Ok(read) = self.read_into(&mut good) {
-            let read = looks(read);
-            assert_eq!(seen[from..from + read.len()], read, "{size} bytes a value");
-        }
-        assert_eq!(self.is_empty(), matches!(self.len(), 0));
-        seen.extend(self.len().to_le_bytes());
-    }
-    fn handles(self, all: &mut Vec<Handle>) {
-        all.push(Handle::new(self));
-    }
-    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<SharedSlice<T>, CallError> {
-        let values = (0..len(5)).map(|_| T::value()).collect::<Vec<_>>();
-        values.iter().for_each(|value| value.look(seen));
-        seen.extend(values.len().to_le_bytes());
-        SharedSlice::copy_from(peer, &values)
-    }
-}
-
-/// What a function returns.
+/// The return type of a function.
 pub trait Returned: FfiReturn {
     const OK: Ty;
     const ERR: Option<Ty>;
-    /// What a handler returns, and what its caller must see.
+    /// The result of a handler, and what its caller must see.
     fn reply(peer: &Peer) -> (Self::Handled, Outcome);
-    /// What a caller has got, and the handles in it.
+    /// The result that a caller has, and the handles in it.
     fn got(received: Self::Received) -> (Result<Outcome, CallError>, Vec<Handle>);
 }
 
-/// Makes a value, or fails for want of memory, or because it likes to.
+/// Makes a value, or fails: for want of memory, or as the input decides.
 fn make<T: Look>(
     peer: &Peer,
     as_outcome: fn(Vec<u8>) -> Outcome,
@@ -515,7 +370,7 @@ pub struct Fun {
     pub parameters: &'static [Ty],
     pub ok: Ty,
     pub err: Option<Ty>,
-    /// Calls the other side with values of its own.
+    /// Calls the other side with values that the input decides.
     pub call: fn(&Peer),
 }
 
@@ -534,7 +389,7 @@ macro_rules! interface {
                 world::entered(stringify!($f), _seen, _handles, peer);
                 if world::rarely(64) {
                     world::left(Outcome::Failed(ErrorKind::PeerPanicked, true));
-                    // A panic without a hook that ends the fuzzer.
+                    // Panics without the hook, which would end the fuzzer.
                     std::panic::resume_unwind(Box::new("a handler's panic"));
                 }
                 let (handled, outcome) = <$r as Returned>::reply(peer);
@@ -552,7 +407,7 @@ macro_rules! interface {
                 call: |peer| {
                     let fun = world::find([<Params Every $f:camel>]::FUNCTION.signature).expect("in the list");
                     let mut _sent = Vec::new();
-                    // Without memory for its parameters there is no call.
+                    // If there is no memory for the parameters, no call is made.
                     $( let Ok($a) = <$t as Look>::make(peer, &mut _sent) else { return }; )*
                     world::calls(fun, _sent);
                     let received = EveryClient::from(peer).$f($($a),*);
@@ -622,7 +477,7 @@ interface! {
     fn tries(a: Foreign<Deep>) -> Result<(), u64>;
     fn either(a: u8) -> Result<Parcel, ForeignStr>;
     fn neither() -> Result<Option<ForeignSlice<Deep>>, Cargo>;
-    // From here on: behind `OLD`.
+    // The functions that `OLD` does not count.
     fn arrays(a: [u16; 3], b: [bool; 3], c: Option<[Point; 2]>) -> [Point; 2];
     fn array(a: [Option<char>; 2]) -> [u8; 5];
     fn none(a: [ForeignStr; 0]) -> [[(); 3]; 2];
@@ -635,8 +490,8 @@ interface! {
     fn wait(a: Duration) -> [NonZeroU16; 1];
 }
 
-/// How many functions there were when most of the kept inputs were found. A choice of one keeps the numbers of these, so that
-/// the inputs keep their meaning; the others are chosen where a number was left.
+/// The number of functions when most of the kept inputs were found. A choice keeps the numbers of these, so that the
+/// inputs keep their meaning; the others have numbers that were unused.
 pub const OLD: usize = FUNCTIONS.len() - 10;
 
 vmffi::serve!(Server: Every; calls Every);
@@ -664,9 +519,9 @@ pub static CONTRACT: Fun = Fun {
     call: |_| {},
 };
 
-/// Hands a guest's contract over (ABI, "Contracts" CT-2).
+/// Sends a guest's contract (ABI, "Contracts" CT-2).
 pub static HANDSHAKE: Fun = Fun {
-    function: &Function::new(signature::HANDSHAKE, "ABI", "meet"),
+    function: &Function::new(signature::HANDSHAKE, "ABI", "handshake"),
     parameters: &[<ForeignBuf as Look>::TY],
     ok: Ty::Struct(&[]),
     err: None,

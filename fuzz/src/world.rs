@@ -1,7 +1,7 @@
-//! One run: the memory, the choices, the calls that are under way, and what must come of each.
+//! One run: the memory, the choices, the calls in progress, and the expected outcome of each.
 //!
-//! All of it is one thread's. Handlers, traps and vCPUs reach it through the functions below; no call
-//! into the crate is made while it is borrowed, save to drop or read a handle.
+//! One thread runs all of it. Handlers, traps and vCPUs reach it through the functions below; it is never
+//! borrowed during a call into the crate, except to drop or read a handle.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -34,18 +34,18 @@ pub const WHYS: [ErrorKind; 14] = [
     ErrorKind::Protocol,
 ];
 
-/// How a call ends.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// With success, and what is seen of the value.
+    /// Success, with the bytes that the caller sees of the value.
     Value(Vec<u8>),
     /// With the declared error.
     App(Vec<u8>),
-    /// With a reason, and whether the function was reached.
+    /// A reason, and whether the function was reached.
     Failed(ErrorKind, bool),
 }
 
-/// Adds what is seen of a handle to some bytes.
+/// Appends what is seen of a handle.
 type Looking = dyn Fn(&mut Vec<u8>);
 
 /// A handle, whatever its type.
@@ -92,7 +92,7 @@ impl Drop for Pages {
     }
 }
 
-/// A call that is under way.
+/// A call in progress.
 pub enum Call {
     /// The attacker calls.
     Served { fun: Option<&'static Fun>, expect: Expect },
@@ -101,66 +101,66 @@ pub enum Call {
         fun: &'static Fun,
         sent: Vec<u8>,
         arrived: bool,
-        /// What is lent along with it.
+        /// The pointer words that the call lends.
         words: Vec<u64>,
         result: Option<Returned>,
     },
 }
 
-/// What must come of a call that the attacker makes.
+/// The expected outcome of a call that the attacker makes.
 pub enum Expect {
     /// This answer, and no handler is reached.
     Answer(Answer),
     /// A handler is reached, and sees this.
     Reached(Vec<u8>, Vec<Lent>),
-    /// A handler is at it.
+    /// A handler runs.
     Running,
     /// The handler has returned this.
     Done(Outcome),
 }
 
-/// What must come of a call that the victim makes.
+/// The expected outcome of a call that the victim makes.
 pub struct Returned {
     pub outcome: Outcome,
     pub lent: Vec<Lent>,
 }
 
-/// Bytes of each arena.
+/// The size of each arena in bytes.
 const ARENA: u64 = 2 * PAGE_SIZE;
 
 pub struct World {
     pub feed: Feed,
     pub pages: Arc<Pages>,
     pub layout: RegionLayout,
-    /// The crate's side; the other one is played by the fuzzer.
+    /// The crate's side; the fuzzer plays the other one.
     pub victim: Side,
     pub calls: Vec<Call>,
-    /// Why no calls reach the attacker: it is not there yet, or no more.
+    /// Why no calls reach the attacker: it is not connected yet, or has ended.
     pub gone: Option<ErrorKind>,
-    /// A guest ends when the input does.
+    /// The guest exits when the input ends.
     pub closing: bool,
     /// Whether a vCPU has been run.
     pub started: bool,
-    /// The guest has sent a contract that fits.
-    pub met: bool,
-    /// Guest and host do not fit together.
+    /// The guest has sent a contract that matches.
+    pub matched: bool,
+    /// The contracts of guest and host do not match.
     pub misfit: bool,
-    /// The attacker sends nothing that is wrong, for now.
+    /// The attacker sends only valid words, for now.
     pub calm: bool,
-    /// The attacker answers the next call as it should.
+    /// The attacker answers the next call correctly.
     pub friendly: bool,
-    /// The status with which the attacker has ended, or has let the victim go on.
+    /// The status with which the attacker has exited, or has resumed the victim.
     pub ended: Option<u64>,
     kept: Vec<Handle>,
-    /// Words that the victim has sent, ever.
+    /// All words that the victim has sent.
     pub known: Vec<u64>,
-    /// Loans of the victim's that have not ended: their words and their bytes, which stay as they are.
+    /// Loans of the victim that have not ended: their words and their bytes, which must not change.
     pub loans: Vec<(u64, Vec<u8>)>,
-    /// The attacker's arena as the attacker has left it.
+    /// A copy of the attacker's arena as the attacker has left it.
     shadow: Vec<u8>,
-    /// The release map for that arena as it was when it was last looked at.
+    /// The release map for that arena at the last check.
     marks: Vec<u8>,
-    /// Marks that the victim leaves before it is looked at again: granules, and loans.
+    /// Marks that the victim leaves before the next check: granules and numbers of loans.
     due: Vec<(u64, u8)>,
 }
 
@@ -195,7 +195,7 @@ pub fn begin(data: &[u8], victim: Side) -> (RegionLayout, Arc<Pages>) {
         gone: None,
         closing: false,
         started: false,
-        met: false,
+        matched: false,
         misfit: false,
         calm: false,
         friendly: false,
@@ -211,14 +211,14 @@ pub fn begin(data: &[u8], victim: Side) -> (RegionLayout, Arc<Pages>) {
     (layout, pages)
 }
 
-/// Ends a run: the attack is over, all handles are dropped. Nothing of the victim's may be lost: `peer`
-/// is what it allocates through.
+/// Ends a run: the attack is over, and all handles are dropped. The victim must have lost no block: `peer`
+/// is the peer through which it allocates.
 pub fn end(peer: &Peer) {
     with(World::drop_all);
     let mut loan = 0;
     while peer.arena_stats().blocks != 0 {
         with(|w| {
-            assert!(w.gone.is_none(), "the peer is gone, and has taken blocks along");
+            assert!(w.gone.is_none(), "the peer is gone, and its loans have not ended");
             loan += 1;
             assert!(loan < 256, "a block is lost");
             (0..w.layout.granules(w.victim) as u64).for_each(|at| w.mark(at, loan as u8));
@@ -251,7 +251,7 @@ pub fn find(signature: u64) -> Option<&'static Fun> {
     FUNCTIONS.iter().find(|fun| fun.function.signature == signature)
 }
 
-/// A handler begins: it has been called with this, and may do as it likes.
+/// A handler begins with these arguments, and may do anything.
 pub fn entered(name: &str, seen: Vec<u8>, handles: Vec<Handle>, peer: &Peer) {
     with(|w| {
         let Some(Call::Served { fun: Some(fun), expect }) = w.calls.last_mut() else {
@@ -271,19 +271,19 @@ pub fn entered(name: &str, seen: Vec<u8>, handles: Vec<Handle>, peer: &Peer) {
     }
 }
 
-/// A handler ends like this.
+/// A handler ends with this outcome.
 pub fn left(outcome: Outcome) {
     with(|w| {
         let Some(Call::Served { expect, .. }) = w.calls.last_mut() else { panic!("no handler") };
         *expect = Expect::Done(outcome);
         if w.gone.is_some() {
-            // Nobody will see the answer.
+            // No answer reaches the caller.
             w.calls.pop();
         }
     });
 }
 
-/// The victim calls any function.
+/// The victim calls a function that the input chooses.
 pub fn call_out(peer: &Peer) {
     let fun = with(|w| match w.feed.below(OLD + 2) {
         nth if nth < OLD => &FUNCTIONS[nth],
@@ -300,7 +300,7 @@ pub fn calls(fun: &'static Fun, sent: Vec<u8>) {
     });
 }
 
-/// The victim's call has ended like this.
+/// The victim's call has ended with this outcome.
 pub fn called(outcome: Result<Outcome, CallError>, handles: Vec<Handle>) {
     let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(error.kind(), error.reached()));
     with(|w| {
@@ -309,7 +309,7 @@ pub fn called(outcome: Result<Outcome, CallError>, handles: Vec<Handle>) {
             panic!("no call was made");
         };
         let name = fun.function.name;
-        // Where it was not reached, what was lent is the victim's again; what was no loan is so at any rate.
+        // If the function was not reached, the loans have ended; a word without a loan's number never lent anything.
         let failed = matches!(outcome, Outcome::Failed(_, false));
         w.loans.retain(|(word, _)| !words.contains(word) || !failed && pointer::loan(*word) != 0);
         match result {
@@ -338,11 +338,11 @@ impl World {
 
     fn raw(&mut self, at: u64, byte: u8) {
         assert!(at < self.layout.len());
-        // SAFETY: within the region, and nobody has a reference to what the attacker may write to.
+        // SAFETY: the range is within the region, and no reference covers memory that the attacker may write.
         unsafe { self.pages.base().add(at as usize).write_volatile(byte) };
     }
 
-    /// The attacker writes to its arena, as much as lies in it.
+    /// The attacker writes to its arena; bytes outside of it are omitted.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         let (start, len) = self.layout.arena(self.victim.other());
         for (offset, byte) in (offset..).zip(bytes) {
@@ -365,7 +365,7 @@ impl World {
         (pointer::offset(word) - self.layout.arena(side).0) / vmffi::GRANULE_SIZE as u64
     }
 
-    /// The victim gives these back, in whatever order.
+    /// The victim releases these, in any order.
     pub fn gives(&mut self, blocks: &[(u64, usize)]) {
         self.sync();
         for (word, _) in blocks.iter().filter(|(word, _)| pointer::loan(*word) != 0) {
@@ -373,22 +373,22 @@ impl World {
         }
     }
 
-    /// The memory is as it should be: the victim writes nothing to the attacker's but marks, and nothing
-    /// to what it has lent.
+    /// Checks the memory: the victim writes to the attacker's arena nothing but marks, and nothing
+    /// to memory that it has lent.
     pub fn sync(&mut self) {
         let attacker = self.victim.other();
         let View { base, start, len } = self.view(attacker);
-        // SAFETY: within the region, and nobody else runs.
+        // SAFETY: the range is within the region, and no other thread runs.
         let arena = unsafe { std::slice::from_raw_parts(base.add(start as usize), len as usize) };
-        assert!(arena == self.shadow, "somebody else wrote to the attacker's arena");
+        assert!(arena == self.shadow, "the attacker's arena was overwritten");
         let map = self.layout.release_map(attacker) as usize;
         // SAFETY: as above.
         let map = unsafe { std::slice::from_raw_parts(base.add(map), self.marks.len()) };
         for (granule, loan) in &self.due {
-            // One of the marks that were due for the same granule is the last.
+            // If several marks were due for one granule, one of them is the last.
             let found = map[*granule as usize];
             let fine = self.due.contains(&(*granule, found));
-            assert!(fine, "granule {granule}: loan {loan} was not given back, but {found}");
+            assert!(fine, "granule {granule}: loan {loan} was not released; the mark is {found}");
             self.marks[*granule as usize] = found;
         }
         assert!(map == self.marks, "a mark that should not be there");
@@ -400,7 +400,7 @@ impl World {
         }
     }
 
-    /// Takes handles in, and drops some at once.
+    /// Keeps some handles, and drops the others at once.
     fn keep(&mut self, handles: Vec<Handle>, lent: Vec<Lent>) {
         assert_eq!(handles.len(), lent.len());
         for (mut handle, lent) in handles.into_iter().zip(lent) {
@@ -414,8 +414,8 @@ impl World {
 
     fn drop_kept(&mut self, nth: usize) {
         let handle = self.kept.remove(nth);
-        let lent = handle.lent.expect("set when it was kept");
-        // Its bytes may have changed since it came, and are read again.
+        let lent = handle.lent.expect("set when the handle was kept");
+        // The bytes may have changed since the handle arrived, and are read again.
         let (mut seen, mut right) = (Vec::new(), Vec::new());
         (handle.look)(&mut seen);
         lent.look(self.view(self.victim.other()), &mut right);
@@ -425,7 +425,7 @@ impl World {
         self.sync();
     }
 
-    /// Drops all that was kept, at the end.
+    /// Drops all handles that were kept.
     pub fn drop_all(&mut self) {
         self.sync();
         assert!(self.calls.is_empty());
@@ -434,7 +434,7 @@ impl World {
         }
     }
 
-    /// Drops some of what was kept.
+    /// Drops some of the handles that were kept.
     pub fn juggle(&mut self) {
         while !self.kept.is_empty() && (self.kept.len() > 12 || self.feed.rarely(4)) {
             let nth = self.feed.below(self.kept.len());

@@ -390,7 +390,9 @@ macro_rules! serve {
                     &$crate::__private::dispatch::Table::new(
                         &const {
                             $crate::__private::dispatch::join_entries(
-                                &[$($( <dyn $interface as $crate::__private::dispatch::Implements<Self>>::ENTRIES ),+)?],
+                                &[$($(
+                                    <dyn $interface as $crate::__private::dispatch::Implements<Self>>::ENTRIES
+                                ),+)?],
                                 &__INDEX,
                             )
                         },
@@ -405,6 +407,7 @@ macro_rules! serve {
     };
     ($type:ty ; calls $($called:path),+ $(,)?) => { $crate::serve! { [] $type ; calls $($called),+ } };
     ($($other:tt)*) => { $crate::__private::core::compile_error! {
-        "write `serve!(Server: Interface, Other)`, with `; calls Third` behind it for what the server calls, or `serve!([T: Bound + 'static] Server<T>: Interface)`"
+        "write `serve!(Server: Interface, Other)`, with `; calls Third` behind it for what the server calls, or \
+         `serve!([T: Bound + 'static] Server<T>: Interface)`"
     } };
 }

@@ -6,7 +6,7 @@ use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 use super::{
     escape::BoundedText,
-    read::{BadContract, Contract, Field, Function, Index, Kind},
+    read::{BadContract, Contract, FieldRecord, FunctionRecord, Index, RecordKind},
 };
 use crate::abi::Side;
 
@@ -97,12 +97,12 @@ pub struct Difference {
     /// The declaration of the other side, if it serves a function with this name.
     pub served: Option<String>,
     /// The places where the declarations differ.
-    places: Vec<Place>,
+    places: Vec<Divergence>,
 }
 
 /// A place where two declarations differ, and the text of each there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Divergence {
     place: String,
     called: String,
     served: String,
@@ -158,14 +158,14 @@ impl Report {
 }
 
 /// The signatures, sorted.
-fn signatures<'f>(functions: impl Iterator<Item = &'f Function<'f>>) -> Vec<u64> {
+fn signatures<'f>(functions: impl Iterator<Item = &'f FunctionRecord<'f>>) -> Vec<u64> {
     let mut all: Vec<u64> = functions.map(|function| function.signature).collect();
     all.sort_unstable();
     all
 }
 
 /// Interface and name.
-fn path(function: &Function<'_>) -> String {
+fn path(function: &FunctionRecord<'_>) -> String {
     let mut text = BoundedText::new();
     text.name(function.interface);
     text.put("::");
@@ -180,7 +180,12 @@ fn text(write: impl FnOnce(&mut BoundedText)) -> String {
 }
 
 impl Difference {
-    fn new(caller: Side, calls: &Contract<'_>, of: &Function<'_>, serves: &Contract<'_>) -> Self {
+    fn new(
+        caller: Side,
+        calls: &Contract<'_>,
+        of: &FunctionRecord<'_>,
+        serves: &Contract<'_>,
+    ) -> Self {
         let other = serves.functions.iter().find(|other| {
             other.served() && (other.interface, other.name) == (of.interface, of.name)
         });
@@ -197,15 +202,19 @@ impl Difference {
 /// The parameters and the result in which two functions differ.
 fn places(
     calls: &Contract<'_>,
-    called: &Function<'_>,
+    called: &FunctionRecord<'_>,
     serves: &Contract<'_>,
-    served: &Function<'_>,
-) -> Vec<Place> {
+    served: &FunctionRecord<'_>,
+) -> Vec<Divergence> {
     let (here, there) = (&called.parameters, &served.parameters);
     if here.len() != there.len() {
         let count = |nr| if nr == 1 { "1 parameter".into() } else { format!("{nr} parameters") };
         let place = "the list of parameters".into();
-        return Vec::from([Place { place, called: count(here.len()), served: count(there.len()) }]);
+        return Vec::from([Divergence {
+            place,
+            called: count(here.len()),
+            served: count(there.len()),
+        }]);
     }
     let parameters = here.iter().zip(there).map(|((name, a), (_, b))| {
         (
@@ -240,7 +249,7 @@ enum Step<'c> {
 impl<'c> Descent<'_, 'c> {
     /// Descends while the declarations of the two types are alike, to the place where they differ. It terminates,
     /// because each step leads to an earlier type of the contract.
-    fn first(&self, start: String, mut a: Index, mut b: Index) -> Place {
+    fn first(&self, start: String, mut a: Index, mut b: Index) -> Divergence {
         let mut place = BoundedText::new();
         let mut steps = 0;
         // The types of the last named field.
@@ -277,7 +286,7 @@ impl<'c> Descent<'_, 'c> {
                         // They differ only in the truncated part.
                         (called, served) = show((a, b));
                     }
-                    return Place { place, called, served };
+                    return Divergence { place, called, served };
                 }
             }
         }
@@ -288,17 +297,18 @@ impl<'c> Descent<'_, 'c> {
             return Step::Here(0);
         }
         match (&self.calls.get(a).kind, &self.serves.get(b).kind) {
-            (Kind::Array(a, _), Kind::Array(b, _)) => Step::In("", *a, *b),
-            (Kind::Builtin(a), Kind::Builtin(b)) | (Kind::Tuple(a), Kind::Tuple(b)) => {
+            (RecordKind::Array(a, _), RecordKind::Array(b, _)) => Step::In("", *a, *b),
+            (RecordKind::Builtin(a), RecordKind::Builtin(b))
+            | (RecordKind::Tuple(a), RecordKind::Tuple(b)) => {
                 let mut pairs = a.iter().zip(b);
                 let differ = pairs.find(|(a, b)| self.differ(**a, **b));
                 differ.map_or(Step::Here(0), |(a, b)| Step::In("", *a, *b))
             }
-            (Kind::Struct(_, a), Kind::Struct(_, b)) => match self.part(a, b) {
+            (RecordKind::Struct(_, a), RecordKind::Struct(_, b)) => match self.part(a, b) {
                 Some(nr) => Step::Here(nr),
                 None => self.within(a, b).unwrap_or(Step::Here(0)),
             },
-            (Kind::Enum(_, _, a), Kind::Enum(_, _, b)) => {
+            (RecordKind::Enum(_, _, a), RecordKind::Enum(_, _, b)) => {
                 let same = |nr: &usize| {
                     let (Some(a), Some(b)) = (a.get(*nr), b.get(*nr)) else { return false };
                     (a.name, a.number) == (b.name, b.number)
@@ -331,18 +341,17 @@ impl<'c> Descent<'_, 'c> {
         let (a, b) = (self.calls.get(a), self.serves.get(b));
         a.name == b.name
             && match (&a.kind, &b.kind) {
-                (Kind::Builtin(a), Kind::Builtin(b)) | (Kind::Tuple(a), Kind::Tuple(b)) => {
-                    a.len() == b.len()
-                }
-                (Kind::Array(_, a), Kind::Array(_, b)) => a == b,
-                (Kind::Struct(..), Kind::Struct(..)) => true,
-                (Kind::Enum(_, a, _), Kind::Enum(_, b, _)) => a == b,
+                (RecordKind::Builtin(a), RecordKind::Builtin(b))
+                | (RecordKind::Tuple(a), RecordKind::Tuple(b)) => a.len() == b.len(),
+                (RecordKind::Array(_, a), RecordKind::Array(_, b)) => a == b,
+                (RecordKind::Struct(..), RecordKind::Struct(..)) => true,
+                (RecordKind::Enum(_, a, _), RecordKind::Enum(_, b, _)) => a == b,
                 _ => false,
             }
     }
 
     /// The first field that is not declared in the same way on both sides.
-    fn part(&self, a: &[Field<'_>], b: &[Field<'_>]) -> Option<usize> {
+    fn part(&self, a: &[FieldRecord<'_>], b: &[FieldRecord<'_>]) -> Option<usize> {
         (0..a.len().max(b.len())).find(|nr| match (a.get(*nr), b.get(*nr)) {
             (Some(a), Some(b)) => a.name != b.name || !self.alike(a.of, b.of),
             _ => true,
@@ -350,7 +359,7 @@ impl<'c> Descent<'_, 'c> {
     }
 
     /// The first field whose types differ.
-    fn within(&self, a: &[Field<'c>], b: &[Field<'c>]) -> Option<Step<'c>> {
+    fn within(&self, a: &[FieldRecord<'c>], b: &[FieldRecord<'c>]) -> Option<Step<'c>> {
         let mut pairs = a.iter().zip(b);
         pairs.find(|(a, b)| self.differ(a.of, b.of)).map(|(a, b)| Step::In(a.name, a.of, b.of))
     }

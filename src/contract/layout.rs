@@ -1,7 +1,7 @@
 //! The wire forms of a contract's types, computed by the rules of the ABI ("Types", "Layout") and not taken from the
 //! contract.
 
-use super::read::{Field, Index, Kind, Size};
+use super::read::{FieldRecord, Index, RecordKind, Size};
 
 /// The maximum number of types within each other.
 const DEPTH: u8 = 32;
@@ -109,7 +109,7 @@ fn integer(name: &str) -> Option<Layout> {
 /// A new kind of type has an arm here, and one in each walk of `dynamic`: `check`, `encode`, `decode`.
 pub(super) fn of(
     name: &str,
-    kind: &Kind<'_>,
+    kind: &RecordKind<'_>,
     earlier: impl Fn(Index) -> Option<Layout>,
 ) -> Option<Layout> {
     // A type within another: a `Result` cannot be.
@@ -117,7 +117,7 @@ pub(super) fn of(
         earlier(index).filter(|inner| inner.form != Form::Result && inner.depth < DEPTH)
     };
     match kind {
-        Kind::Builtin(arguments) => match (name, &arguments[..]) {
+        RecordKind::Builtin(arguments) => match (name, &arguments[..]) {
             ("()", []) => Some(Layout::plain(Form::Unit, 0)),
             ("bool", []) => Some(Layout::plain(Form::Bool, 1)),
             ("char", []) => Some(Layout::plain(Form::Char, 4)),
@@ -154,7 +154,7 @@ pub(super) fn of(
             }
             _ => None,
         },
-        Kind::Array(of, len) => {
+        RecordKind::Array(of, len) => {
             let of = inner(*of)?;
             let len = usize::try_from(*len).ok()?;
             let size = of.size.checked_mul(len).filter(|size| *size <= MAX_SIZE)?;
@@ -170,7 +170,7 @@ pub(super) fn of(
                 ..of
             })
         }
-        Kind::Tuple(fields) => {
+        RecordKind::Tuple(fields) => {
             let mut all = Layout::plain(Form::Tuple, 0);
             for field in fields {
                 all.append(inner(*field)?)?;
@@ -178,12 +178,12 @@ pub(super) fn of(
             all.size = all.size.checked_next_multiple_of(all.align)?;
             Some(all)
         }
-        Kind::Struct(size, fields) => {
+        RecordKind::Struct(size, fields) => {
             let start = Layout { depth: 0, ..Layout::plain(Form::Struct, 0) };
             let all = with_fields(start, fields, inner)?;
             as_declared(all, *size)
         }
-        Kind::Enum(size, repr, variants) => {
+        RecordKind::Enum(size, repr, variants) => {
             let tag = integer(repr).filter(|tag| tag.size <= 8)?;
             let Form::Int { signed } = tag.form else { return None };
             let plain = variants.iter().all(|variant| variant.fields.is_empty());
@@ -205,7 +205,7 @@ pub(super) fn of(
 /// Appends fields to a layout; `None` if one is not at its place (ABI, L-2).
 fn with_fields(
     mut all: Layout,
-    fields: &[Field<'_>],
+    fields: &[FieldRecord<'_>],
     inner: impl Fn(Index) -> Option<Layout>,
 ) -> Option<Layout> {
     for field in fields {

@@ -58,36 +58,36 @@ impl core::error::Error for BadContract {}
 /// ```
 #[derive(Clone, Debug)]
 pub struct Contract<'c> {
-    pub(super) types: Vec<Type<'c>>,
-    pub(super) functions: Vec<Function<'c>>,
+    pub(super) types: Vec<TypeRecord<'c>>,
+    pub(super) functions: Vec<FunctionRecord<'c>>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Type<'c> {
+pub(super) struct TypeRecord<'c> {
     pub(super) name: &'c str,
     pub(super) hash: u64,
-    pub(super) kind: Kind<'c>,
+    pub(super) kind: RecordKind<'c>,
     /// `None` if this crate does not know a type within, or if the record does not follow the ABI's rules of layout.
     pub(super) layout: Option<Layout>,
 }
 
-impl<'c> Type<'c> {
+impl<'c> TypeRecord<'c> {
     /// A type that consists of some of `types`.
-    fn new(name: &'c str, hash: u64, kind: Kind<'c>, types: &[Self]) -> Self {
+    fn new(name: &'c str, hash: u64, kind: RecordKind<'c>, types: &[Self]) -> Self {
         let layout = layout::of(name, &kind, |index| types[usize::from(index)].layout);
         Self { name, hash, kind, layout }
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Kind<'c> {
+pub(super) enum RecordKind<'c> {
     /// The type arguments.
     Builtin(Vec<Index>),
     /// The type of the elements, and their number.
     Array(Index, u64),
     Tuple(Vec<Index>),
-    Struct(Size, Vec<Field<'c>>),
-    Enum(Size, &'c str, Vec<Variant<'c>>),
+    Struct(Size, Vec<FieldRecord<'c>>),
+    Enum(Size, &'c str, Vec<VariantRecord<'c>>),
 }
 
 /// The index of a type in the contract, always of an earlier one.
@@ -98,21 +98,21 @@ pub(super) type Index = u16;
 pub(super) struct Size(pub(super) u32, pub(super) u32);
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field<'c> {
+pub(super) struct FieldRecord<'c> {
     pub(super) name: &'c str,
     pub(super) offset: u32,
     pub(super) of: Index,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Variant<'c> {
+pub(super) struct VariantRecord<'c> {
     pub(super) name: &'c str,
     pub(super) number: u64,
-    pub(super) fields: Vec<Field<'c>>,
+    pub(super) fields: Vec<FieldRecord<'c>>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Function<'c> {
+pub(super) struct FunctionRecord<'c> {
     flags: u8,
     pub(super) interface: &'c str,
     pub(super) name: &'c str,
@@ -121,7 +121,7 @@ pub(super) struct Function<'c> {
     pub(super) signature: u64,
 }
 
-impl Function<'_> {
+impl FunctionRecord<'_> {
     pub(super) fn served(&self) -> bool {
         self.flags & flag::SERVES != 0
     }
@@ -158,7 +158,7 @@ impl<'c> Contract<'c> {
     }
 
     /// The type with an index of this contract.
-    pub(super) fn get(&self, index: Index) -> &Type<'c> {
+    pub(super) fn get(&self, index: Index) -> &TypeRecord<'c> {
         &self.types[usize::from(index)]
     }
 
@@ -171,17 +171,17 @@ impl<'c> Contract<'c> {
         let of = self.get(index);
         text.name(of.name);
         match &of.kind {
-            Kind::Builtin(arguments) if !arguments.is_empty() => {
+            RecordKind::Builtin(arguments) if !arguments.is_empty() => {
                 text.put("<");
                 self.names_within(text, arguments, depth);
                 text.put(">");
             }
-            Kind::Array(of, len) => {
+            RecordKind::Array(of, len) => {
                 text.put("[");
                 self.names_within(text, &[*of], depth);
                 text.show(format_args!("; {len}]"));
             }
-            Kind::Tuple(fields) => {
+            RecordKind::Tuple(fields) => {
                 text.put("(");
                 self.names_within(text, fields, depth);
                 text.put(if fields.len() == 1 { ",)" } else { ")" });
@@ -205,13 +205,13 @@ impl<'c> Contract<'c> {
     }
 
     /// Writes a function's declaration.
-    pub(super) fn declaration(&self, text: &mut BoundedText, function: &Function<'_>) {
+    pub(super) fn declaration(&self, text: &mut BoundedText, function: &FunctionRecord<'_>) {
         text.put("fn ");
         self.after_fn(text, function);
     }
 
     /// Writes the part of a declaration from the function's name on.
-    pub(super) fn after_fn(&self, text: &mut BoundedText, function: &Function<'_>) {
+    pub(super) fn after_fn(&self, text: &mut BoundedText, function: &FunctionRecord<'_>) {
         text.name(function.name);
         text.put("(");
         for (nr, (name, of)) in function.parameters.iter().enumerate() {
@@ -231,14 +231,16 @@ impl<'c> Contract<'c> {
     pub(super) fn definition(&self, text: &mut BoundedText, index: Index, from: usize) {
         let of = self.get(index);
         let size = match &of.kind {
-            Kind::Builtin(_) | Kind::Array(..) | Kind::Tuple(_) => return self.name(text, index),
-            Kind::Struct(size, fields) => {
+            RecordKind::Builtin(_) | RecordKind::Array(..) | RecordKind::Tuple(_) => {
+                return self.name(text, index);
+            }
+            RecordKind::Struct(size, fields) => {
                 text.put("struct ");
                 text.name(of.name);
                 self.fields(text, fields, from);
                 size
             }
-            Kind::Enum(size, repr, variants) => {
+            RecordKind::Enum(size, repr, variants) => {
                 text.put("enum ");
                 text.name(of.name);
                 text.put(": ");
@@ -259,7 +261,7 @@ impl<'c> Contract<'c> {
         text.end(format_args!(" of size {}, aligned to {}", size.0, size.1));
     }
 
-    fn fields(&self, text: &mut BoundedText, fields: &[Field<'_>], from: usize) {
+    fn fields(&self, text: &mut BoundedText, fields: &[FieldRecord<'_>], from: usize) {
         text.put(if from == 0 { " {" } else { " { …," });
         for (nr, field) in fields.iter().enumerate().skip(from) {
             text.put(if nr == from { " " } else { ", " });
@@ -289,7 +291,7 @@ impl fmt::Display for Contract<'_> {
             writeln!(f, "{text}")?;
         }
         for (index, of) in self.types.iter().enumerate() {
-            if matches!(of.kind, Kind::Struct(..) | Kind::Enum(..)) {
+            if matches!(of.kind, RecordKind::Struct(..) | RecordKind::Enum(..)) {
                 let mut text = BoundedText::new();
                 self.definition(&mut text, index as Index, 0);
                 writeln!(f, "{text}")?;
@@ -347,7 +349,7 @@ impl<'c> Reader<'c> {
     }
 
     /// Reads the index of one of `types`.
-    fn index(&mut self, types: &[Type<'_>]) -> Result<Index, BadContract> {
+    fn index(&mut self, types: &[TypeRecord<'_>]) -> Result<Index, BadContract> {
         let at = self.at;
         let index = self.u16()?;
         if usize::from(index) < types.len() {
@@ -368,14 +370,15 @@ impl<'c> Reader<'c> {
             kind::ARRAY => {
                 let (of, len) = (self.index(&to.types)?, self.u64()?);
                 let hash = Hasher::new("array").u64(to.get(of).hash).u64(len).finish();
-                let array = Type::new("", hash, Kind::Array(of, len), &to.types);
+                let array = TypeRecord::new("", hash, RecordKind::Array(of, len), &to.types);
                 to.types.push(array);
             }
             kind::TUPLE => {
                 let count = self.u8()?;
                 let hash = Hasher::new("tuple").u64(count.into());
                 let (hash, fields) = self.types(count, hash, &to.types)?;
-                let tuple = Type::new("", hash.finish(), Kind::Tuple(fields), &to.types);
+                let tuple =
+                    TypeRecord::new("", hash.finish(), RecordKind::Tuple(fields), &to.types);
                 to.types.push(tuple);
             }
             _ => return Err(BadContract { at, what: "unknown kind of record" }),
@@ -388,7 +391,7 @@ impl<'c> Reader<'c> {
         &mut self,
         count: u8,
         mut hash: Hasher,
-        types: &[Type<'_>],
+        types: &[TypeRecord<'_>],
     ) -> Result<(Hasher, Vec<Index>), BadContract> {
         let mut indices = Vec::new();
         for _ in 0..count {
@@ -399,7 +402,11 @@ impl<'c> Reader<'c> {
         Ok((hash, indices))
     }
 
-    fn of_kind(&mut self, kind: u8, types: &[Type<'c>]) -> Result<Type<'c>, BadContract> {
+    fn of_kind(
+        &mut self,
+        kind: u8,
+        types: &[TypeRecord<'c>],
+    ) -> Result<TypeRecord<'c>, BadContract> {
         let name = self.text()?;
         let declared =
             |of: &str, size: Size| Hasher::new(of).str(name).u64(size.0.into()).u64(size.1.into());
@@ -409,7 +416,7 @@ impl<'c> Reader<'c> {
                     let count = self.u8()?;
                     self.types(count, Hasher::new(name), types)?
                 };
-                (hash, Kind::Builtin(arguments))
+                (hash, RecordKind::Builtin(arguments))
             }
             kind::STRUCT => {
                 let size = Size(self.u32()?, self.u32()?);
@@ -418,7 +425,7 @@ impl<'c> Reader<'c> {
                 if fields.iter().any(|field| field.name.is_empty()) {
                     return Err(self.bad("a field of a struct without a name"));
                 }
-                (hash, Kind::Struct(size, fields))
+                (hash, RecordKind::Struct(size, fields))
             }
             _ => {
                 let size = Size(self.u32()?, self.u32()?);
@@ -429,19 +436,19 @@ impl<'c> Reader<'c> {
                     let (name, number) = (self.text()?, self.u64()?);
                     let (next, fields) = self.fields(types, hash.str(name).u64(number))?;
                     hash = next;
-                    variants.push(Variant { name, number, fields });
+                    variants.push(VariantRecord { name, number, fields });
                 }
-                (hash, Kind::Enum(size, repr, variants))
+                (hash, RecordKind::Enum(size, repr, variants))
             }
         };
-        Ok(Type::new(name, hash.finish(), kind, types))
+        Ok(TypeRecord::new(name, hash.finish(), kind, types))
     }
 
     fn fields(
         &mut self,
-        types: &[Type<'_>],
+        types: &[TypeRecord<'_>],
         mut hash: Hasher,
-    ) -> Result<(Hasher, Vec<Field<'c>>), BadContract> {
+    ) -> Result<(Hasher, Vec<FieldRecord<'c>>), BadContract> {
         let mut fields = Vec::new();
         for _ in 0..self.u16()? {
             let (name, offset, of) = (self.text()?, self.u32()?, self.index(types)?);
@@ -449,12 +456,12 @@ impl<'c> Reader<'c> {
                 hash = hash.str(name);
             }
             hash = hash.u64(offset.into()).u64(types[usize::from(of)].hash);
-            fields.push(Field { name, offset, of });
+            fields.push(FieldRecord { name, offset, of });
         }
         Ok((hash, fields))
     }
 
-    fn function(&mut self, types: &[Type<'_>]) -> Result<Function<'c>, BadContract> {
+    fn function(&mut self, types: &[TypeRecord<'_>]) -> Result<FunctionRecord<'c>, BadContract> {
         let hash_of = |index: Index| types[usize::from(index)].hash;
         let at = self.at;
         let flags = self.u8()?;
@@ -471,6 +478,6 @@ impl<'c> Reader<'c> {
         }
         let returned = self.index(types)?;
         let signature = hash.u64(hash_of(returned)).finish();
-        Ok(Function { flags, interface, name, parameters, returned, signature })
+        Ok(FunctionRecord { flags, interface, name, parameters, returned, signature })
     }
 }

@@ -10,7 +10,7 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use super::{
     escape::BoundedText,
     layout::Layout,
-    read::{Contract, Field, Function, Index, Kind, Type, Variant},
+    read::{Contract, FieldRecord, FunctionRecord, Index, RecordKind, TypeRecord, VariantRecord},
 };
 
 impl<'c> Contract<'c> {
@@ -45,7 +45,7 @@ impl<'c> Contract<'c> {
 #[derive(Clone, Copy)]
 pub struct FunctionRef<'a> {
     contract: &'a Contract<'a>,
-    function: &'a Function<'a>,
+    function: &'a FunctionRecord<'a>,
 }
 
 impl<'a> FunctionRef<'a> {
@@ -137,7 +137,7 @@ pub struct TypeRef<'a> {
 }
 
 impl<'a> TypeRef<'a> {
-    fn get(self) -> &'a Type<'a> {
+    fn get(self) -> &'a TypeRecord<'a> {
         self.contract.get(self.index)
     }
 
@@ -151,11 +151,11 @@ impl<'a> TypeRef<'a> {
     #[must_use]
     pub fn kind(self) -> TypeKind {
         match self.get().kind {
-            Kind::Builtin(_) => TypeKind::Builtin,
-            Kind::Array(..) => TypeKind::Array,
-            Kind::Tuple(_) => TypeKind::Tuple,
-            Kind::Struct(..) => TypeKind::Struct,
-            Kind::Enum(..) => TypeKind::Enum,
+            RecordKind::Builtin(_) => TypeKind::Builtin,
+            RecordKind::Array(..) => TypeKind::Array,
+            RecordKind::Tuple(_) => TypeKind::Tuple,
+            RecordKind::Struct(..) => TypeKind::Struct,
+            RecordKind::Enum(..) => TypeKind::Enum,
         }
     }
 
@@ -163,9 +163,9 @@ impl<'a> TypeRef<'a> {
     /// declared type has none.
     pub fn arguments(self) -> impl ExactSizeIterator<Item = TypeRef<'a>> {
         let arguments: &[Index] = match &self.get().kind {
-            Kind::Builtin(arguments) | Kind::Tuple(arguments) => arguments,
-            Kind::Array(of, _) => core::slice::from_ref(of),
-            Kind::Struct(..) | Kind::Enum(..) => &[],
+            RecordKind::Builtin(arguments) | RecordKind::Tuple(arguments) => arguments,
+            RecordKind::Array(of, _) => core::slice::from_ref(of),
+            RecordKind::Struct(..) | RecordKind::Enum(..) => &[],
         };
         arguments.iter().map(move |index| TypeRef { contract: self.contract, index: *index })
     }
@@ -174,7 +174,7 @@ impl<'a> TypeRef<'a> {
     #[must_use]
     pub fn array_len(self) -> Option<u64> {
         match self.get().kind {
-            Kind::Array(_, len) => Some(len),
+            RecordKind::Array(_, len) => Some(len),
             _ => None,
         }
     }
@@ -192,8 +192,8 @@ impl<'a> TypeRef<'a> {
 
     /// The fields of a struct; another type has none.
     pub fn fields(self) -> impl ExactSizeIterator<Item = FieldRef<'a>> + Clone {
-        let fields: &[Field<'a>] = match &self.get().kind {
-            Kind::Struct(_, fields) => fields,
+        let fields: &[FieldRecord<'a>] = match &self.get().kind {
+            RecordKind::Struct(_, fields) => fields,
             _ => &[],
         };
         fields.iter().map(move |field| FieldRef { contract: self.contract, field })
@@ -201,8 +201,8 @@ impl<'a> TypeRef<'a> {
 
     /// The variants of an enum; another type has none.
     pub fn variants(self) -> impl ExactSizeIterator<Item = VariantRef<'a>> {
-        let variants: &[Variant<'a>] = match &self.get().kind {
-            Kind::Enum(_, _, variants) => variants,
+        let variants: &[VariantRecord<'a>] = match &self.get().kind {
+            RecordKind::Enum(_, _, variants) => variants,
             _ => &[],
         };
         variants.iter().map(move |variant| VariantRef { contract: self.contract, variant })
@@ -232,7 +232,7 @@ impl fmt::Debug for TypeRef<'_> {
 #[derive(Clone, Copy)]
 pub struct FieldRef<'a> {
     contract: &'a Contract<'a>,
-    field: &'a Field<'a>,
+    field: &'a FieldRecord<'a>,
 }
 
 impl<'a> FieldRef<'a> {
@@ -267,7 +267,7 @@ impl fmt::Debug for FieldRef<'_> {
 #[derive(Clone, Copy)]
 pub struct VariantRef<'a> {
     contract: &'a Contract<'a>,
-    variant: &'a Variant<'a>,
+    variant: &'a VariantRecord<'a>,
 }
 
 impl<'a> VariantRef<'a> {

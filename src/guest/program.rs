@@ -98,8 +98,8 @@ macro_rules! panic_handler {
 macro_rules! __panic_handler {
     () => {
         $crate::__private::core::compile_error! {
-            "a guest has no `std`, but vmffi has its feature `std`: write `default-features = false` at vmffi in the \
-             guest's Cargo.toml, and build the guest in a workspace of its own"
+            "a guest has no `std`, but vmffi has its feature `std`: write `default-features = false` at vmffi in \
+             the guest's Cargo.toml, and build the guest in a workspace of its own"
         }
     };
 }
@@ -112,8 +112,8 @@ macro_rules! __panic_handler {
     () => {
         #[cfg(not(any(panic = "abort", test)))]
         $crate::__private::core::compile_error! {
-            "a guest cannot unwind: write `panic = \"abort\"` in `[profile.dev]` and `[profile.release]` of the \
-             workspace that builds it"
+            "a guest cannot unwind: write `panic = \"abort\"` in `[profile.dev]` and `[profile.release]` of \
+             the workspace that builds it"
         }
         #[panic_handler]
         fn __vmffi_panic(info: &$crate::__private::core::panic::PanicInfo<'_>) -> ! {

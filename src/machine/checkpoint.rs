@@ -1,4 +1,4 @@
-//! What a reset brings a guest's memory back to.
+//! Checkpoints: the memory that a reset of a guest restores.
 //!
 //! A machine's memory begins as its image, and zeros behind it; a page that the guest writes becomes the machine's own. A
 //! checkpoint copies the pages that are the machine's own, and those of the last checkpoint, into a sealed file, one behind the

@@ -1,4 +1,4 @@
-//! Descriptors that are none of the standard ones.
+//! Descriptors with other numbers than the standard ones.
 //!
 //! If a program has closed one of its descriptors 0 to 2, the kernel gives that number to the next file. What the
 //! program prints, and each panic message, would then be written to a machine's memory. A program may also close these

@@ -6,7 +6,7 @@ use super::{
     Machine, MachineError,
     life::{HoldsRegion, Lives},
     plan::Plan,
-    vcpu::{MachineVcpu, Running},
+    vcpu::{BackendVcpu, MachineVcpu},
 };
 use crate::{
     call::Serve,
@@ -34,7 +34,7 @@ fn begin_life(lives: &Lives, memory: &dyn HoldsRegion) -> Result<(), MachineErro
     lives.begin(memory).map_err(MachineError::system("drawing the guest's seed (getrandom)"))
 }
 
-impl Made<Running> {
+impl Made<BackendVcpu> {
     /// Begins the guest's first life without a host.
     pub(super) fn begin_life(&self) -> Result<(), MachineError> {
         begin_life(&self.lives, &*self.memory)

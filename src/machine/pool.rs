@@ -28,9 +28,9 @@ mod tasks;
 
 pub use error::PoolError;
 pub use lease::Lease;
-use lease::{Out, Use};
+use lease::{Leased, Use};
 pub use metrics::{Exits, Metrics};
-use state::Shared;
+use state::PoolInner;
 pub use tasks::PoolCall;
 
 /// How long [`Pool::close`] waits for the pool's threads.
@@ -64,7 +64,7 @@ const CLOSE_WAIT: Duration = Duration::from_millis(50);
 ///
 /// Dropping a pool [closes](Self::close) it.
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolInner>,
 }
 
 impl Pool {
@@ -76,7 +76,7 @@ impl Pool {
     #[must_use]
     pub fn builder(machine: &MachineBuilder, backend: Backend) -> PoolBuilder {
         PoolBuilder {
-            source: Source::Image(Box::new(machine.clone()), backend),
+            source: MachineSource::Image(Box::new(machine.clone()), backend),
             size: 1,
             max: None,
             lease_time: None,
@@ -87,7 +87,7 @@ impl Pool {
     /// not start up.
     #[must_use]
     pub fn from_snapshot(snapshot: &Snapshot) -> PoolBuilder {
-        let source = Source::Snapshot(snapshot.clone());
+        let source = MachineSource::Snapshot(snapshot.clone());
         PoolBuilder { source, size: 1, max: None, lease_time: None }
     }
 
@@ -114,7 +114,7 @@ impl Pool {
     fn lease(&self, wait: Option<Duration>) -> Result<Lease, PoolError> {
         let until = wait.and_then(|wait| Instant::now().checked_add(wait));
         let guest = self.shared.take(Use::Lease, until)?;
-        Ok(Lease::new(Out::new(self.shared.clone(), guest)))
+        Ok(Lease::new(Leased::new(self.shared.clone(), guest)))
     }
 
     /// Calls a guest: `call` makes any number of calls to it, on this thread. The guest is reset before this returns,
@@ -129,7 +129,7 @@ impl Pool {
     ///
     /// If `call` panics.
     pub fn call<R>(&self, call: impl FnOnce(&Peer) -> R) -> Result<R, PoolError> {
-        let out = Out::new(&*self.shared, self.shared.take(Use::Call, None)?);
+        let out = Leased::new(&*self.shared, self.shared.take(Use::Call, None)?);
         Ok(call(out.machine().guest()))
     }
 
@@ -188,7 +188,7 @@ impl fmt::Debug for Pool {
 /// Builds a [`Pool`].
 #[derive(Debug)]
 pub struct PoolBuilder {
-    source: Source,
+    source: MachineSource,
     size: usize,
     max: Option<usize>,
     lease_time: Option<Duration>,
@@ -245,7 +245,7 @@ impl PoolBuilder {
         }
         let deadlines = source.deadlines();
         let make = Box::new(move || source.build(server()));
-        let shared = Shared::new(make, size..=max, lease_time, deadlines);
+        let shared = PoolInner::new(make, size..=max, lease_time, deadlines);
         shared.add(shared.make()?);
         shared.spawn_keeper()?;
         Ok(Pool { shared })
@@ -254,12 +254,12 @@ impl PoolBuilder {
 
 /// What machines are made from.
 #[derive(Debug)]
-enum Source {
+enum MachineSource {
     Image(Box<MachineBuilder>, Backend),
     Snapshot(Snapshot),
 }
 
-impl Source {
+impl MachineSource {
     /// Builds a machine, and says whether it is ready or is to be [run](Machine::run) first.
     fn build(&self, server: impl Serve) -> Result<(Machine, bool), MachineError> {
         match self {

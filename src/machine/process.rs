@@ -86,7 +86,7 @@ fn make(
     plan: &Arc<Plan>,
     checkpoint: Option<&Arc<ProcessCheckpoint>>,
     lives: Arc<Lives>,
-) -> Result<(Arc<Shared>, Vec<ProcessVcpu>), MachineError> {
+) -> Result<(Arc<ProcessGuest>, Vec<ProcessVcpu>), MachineError> {
     let features = Features::here().map_err(MachineError::system("saving registers"))?;
     let (writable, end) = (plan.region_writable(), plan.layout.len());
     let region = Arc::new(SharedMemory::new(end, writable)?);
@@ -95,7 +95,7 @@ fn make(
         filled.map_err(MachineError::system("filling the guest's region"))?;
     }
     let started = Started::new(plan, &region, checkpoint, features)?;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ProcessGuest {
         plan: plan.clone(),
         region,
         features,
@@ -183,7 +183,7 @@ impl Started {
 }
 
 /// What the vCPUs of a guest share.
-struct Shared {
+struct ProcessGuest {
     plan: Arc<Plan>,
     region: Arc<SharedMemory>,
     features: Features,
@@ -199,7 +199,7 @@ struct Shared {
     started: Mutex<Started>,
 }
 
-impl Shared {
+impl ProcessGuest {
     fn started(&self) -> MutexGuard<'_, Started> {
         // Nothing panics while it is locked.
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
@@ -213,7 +213,7 @@ impl Shared {
 
 /// A thread of a guest's process, as a vCPU.
 pub(super) struct ProcessVcpu {
-    shared: Arc<Shared>,
+    shared: Arc<ProcessGuest>,
     child: Arc<Child>,
     number: u32,
     /// The system call that waits for the next command (`Notification::id`).

@@ -14,7 +14,7 @@ use super::{
     Backend, Machine, MachineError,
     made::{HostOptions, Made},
     plan::Plan,
-    vcpu::{MachineVcpu, Running},
+    vcpu::{BackendVcpu, MachineVcpu},
 };
 use crate::{
     call::Serve,
@@ -66,7 +66,7 @@ struct State {
     kept: Vec<KeptBlock>,
     machine: MachineSnapshot,
     /// Machines that [`Snapshot::prepare`] has made.
-    prepared: Mutex<Vec<Made<Running>>>,
+    prepared: Mutex<Vec<Made<BackendVcpu>>>,
     /// The process that has made them.
     process: ProcessId,
 }
@@ -111,22 +111,22 @@ impl MachineSnapshot {
         let options = first.options.clone();
         match &first.running {
             #[cfg(feature = "kvm")]
-            Running::Kvm(vcpu) => {
+            BackendVcpu::Kvm(vcpu) => {
                 let plan = vcpu.plan().clone();
                 let vcpus = vcpus.filter_map(|vcpu| match &mut vcpu.running {
-                    Running::Kvm(vcpu) => Some(&mut **vcpu),
+                    BackendVcpu::Kvm(vcpu) => Some(&mut **vcpu),
                     #[cfg(feature = "process")]
-                    Running::Process(_) => None,
+                    BackendVcpu::Process(_) => None,
                 });
                 Ok((Self::Kvm(KvmSnapshot::of(vcpus)?), plan, options))
             }
             #[cfg(feature = "process")]
-            Running::Process(vcpu) => {
+            BackendVcpu::Process(vcpu) => {
                 let plan = vcpu.plan().clone();
                 let vcpus = vcpus.filter_map(|vcpu| match &mut vcpu.running {
                     #[cfg(feature = "kvm")]
-                    Running::Kvm(_) => None,
-                    Running::Process(vcpu) => Some(&mut **vcpu),
+                    BackendVcpu::Kvm(_) => None,
+                    BackendVcpu::Process(vcpu) => Some(&mut **vcpu),
                 });
                 Ok((Self::Process(ProcessSnapshot::of(vcpus)?), plan, options))
             }
@@ -196,7 +196,7 @@ impl Snapshot {
 
     /// The machines that are ready; `None` in a process that was forked from the one that has made them, which must not lock
     /// what a thread of that one may have locked.
-    fn prepared(&self) -> Option<MutexGuard<'_, Vec<Made<Running>>>> {
+    fn prepared(&self) -> Option<MutexGuard<'_, Vec<Made<BackendVcpu>>>> {
         let here = self.state.process == ProcessId::current();
         // Nothing panics while it is locked.
         here.then(|| self.state.prepared.lock().unwrap_or_else(PoisonError::into_inner))
@@ -208,13 +208,13 @@ impl Snapshot {
     }
 
     /// Makes a machine without a host.
-    fn make(&self) -> Result<Made<Running>, MachineError> {
+    fn make(&self) -> Result<Made<BackendVcpu>, MachineError> {
         let plan = &self.state.plan;
         match &self.state.machine {
             #[cfg(feature = "kvm")]
-            MachineSnapshot::Kvm(machine) => Ok(machine.start(plan)?.map(Running::kvm)),
+            MachineSnapshot::Kvm(machine) => Ok(machine.start(plan)?.map(BackendVcpu::kvm)),
             #[cfg(feature = "process")]
-            MachineSnapshot::Process(machine) => Ok(machine.start(plan)?.map(Running::process)),
+            MachineSnapshot::Process(machine) => Ok(machine.start(plan)?.map(BackendVcpu::process)),
         }
     }
 }

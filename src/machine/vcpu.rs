@@ -24,13 +24,13 @@ use crate::{
 
 /// A vCPU of a [`Machine`](super::Machine).
 pub struct MachineVcpu {
-    pub(super) running: Running,
+    pub(super) running: BackendVcpu,
     /// Those of the machine's builder, for snapshots.
     pub(super) options: Arc<HostOptions>,
 }
 
 /// What runs the vCPU.
-pub(super) enum Running {
+pub(super) enum BackendVcpu {
     #[cfg(feature = "kvm")]
     Kvm(Box<KvmVcpu>),
     #[cfg(feature = "process")]
@@ -43,7 +43,7 @@ impl fmt::Debug for MachineVcpu {
     }
 }
 
-impl Running {
+impl BackendVcpu {
     #[cfg(feature = "kvm")]
     pub(super) fn kvm(vcpu: KvmVcpu) -> Self {
         Self::Kvm(Box::new(vcpu))
@@ -60,9 +60,9 @@ macro_rules! on {
     ($running:expr, $vcpu:ident => $call:expr) => {
         match &mut $running {
             #[cfg(feature = "kvm")]
-            Running::Kvm($vcpu) => $call,
+            BackendVcpu::Kvm($vcpu) => $call,
             #[cfg(feature = "process")]
-            Running::Process($vcpu) => $call,
+            BackendVcpu::Process($vcpu) => $call,
             #[cfg(not(any(feature = "kvm", feature = "process")))]
             _ => unreachable!("there is no backend"),
         }
@@ -77,9 +77,9 @@ impl Vcpu for MachineVcpu {
     fn stopper(&self) -> Stopper {
         match &self.running {
             #[cfg(feature = "kvm")]
-            Running::Kvm(vcpu) => vcpu.stopper(),
+            BackendVcpu::Kvm(vcpu) => vcpu.stopper(),
             #[cfg(feature = "process")]
-            Running::Process(vcpu) => vcpu.stopper(),
+            BackendVcpu::Process(vcpu) => vcpu.stopper(),
             #[cfg(not(any(feature = "kvm", feature = "process")))]
             _ => unreachable!("there is no backend"),
         }
@@ -88,9 +88,9 @@ impl Vcpu for MachineVcpu {
     fn cpu_clock(&self) -> Option<CpuClock> {
         match &self.running {
             #[cfg(feature = "kvm")]
-            Running::Kvm(vcpu) => vcpu.cpu_clock(),
+            BackendVcpu::Kvm(vcpu) => vcpu.cpu_clock(),
             #[cfg(feature = "process")]
-            Running::Process(vcpu) => vcpu.cpu_clock(),
+            BackendVcpu::Process(vcpu) => vcpu.cpu_clock(),
             #[cfg(not(any(feature = "kvm", feature = "process")))]
             _ => unreachable!("there is no backend"),
         }

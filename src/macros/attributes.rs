@@ -474,7 +474,9 @@ macro_rules! __cfg_lists {
     };
     (
         todo: $todo:tt
-        work: [$g0:tt $g1:tt { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* } $($work:tt)*]
+        work: [$g0:tt $g1:tt
+            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
+            $($work:tt)*]
         $($rest:tt)*
     ) => {
         $crate::__cfg_lists! {
@@ -485,7 +487,9 @@ macro_rules! __cfg_lists {
     };
     (
         todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* } $($work:tt)*]
+        work: [$g0:tt $g1:tt $g2:tt
+            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
+            $($work:tt)*]
         $($rest:tt)*
     ) => {
         $crate::__cfg_lists! {
@@ -496,7 +500,9 @@ macro_rules! __cfg_lists {
     };
     (
         todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* } $($work:tt)*]
+        work: [$g0:tt $g1:tt $g2:tt $g3:tt
+            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
+            $($work:tt)*]
         $($rest:tt)*
     ) => {
         $crate::__cfg_lists! {
@@ -507,7 +513,9 @@ macro_rules! __cfg_lists {
     };
     (
         todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* } $($work:tt)*]
+        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt
+            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
+            $($work:tt)*]
         $($rest:tt)*
     ) => {
         $crate::__cfg_lists! {
@@ -518,7 +526,9 @@ macro_rules! __cfg_lists {
     };
     (
         todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* } $($work:tt)*]
+        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt
+            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
+            $($work:tt)*]
         $($rest:tt)*
     ) => {
         $crate::__cfg_lists! {
@@ -529,12 +539,16 @@ macro_rules! __cfg_lists {
     };
     (
         todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt $g6:tt { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* } $($work:tt)*]
+        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt $g6:tt
+            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
+            $($work:tt)*]
         $($rest:tt)*
     ) => {
         $crate::__cfg_lists! {
             todo: $todo
-            work: [$g0 $g1 $g2 $g3 $g4 $g5 $g6 { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* } $($work)*]
+            work: [$g0 $g1 $g2 $g3 $g4 $g5 $g6
+                { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* }
+                $($work)*]
             $($rest)*
         }
     };

@@ -105,8 +105,11 @@ macro_rules! __interface {
                 }
             }
             $($cfg)*
-            #[allow(dead_code, unreachable_pub, nonstandard_style, reason = "it only has methods of the client")]
-            #[doc = "Asks whether the peer serves an optional function of [`" $name "`]: the client derefs to it, so that a function may have the name of such a method."]
+            #[allow(
+                dead_code, unreachable_pub, nonstandard_style, reason = "it only has methods of the client"
+            )]
+            #[doc = "Asks whether the peer serves an optional function of [`" $name "`]: the client derefs to it, "
+                "so that a function may have the name of such a method."]
             #[derive(
                 $crate::__private::core::clone::Clone,
                 $crate::__private::core::marker::Copy,
@@ -120,8 +123,8 @@ macro_rules! __interface {
             }
             $($cfg)*
             #[allow(
-                dead_code, nonstandard_style, private_interfaces, unreachable_pub, missing_debug_implementations,
-                missing_docs, reason = "users see what is re-exported, and need not use it"
+                dead_code, nonstandard_style, private_interfaces, unreachable_pub,
+                missing_debug_implementations, missing_docs, reason = "users see what is re-exported, and need not use it"
             )]
             mod [<__vmffi_ $name>] { $( $crate::__attributes! {
                 todo: [$($fattr)*]
@@ -155,7 +158,8 @@ macro_rules! __interface {
             $($cfg)*
             #[allow(
                 unused_mut, unused_assignments, deprecated, nonstandard_style,
-                reason = "an interface may have no functions, and functions may be deprecated and have names of any style"
+                reason = "an interface may have no functions, and functions may be deprecated and have names of \
+                          any style"
             )]
             const _: () = {
                 use $crate::__private::dispatch as __dispatch;
@@ -426,13 +430,17 @@ macro_rules! __call {
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)*
-        #[allow(unused_imports, ambiguous_glob_reexports, reason = "each module has a `__Key`, and two aliases may have one name")]
+        #[allow(
+            unused_imports, ambiguous_glob_reexports,
+            reason = "each module has a `__Key`, and two aliases may have one name"
+        )]
         $vis use $($module)*::*;
         $($cfg)*
         #[allow(
             dead_code, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
             missing_debug_implementations, clippy::too_many_arguments,
-            reason = "a client need not call every function, which may have any name; the user has not declared `&self`"
+            reason = "a client need not call every function, which may have any name; the user has not declared \
+                      `&self`"
         )]
         const _: () = {
             use $crate::__private::core as __core;

@@ -100,7 +100,10 @@ macro_rules! __send {
     };
     (out: $out:ident struct: $struct:ident params: ($($param:ident : $ty:ty),+)) => {
         $out.place::<$struct>(|__wire, __out| {
-            $( $crate::__private::put::<$ty, _>($param, __wire, $crate::__offset!($struct, $param), __out)?; )+
+            $(
+                let __at = $crate::__offset!($struct, $param);
+                $crate::__private::put::<$ty, _>($param, __wire, __at, __out)?;
+            )+
             __core::result::Result::Ok(())
         })
     };

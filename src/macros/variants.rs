@@ -104,10 +104,22 @@ macro_rules! __variants {
     };
     (
         todo: [
-            { attrs: $a0:tt name: $n0:tt number: $i0:tt fields: [$( { attrs: [$(#[doc = $d0:literal])*] $($f0:tt)* } )*] }
-            { attrs: $a1:tt name: $n1:tt number: $i1:tt fields: [$( { attrs: [$(#[doc = $d1:literal])*] $($f1:tt)* } )*] }
-            { attrs: $a2:tt name: $n2:tt number: $i2:tt fields: [$( { attrs: [$(#[doc = $d2:literal])*] $($f2:tt)* } )*] }
-            { attrs: $a3:tt name: $n3:tt number: $i3:tt fields: [$( { attrs: [$(#[doc = $d3:literal])*] $($f3:tt)* } )*] }
+            {
+                attrs: $a0:tt name: $n0:tt number: $i0:tt
+                fields: [$( { attrs: [$(#[doc = $d0:literal])*] $($f0:tt)* } )*]
+            }
+            {
+                attrs: $a1:tt name: $n1:tt number: $i1:tt
+                fields: [$( { attrs: [$(#[doc = $d1:literal])*] $($f1:tt)* } )*]
+            }
+            {
+                attrs: $a2:tt name: $n2:tt number: $i2:tt
+                fields: [$( { attrs: [$(#[doc = $d2:literal])*] $($f2:tt)* } )*]
+            }
+            {
+                attrs: $a3:tt name: $n3:tt number: $i3:tt
+                fields: [$( { attrs: [$(#[doc = $d3:literal])*] $($f3:tt)* } )*]
+            }
             $($todo:tt)*
         ]
         done: [$($done:tt)*]
@@ -151,11 +163,14 @@ macro_rules! __variants {
         done: $done:tt
         then: { cfg: $cfg:tt name: $name:ident $($rest:tt)* }
         attrs: $attrs:tt name: $variant:tt number: $number:tt
-        fields: [{ cfg: [#[cfg $($predicate:tt)*] $($more:tt)*] member: $member:literal $($f:tt)* } $($field:tt)*]
+        fields: [
+            { cfg: [#[cfg $($predicate:tt)*] $($more:tt)*] member: $member:literal $($f:tt)* }
+            $($field:tt)*
+        ]
     ) => {
         $crate::__say! {
-            "variant `" {$name} "::" {$variant} "`: a value of a tuple variant cannot be left out by `#[cfg]`: "
-            "declare the variant twice, with a `#[cfg]` on each, or name its fields"
+            "variant `" {$name} "::" {$variant} "`: "
+            "a value of a tuple variant cannot be left out by `#[cfg]`: declare the variant twice, with a `#[cfg]` on each, or name its fields"
         }
     };
     (

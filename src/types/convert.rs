@@ -93,7 +93,10 @@ macro_rules! crosses_as {
                 <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::SHAPE;
             const HANDLES: bool = false;
             #[inline]
-            fn decode(wire: &[u8], from: $crate::Incoming<'_>) -> __core::result::Result<$ty, $crate::CallError> {
+            fn decode(
+                wire: &[u8],
+                from: $crate::Incoming<'_>,
+            ) -> __core::result::Result<$ty, $crate::CallError> {
                 let wire = <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::decode(wire, from)?;
                 <$ty as $crate::CrossesAs>::from_wire(wire)
                     .ok_or($crate::CallError::new($crate::ErrorKind::BadValue))
@@ -103,7 +106,8 @@ macro_rules! crosses_as {
                 transport: $crate::abi::Transport,
                 from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$ty, $crate::CallError> {
-                let wire = <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::from_transport(transport, from)?;
+                let wire =
+                    <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::from_transport(transport, from)?;
                 <$ty as $crate::CrossesAs>::from_wire(wire)
                     .ok_or($crate::CallError::new($crate::ErrorKind::BadValue))
             }

@@ -17,7 +17,9 @@ impl<T: FromBytes + Immutable + Copy + 'static> Wire for T {}
 
 macro_rules! words {
     ($($name:ident $size:literal $what:literal),*) => { $(
-        #[doc = concat!("The wire twin of ", $what, ": ", $size, " bytes, aligned to as many on every target.")]
+        #[doc = concat!(
+            "The wire twin of ", $what, ": ", $size, " bytes, aligned to as many on every target."
+        )]
         #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
         #[repr(C, align($size))]
         pub struct $name([u8; $size]);

@@ -1,9 +1,9 @@
-//! Calls by the document alone, good and bad.
+//! Valid and invalid calls, made from the document alone.
 
 use super::*;
 
-/// A guest that knows nothing but the document: makes a parameter struct by hand, calls by signature,
-/// reads the result where it lies, and gives it back with a mark.
+/// A guest that is written from the document alone: it makes a parameter struct by hand, calls by
+/// signature, reads the result in place, and releases it with a mark.
 #[test]
 fn a_call_by_hand() {
     let region = Region::new();
@@ -22,7 +22,7 @@ fn a_call_by_hand() {
     assert_eq!(region.bytes(region.arena(Side::Host), 3), [7, 7, 7]);
     assert_eq!(region.pair.guest().arena_stats().blocks, 1, "A-6: lent");
     region.mark(Side::Host, region.arena(Side::Host)).store((word >> 56) as u8, Ordering::Release);
-    assert_eq!(region.pair.guest().arena_stats().blocks, 0, "M-3: given back");
+    assert_eq!(region.pair.guest().arena_stats().blocks, 0, "M-3: released");
 
     // number 0, no mark.
     region.poke(region.pair.layout().release_map(Side::Guest), &[0; 8]);
@@ -90,7 +90,7 @@ fn bad_calls_are_refused() {
     assert_eq!(sum(lent + 2, 2), 0);
     // C-5
     assert_eq!(sum(arena, 2), 3);
-    // T-4: an empty buffer's pointer is not looked at.
+    // T-4: an empty buffer's pointer is not validated.
     assert_eq!(sum(u64::MAX, 0), 0);
     // C-6, alone: TY-3, TY-4.
     let narrow = |primary| status(ParamsVectorsNarrow::FUNCTION, primary, 0);
@@ -130,14 +130,14 @@ fn bad_calls_are_refused() {
     assert_eq!([0, 1, 4, 5, 6, 7].map(event), [0, 4, 4, 0, 0, 4]);
     // C-7
     assert_eq!(sum(lent, 3), 4);
-    // PS-6: no mark for a struct that could not be there; the map was never touched but by calls
-    // whose pointers were good.
+    // PS-6: there is no mark for an invalid struct; only calls with valid pointers have written to
+    // the map.
     assert!(region.marks().iter().all(|(granule, _)| *granule == 0));
 }
 
-/// ABI, Parameter structs PS-5: every good handle behind a bad parameter is given back.
+/// ABI, Parameter structs PS-5: every valid handle beside a bad parameter is released.
 #[test]
-fn a_refused_call_gives_handles_back() {
+fn a_refused_call_releases_its_handles() {
     let region = Region::new();
     let arena = region.arena(Side::Guest);
     let at = arena + 64;
@@ -149,7 +149,7 @@ fn a_refused_call_gives_handles_back() {
     assert_eq!(region.marks(), [(1, 2), (4, 3)]);
 }
 
-/// ABI, Arenas and loans A-7: a handle lasts until its holder gives it back.
+/// ABI, Arenas and loans A-7: a handle is valid until its holder releases it.
 #[test]
 fn a_kept_handle_stays_lent() {
     let region = Region::new();
@@ -189,7 +189,7 @@ fn has_is_signature_1() {
     assert_eq!(signature::HAS, 1);
 }
 
-/// ABI, Nesting N-1 and N-2: sixteen calls, hypercalls and upcalls in turn, and not one more.
+/// ABI, Nesting N-1 and N-2: calls nest sixteen deep, hypercalls and upcalls in turn, and no deeper.
 #[test]
 fn calls_nest_sixteen_deep() {
     let region = Region::new();
@@ -203,8 +203,8 @@ fn calls_nest_sixteen_deep() {
     assert!(DOCUMENT.contains("Calls may be nested 16 deep (`MAX_DEPTH`)"));
 }
 
-/// ABI, Nesting N-3: two chains of calls that are under way at the same time, each nearly as deep as
-/// it may be, and a third that is too deep.
+/// ABI, Nesting N-3: two chains of calls run at the same time, each to almost the greatest depth,
+/// and a third call is too deep.
 #[test]
 fn each_vcpu_has_a_chain_of_its_own() {
     let region = Region::with(0, Host { top: Some(Barrier::new(2)), ..Host::default() });
@@ -216,8 +216,8 @@ fn each_vcpu_has_a_chain_of_its_own() {
     assert_eq!(climb(17).unwrap_err().kind(), ErrorKind::TooDeep);
 }
 
-/// ABI, Checks C-9: a read stays in the bytes that were checked when the handle came, and what is
-/// read is validated again each time, though the peer has changed it.
+/// ABI, Checks C-9: a read stays within the bytes that were checked when the handle arrived, and
+/// validates them again each time, since the peer may have changed them.
 #[test]
 fn reads_are_validated_each_time() {
     fn received<T: FfiType>(region: &Region, value: impl SendAs<T>) -> (T, u64) {
@@ -293,10 +293,10 @@ impl newer::Clock for Clocks {
 
 vmffi::serve!(Clocks: older::Clock, newer::Clock);
 
-/// ABI, Versioning V-3, Signatures SG-1: a function whose types have changed is another function, and
+/// ABI, Versioning V-3, Signatures SG-1: a function with changed types is a different function, and
 /// one side serves both.
 #[test]
-fn a_changed_function_is_another_one() {
+fn a_changed_function_has_another_signature() {
     let pair = Loopback::new((), Clocks).unwrap();
     assert_eq!(older::ClockClient::from(pair.host()).now(), Ok(32));
     assert_eq!(newer::ClockClient::from(pair.host()).now(), Ok(64));
@@ -306,10 +306,10 @@ type Time = u64;
 
 mod spelt_otherwise {
     vmffi::ffi_interface! {
-        /// Documented here, and in another module.
+        /// The same function, with documentation and in another module.
         #[allow(non_camel_case_types, reason = "as it is spelt")]
         pub interface r#Alarm {
-            /// The parameters have other names, and one type has another.
+            /// The parameters have other names, and so has one type.
             #[must_use]
             fn r#set(r#when: super::Time, loud: bool) -> u8;
             fn more();
@@ -323,7 +323,7 @@ mod spelt_so {
     }
 }
 
-/// ABI, Signatures SG-1 and SG-5: what is not part of a signature.
+/// ABI, Signatures SG-1 and SG-5: what does not change a signature.
 #[test]
 fn signatures_that_are_the_same() {
     let (one, other) =
@@ -348,7 +348,7 @@ fn signatures_differ_within_a_side() {
     );
 }
 
-/// ABI, Log LG-1 and LG-2: what a line is, what is none, and that its block comes back.
+/// ABI, Log LG-1 and LG-2: what is a line and what is not, and that its block is released.
 #[test]
 fn lines_of_a_log() {
     let region = Region::new();

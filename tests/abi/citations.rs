@@ -1,14 +1,14 @@
-//! Who cites the document: every clause has a test that does, and what is cited is there.
+//! Citations of the document: a test cites every clause, and every citation names a clause that exists.
 //!
-//! A citation is the number of a clause in a test: best in its comment, behind "ABI" and, for who
-//! reads it, the title of the section. Between two numbers, `to` stands for the clauses between as
+//! A citation is the number of a clause in a test, best in its comment, after "ABI" and the title of
+//! the section for the reader. Between two numbers, `to` cites the clauses between them as
 //! well. Numbers in the sources of the crate must exist too, but only those in its unit tests count.
 
 use std::{fs, path::Path};
 
 use super::*;
 
-/// The document's clauses by section, numbered in order, so that a citation means one thing: the
+/// The document's clauses by section, numbered in order, so that a citation is unambiguous: the
 /// letters, the title, and the text of each clause.
 fn clauses() -> BTreeMap<&'static str, (&'static str, Vec<&'static str>)> {
     let mut all = BTreeMap::new();
@@ -26,14 +26,14 @@ fn clauses() -> BTreeMap<&'static str, (&'static str, Vec<&'static str>)> {
     all
 }
 
-/// What one file says, in one line, and what of it is a test.
+/// The text of one file in one line, and the part of it that is a test.
 struct Source {
     name: String,
     all: String,
     test: String,
 }
 
-/// Lines as running text: without what makes them comments, and joined.
+/// Joins lines into running text, without comment markers.
 fn running(text: &str) -> String {
     let marks = ["///", "//!", "//", "/*", "* "];
     let lines = text.lines().map(|line| {
@@ -53,7 +53,7 @@ fn sources(folder: &Path, all: &mut Vec<Source>) {
             let text = fs::read_to_string(&path).unwrap();
             let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
             let test = match text.find("#[cfg(all(test") {
-                // The C guest's side names what it keeps to, and is no test of that.
+                // The C guest's implementation cites clauses, but does not test them.
                 _ if path.file_stem().is_some_and(|stem| stem == "vmffi") => "",
                 _ if name.starts_with("tests") || name.ends_with("tests.rs") => &text,
                 at => at.map_or("", |at| &text[at..]),
@@ -109,7 +109,10 @@ fn cited_sections_and_clauses_exist() {
         }
         for (start, _, letters, number) in numbers(&all, &clauses) {
             let (title, texts) = &clauses[letters];
-            assert!((1..=texts.len()).contains(&number), "{name}: {letters}-{number} is no clause");
+            assert!(
+                (1..=texts.len()).contains(&number),
+                "{name}: {letters}-{number} is not a clause"
+            );
             let before = all[..start].trim_end_matches(['"', ' ']);
             let right = before.ends_with(title) || !titles.iter().any(|t| before.ends_with(t));
             assert!(right, "{name}: {letters}-{number} is in {title:?}");
@@ -119,7 +122,7 @@ fn cited_sections_and_clauses_exist() {
     assert!(cited[0] > 100 && cited[1] > 300, "{cited:?}");
 }
 
-/// Those that are reserved bind nobody, and have no test.
+/// Reserved clauses require nothing, and have no test.
 #[test]
 fn every_clause_is_cited() {
     let clauses = clauses();

@@ -5,7 +5,7 @@ use super::*;
 /// ABI, Signatures SG-1 to SG-5: the code's signatures, those computed from the words of the
 /// document, and those in its table are the same.
 #[test]
-fn signatures_are_the_documents() {
+fn signatures_match_the_document() {
     use hash::Type::Result;
     use types::*;
     let all: [(&str, Vec<hash::Type>, hash::Type); 13] = [
@@ -58,7 +58,7 @@ fn signatures_are_the_documents() {
 
 /// ABI, Signatures SG-4: the same for the types by themselves, and the example of an input.
 #[test]
-fn hashes_of_types_are_the_documents() {
+fn hashes_of_types_match_the_document() {
     use types::*;
     let all: [(&str, u64, hash::Type); 22] = [
         ("()", <()>::HASH, unit()),
@@ -109,7 +109,7 @@ fn hashes_of_types_are_the_documents() {
 
 /// ABI, Types TY-1, TY-7, TY-9 to TY-11, TY-14, TY-15, and Layout: sizes and alignments of wire forms.
 #[test]
-fn sizes_are_the_documents() {
+fn sizes_match_the_document() {
     fn layout<T: FfiType>() -> (u64, u64) {
         (size_of::<T::Wire>() as u64, align_of::<T::Wire>() as u64)
     }
@@ -173,8 +173,8 @@ fn sizes_are_the_documents() {
     assert_eq!(layout::<(u8, u128, File)>(), of.layout());
 }
 
-/// Whether a type has no handles in it: the trait's constant is looked at where the type's own, which
-/// comes first, is not there.
+/// Whether a type has no handles in it: the trait's constant is found where the type has none of its own,
+/// which would have priority.
 struct Probe<T>(std::marker::PhantomData<T>);
 
 impl<T: vmffi::Plain> Probe<T> {
@@ -219,7 +219,7 @@ fn types_without_handles() {
 
 /// ABI, Traps TR-2, TR-3, TR-7.
 #[test]
-fn kinds_are_the_documents() {
+fn kinds_match_the_document() {
     let heading = |kind| [kind, "value", "word", "transport"];
     let values: BTreeMap<_, _> = table("Traps", &heading("kind"))
         .into_iter()
@@ -247,7 +247,7 @@ fn kinds_are_the_documents() {
 
 /// ABI, Statuses S-2 and S-3.
 #[test]
-fn statuses_are_the_documents() {
+fn statuses_match_the_document() {
     let rows = table("Statuses", &["number", "name", "meaning"]);
     let all = [
         ErrorKind::UnknownFunction,
@@ -285,12 +285,12 @@ fn statuses_of_calls() {
     let panicked = status(1, 0);
     std::panic::set_hook(hook);
     assert_eq!(panicked, Answer::status(75), "S-6: panicked");
-    assert_eq!(status(5, 0).status, 0, "and goes on");
+    assert_eq!(status(5, 0).status, 0, "and the side continues");
 }
 
-/// ABI, Region header: the header as it lies in memory, of a host that tells no lives apart.
+/// ABI, Region header: the header in memory, of a host that does not distinguish lives.
 #[test]
-fn header_fields_are_the_documents() {
+fn header_fields_match_the_document() {
     let region = Region::new();
     let layout = region.pair.layout();
     let (guest, host) = (layout.arena(Side::Guest), layout.arena(Side::Host));

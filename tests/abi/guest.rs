@@ -1,5 +1,5 @@
-//! The crate's guest end against a host that does as a script says: which words leave, and what comes
-//! of what is answered.
+//! The crate's guest end against a scripted host: which words it sends, and how it handles each
+//! answer.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ const fn words(kind: u64, word: u64, primary: u64, secondary: u64) -> Registers 
     Registers { kind, word, transport: Transport { primary, secondary } }
 }
 
-/// A trap that calls no host: the traps that must come, and what completes each.
+/// A trap without a host: the traps that must come, and what completes each.
 #[derive(Clone, Copy)]
 struct Script(&'static Steps);
 
@@ -33,7 +33,7 @@ impl Script {
 
 impl Trap for Script {
     fn trap(&self, out: Registers) -> Registers {
-        let (expected, back) = self.0.lock().unwrap().pop_front().expect("one trap too many");
+        let (expected, back) = self.0.lock().unwrap().pop_front().expect("an unexpected trap");
         assert_eq!(out, expected);
         back
     }
@@ -41,7 +41,7 @@ impl Trap for Script {
 
 type Steps = Mutex<VecDeque<(Registers, Registers)>>;
 
-/// A guest's end that serves `Ladder`, its script, and the region, which must outlive its use.
+/// A guest's end that serves `Ladder`, its script, and the region, which must outlive it.
 macro_rules! connect {
     () => {{
         static PLACE: GuestStorage<Guest, Script, 192> = GuestStorage::new();
@@ -56,31 +56,31 @@ fn connect(
 ) -> (&'static Connected<Script>, Script, Region) {
     let region = Region::new();
     let (base, len) = (region.base, region.pair.layout().len());
-    meets(&region, steps, Guest::CONTRACT);
-    // SAFETY: the tests keep the region for as long as they use the end, and call nothing through the
+    handshake(&region, steps, Guest::CONTRACT);
+    // SAFETY: the tests keep the region while they use the end, and make no calls through the
     // pair that has laid it out.
     let memory = unsafe { RegionMemory::permanent(base, len) };
     let end = Connected::connect(place, memory, Script(steps), Guest).unwrap();
-    // The host gives the contract back.
+    // The host releases the contract.
     region.poke(region.pair.layout().release_map(Side::Guest), &[1]);
     (end, Script(steps), region)
 }
 
 /// ABI, Contracts CT-2: a guest's first call hands over its contract, in the first block of its arena. This
 /// host accepts it.
-fn meets(region: &Region, steps: &'static Steps, contract: &[u8]) {
+fn handshake(region: &Region, steps: &'static Steps, contract: &[u8]) {
     let at = region.arena(Side::Guest) | 1 << 56;
-    let meet = words(trap::CALL, signature::HANDSHAKE, at, contract.len() as u64);
-    Script(steps).once(meet, words(answer::ANSWER, 0, 0, 0));
+    let first = words(trap::CALL, signature::HANDSHAKE, at, contract.len() as u64);
+    Script(steps).once(first, words(answer::ANSWER, 0, 0, 0));
 }
 
-/// What every hypercall without parameters sends, here.
+/// The words of every hypercall without parameters, here.
 const CALL: Registers = words(trap::CALL, ParamsVectorsNothing::FUNCTION.signature, 0, 0);
 
-/// ABI, Traps TR-1 to TR-3 and TR-15 to TR-17, Transport T-1 and T-5: an answer, at once and behind
-/// two upcalls; upcalls while it is parked, twice.
+/// ABI, Traps TR-1 to TR-3 and TR-15 to TR-17, Transport T-1 and T-5: an answer, at once and after
+/// two upcalls; upcalls while the guest is parked, twice.
 #[test]
-fn words_leave_and_come_back() {
+fn traps_and_answers_of_a_guest() {
     let (end, script, _region) = connect!();
     let vectors = VectorsClient::from(end.host());
     let answer = words(answer::ANSWER, 0, 0, 0);
@@ -110,7 +110,7 @@ fn words_leave_and_come_back() {
         script.set([(ready, upcall), (done, upcall), (done, answer)]);
         assert_eq!(end.park(), Ok(()));
     }
-    // A bad parameter, and a function that is not served: RETURN says so.
+    // RETURN reports a bad parameter, and a function that is not served.
     let bad = words(answer::UPCALL, ParamsLadderClimb::FUNCTION.signature, 1 << 32, 0);
     let unknown = words(answer::UPCALL, ParamsVectorsNothing::FUNCTION.signature, 0, 0);
     let (four, two) = (words(trap::RETURN, 4, 0, 0), words(trap::RETURN, 2, 0, 0));
@@ -119,10 +119,10 @@ fn words_leave_and_come_back() {
     script.set([]);
 }
 
-/// ABI, Traps TR-4, Statuses S-4, Versioning V-2: another kind that comes back means that nobody
-/// claimed the trap; the other words are not looked at, and all that was lent is the guest's again.
+/// ABI, Traps TR-4, Statuses S-4, Versioning V-2: an answer of another kind means that nobody claimed
+/// the trap; the other words are not read, and all loans of the call end.
 #[test]
-fn a_kind_that_the_guest_does_not_know() {
+fn an_unknown_kind_of_answer() {
     let (end, script, region) = connect!();
     let arena = region.arena(Side::Guest);
     // Loan 1 of the block was the contract.
@@ -141,9 +141,9 @@ fn a_kind_that_the_guest_does_not_know() {
     script.set([]);
 }
 
-/// ABI, Statuses S-1 to S-5, Versioning V-2, Checks C-10: how a hypercall ends, by what is answered.
+/// ABI, Statuses S-1 to S-5, Versioning V-2, Checks C-10: the outcome of a hypercall for each answer.
 #[test]
-fn statuses_that_the_guest_knows_and_others() {
+fn known_and_unknown_statuses() {
     let (end, script, _region) = connect!();
     let vectors = VectorsClient::from(end.host());
     let says = |status, primary, secondary| {
@@ -155,7 +155,7 @@ fn statuses_that_the_guest_knows_and_others() {
         assert_eq!(why as u64, number);
         assert_eq!(says(number, 0, 0), Err((why, false)));
         assert_eq!(says(number + 64, 0, 0), Err((why, true)));
-        assert_eq!(says(number, u64::MAX, 1), Err((why, false)), "S-1: not looked at");
+        assert_eq!(says(number, u64::MAX, 1), Err((why, false)), "S-1: not read");
     }
     for number in [1, 16, 63, 64, 65, 80, 127, 128, 130, 1 << 32, u64::MAX] {
         assert_eq!(says(number, 0, 0), Err((ErrorKind::Protocol, true)), "{number}");
@@ -166,9 +166,9 @@ fn statuses_that_the_guest_knows_and_others() {
     script.set([]);
 }
 
-/// ABI, Signatures SG-7, Transport T-3: what answers `HAS` is a `bool`, and validated as one.
+/// ABI, Signatures SG-7, Transport T-3: the answer to `HAS` is a `bool`, and is validated as one.
 #[test]
-fn has_is_validated_as_any_other() {
+fn the_answer_to_has_is_validated() {
     let (end, script, _region) = connect!();
     let function = ParamsVectorsNothing::FUNCTION;
     let says = |status, primary, secondary| {
@@ -185,8 +185,8 @@ fn has_is_validated_as_any_other() {
     script.set([]);
 }
 
-/// ABI, Region header, Versioning V-1 and V-2: a guest takes a region of its own
-/// version, whatever is in the reserved bytes and in the fields of a life.
+/// ABI, Region header, Versioning V-1 and V-2: a guest accepts a region of its own
+/// version, whatever the reserved bytes and the fields of a life contain.
 #[test]
 fn a_guest_connects_to_its_own_version() {
     static STEPS: Steps = Mutex::new(VecDeque::new());
@@ -196,10 +196,10 @@ fn a_guest_connects_to_its_own_version() {
         let region = Region::new();
         region.poke(at, &[byte]);
         if right {
-            meets(&region, &STEPS, <()>::CONTRACT);
+            handshake(&region, &STEPS, <()>::CONTRACT);
         }
         let (base, len) = (region.base, region.pair.layout().len());
-        // SAFETY: the end is not used, if there is one.
+        // SAFETY: the end is not used.
         let memory = unsafe { RegionMemory::permanent(base, len) };
         let end = Connected::connect(place, memory, Script(&STEPS), ());
         let refused = matches!(end, Err(ConnectError::Region(RegionError::Version { .. })));

@@ -1,10 +1,10 @@
-//! The document's hash, from its words alone (ABI, Signatures SG-2 to SG-5).
+//! The document's hash, computed from its words alone (ABI, Signatures SG-2 to SG-5).
 
-/// A type: as much of it as its hash and its layout depend on.
+/// A type, as far as its hash and its layout depend on it.
 pub enum Type {
     /// Name, size, alignment.
     Named(&'static str, u64, u64),
-    /// Name, size and alignment, and what is between the angle brackets.
+    /// Name, size and alignment, and the types between the angle brackets.
     Of(&'static str, u64, u64, Box<Type>),
     Option(Box<Type>),
     Array(Box<Type>, u64),
@@ -48,7 +48,7 @@ fn up(size: u64, align: u64) -> u64 {
     size.div_ceil(align) * align
 }
 
-/// ABI, Layout L-2: the offset of each field, behind `start` bytes; the end; the alignment.
+/// ABI, Layout L-2: the offset of each field, after `start` bytes; the end; the alignment.
 fn place(start: (u64, u64), fields: &[Field]) -> (Vec<u64>, u64, u64) {
     let (mut end, mut most) = start;
     let mut offsets = Vec::new();
@@ -65,7 +65,7 @@ impl Type {
     fn name(&self) -> &'static str {
         match self {
             Self::Named(name, ..) => name,
-            _ => unreachable!("no integer"),
+            _ => unreachable!("not an integer"),
         }
     }
 

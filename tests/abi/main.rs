@@ -1,6 +1,6 @@
-//! `docs/abi.md` against the crate. Numbers in the document's tables are read out of the document;
-//! hashes are computed here, as the document says, and not with the crate's own hasher. Clauses are
-//! cited by their numbers, and `citations` sees to it that each is.
+//! `docs/abi.md` against the crate. Numbers in the document's tables are read from the document;
+//! hashes are computed by the document's rules, not with the crate's own hasher. Clauses are
+//! cited by their numbers, and `citations` checks that each one is.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
@@ -108,7 +108,7 @@ vmffi::ffi_interface! {
         fn maybe(buf: Option<ForeignBuf>, meta: Option<Foreign<Stat>>, nested: Option<Option<u8>>) -> Option<bool>;
     }
 
-    /// Served by both sides: each calls the other until the calls are nested `left` deep.
+    /// Served by both sides: each calls the other until the calls are `left` deep.
     pub interface Ladder {
         fn climb(left: u32) -> u32;
     }
@@ -140,7 +140,7 @@ struct Kept {
 #[derive(Default)]
 struct Host {
     kept: Mutex<Kept>,
-    /// Where those who climb wait for each other before they turn back.
+    /// Where threads with nested calls wait for each other before they return.
     top: Option<Barrier>,
 }
 
@@ -224,7 +224,7 @@ impl Ladder for Guest {
     }
 }
 
-/// How many calls were made, this one included.
+/// The number of calls so far, this one included.
 fn climb(peer: &Peer, left: u32) -> Result<u32, CallError> {
     match left {
         1 => Ok(1),
@@ -250,7 +250,7 @@ impl Drop for Pages {
     }
 }
 
-/// A connection, and a view of its region as whoever shares the memory has it.
+/// A connection, and a view of its region through the shared memory.
 struct Region {
     pair: Loopback,
     base: *mut u8,
@@ -261,7 +261,7 @@ impl Region {
         Self::with(0, Host::default())
     }
 
-    /// In memory that is full of one byte.
+    /// A region in memory that is filled with one byte.
     fn with(fill: u8, server: Host) -> Self {
         let (guest, host) = (3 * PAGE_SIZE, 75 * PAGE_SIZE);
         let len = RegionLayout::new(guest, host).unwrap().len();
@@ -269,7 +269,7 @@ impl Region {
         // SAFETY: `heap` has a size.
         let base = unsafe { alloc_zeroed(heap) };
         assert!(!base.is_null());
-        // SAFETY: `base` has `len` bytes, and nobody else has it yet.
+        // SAFETY: `base` has `len` bytes, and nothing else refers to them yet.
         unsafe { base.write_bytes(fill, len as usize) };
         let builder = Loopback::builder().arenas(guest, host);
         // SAFETY: `base` has `len` bytes for as long as the `Pages` live, and no reference covers
@@ -281,20 +281,20 @@ impl Region {
 
     fn at(&self, offset: u64, len: usize) -> *mut u8 {
         assert!(offset + len as u64 <= self.pair.layout().len());
-        // SAFETY: within the region, says the line above.
+        // SAFETY: the offset is within the region, by the assertion above.
         unsafe { self.base.add(offset as usize) }
     }
 
     fn bytes(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        // SAFETY: `at` has checked the range; nobody writes to it now.
+        // SAFETY: `at` has checked the range, and nothing writes to it now.
         unsafe { self.at(offset, len).copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };
         bytes
     }
 
     fn poke(&self, offset: u64, bytes: &[u8]) {
         let to = self.at(offset, bytes.len());
-        // SAFETY: `at` has checked the range; nobody looks at it now.
+        // SAFETY: `at` has checked the range, and nothing reads it now.
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 
@@ -302,7 +302,7 @@ impl Region {
         u64::from_le_bytes(self.bytes(offset, 8).try_into().unwrap())
     }
 
-    /// The arena of the guest, and that of the host.
+    /// The offsets of the guest's arena and of the host's.
     fn arena(&self, side: Side) -> u64 {
         self.pair.layout().arena(side).0
     }
@@ -315,7 +315,7 @@ impl Region {
         unsafe { AtomicU8::from_ptr(byte) }
     }
 
-    /// All marks in the map of the guest's arena: granule and number.
+    /// All marks in the map of the guest's arena: granules and loan numbers.
     fn marks(&self) -> Vec<(u64, u8)> {
         let arena = self.arena(Side::Guest);
         (0..self.pair.layout().granules(Side::Guest) as u64)
@@ -328,7 +328,7 @@ impl Region {
     fn sent<T: FfiType>(&self, value: impl SendAs<T>) -> Transport {
         let mut out = self.pair.host().outgoing();
         let transport = value.into_transport(&mut out).unwrap();
-        // As if a call had taken it along.
+        // The block is kept, as if a call had lent it.
         std::mem::forget(out);
         transport
     }
@@ -348,7 +348,7 @@ impl Region {
         self.bytes(pointer::offset(primary), size_of::<T::Wire>())
     }
 
-    /// A hypercall, by the numbers.
+    /// A hypercall, by its words.
     fn call(&self, function: &vmffi::abi::Function, primary: u64, secondary: u64) -> Answer {
         raw(self.pair.host(), function.signature, Transport { primary, secondary })
     }
@@ -365,14 +365,14 @@ fn join(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-/// The raw call, by the numbers.
+/// A raw call, by its words.
 fn raw(peer: &vmffi::Peer, signature: u64, transport: Transport) -> Answer {
-    // SAFETY: no test looks through a reference at memory that its words lead to, while the peer has handles to it.
+    // SAFETY: no test holds a reference to memory that its words name while the peer has handles to it.
     unsafe { peer.call(signature, transport) }
 }
 
-/// What has come out of `peer`'s arena, as its other side validates it.
+/// The value that `peer` has sent, as its other side decodes it.
 fn incoming(peer: &vmffi::Peer) -> vmffi::Incoming<'_> {
-    // SAFETY: each test validates a word that it has lent once, as what it has lent.
+    // SAFETY: each test decodes a word that it has lent once, as the type that it has lent.
     unsafe { peer.outgoing().incoming() }
 }

@@ -1,4 +1,4 @@
-//! What lies in the region, byte for byte.
+//! The contents of the region, byte for byte.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn scalars_in_a_transport() {
 #[test]
 fn wire_forms_behind_a_pointer() {
     let region = Region::new();
-    // Old data must not shine through.
+    // Old data must not be visible.
     let old =
         SharedBuf::copy_from(region.pair.host(), &[0xaa; 4 * PAGE_SIZE as usize / 2]).unwrap();
     drop(old);
@@ -87,7 +87,7 @@ vmffi::ffi_interface! {
 #[test]
 fn values_of_tuple_variants_are_fields() {
     let region = Region::new();
-    // Old data must not shine through.
+    // Old data must not be visible.
     drop(SharedBuf::copy_from(region.pair.host(), &[0xaa; PAGE_SIZE as usize]).unwrap());
     let mut line = [4, 0xff, 0, 0, 4, 3, 2, 1, 6, 5].to_vec();
     line.resize(24, 0);
@@ -168,7 +168,7 @@ fn loans_are_numbered_in_turn() {
 }
 
 /// ABI, Parameter structs PS-3 and PS-4, Arenas and loans A-5: the struct lies in the caller's arena and
-/// is no loan: nobody gives it back, and it is free when the call ends.
+/// is not a loan: the callee does not release it, and it is free when the call ends.
 #[test]
 fn a_parameter_struct_is_free_when_the_call_ends() {
     let region = Region::new();
@@ -188,16 +188,16 @@ fn a_parameter_struct_is_free_when_the_call_ends() {
     assert_eq!(region.bytes(region.arena(Side::Guest), 56), right);
     assert_eq!(region.pair.host().arena_stats().blocks, 0);
 
-    // A buffer that the handler keeps is not given back; the rest is.
+    // The handler keeps one buffer; the others are released.
     let shared = Shared::new(region.pair.host(), Stat { size: 1, mode: 2, links: 3 }).unwrap();
     assert_eq!(client.maybe(Some(b"keep"), Some(shared), Some(None::<u8>)), Ok(Some(true)));
     let stats = region.pair.host().arena_stats();
     assert_eq!(stats.blocks, 1, "the buffer");
 }
 
-/// ABI, Arenas and loans A-8: a byte count counts what was written, not what there is room for.
+/// ABI, Arenas and loans A-8: the byte count is the number of bytes written, not the capacity.
 #[test]
-fn only_what_is_written_is_sent() {
+fn only_written_bytes_are_sent() {
     let region = Region::with(0xaa, Host::default());
     let mut buf = SharedBuf::with_capacity(region.pair.host(), 1000).unwrap();
     buf.extend_from_slice(b"abc").unwrap();
@@ -206,7 +206,7 @@ fn only_what_is_written_is_sent() {
     assert_eq!(region.bytes(pointer::offset(sent.primary), 3), b"abc");
 }
 
-/// ABI, Arenas and loans: a reset, as the region shows it.
+/// ABI, Arenas and loans: a reset, as seen in the region.
 #[test]
 fn a_reset_ends_every_loan() {
     let mut region = Region::new();
@@ -220,26 +220,26 @@ fn a_reset_ends_every_loan() {
         |pair: &Loopback| [pair.host(), pair.guest()].map(|peer| peer.arena_stats().blocks);
     assert_eq!(blocks(&region.pair), [2, 1]);
     region.pair.reset();
-    assert_eq!(blocks(&region.pair), [1, 0], "what was not handed over is its owner's");
+    assert_eq!(blocks(&region.pair), [1, 0], "blocks that were not lent stay their owner's");
 
     for handle in [held, read] {
         assert_eq!(handle.read_vec().unwrap_err().kind(), ErrorKind::Stale);
     }
     assert_eq!(region.mark(Side::Guest, arena + 64).load(Ordering::Acquire), 0, "no mark");
     let again = region.sent::<ForeignBuf>(b"lent again");
-    assert_eq!(again.primary, (arena + 64) | (2 << 56), "the numbers go on");
+    assert_eq!(again.primary, (arena + 64) | (2 << 56), "the numbers continue");
     region.mark(Side::Guest, arena + 64).store(1, Ordering::Release);
-    assert_eq!(blocks(&region.pair), [2, 0], "a mark that was on its way");
+    assert_eq!(blocks(&region.pair), [2, 0], "a mark of an earlier loan");
     region.pair.reset();
     assert_eq!(blocks(&region.pair), [1, 0]);
     let sent = region.sent::<ForeignBuf>(own);
     assert_eq!((sent.primary, sent.secondary), (arena | 1 << 56, 3));
 }
 
-/// ABI, Region header R-8, Release map M-4, Arenas and loans A-1: neither what was in the memory
-/// before, marks among it, nor what is written there later, means anything to an owner.
+/// ABI, Region header R-8, Release map M-4, Arenas and loans A-1: an owner relies neither on the earlier
+/// contents of the memory, marks included, nor on what is written there later.
 #[test]
-fn what_is_in_an_arena_says_nothing() {
+fn an_owner_ignores_the_contents_of_its_memory() {
     for fill in [1, 2, 0xff] {
         let region = Region::with(fill, Host::default());
         let to_host = region.pair.host();
@@ -248,12 +248,12 @@ fn what_is_in_an_arena_says_nothing() {
         assert_eq!(to_host.arena_stats().blocks, 1, "{fill}: ended by an old mark");
         let client = VectorsClient::from(to_host);
         let read = client.read(9, 100).unwrap();
-        assert_eq!(region.pair.guest().arena_stats().blocks, 1, "{fill}: the host's");
+        assert_eq!(region.pair.guest().arena_stats().blocks, 1, "{fill}: the host's block");
         assert_eq!(read.read_vec().unwrap(), [9; 100]);
 
-        assert_eq!(to_host.arena_stats().blocks, 1, "the parameters are back");
+        assert_eq!(to_host.arena_stats().blocks, 1, "the parameters are free");
 
-        // All of the arena but the block, and the map but its mark, is overwritten.
+        // Overwrites the whole arena but the block, and the map but its mark.
         let (arena, len) = region.pair.layout().arena(Side::Guest);
         region.poke(arena + 128, &vec![fill; len as usize - 128]);
         let map = region.pair.layout().release_map(Side::Guest);

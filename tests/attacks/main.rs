@@ -1,5 +1,5 @@
-//! A hostile guest against its host, on each kind of machine: an attack is a case, and says what must come of
-//! it. See `suite/mod.rs`.
+//! A hostile guest against its host, on each kind of machine: each attack is a case with the outcome that it must
+//! have. See `suite/mod.rs`.
 
 extern crate alloc;
 

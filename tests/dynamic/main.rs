@@ -600,7 +600,7 @@ fn a_liar_gets_nowhere() {
             }
         }
         assert!(good > 50 && bad > 500, "{good} good, {bad} bad");
-        attacker.give_all_back(&pair, victim);
+        attacker.release_all(&pair, victim);
         assert_eq!(peer.arena_stats().blocks, 0);
     }
 }
@@ -682,7 +682,7 @@ fn a_bad_result_is_released() {
     };
     assert_eq!((error.kind(), error.reached()), (ErrorKind::Protocol, true));
     // It has kept what it was lent, and nothing else is in use.
-    attacker.give_all_back(&pair, Side::Host);
+    attacker.release_all(&pair, Side::Host);
     assert_eq!(pair.guest().arena_stats().blocks, 0);
 }
 

@@ -1,13 +1,12 @@
-//! The process that machines are made in: what it may change of itself, and what comes of that. The guide's chapter on
-//! the embedder's process has a table of it.
+//! The process that machines are made in: what it may change about itself, and the effects. The guide's chapter on
+//! the embedder's process has a table of them.
 //!
-//! Each case runs in a process of its own, made for it, since it changes what the whole process has: limits, identity,
-//! signals. A case that does not end is killed, and has failed. Where a backend cannot be used, its cases are ignored
-//! by name.
+//! Each case runs in a process of its own, since it changes state of the whole process: limits, identity,
+//! signals. A case that does not end is killed and fails. If a backend cannot be used, its cases are listed as
+//! ignored.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[path = "."]
-mod linux {
+mod suite {
     pub mod cases;
     pub mod checks;
     pub mod children;
@@ -28,10 +27,10 @@ mod linux {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn main() -> std::process::ExitCode {
-    linux::cases::main()
+    suite::cases::main()
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn main() {
-    println!("What embeds machines is skipped: they are for Linux on x86_64.");
+    println!("The cases are skipped: machines are for Linux on x86_64.");
 }

@@ -1,5 +1,5 @@
-//! An attacker that changes one thing back and forth, from good to bad, while it is read: what was
-//! validated is what is used, because it was copied first.
+//! An attacker that changes one word between a valid and an invalid value while the victim reads it: the victim
+//! uses what it has validated, since it copies the word first.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,7 +16,7 @@ use super::attack::{Field, StopOnDrop};
 
 const TIME: Duration = Duration::from_millis(250);
 
-/// Something in the attacker's arena that is good, or bad.
+/// A place in the attacker's arena that is valid or invalid in turn.
 struct Target {
     function: &'static Function,
     transport: Transport,
@@ -25,8 +25,8 @@ struct Target {
     bad: Vec<u8>,
 }
 
-/// Calls with a target for a while, during which it changes. Both outcomes must be seen, or the
-/// attacker was too slow to mean anything.
+/// Calls with a target for a while, during which it changes. Both outcomes must occur; otherwise the
+/// attacker was too slow for the test.
 fn duel(field: &Field, target: &Target) -> [usize; 2] {
     let stop = AtomicBool::new(false);
     let flips = AtomicUsize::new(0);
@@ -50,7 +50,7 @@ fn duel(field: &Field, target: &Target) -> [usize; 2] {
                     seen[0] += 1;
                     field.take(target.function.signature, answer);
                 }
-                // A bad pointer or value, found at dispatch or by the handler.
+                // A bad pointer or value, found by dispatch or by the handler.
                 3 | 4 | 67 | 68 => seen[1] += 1,
                 status => panic!("{}: status {status}", target.function),
             }
@@ -78,7 +78,7 @@ fn targets(field: &Field) -> Vec<(&'static str, Target)> {
         let (good, bad) = (good.to_vec(), bad.to_vec());
         all.push((name, Target { function, transport: point, at, good, bad }));
     };
-    // As the wire form lies: `on` first, `x` at 2, `glyph` at 4, `y` at 8, `colour` at 12.
+    // The wire form: `on` first, `x` at 2, `glyph` at 4, `y` at 8, `colour` at 12.
     for function in [ParamsEverythingSpot::FUNCTION, ParamsEverythingAlonePoint::FUNCTION] {
         in_point(function, "a bool", 0, &[1], &[2]);
         in_point(function, "a char", 4, &[b'a', 0, 0, 0], &[0, 0xd8, 0, 0]);
@@ -109,14 +109,14 @@ fn all_duels(victim: Side) {
     field.assert_restored();
 }
 
-/// ABI, Overview O-4, Parameter structs PS-4, Checks C-9: the host validates a copy of its own.
+/// ABI, Overview O-4, Parameter structs PS-4, Checks C-9: the host validates its own copy.
 #[test]
-fn what_is_validated_is_what_is_used_by_the_host() {
+fn the_host_uses_the_copy_that_it_has_validated() {
     all_duels(Side::Host);
 }
 
-/// ABI, Overview O-5: so does the guest.
+/// ABI, Overview O-5: the guest does as well.
 #[test]
-fn what_is_validated_is_what_is_used_by_the_guest() {
+fn the_guest_uses_the_copy_that_it_has_validated() {
     all_duels(Side::Guest);
 }

@@ -1,5 +1,5 @@
-//! What an attacker does before calls and with them, as proptest makes it up, and what must hold
-//! when it is over.
+//! The steps of an attacker before calls and in them, as proptest generates them, and what must hold
+//! afterwards.
 
 use std::{
     ops::Range,
@@ -23,12 +23,12 @@ use vmffi::{
     loopback::Loopback,
 };
 
-/// Raw calls that were made, over all tests.
+/// The number of raw calls, over all tests.
 pub static CALLS: AtomicUsize = AtomicUsize::new(0);
-/// Those that were answered with success.
+/// The number of raw calls that succeeded.
 pub static GOOD: AtomicUsize = AtomicUsize::new(0);
 
-/// Ends an attacker's thread, if its opponent panics too.
+/// Ends an attacker's thread, also if its opponent panics.
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -37,12 +37,12 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Serves with the real server on the side under attack and with a [`Liar`] on the other.
+/// Runs the real server on the side under attack, and a [`Liar`] on the other.
 pub struct Field {
     pub pair: Loopback,
     pub attacker: Attacker,
     kept: Kept,
-    /// Blocks of the victim's own that it has not lent, with what is in them.
+    /// Blocks of the victim that it has not lent, with the byte that fills each.
     treasure: Mutex<Vec<(SharedBuf, u8)>>,
 }
 
@@ -60,12 +60,12 @@ impl Field {
         Self { pair, attacker, kept, treasure: Mutex::new(Vec::new()) }
     }
 
-    /// Through which the attacker calls.
+    /// The peer through which the attacker calls.
     pub fn to_victim(&self) -> &Peer {
         self.attacker.to_victim(&self.pair)
     }
 
-    /// Through which the victim allocates.
+    /// The peer through which the victim allocates.
     pub fn to_attacker(&self) -> &Peer {
         self.attacker.to_attacker(&self.pair)
     }
@@ -81,7 +81,7 @@ impl Field {
         answer
     }
 
-    /// The victim takes a block for itself.
+    /// The victim allocates a block that it keeps.
     pub fn hoard(&self, len: usize, fill: u8) {
         let mut treasure = self.treasure.lock().expect("no panics");
         if let Ok(mut buf) = SharedBuf::zeroed(self.to_attacker(), len) {
@@ -93,27 +93,27 @@ impl Field {
         }
     }
 
-    /// What the victim owns is as it was, and nobody else has it.
+    /// The victim's own blocks are unchanged, and no two overlap.
     pub fn assert_treasure(&self) {
         let treasure = self.treasure.lock().expect("no panics");
         let mut places: Vec<Range<*const u8>> = Vec::new();
         for (buf, fill) in treasure.iter() {
-            assert!(buf.as_slice().iter().all(|byte| byte == fill), "somebody else wrote here");
+            assert!(buf.as_slice().iter().all(|byte| byte == fill), "the block was overwritten");
             let place = buf.as_slice().as_ptr_range();
             for other in &places {
-                assert!(place.end <= other.start || other.end <= place.start, "handed out twice");
+                assert!(place.end <= other.start || other.end <= place.start, "allocated twice");
             }
             places.push(place);
         }
     }
 
-    /// The attack is over: all is given back, honest calls are right again, and no block is missing.
+    /// After the attack: all loans are released, honest calls succeed, and no block is missing.
     pub fn assert_restored(&self) {
         self.assert_treasure();
         self.treasure.lock().expect("no panics").clear();
         self.kept.lock().expect("no panics").clear();
         for side in [Side::Guest, Side::Host] {
-            self.attacker.give_all_back(&self.pair, side);
+            self.attacker.release_all(&self.pair, side);
         }
         self.honest();
         let (victim, attacker) = (self.to_attacker().arena_stats(), self.to_victim().arena_stats());
@@ -126,7 +126,7 @@ impl Field {
         panics::assert_none_here();
     }
 
-    /// Honest calls with right answers.
+    /// Honest calls with correct answers.
     fn honest(&self) {
         let victim = EverythingClient::from(self.to_victim());
         let bytes = victim.bytes(&[1, 2, 3, 250]).expect("an honest call");
@@ -141,7 +141,7 @@ impl Field {
         assert_eq!(text.map(|text| text.read_string()), Some(Ok("grüße".into())));
     }
 
-    /// A good parameter for one of four functions that take much, lent: its signature and transport.
+    /// A valid parameter, lent, for one of four functions with large ones: its signature and transport.
     pub fn template(&self, nth: u8) -> Option<(u64, Transport)> {
         let peer = self.to_victim();
         let mut out = peer.outgoing();
@@ -194,12 +194,12 @@ impl Field {
                 (ParamsEverythingMaybe::FUNCTION.signature, transport)
             }
         };
-        // Lent for good: this peer takes nothing back by itself.
+        // The attacker never frees it, since it collects no marks by itself.
         std::mem::forget(out);
         Some(template)
     }
 
-    /// Takes an answer as an honest caller would, and gives it back.
+    /// Decodes an answer as an honest caller does, and releases it.
     pub fn take(&self, signature: u64, answer: Answer) {
         use vmffi::FfiType;
         let (t, from) = (answer.transport, incoming(self.to_victim()));
@@ -212,20 +212,20 @@ impl Field {
             }
             _ if signature == ParamsEverythingText::FUNCTION.signature => {
                 let text = ForeignStr::from_transport(t, from).expect("a right answer");
-                text.read_string().expect("the victim's memory is its own");
+                text.read_string().expect("an honest victim");
             }
             _ if signature == ParamsEverythingNumbers::FUNCTION.signature => {
                 ForeignSlice::<u64>::from_transport(t, from).expect("a right answer");
             }
             _ if signature == ParamsEverythingSpot::FUNCTION.signature => {
                 let spot = Foreign::<Point>::from_transport(t, from).expect("a right answer");
-                spot.read().expect("the victim's memory is its own");
+                spot.read().expect("an honest victim");
             }
             _ if signature == ParamsEverythingParcel::FUNCTION.signature
                 || signature == ParamsEverythingCargo::FUNCTION.signature =>
             {
                 let parcel = Parcel::from_transport(t, from).expect("a right answer");
-                parcel.body.read_vec().expect("the victim's memory is its own");
+                parcel.body.read_vec().expect("an honest victim");
             }
             _ if signature == ParamsEverythingAloneChar::FUNCTION.signature => {
                 char::from_transport(t, from).expect("a right answer");
@@ -297,17 +297,17 @@ impl Field {
 
 #[derive(Clone, Debug)]
 pub enum Op {
-    /// Arbitrary bytes at an arbitrary place that the attacker can write to.
+    /// Arbitrary bytes at an arbitrary offset that the attacker can write.
     Write { place: usize, at: u64, bytes: Vec<u8> },
-    /// The same mark everywhere, for the attacker's own blocks or for the victim's.
+    /// The same mark for all granules of the attacker's arena or of the victim's.
     Marks { own: bool, loan: u8 },
-    /// The victim allocates for itself.
+    /// The victim allocates a block.
     Hoard { len: usize, fill: u8 },
     /// A call with an arbitrary transport.
     Call { seed: u64, take: bool },
     /// A call with a parameter struct of arbitrary words.
     Plant { seed: u64, words: u64, take: bool },
-    /// A call with a parameter struct that was good before some bytes of it were changed.
+    /// A call with a valid parameter struct in which some bytes were changed.
     Twist { nth: u8, changes: Vec<u8>, seed: u64, take: bool },
 }
 
@@ -330,8 +330,8 @@ pub fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..120)
 }
 
-/// Where an honest caller's answers come from.
+/// The peer's view of an answer, as an honest caller has it.
 fn incoming(peer: &Peer) -> Incoming<'_> {
-    // SAFETY: an answer is validated once; for what is forged, see `raw`.
+    // SAFETY: each answer is decoded once; for forged ones, see `raw`.
     unsafe { peer.outgoing().incoming() }
 }

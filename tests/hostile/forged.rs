@@ -1,4 +1,4 @@
-//! One forgery at a time, each against the host and against the guest, in one process.
+//! One forged call at a time, against the host and against the guest, in one process.
 
 use support::{forged::*, interface::*, liar::raw};
 use vmffi::{
@@ -12,63 +12,63 @@ fn on_both_sides(test: impl Fn(&Case<'_>)) {
     }
 }
 
-/// ABI, Pointers P-1, P-2 and P-4, Checks C-3: a range lies wholly in the sender's arena, in 64
-/// bits, without wrapping around.
+/// ABI, Pointers P-1, P-2 and P-4, Checks C-3: a range lies entirely in the sender's arena, in 64
+/// bits, without overflow.
 #[test]
 fn pointer_outside() {
     on_both_sides(pointers_outside);
 }
 
-/// ABI, Arenas and loans A-5, Checks C-5: without a loan's number nothing could be given back, so a
-/// handle has one.
+/// ABI, Arenas and loans A-5, Checks C-5: a handle has a loan's number, since it could not be
+/// released without one.
 #[test]
 fn pointer_without_a_loan() {
     on_both_sides(pointers_without_a_loan);
 }
 
-/// ABI, Pointers P-5, Checks C-4: what is pointed at is aligned as its wire form is.
+/// ABI, Pointers P-5, Checks C-4: a pointer has the alignment of the wire form behind it.
 #[test]
 fn pointer_misaligned() {
     on_both_sides(pointers_misaligned);
 }
 
-/// ABI, Parameter structs PS-3 and PS-6: the pointer of a parameter struct is validated as any other.
+/// ABI, Parameter structs PS-3 and PS-6: the pointer of a parameter struct is validated like any other.
 #[test]
 fn parameter_struct_outside() {
     on_both_sides(parameter_structs_outside);
 }
 
-/// ABI, Transport T-3, Checks C-2: the secondary is a byte count, and 0 for all that has none.
+/// ABI, Transport T-3, Checks C-2: the secondary is a byte count, and 0 for all types without one.
 #[test]
-fn secondary_where_there_is_none() {
+fn a_secondary_of_a_value_without_one() {
     on_both_sides(secondaries);
 }
 
-/// ABI, Types TY-3, TY-4 and TY-8, Checks C-6: a register holds a scalar zero- or sign-extended, and
-/// only bits that the type has.
+/// ABI, Types TY-3, TY-4 and TY-8, Checks C-6: a register holds a zero- or sign-extended scalar with a
+/// valid bit pattern of its type.
 #[test]
-fn scalars_that_are_none() {
+fn invalid_scalars() {
     on_both_sides(scalars);
 }
 
-/// ABI, Types TY-4, TY-8, TY-9 and TY-11, Parameter structs PS-5: the same in memory, where each
-/// field is named.
+/// ABI, Types TY-4, TY-8, TY-9 and TY-11, Parameter structs PS-5: the same in memory, where the error
+/// names the field.
 #[test]
-fn fields_that_are_none() {
+fn invalid_fields() {
     on_both_sides(fields);
 }
 
-/// ABI, Types TY-10 and TY-11, Parameter structs PS-5: an `Option` is tagged 0 or 1, and the null
+/// ABI, Types TY-10 and TY-11, Parameter structs PS-5: the tag of an `Option` is 0 or 1, and a null
 /// pointer of a buffer has no byte count.
 #[test]
-fn options_that_are_none() {
+fn invalid_options() {
     on_both_sides(options);
 }
 
 /// ABI, Types TY-14 to TY-16, Parameter structs PS-5: each element of an array and each field of a tuple is
-/// validated by itself, and what stands for no value of a converted type is refused.
+/// validated separately, and a value that a converted type does not have is refused.
 #[test]
-fn elements_that_are_none() {
+fn invalid_elements() {
     on_both_sides(compounds);
 }
 
@@ -79,20 +79,20 @@ fn slice_of_a_value_and_a_half() {
 }
 
 /// ABI, Types TY-6, Checks C-7, Statuses S-3: text is validated when it is read, so the handler fails,
-/// and its reason crosses.
+/// and the caller gets its error.
 #[test]
-fn text_that_is_none() {
+fn invalid_text() {
     on_both_sides(texts);
 }
 
-/// ABI, Signatures SG-6 and SG-7, Checks C-1: what is not served is refused, reserved numbers too.
+/// ABI, Signatures SG-6 and SG-7, Checks C-1: functions that are not served are refused, reserved ones too.
 #[test]
-fn functions_that_are_none() {
+fn unknown_functions() {
     on_both_sides(functions);
 }
 
-/// ABI, Checks C-11, Release map M-5: the served side never touches its own memory, or the caller's
-/// twice, on a pointer's word.
+/// ABI, Checks C-11, Release map M-5: a pointer cannot make the served side access its own memory, or release
+/// the caller's memory twice.
 #[test]
 fn one_block_lent_twice() {
     on_both_sides(|case| {
@@ -102,18 +102,18 @@ fn one_block_lent_twice() {
         let t = case.lend::<FalseParcel>(parcel);
         let answer = raw(case.to_victim(), ParamsEverythingParcel::FUNCTION.signature, t);
         assert_eq!(answer.status, 0);
-        case.attacker.give_all_back(&case.pair, case.attacker.victim.other());
+        case.attacker.release_all(&case.pair, case.attacker.victim.other());
         assert_eq!(own.as_slice(), b"mine");
         drop(own);
-        case.attacker.give_all_back(&case.pair, case.attacker.victim);
+        case.attacker.release_all(&case.pair, case.attacker.victim);
         assert_eq!(case.blocks(), (0, 0));
     });
 }
 
-/// ABI, Release map M-3: marks of every number, written by a peer that was lent nothing, free
-/// nothing.
+/// ABI, Release map M-3: marks of every number from a peer that was lent nothing end
+/// no loan.
 #[test]
-fn marks_for_what_was_not_lent() {
+fn marks_for_memory_that_was_not_lent() {
     on_both_sides(|case| {
         let peer = case.to_attacker();
         let mut own: Vec<_> =
@@ -125,7 +125,7 @@ fn marks_for_what_was_not_lent() {
                 assert_eq!(buf.as_slice(), [i as u8; 100], "after marks of {loan}");
                 assert_ne!(buf.as_slice().as_ptr(), more.as_slice().as_ptr());
             }
-            // And the one that has just been made takes the place of another.
+            // The new block may reuse the place of another one.
             own[usize::from(loan) % 60] =
                 SharedBuf::copy_from(peer, &[loan % 60; 100]).expect("room");
         }
@@ -135,7 +135,7 @@ fn marks_for_what_was_not_lent() {
     });
 }
 
-/// ABI, Statuses S-1 and S-3 to S-5, Checks C-10: what comes back is validated as what comes in.
+/// ABI, Statuses S-1 and S-3 to S-5, Checks C-10: results are validated like parameters.
 #[test]
 fn forged_answers() {
     on_both_sides(|case| {
@@ -147,7 +147,7 @@ fn forged_answers() {
         };
         let check = |error: CallError, why: ErrorKind, side: Side, reached: bool| {
             assert_eq!((error.kind(), error.side(), error.reached()), (why, Some(side), reached));
-            case.attacker.give_all_back(&case.pair, victim);
+            case.attacker.release_all(&case.pair, victim);
             assert_eq!(case.blocks(), (0, 0));
         };
         for word in [0xd800, 0x11_0000, 1 << 40] {
@@ -160,7 +160,7 @@ fn forged_answers() {
             let error = guest.fetch(1).expect_err("a bad pointer");
             check(error, ErrorKind::BadPointer, victim, true);
         }
-        // An application error where none is declared, and one with a number that is none.
+        // An application error where none is declared, and one with an invalid number.
         say(1, Transport::word(5));
         check(guest.fetch(1).expect_err("no such"), ErrorKind::Protocol, victim, true);
         let parcel = || SharedParcel {
@@ -178,7 +178,7 @@ fn forged_answers() {
             say(status, Transport::EMPTY);
             check(guest.fetch(1).expect_err("no status"), ErrorKind::Protocol, attacker, true);
         }
-        // "Not reached", though it keeps the loans: they are the caller's again, without a mark.
+        // "Not reached", though the peer keeps the loans: they end for the caller, without a mark.
         say(ErrorKind::BadPointer as u64, Transport::EMPTY);
         match guest.judge(parcel()) {
             Err(Failure::Call(error)) => {
@@ -187,7 +187,7 @@ fn forged_answers() {
             }
             other => panic!("{:?}", other.is_ok()),
         }
-        // "Reached": they are consumed, and the peer owes them.
+        // "Reached": the loans are consumed, and the peer has to release them.
         say(ErrorKind::Refused as u64 | 64, Transport::EMPTY);
         assert!(guest.note("text", 1).is_err());
         assert_eq!(case.blocks().0, 1);
@@ -196,7 +196,7 @@ fn forged_answers() {
         let text = SharedStr::copy_from(case.to_attacker(), "x").expect("room");
         drop(text);
         assert_eq!(case.blocks().0, 1);
-        case.attacker.give_all_back(&case.pair, victim);
+        case.attacker.release_all(&case.pair, victim);
         assert_eq!(case.blocks(), (0, 0));
     });
 }

@@ -1,4 +1,4 @@
-//! Attackers that write while calls are under way: a thread, and another process.
+//! Attackers that write during calls: a thread, and another process.
 
 use std::{
     io::Error,
@@ -19,7 +19,7 @@ use crate::report;
 const TIME: Duration = Duration::from_millis(2500);
 const ARENAS: (u64, u64) = (64 << 10, 64 << 10);
 
-/// Where to write next, and what. Runs in a forked child too: it allocates nothing and cannot panic.
+/// The next place and the value to write. It also runs in a forked child: it allocates nothing and cannot panic.
 fn scribble(
     random: &mut Random,
     layout: &RegionLayout,
@@ -33,7 +33,7 @@ fn scribble(
     (at, word.to_le_bytes(), 1 + random.below(64))
 }
 
-/// Two threads call as long as the storm lasts.
+/// Two threads call until the storm ends.
 fn call(field: &Field) {
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -55,7 +55,7 @@ fn call(field: &Field) {
                     if random.below(16) == 0 {
                         field.assert_treasure();
                     }
-                    // What is in registers stays right.
+                    // Values in registers stay correct.
                     let word = random.below(1 << 16);
                     let echo = ParamsEverythingAloneU16::FUNCTION.signature;
                     let answer = field.call(echo, Transport::word(word));
@@ -88,7 +88,7 @@ fn storm_of_a_thread(victim: Side) {
     report(&format!("a thread wrote {writes} times while the {victim} served"));
 }
 
-/// A child that writes until it is killed, and counts in a page of its own.
+/// A child that writes until it is killed, and counts its writes in a shared page.
 struct Child {
     pid: libc::pid_t,
     count: *mut libc::c_void,
@@ -98,7 +98,7 @@ impl Child {
     fn new(field: &Field) -> Self {
         let (both, anonymous) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping.
+        // SAFETY: a new mapping replaces no other.
         let count = unsafe { libc::mmap(null_mut(), 4096, both, anonymous, -1, 0) };
         assert_ne!(count, libc::MAP_FAILED, "{}", Error::last_os_error());
         let (layout, places) = (field.attacker.layout, field.attacker.places());
@@ -107,7 +107,7 @@ impl Child {
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "{}", Error::last_os_error());
         if pid == 0 {
-            // SAFETY: it asks to be killed when its parent dies.
+            // SAFETY: prctl(2) takes integers; the child is killed when its parent dies.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let mut random = Random(5);
             loop {
@@ -116,7 +116,7 @@ impl Child {
                     let at = at + 8 * i;
                     if at < layout.len() && !(victim.0..victim.0 + victim.1).contains(&at) {
                         let place = base.wrapping_add(at as usize).cast::<[u8; 8]>();
-                        // SAFETY: within the region, at a multiple of 8.
+                        // SAFETY: the word is within the region, and aligned to 8 bytes.
                         unsafe { place.write_volatile(word) };
                     }
                 }
@@ -128,18 +128,18 @@ impl Child {
     }
 
     fn writes(&self) -> u64 {
-        // SAFETY: as in the child.
+        // SAFETY: the page is mapped until `self` is dropped, and all accesses are atomic.
         unsafe { AtomicU64::from_ptr(self.count.cast()) }.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // SAFETY: the child is ours, and not yet waited for.
+        // SAFETY: the child belongs to this process, and was not waited for.
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
         // SAFETY: as above.
         unsafe { libc::waitpid(self.pid, null_mut(), 0) };
-        // SAFETY: mapped in `new`.
+        // SAFETY: `new` has mapped the page.
         unsafe { libc::munmap(self.count, 4096) };
     }
 }

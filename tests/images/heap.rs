@@ -1,4 +1,4 @@
-//! Counts what each thread has on the heap, and refuses it more than it may have.
+//! Counts the bytes of each thread on the heap, and refuses allocations above a limit.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -16,7 +16,7 @@ struct Counting;
 #[global_allocator]
 static HEAP: Counting = Counting;
 
-/// Counts, and says whether there may be so much more.
+/// Counts an allocation, and returns whether it is within the limit.
 fn more(bytes: isize) -> bool {
     let now = NOW.get() + bytes;
     if bytes > 0 && now > MOST.get() {
@@ -27,24 +27,24 @@ fn more(bytes: isize) -> bool {
     true
 }
 
-// SAFETY: the system's allocator does all of it, and what is counted is in thread locals without destructors.
+// SAFETY: all calls go to the system's allocator; the counters are thread locals without destructors.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !more(layout.size() as isize) {
             return core::ptr::null_mut();
         }
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's promise is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         more(-(layout.size() as isize));
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's promise is that of `System`.
         unsafe { System.dealloc(at, layout) }
     }
 }
 
-/// The most bytes that a function has on the heap at a time, beside what was there before.
+/// The most bytes that a function has on the heap at a time, beyond those before it.
 pub fn peak<R>(run: impl FnOnce() -> R) -> (R, u64) {
     let before = NOW.get();
     PEAK.set(before);
@@ -52,7 +52,7 @@ pub fn peak<R>(run: impl FnOnce() -> R) -> (R, u64) {
     (result, (PEAK.get() - before) as u64)
 }
 
-/// Runs a function that may have so many bytes more on the heap; further ones are refused.
+/// Runs a function that may allocate this many more bytes; further allocations are refused.
 pub fn within<R>(bytes: u64, run: impl FnOnce() -> R) -> R {
     MOST.set(NOW.get() + bytes as isize);
     let result = run();

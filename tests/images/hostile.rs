@@ -1,4 +1,4 @@
-//! Files that are made to cost their reader time or memory.
+//! Files that are built to cost their reader time or memory.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::{
 
 const MIB: usize = 1 << 20;
 
-/// How long this thread has run, which a busy machine does not change.
+/// The processor time of this thread, which does not depend on other load.
 fn thread_time() -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a `timespec`, which is written.
+    // SAFETY: the pointer is to a `timespec` for the call to write.
     let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
     assert_eq!(done, 0);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// A hostile file of about so many bytes.
+/// Builds a hostile file of about this many bytes.
 type Make = fn(usize) -> Vec<u8>;
 
 const KINDS: &[(&str, Make)] = &[
@@ -32,7 +32,7 @@ const KINDS: &[(&str, Make)] = &[
     ("relocations of one word", one_word),
     ("relocations of their own table", own_table),
     ("packed relocations, all bits", packed),
-    ("packed relocations that begin anew", packed_again),
+    ("packed relocations with an address before each bitmap", packed_again),
     ("packed relocations across two segments", packed_across),
     ("program headers", program_headers),
     ("dynamic sections", dynamic_sections),
@@ -50,14 +50,14 @@ fn data(len: usize) -> Vec<u8> {
     elf.finish()
 }
 
-/// Names in v0 mangling that unfold: each pair of back-references doubles what the one before stands for.
+/// Names in v0 mangling that expand: each pair of back-references doubles the length of the one before.
 fn nested(len: usize) -> Vec<u8> {
     let mut name = b"_RINvC1a1b".to_vec();
     let mut last = name.len() - 2;
     name.extend(b"TuuE");
     while name.len() + 40 < len {
         let at = name.len() - 2;
-        // A tuple of twice the last one.
+        // A tuple that contains the previous one twice.
         let mut digits = Vec::new();
         let mut number = last;
         if number > 0 {
@@ -99,7 +99,7 @@ fn long_name(len: usize) -> Vec<u8> {
     with_symbols(len, &names, |_| 1, 1)
 }
 
-/// Half of the file is names, without an end, and each symbol's begins at another byte.
+/// Half of the file is one name without an end, and each symbol's name begins at another byte.
 fn endless_names(len: usize) -> Vec<u8> {
     with_symbols(len, &vec![b'n'; len / 2], |nr| nr as u32, 1)
 }
@@ -115,7 +115,7 @@ fn large_symbols(len: usize) -> Vec<u8> {
     with_symbols(len, b"\0a\0", |_| 1, u64::MAX)
 }
 
-/// A table of relocations of these entries, in a segment of its own, and one of 4 KiB that can be written.
+/// A table of these relocation entries in a segment of its own, and a writable segment of 4 KiB.
 fn with_relocations(entries: impl IntoIterator<Item = [u64; 3]>) -> Vec<u8> {
     let mut elf = Elf::program(DYN);
     let words: Vec<u8> =
@@ -130,14 +130,14 @@ fn one_word(len: usize) -> Vec<u8> {
     with_relocations((0..len / 24).map(|nr| [DATA, 8, nr as u64]))
 }
 
-/// Each relocation is of the type of the one after the next.
+/// Each relocation changes the type of the entry after the next.
 fn own_table(len: usize) -> Vec<u8> {
     let count = len as u64 / 24;
     with_relocations((0..count).map(|nr| [2 * DATA + 24 * ((nr + 2) % count) + 8, 8, 0x0800]))
 }
 
-/// Adds so many segments that all have the same `len` bytes of the file, which is much memory, and names the packed
-/// relocations, of which there are `packed` bytes.
+/// Adds `count` segments that share the same `len` bytes of the file, so that the image needs much memory, and refers to the
+/// packed relocations, which are `packed` bytes long.
 fn relocate_copies(mut elf: Elf, count: u64, at: u64, len: usize, packed: usize) -> Vec<u8> {
     let len = len as u64;
     for nr in 0..count {
@@ -164,7 +164,7 @@ fn packed_again(len: usize) -> Vec<u8> {
     })
 }
 
-/// Two segments that touch, and bitmaps that have bits on both sides.
+/// Two adjacent segments, and bitmaps with bits on both sides.
 fn packed_across(len: usize) -> Vec<u8> {
     let mut elf = Elf::program(DYN);
     let words: Vec<u8> = (0..len / 16)
@@ -239,7 +239,7 @@ fn same_bytes(len: usize) -> Vec<u8> {
     elf.finish()
 }
 
-/// Reads a file of each kind: how long that takes, and how much it has on the heap at a time.
+/// Reads a file of each kind, and returns the time and the peak of heap memory.
 fn read(len: usize, most: Duration) {
     for (name, make) in KINDS {
         let file = make(len);
@@ -256,22 +256,22 @@ fn read(len: usize, most: Duration) {
         assert!(came.len() < 600, "{name}: an error of {} bytes", came.len());
         assert!(came.chars().all(|char| !char.is_control()), "{name}: {came:?}");
         assert!(per_mib < most, "{name}: {per_mib:?} a MiB");
-        // The file, and some for the tables of its parts.
+        // The size of the file, and some memory for the tables of its parts.
         let most = file.len() as u64 + (64 << 10);
         assert!(peak <= most, "{name}: {peak} bytes for a file of {}", file.len());
     }
 }
 
-/// Whatever is in a file, reading it takes time and memory in proportion to its length: 1 MiB, or as many as `VMFFI_IMAGE_MIB`
-/// says.
+/// The time and memory for reading a file are proportional to its length, whatever is in it. The length is 1 MiB, or
+/// `VMFFI_IMAGE_MIB`.
 #[test]
 fn hostile_files_cost_little() {
     let mib = std::env::var("VMFFI_IMAGE_MIB").map_or(1, |mib| mib.parse().unwrap());
-    // 20 ms a MiB where all is optimised; here it is not.
+    // 20 ms a MiB when optimised; this build is not.
     read(mib * MIB, Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 20 }));
 }
 
-/// A reader that gets no memory says how much it wanted.
+/// If an allocation fails, the error says how many bytes were requested.
 #[test]
 fn a_file_for_which_there_is_no_memory() {
     let file = data(MIB);

@@ -1,4 +1,4 @@
-//! Reading guests' programs: good ones, and what becomes of them when a word in their headers is another.
+//! Reading guests' programs: valid ones, and ones with a changed word in their headers.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod heap;
@@ -11,7 +11,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use support::{elf, guests};
 use vmffi::machine::{Image, ImageError};
 
-/// Where the fields of an ELF file's header are, and how many bytes they have (ELF-64 Object File Format).
+/// Offsets and sizes of the fields of an ELF file's header (ELF-64 Object File Format).
 const TYPE: (usize, usize) = (16, 2);
 const MACHINE: (usize, usize) = (18, 2);
 const VERSION: (usize, usize) = (20, 4);
@@ -22,7 +22,7 @@ const PHENTSIZE: (usize, usize) = (54, 2);
 const PHNUM: (usize, usize) = (56, 2);
 const SHENTSIZE: (usize, usize) = (58, 2);
 const SHNUM: (usize, usize) = (60, 2);
-/// Those of a program header.
+/// The same for a program header.
 const KIND: (usize, usize) = (0, 4);
 const FLAGS: (usize, usize) = (4, 4);
 const OFFSET: (usize, usize) = (8, 8);
@@ -72,32 +72,32 @@ impl File {
         self.header(LOAD, 6)
     }
 
-    /// One that says nothing of what is in it, and takes its place.
+    /// A header that describes nothing about the program, so a test can replace it.
     fn note(&self) -> usize {
         self.headers().find(|at| self.get(of(*at, KIND)) == 4).expect("a note")
     }
 
-    /// The place in the file of an entry of the dynamic section.
+    /// The offset in the file of an entry of the dynamic section.
     fn dynamic(&self, tag: u64) -> usize {
         let section = self.get(of(self.header(DYNAMIC, 6), OFFSET)) as usize;
-        (section..).step_by(16).find(|at| self.get((*at, 8)) == tag).expect("there is one")
+        (section..).step_by(16).find(|at| self.get((*at, 8)) == tag).expect("such an entry")
     }
 
-    /// The place in the file of the first relocation.
+    /// The offset in the file of the first relocation.
     fn relocation(&self) -> usize {
-        // What is at the beginning of the file is at the beginning of memory.
+        // The first bytes of the file are mapped at the first address.
         self.get((self.dynamic(7) + 8, 8)) as usize
     }
 }
 
-/// A field of the header at this place.
+/// The value of a field at this offset.
 fn of(header: usize, (at, len): (usize, usize)) -> (usize, usize) {
     (header + at, len)
 }
 
 fn built(name: &str) -> File {
-    let file = guests::build("tests/machines/guest", name).expect("the guest is built");
-    File(fs::read(file).expect("it is there"))
+    let file = guests::build("tests/machines/guest", name).expect("the guest's program");
+    File(fs::read(file).expect("the program's file"))
 }
 
 /// The guest at a fixed address.
@@ -106,7 +106,7 @@ fn fixed() -> &'static File {
     FILE.get_or_init(|| built("fixed"))
 }
 
-/// The guest that lies anywhere.
+/// The guest that can be loaded at any address.
 fn anywhere() -> &'static File {
     static FILE: OnceLock<File> = OnceLock::new();
     FILE.get_or_init(|| built("anywhere"))
@@ -116,18 +116,22 @@ fn anywhere() -> &'static File {
 fn good_programs_are_read() {
     for file in [fixed(), anywhere()] {
         Image::parse(&file.0).unwrap();
-        // Nothing of it is for the loader.
+        // The loader ignores these parts.
         let mut without = file.clone();
         without.set(SHOFF, 0);
         without.set(SHNUM, 0);
         Image::parse(&without.0).unwrap();
     }
-    assert_eq!((fixed().get(TYPE), anywhere().get(TYPE)), (2, 3), "they are of two kinds");
+    assert_eq!(
+        (fixed().get(TYPE), anywhere().get(TYPE)),
+        (2, 3),
+        "an executable and a position-independent one"
+    );
     let error = Image::open("no such file").unwrap_err();
     assert!(matches!(error, ImageError::Io { .. }), "{error}");
 }
 
-/// What is wrong, how, and what is said of it.
+/// The name of a change, the change, and a part of the error.
 type Malformed = (&'static str, fn(&mut File), &'static str);
 
 #[track_caller]
@@ -137,14 +141,14 @@ fn refused(good: &File, cases: &[Malformed]) {
         breaks(&mut file);
         assert!(file.0 != good.0, "{name}: nothing is changed");
         match Image::parse(&file.0) {
-            Ok(_) => panic!("{name}: it is read"),
+            Ok(_) => panic!("{name}: it was accepted"),
             Err(error) => assert!(error.to_string().contains(says), "{name}: {error}"),
         }
     }
 }
 
 #[test]
-fn headers_that_are_wrong() {
+fn invalid_headers() {
     refused(
         fixed(),
         &[
@@ -152,7 +156,7 @@ fn headers_that_are_wrong() {
             ("no magic", |file| file.0[0] = 0, "not a valid ELF file"),
             ("32 bits", |file| file.0[4] = 1, ""),
             ("big-endian", |file| file.0[5] = 2, "not a valid ELF file"),
-            ("a version to come", |file| file.set(VERSION, 2), "not a valid ELF file"),
+            ("a future version", |file| file.set(VERSION, 2), "not a valid ELF file"),
             ("for ARM", |file| file.set(MACHINE, 183), "not for x86_64"),
             ("for i386", |file| file.set(MACHINE, 3), "not for x86_64"),
             ("an object file", |file| file.set(TYPE, 1), "not an executable"),
@@ -203,7 +207,7 @@ fn headers_that_are_wrong() {
 }
 
 #[test]
-fn segments_that_are_wrong() {
+fn invalid_segments() {
     refused(
         fixed(),
         &[
@@ -220,7 +224,7 @@ fn segments_that_are_wrong() {
                 "is writable and executable",
             ),
             (
-                "code that is none",
+                "code that is not executable",
                 |file| file.set(of(file.code(), FLAGS), 4),
                 "is not in an executable segment",
             ),
@@ -315,7 +319,7 @@ fn segments_that_are_wrong() {
             (
                 "too many",
                 |file| {
-                    // A new table behind the file: 65 small ones, each in a page of its own.
+                    // A new table at the end of the file: 65 small segments, each in a page of its own.
                     let (mut header, at) = (file.0[file.data()..][..56].to_vec(), file.0.len());
                     for nr in 0..65_u64 {
                         header[ADDRESS.0..][..8]
@@ -334,7 +338,7 @@ fn segments_that_are_wrong() {
 }
 
 #[test]
-fn relocations_that_are_wrong() {
+fn invalid_relocations() {
     const NEEDED: u64 = 1;
     refused(
         anywhere(),
@@ -381,19 +385,19 @@ fn relocations_that_are_wrong() {
                 "relocations of type 16",
             ),
             (
-                "of a kind to come",
+                "of an unknown kind",
                 |file| file.set((file.relocation() + 8, 4), 0xffff),
                 "relocations of type 65535",
             ),
             (
-                "of what is not there",
+                "of an address that is not mapped",
                 |file| {
                     file.set((file.relocation(), 8), 0x7000_0000);
                 },
                 "which is not in the file",
             ),
             (
-                "of the zeros behind the data",
+                "of the zeros after the data",
                 |file| {
                     let data =
                         file.headers().filter(|at| file.get(of(*at, KIND)) == LOAD).last().unwrap();
@@ -410,7 +414,7 @@ fn relocations_that_are_wrong() {
                 "which is not in the file",
             ),
             (
-                "a table that is not there",
+                "a table that is not mapped",
                 |file| {
                     file.set((file.dynamic(7) + 8, 8), 1 << 40);
                 },
@@ -453,7 +457,7 @@ fn relocations_that_are_wrong() {
                 "its RELA relocation table is incomplete or outside of its segments",
             ),
             (
-                "high enough to be too high",
+                "at an address that is too high",
                 |file| {
                     file.set(of(file.data(), ADDRESS), (1 << 36) - 0x4000_0000);
                 },
@@ -463,9 +467,9 @@ fn relocations_that_are_wrong() {
     );
 }
 
-/// A file that is cut off, wherever that is, is none; but what is behind all that is loaded is only for people.
+/// A truncated file is refused, wherever it ends, unless all that follows is debug information.
 #[test]
-fn files_that_are_cut_off() {
+fn truncated_files() {
     for good in [fixed(), anywhere()] {
         let mut file = good.clone();
         let loads = file.headers().filter(|at| file.get(of(*at, KIND)) == LOAD);
@@ -483,9 +487,9 @@ fn files_that_are_cut_off() {
     }
 }
 
-/// Whatever the bytes are, they are read or refused.
+/// Any bytes are either accepted or refused without a panic.
 #[test]
-fn bytes_that_are_others() {
+fn changed_bytes() {
     let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut random = move || proptest::prelude::RngCore::next_u64(&mut random);
     let (mut read, mut refused) = (0, 0);
@@ -502,7 +506,7 @@ fn bytes_that_are_others() {
         if names {
             let sections = file.get(SHOFF) as usize;
             places.push((sections, 64 * file.get(SHNUM) as usize));
-            // The tables of symbols and of their names lie before those.
+            // The tables of symbols and of their names are before the section headers.
             places.push((sections - 100_000, 100_000));
         } else {
             file.set(SHOFF, 0);
@@ -514,7 +518,7 @@ fn bytes_that_are_others() {
                 let (at, len) = places[random() as usize % places.len()];
                 let at = at + random() as usize % len;
                 changed.push((at, file.0[at]));
-                // A bit, or a byte of those that are at the edge of something.
+                // A flipped bit, a byte at the limit of some range, or any byte.
                 file.0[at] = match random() % 3 {
                     0 => file.0[at] ^ (1 << (random() % 8)),
                     1 => [0, 1, 0x7f, 0x80, 0xff][random() as usize % 5],
@@ -538,14 +542,14 @@ fn bytes_that_are_others() {
             }
         }
         let whole = Image::parse(&file.0);
-        assert!(whole.is_ok(), "it is as it was");
+        assert!(whole.is_ok(), "the file is restored");
     }
     assert!(read > 100 && refused > 1000, "{read} were read, {refused} refused");
 }
 
-/// What a file needs that a guest has not got is named, with advice that fits, and nothing in the name is obeyed.
+/// The error names what a file needs and a guest does not have, with advice, and escapes the name.
 #[test]
-fn what_is_needed_is_named() {
+fn missing_requirements_are_named() {
     use elf::{DATA, DYN, Elf, INTERP, READ, TLS};
     let needs = |elf: Elf| match Image::parse(&elf.finish()) {
         Err(error @ ImageError::Needs { .. }) => error.to_string(),
@@ -562,7 +566,7 @@ fn what_is_needed_is_named() {
     let text = library(b"a\x1b[2Jb\nc\xff\0");
     assert!(text.contains("`a\\u{1b}[2Jb\\nc\u{fffd}`"), "{text}");
     assert!(library(&[b'n'; 5000]).len() < 400);
-    // What section headers say, or do not say, hides nothing.
+    // Missing or wrong section headers hide none of these needs.
     let mut elf = Elf::program(DYN);
     elf.segment(READ, DATA, b"libc.so.6\0");
     elf.dynamic(&[(1, 0), (5, DATA), (10, 10)]);

@@ -1,4 +1,4 @@
-//! Packed relocations (`-z pack-relative-relocs`): what they change, and those that are wrong.
+//! Packed relocations (`-z pack-relative-relocs`): the words that they change, and invalid ones.
 
 use vmffi::machine::Image;
 
@@ -31,7 +31,7 @@ fn packed_relocations_are_read() {
 }
 
 #[test]
-fn packed_relocations_that_are_wrong() {
+fn invalid_packed_relocations() {
     for (entries, size, says) in [
         (&[DATA][..], 16, "its RELR relocation table is incomplete or outside of its segments"),
         (&[u64::MAX], 8, "begin with a bitmap"),

@@ -12,14 +12,14 @@ use crate::{
 };
 
 impl World {
-    /// Does one operation, outside of any call or in a handler. Returns the failure of a call.
+    /// Executes one operation, outside of any call or in a handler. Returns the failure of a call.
     pub fn act(&self, peer: &Peer, op: &Op) -> Option<CallError> {
         let (mut error, side) = (None, peer.side());
         let inside = self.with(|state| {
             state.ops += 1;
             !state.flights.is_empty()
         });
-        // What was done; nothing, where there was nothing to do it with.
+        // The name of the operation; `None` if there was no object for it.
         let done = match op {
             Op::Call(call) => {
                 error = self.call(peer, call);
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    /// Changes a buffer that was made.
+    /// Changes a buffer that was made and not sent.
     fn change(
         &self,
         nth: usize,
@@ -142,14 +142,14 @@ impl World {
                 return false;
             };
             let made: &mut SharedBuf = made.downcast_mut().expect("a buffer");
-            let Value::Bytes(bytes) = &mut thing.value else { panic!("no buffer") };
+            let Value::Bytes(bytes) = &mut thing.value else { panic!("not a buffer") };
             change(made, bytes);
             assert_eq!(made.as_slice(), bytes);
             true
         })
     }
 
-    /// Adds to a buffer or a text that was made, which grows where it has no room.
+    /// Appends to a buffer or a text that was not sent, which grows if it has no room.
     fn append(&self, nth: usize, side: Side, more: &str) -> bool {
         self.with(|state| {
             let ty = |thing: &Thing| thing.ty.is(&KINDS[0]) || thing.ty.is(&KINDS[1]);
@@ -177,7 +177,7 @@ impl World {
                 _ => panic!("neither a buffer nor a text"),
             };
             match result {
-                // Whether the arena has room depends on where its blocks lie, which the model does not say.
+                // Whether the arena has room depends on the places of its blocks, which the model does not predict.
                 Ok(()) if len > capacity => thing.blocks = vec![grown],
                 Ok(()) => assert_eq!(grown, capacity),
                 Err(error) => {

@@ -1,4 +1,4 @@
-//! A call, on both of its sides: what the caller sends and gets, and what the handler does.
+//! A call on both of its sides: what the caller sends and receives, and what the handler does.
 
 use std::{panic::resume_unwind, sync::Arc};
 
@@ -13,26 +13,26 @@ use crate::{
     world::{Error, State, World},
 };
 
-/// A value on its way to a handler.
+/// A value that is sent to a handler.
 pub struct Going {
     pub ty: Type,
     pub value: Value,
-    /// What the handler will hold.
+    /// The value that the handler will have.
     pub blocks: Vec<usize>,
-    /// The thing that it was before.
+    /// The thing that the caller had made of it.
     pub made: Option<Id>,
     pub forged: bool,
 }
 
-/// A call under way.
+/// A call in progress.
 pub struct Flight {
     pub entry: &'static Entry,
     pub from: Side,
     pub plan: Arc<Plan>,
     pub going: Vec<Going>,
-    /// Set by the handler: what its arguments are now.
+    /// Set by the handler: the things that its arguments have become.
     pub entered: Option<Vec<Option<Id>>>,
-    /// Set by the handler: how it ends.
+    /// Set by the handler: its outcome.
     pub end: Option<Ended>,
 }
 
@@ -48,10 +48,10 @@ pub enum Ended {
     Panicked,
 }
 
-/// What a handler panics with on purpose.
+/// The message of a deliberate panic of a handler.
 struct Wanted;
 
-/// What panics again.
+/// A value that panics when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -61,7 +61,7 @@ impl Drop for Bomb {
 }
 
 impl World {
-    /// Gets an argument ready.
+    /// Prepares an argument.
     fn prepare(
         &self,
         peer: &Peer,
@@ -86,7 +86,7 @@ impl World {
             if let Some((made, id, thing)) = self.made(nth, owner, |thing| thing.ty.is(&ty)) {
                 let Thing { value, mut blocks, .. } = thing;
                 if value.is_empty() {
-                    // No block is lent for nothing: it is freed at once.
+                    // An empty value is not lent: its block is freed at once.
                     let freed = blocks.drain(..).map(Step::Free);
                     steps.extend(freed.filter(|_| owner == from));
                 } else if owner != from && !blocks.is_empty() {
@@ -120,7 +120,7 @@ impl World {
                     going.push(on_its_way);
                 }
                 Err(error) => {
-                    // What was ready is dropped.
+                    // Prepared arguments are dropped.
                     drop(sent);
                     self.forget(&going);
                     return Some(error);
@@ -129,7 +129,7 @@ impl World {
         }
         let outcomes = self.with(|state| state.model.outcomes(from, &steps));
         let depth = self.begin(Flight::new(entry, from, &call.plan, going));
-        // The parameters stay the caller's, and take memory until the call is over.
+        // The parameters stay the caller's, and take memory until the call ends.
         let open = self.with(|state| state.model.open.len());
         if entry.params.len() > 1 {
             self.with(|state| state.model.open.push((from, entry.size)));
@@ -139,11 +139,11 @@ impl World {
         let flight = self.end(depth);
 
         let Some(end) = flight.end else {
-            assert!(flight.entered.is_none(), "a handler without an end");
-            // The handler did not run, and nothing is left of what was sent.
+            assert!(flight.entered.is_none(), "the handler has not ended");
+            // The handler did not run, and all arguments are gone.
             self.forget(&flight.going);
-            let Got::Fail(error) = got else { panic!("a result of nothing") };
-            // That calls are nested too deep, the caller's side finds before it sends anything.
+            let Got::Fail(error) = got else { panic!("a result without a handler") };
+            // The caller's side finds that calls are nested too deeply, before it sends anything.
             if !outcomes.ok || error.side() == Some(from) && error.kind() != ErrorKind::TooDeep {
                 self.validate(from, &outcomes, Some(function), Err(&error));
                 self.told(to, None);
@@ -170,9 +170,9 @@ impl World {
                 Some(got)
             }
             (Ended::Value { outcomes, .. }, Got::Fail(got)) => {
-                // No room for the answer: known in full only where it was made.
+                // There is no room for the answer: only the side that made it knows the details.
                 let [(side, told)] = self.with(|state| std::mem::take(&mut state.told))[..] else {
-                    panic!("{got:?}, and nobody was told")
+                    panic!("{got:?}, and no observer was notified")
                 };
                 let local =
                     |f: &Failed| Error::local(*f, to).reached().in_function(function) == told;
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// A call leaves; returns how many are under way already.
+    /// A call begins; returns the number of calls in progress before it.
     pub fn begin(&self, flight: Flight) -> usize {
         self.with(|state| {
             state.flights.push(flight);
@@ -215,7 +215,7 @@ impl World {
         })
     }
 
-    /// It is over.
+    /// The call has ended.
     pub fn end(&self, depth: usize) -> Flight {
         self.with(|state| {
             assert_eq!(state.flights.len(), depth + 1);
@@ -223,8 +223,8 @@ impl World {
         })
     }
 
-    /// Why a good call does not reach its handler: what the other side tells of it, or nothing where
-    /// it is too deep.
+    /// Why a valid call does not reach its handler: the error that the other side reports, or `None` if
+    /// the call is too deep.
     pub fn not_reached(&self, depth: usize, entry: &Entry, to: Side) -> Option<Error> {
         if depth >= MAX_DEPTH as usize {
             return None;
@@ -233,7 +233,7 @@ impl World {
         Some(Error::new(ErrorKind::UnknownFunction, to))
     }
 
-    /// What was made to be sent is no more.
+    /// Things that were made for the call no longer exist.
     pub fn forget(&self, going: &[Going]) {
         self.with(|state| {
             for id in going.iter().filter_map(|going| going.made) {
@@ -242,7 +242,7 @@ impl World {
         });
     }
 
-    /// Every handler.
+    /// The code of every handler.
     pub fn serve(&self, peer: &Peer, function: &abi::Function, args: Vec<Box<dyn Kept>>) -> Reply {
         let to = peer.side();
         let entry = interface::entry(function);
@@ -260,7 +260,7 @@ impl World {
                     continue;
                 }
                 if panics && last && *fate != Fate::Keep {
-                    // Dropped on the way out.
+                    // Dropped while the handler unwinds.
                     self.with(|state| ids[nr].map(|id| state.dropped(id)));
                 } else if let Some(arg) = args[nr].take() {
                     self.meet(*fate, arg, ids[nr]);
@@ -282,7 +282,7 @@ impl World {
             self.with(|state| state.flights.last_mut().expect("this one").end = Some(end));
         };
         let fail = |error: CallError| {
-            // Its own side, unless another one is known; its own function.
+            // The handler's side and function, unless the error names others.
             let told = Error::of(&error).reached().in_function(entry.function);
             set(Ended::Failed(Error { side: told.side.or(Some(to)), ..told }));
             Reply::Fail(error)
@@ -334,7 +334,7 @@ impl World {
 }
 
 impl State {
-    /// A handler has begun: its arguments are its own.
+    /// A handler has begun, and has its arguments.
     fn enter(&mut self, entry: &Entry, to: Side) -> (Arc<Plan>, Vec<Going>, Vec<Option<Id>>) {
         let flight = self.flights.last_mut().expect("a call under way");
         assert!(flight.entered.is_none(), "called twice");

@@ -1,4 +1,4 @@
-//! What came how often, so that nobody takes a run for a test in which nothing happened.
+//! Counts what occurred, so that a run in which something never occurred fails.
 
 use std::{
     collections::BTreeMap,
@@ -16,13 +16,13 @@ pub struct Counts {
     pub steps: usize,
     pub ops: usize,
     pub calls: usize,
-    /// The longest case: its steps, and the operations in it, those in handlers included.
+    /// The longest case: its number of steps, and of operations, those in handlers included.
     pub longest: (usize, usize),
     pub deepest: usize,
-    /// What was compared with the model.
+    /// The number of comparisons with the model.
     pub values: usize,
     pub arenas: usize,
-    /// Sequences of allocations, and those of which the model could not say how they end.
+    /// The number of sequences of allocations, and of those whose outcome the model could not predict.
     pub allocations: (usize, usize),
     kinds: BTreeMap<String, usize>,
 }
@@ -40,7 +40,7 @@ pub fn count<R>(with: impl FnOnce(&mut Counts) -> R) -> R {
     with(&mut COUNTS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What comes outside of calls and in handlers.
+/// Operations outside of calls and in handlers.
 const OPS: [&str; 15] = [
     "a call",
     "a call of no function",
@@ -59,7 +59,7 @@ const OPS: [&str; 15] = [
     "writing over it",
 ];
 
-/// Why a call fails before its function is reached, and a reading.
+/// Errors of calls that do not reach their function, and of readings.
 const ALONE: [ErrorKind; 6] = [
     ErrorKind::UnknownFunction,
     ErrorKind::BadPointer,
@@ -69,7 +69,7 @@ const ALONE: [ErrorKind; 6] = [
     ErrorKind::Stale,
 ];
 
-/// Everything that there is.
+/// The names of everything that is counted.
 fn all() -> impl Iterator<Item = String> {
     let functions = FUNCTIONS.iter().flat_map(|entry| {
         let by = [Side::Guest, Side::Host].into_iter().filter(|side| entry.served[*side as usize]);
@@ -83,7 +83,7 @@ fn all() -> impl Iterator<Item = String> {
         .chain(functions)
 }
 
-/// Says what came; fails, if there were `enough` cases and something never did.
+/// Prints the counts. With `enough` cases, it fails if something never occurred.
 pub fn report(time: Duration, enough: bool) {
     count(|counts| {
         let Counts { cases, steps, ops, calls, longest, deepest, values, arenas, .. } = counts;
@@ -101,7 +101,7 @@ pub fn report(time: Duration, enough: bool) {
             println!("{count:9} {kind}");
         }
         for kind in all().filter(|_| enough) {
-            assert!(counts.kinds.contains_key(&kind), "`{kind}` never came");
+            assert!(counts.kinds.contains_key(&kind), "`{kind}` never occurred");
         }
     });
 }

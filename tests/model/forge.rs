@@ -1,5 +1,5 @@
-//! Raw calls with forged words. `Everything::strict` takes a parameter of every kind that has bits
-//! which are no value: its parameters are lent as they should be, and then some words are bent.
+//! Raw calls with forged words. `Everything::strict` has a parameter of every kind with invalid bit
+//! patterns: its parameters are lent correctly, and then some words are changed.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 vmffi::ffi_interface! {
-    /// The parameters of `strict`, with words that take any bits.
+    /// The parameters of `strict`, with words that take any bit pattern.
     pub struct Loose {
         flag: u8,
         letter: u32,
@@ -40,21 +40,21 @@ vmffi::ffi_interface! {
     }
 }
 
-/// What can be bent: the parameters, or the innermost field of one.
+/// The fields that can be changed: the parameters, or the innermost field of one.
 const FIELDS: [&str; 9] =
     ["flag", "letter", "colour", "on", "number", "body", "text", "stat", "more"];
-/// The first of those that are handles.
+/// The first of the fields that are handles.
 const BODY: usize = 5;
 
 /// A call of `strict`.
 #[derive(Clone, Debug)]
 pub struct Forge {
     pub values: Vec<Value>,
-    /// The fields that are bent, and how.
+    /// The fields that are changed, and how.
     pub bent: Vec<(usize, u8)>,
-    /// How the pointer to all of them is bent.
+    /// How the pointer to the parameters is changed.
     pub pointer: Option<u8>,
-    /// Nothing is taken back by the caller, so that what comes back is what the callee gives back.
+    /// The caller takes nothing back, so that only releases by the callee end its loans.
     pub forget: bool,
     pub plan: Arc<Plan>,
 }
@@ -70,22 +70,22 @@ pub fn forges(ops: BoxedStrategy<Vec<Op>>) -> impl Strategy<Value = Forge> {
     )
 }
 
-/// A handle that was lent, and the words that are sent of it.
+/// A handle that was lent, and the words that are sent for it.
 struct Lent {
     word: u64,
     len: u64,
-    /// In bytes; 0 where there is none.
+    /// The size of its block in bytes; 0 if it has none.
     block: usize,
-    /// Whether the callee gives it back.
+    /// Whether the callee releases it.
     comes_back: bool,
 }
 
-/// The parameters of `strict` on their way.
+/// The parameters of a call of `strict`.
 struct Words {
     scalars: (u8, u32, i16, [u8; 2], u32, u32),
     /// `body`, `text`, `stat` and `more`.
     handles: [Lent; 4],
-    /// The number of the body's loan is wrong: its handle is taken, and gives nothing back.
+    /// The number of the body's loan is wrong: its handle is accepted, and releases nothing.
     wrong_loan: bool,
 }
 
@@ -141,7 +141,7 @@ impl Words {
         }
     }
 
-    /// Bends a field, which is then refused, or else would not be noticed.
+    /// Changes a field. Returns why it is refused, or `None` if the change must have no effect.
     fn bend(&mut self, field: usize, how: u8, places: &Places) -> Option<Refusal> {
         let nth = usize::from(how);
         match field {
@@ -166,13 +166,13 @@ impl Words {
                 (lent.comes_back, self.wrong_loan) = (false, true);
                 return None;
             }
-            // More bytes than there are in the arena.
+            // More bytes than the arena has.
             0 if how % 8 == 6 => {
                 word = pointer::join(places.ours.0, 1);
                 len = [places.ours.1 + 1, u64::MAX][usize::from(how) / 8 % 2];
             }
             1 if how % 6 == 0 => {
-                // No pointer is no text, and then there are no bytes either.
+                // A null pointer is an absent text, whose byte count must be 0.
                 (lent.word, lent.len, lent.comes_back) = (0, len, false);
                 return Some((ErrorKind::BadValue, 0, 0));
             }
@@ -183,7 +183,7 @@ impl Words {
                 }
             }
             3 if how % 2 == 0 && some => {
-                // The handle is good, and its length is none of a slice: it comes back.
+                // The handle is valid, but its length is not a multiple of the element's: it is released.
                 lent.len -= 1;
                 return Some((ErrorKind::BadValue, 0, 0));
             }
@@ -194,7 +194,7 @@ impl Words {
     }
 }
 
-/// Where things are, on this side of the boundary.
+/// Offsets of the arenas, as this side sees them.
 struct Places {
     ours: (u64, u64),
     theirs: u64,
@@ -207,7 +207,7 @@ impl Places {
         Self { ours: layout.arena(side), theirs: layout.arena(side.other()).0 }
     }
 
-    /// A pointer word that is refused, for anything that is not empty.
+    /// A pointer word that is refused for every type that is not empty.
     fn bad(&self, how: u8, good: u64) -> u64 {
         let (start, len) = self.ours;
         match how % 6 {
@@ -222,7 +222,7 @@ impl Places {
 }
 
 impl World {
-    /// A call of `strict`, of which some words are forged.
+    /// A call of `strict` with some forged words.
     pub fn forge(&self, peer: &Peer, forge: &Forge) {
         let (from, function) = (peer.side(), ParamsEverythingStrict::FUNCTION);
         let (to, places) = (from.other(), Places::new(self.with(|state| state.pages), from));
@@ -237,7 +237,7 @@ impl World {
             let body = (words.handles[0].word, words.handles[0].len);
             let mut refused = [None; FIELDS.len()];
             for (field, how) in &forge.bent {
-                // Only once, so that it is known what there was.
+                // Each field only once, so that its original value is known.
                 if refused[*field].is_none() && !(*field == BODY && words.wrong_loan) {
                     refused[*field] = words.bend(*field, *how, &places);
                 }
@@ -254,7 +254,7 @@ impl World {
             Some(how) => transport.primary = places.bad(how, transport.primary),
         }
 
-        // What the handler gets, if it is reached.
+        // What the handler receives, if it is reached.
         let mut going: Vec<_> = strict
             .params
             .iter()
@@ -282,7 +282,7 @@ impl World {
             }
             return;
         }
-        // Neither a handler nor an effect, but for what nobody gives back.
+        // No handler runs, and only blocks that are never released have changed.
         let too_deep = depth >= MAX_DEPTH as usize;
         let first = FIELDS.iter().zip(refused).find_map(|(field, why)| Some((*field, why?)));
         let told = match (forge.pointer, first) {
@@ -317,7 +317,7 @@ impl World {
         }
     }
 
-    /// A block that nobody will give back.
+    /// A block that is never released.
     fn lose(&self, side: Side, block: usize) {
         if block > 0 {
             let (place, ty, value, blocks) = (Place::Lost, KINDS[0], Value::Unknown, vec![block]);
@@ -363,8 +363,8 @@ impl World {
         }
     }
 
-    /// Sends the pointer of a loan that has ended: its receiver leaves a mark that is late, and ends
-    /// no loan, whatever is in its place by now.
+    /// Sends the pointer of a loan that has ended: its receiver leaves a late mark, which ends
+    /// no loan, whatever is in that place now.
     pub fn late(&self, peer: &Peer, nth: usize) -> bool {
         let (from, function) = (peer.side(), ParamsEverythingSwallow::FUNCTION);
         let old = self.with(|state| {
@@ -374,12 +374,12 @@ impl World {
             }
             let old = old.swap_remove(nth % old.len());
             let alive = old.thing.is_some_and(|id| state.model.things.contains_key(&id));
-            // Not so late that the numbers have begun again.
+            // Not so late that the loan numbers repeat.
             let fresh = state.model.taken[from as usize] - old.taken < 250;
             (!alive && fresh).then_some(old)
         });
         let Some(Old { word, len, .. }) = old else { return false };
-        // Marks that were not looked at could be wiped out.
+        // Marks that the owner has not collected could be overwritten.
         self.compare(peer);
         let plan = Arc::new(Plan {
             fates: vec![(Fate::Drop(Thread::This), false)],
@@ -403,7 +403,7 @@ impl World {
         true
     }
 
-    /// Calls what no side has.
+    /// Calls a function that no side has.
     pub fn unknown(&self, peer: &Peer, signature: u64, bytes: &[u8], forget: bool) {
         let from = peer.side();
         let value = Value::Bytes(bytes.to_vec());
@@ -428,9 +428,9 @@ impl World {
     }
 }
 
-/// The raw call with words that were lent for it, some of them forged.
+/// A raw call with words that were lent for it, some of them forged.
 fn raw_of(peer: &Peer, out: Outgoing<'_>, signature: u64, transport: Transport) -> Answer {
-    // SAFETY: a forged word is refused, or leads to a block that this side has lent and does not touch again.
+    // SAFETY: a forged word is refused, or refers to a block that this side has lent and does not use again.
     unsafe { peer.call_with(out, signature, transport) }
 }
 

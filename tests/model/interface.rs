@@ -1,5 +1,5 @@
-//! Everything that an interface can say, as one table: each function with its types, how it is
-//! called, and a handler that leaves all to [`World::serve`].
+//! All forms of an interface, as one table: each function with its types, how it is
+//! called, and a handler that calls [`World::serve`].
 
 use std::{fmt, sync::Arc};
 
@@ -15,14 +15,14 @@ use crate::{
     world::World,
 };
 
-/// What a handler answers.
+/// The answer of a handler.
 pub enum Reply {
     Ok(Made),
     App(Made),
     Fail(CallError),
 }
 
-/// What a client gets.
+/// The result that a client gets.
 pub enum Got {
     Ok(Box<dyn Kept>),
     App(Box<dyn Kept>),
@@ -77,10 +77,10 @@ impl<T: Cross, E: Cross> Returned for Result<T, E> {
 /// A function of the table.
 pub struct Entry {
     pub function: &'static abi::Function,
-    /// By [`Side`].
+    /// Whether each side serves it, by [`Side`].
     pub served: [bool; 2],
     pub params: &'static [Type],
-    /// The bytes of the parameter struct.
+    /// The size of the parameter struct in bytes.
     pub size: usize,
     pub ok: Type,
     pub app: Option<Type>,
@@ -99,7 +99,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// One server type for each side, since they do not serve the same.
+/// One server type for each side, since they serve different functions.
 pub struct Server<const HOST: bool>(pub Arc<World>);
 
 vmffi::serve!(Server<true>: Everything, Spare);
@@ -212,7 +212,7 @@ pub fn entry(function: &abi::Function) -> &'static Entry {
     FUNCTIONS.iter().find(this).expect("a function of the table")
 }
 
-/// The types of which things are made beforehand and kept.
+/// The types of which things are made in advance and kept.
 pub static KINDS: [Type; 5] = [
     Type::of::<ForeignBuf>(),
     Type::of::<ForeignStr>(),
@@ -263,7 +263,7 @@ vmffi::ffi_interface! {
     #[derive(Clone, Copy)]
     pub struct Mark { nr: u8, on: bool }
 
-    /// All scalars, each aligned by itself, with padding between them.
+    /// All scalars, each with its own alignment, and with padding between them.
     #[derive(Clone, Copy)]
     pub struct Scalars {
         a: u8,
@@ -351,7 +351,7 @@ impl Cross for Event {
         .boxed()
     }
     fn make(peer: &impl Lender, value: &Value) -> Result<Self, CallError> {
-        let Value::Variant(nr, fields) = value else { panic!("{value:?} is no variant") };
+        let Value::Variant(nr, fields) = value else { panic!("{value:?} is not a variant") };
         Ok(match (nr, &fields[..]) {
             (0, []) => Self::Quit,
             (1, [code, down]) => {
@@ -359,7 +359,7 @@ impl Cross for Event {
             }
             (2, [by]) => Self::Moved(u64::make(peer, by)?),
             (_, [wide]) => Self::Wide(u128::make(peer, wide)?),
-            _ => panic!("{value:?} is no event"),
+            _ => panic!("{value:?} is not an event"),
         })
     }
     fn value(&self) -> Result<Value, CallError> {

@@ -1,8 +1,8 @@
-//! Random sequences of calls, keeps, drops, failures, resets and nested calls on the loopback, against
-//! a plain model of what must be alive where, and of every value that must arrive.
+//! Random sequences of calls, failures, drops, resets and nested calls on the loopback, against
+//! a plain model of the things that must exist on each side, and of every value that must arrive.
 //!
 //! `PROPTEST_CASES` makes a run longer, and `PROPTEST_RNG_SEED` repeats one. With `--nocapture` it
-//! says what came how often.
+//! prints how often each operation occurred.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 mod act;
@@ -34,18 +34,18 @@ use model::{Id, Place};
 use ops::{Case, Top};
 use world::{Error, World};
 
-/// Cases, if nothing else is asked for, and the most steps in one.
+/// The number of cases if none is given, and the most steps of one.
 const CASES: u32 = 256;
 const LONGEST: usize = 400;
 
 thread_local! {
-    /// Whether this thread runs a case, and the first panic in it: a handler's comes before its
-    /// caller's, who only learns that there was one.
+    /// Whether this thread runs a case, and the first panic in it: a handler's panic comes before its
+    /// caller's, who only learns that it occurred.
     static IN_CASE: Cell<bool> = const { Cell::new(false) };
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs a case; returns the first panic. Nothing is printed while proptest makes a case smaller.
+/// Runs a case; returns the first panic. Nothing is printed while proptest reduces a case.
 fn caught(case: &Case) -> Result<(), String> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -64,7 +64,7 @@ fn caught(case: &Case) -> Result<(), String> {
     match (result, PANIC.take()) {
         (Ok(()), None) => Ok(()),
         (_, Some(panic)) => Err(panic),
-        (Err(_), None) => Err("a panic that was not to leave its handler".into()),
+        (Err(_), None) => Err("a panic has left its handler".into()),
     }
 }
 
@@ -105,7 +105,7 @@ fn run(case: &Case) {
     }
     compare(&pair);
 
-    // Everything is read once more and dropped, in some order; then all memory is there again.
+    // All handles are read once more and dropped, in some order; then all memory is free.
     for nth in case.last.iter().cycle() {
         let left: Vec<Id> = world.with(|state| state.reals.keys().copied().collect());
         if left.is_empty() {
@@ -116,7 +116,10 @@ fn run(case: &Case) {
     compare(&pair);
     let lost = world.with(|state| {
         let mut left = state.model.things.values();
-        assert!(left.all(|thing| thing.place == Place::Lost), "the model has more than the crate");
+        assert!(
+            left.all(|thing| thing.place == Place::Lost),
+            "the model has things that the crate does not have"
+        );
         !state.model.things.is_empty()
     });
     if lost {
@@ -126,7 +129,7 @@ fn run(case: &Case) {
         let all = peer.arena_stats();
         assert_eq!((all.blocks, all.used), (0, 0));
         let whole = SharedBuf::zeroed(peer, all.capacity).expect("all memory as one block");
-        let error = SharedBuf::zeroed(peer, 1).expect_err("there is no more");
+        let error = SharedBuf::zeroed(peer, 1).expect_err("no memory is left");
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         drop(whole);
     };
@@ -141,8 +144,8 @@ fn run(case: &Case) {
 }
 
 #[test]
-fn like_the_model() {
-    // No file with failures: one that was found becomes a test with a name, or the seed repeats it.
+fn the_crate_agrees_with_the_model() {
+    // Failures are not saved to a file: a bug becomes a test with a name, or its seed repeats it.
     let mut config = Config { failure_persistence: None, ..Config::default() };
     config.max_shrink_time = 60_000;
     if env::var_os("PROPTEST_CASES").is_none() {
@@ -151,7 +154,7 @@ fn like_the_model() {
     let enough = config.cases >= CASES;
     let seed = env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-    // Each choice has a generator of its own: it must be quick to make.
+    // Each choice has its own generator, so that must be cheap to create.
     let bytes = [seed.to_le_bytes(), 1_u64.to_le_bytes()].concat();
     let rng = TestRng::from_seed(RngAlgorithm::XorShift, &bytes);
     let start = Instant::now();

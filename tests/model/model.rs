@@ -1,5 +1,5 @@
-//! The model: what is alive where, with its value, and which memory that takes. Plain collections; it
-//! knows nothing of how an arena works.
+//! The model: the things that exist on each side, with their values and the memory that they use. It consists of plain
+//! collections, and does not know how an arena works.
 
 use std::collections::BTreeMap;
 
@@ -9,34 +9,34 @@ use crate::value::{Type, Value};
 
 pub type Id = u32;
 
-/// What a thing is to the side that has it.
+/// The state of a thing for the side that has it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Place {
-    /// Made, and not handed over: it takes memory of its own side.
+    /// Made, and not sent: it uses memory of its own side.
     Made,
-    /// Received: it takes memory of the other side.
+    /// Received: it uses memory of the other side.
     Held,
-    /// Received before a reset: it takes no memory, and cannot be read.
+    /// Received before a reset: it uses no memory, and cannot be read.
     Stale,
-    /// Handed over with forged words, so that nobody will give it back: memory of its own side.
+    /// Sent with forged words, so that it is never released: memory of its own side.
     Lost,
 }
 
-/// Something alive.
+/// A thing that exists.
 #[derive(Clone, Debug)]
 pub struct Thing {
     pub side: Side,
     pub place: Place,
     pub ty: Type,
     pub value: Value,
-    /// Each block that it takes, in bytes.
+    /// The size of each of its blocks in bytes.
     pub blocks: Vec<usize>,
-    /// Received with the wrong number of a loan: dropping it gives nothing back.
+    /// Received with the wrong number of a loan: dropping it releases nothing.
     pub forged: bool,
 }
 
 impl Thing {
-    /// In whose arena it takes memory.
+    /// The side whose arena it is in.
     fn owner(&self) -> Option<Side> {
         match self.place {
             Place::Made | Place::Lost => Some(self.side),
@@ -46,28 +46,28 @@ impl Thing {
     }
 }
 
-/// What a sequence of allocations may come to.
+/// The possible outcomes of a sequence of allocations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcomes {
     pub ok: bool,
-    /// The failures that may be.
+    /// The failures that are possible.
     pub failures: Vec<Failed>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Failed {
-    /// No room for so many bytes.
+    /// No room for this many bytes.
     NoRoom(usize),
-    /// It belongs to somebody else.
+    /// The block belongs to another connection or side.
     NotOurs,
 }
 
-/// One thing that happens to an arena while something is sent.
+/// A change of an arena while values are sent.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     Take(usize),
     Free(usize),
-    /// Meets something of another connection or side.
+    /// A block of another connection or side is passed.
     Meet,
 }
 
@@ -84,9 +84,9 @@ pub struct Model {
     capacity: [usize; 2],
     pub things: BTreeMap<Id, Thing>,
     next: Id,
-    /// The parameters of calls under way: whose, and how many bytes.
+    /// The parameters of calls in progress: the side, and the size in bytes.
     pub open: Vec<(Side, usize)>,
-    /// By [`Side`]: no more blocks have been taken than this, ever.
+    /// By [`Side`]: an upper limit of the number of blocks that were ever allocated.
     pub taken: [usize; 2],
 }
 
@@ -106,14 +106,14 @@ impl Model {
         self.things.remove(&id).expect("alive")
     }
 
-    /// The nth of those things of a side that will do.
+    /// The nth of the things of a side that a predicate accepts.
     pub fn nth(&self, nth: usize, side: Side, will_do: impl Fn(Id, &Thing) -> bool) -> Option<Id> {
         let here = |(id, thing): &(&Id, &Thing)| thing.side == side && will_do(**id, thing);
         let all: Vec<_> = self.things.iter().filter(here).collect();
         if all.is_empty() { None } else { Some(*all[nth % all.len()].0) }
     }
 
-    /// What is in use in a side's arena.
+    /// The blocks and granules in use in a side's arena.
     pub fn in_use(&self, side: Side) -> Usage {
         let all = self.things.values().filter(|thing| thing.owner() == Some(side));
         let open = self.open.iter().filter(|(owner, _)| *owner == side).map(|(_, bytes)| bytes);
@@ -122,8 +122,8 @@ impl Model {
             .fold((0, 0), |(blocks, used), bytes| (blocks + 1, used + granules(*bytes)))
     }
 
-    /// What may come of some steps in a side's arena. Where the blocks lie is its own affair, so that
-    /// between "enough in all" and "enough in one piece, wherever they lie" both may be.
+    /// The possible outcomes of some steps in a side's arena. The model does not know the places of the blocks, so
+    /// where the total is enough but one contiguous range may not be, both outcomes are possible.
     pub fn outcomes(&mut self, side: Side, steps: &[Step]) -> Outcomes {
         let (mut blocks, mut used) = self.in_use(side);
         let mut outcomes = Outcomes::default();
@@ -131,7 +131,7 @@ impl Model {
             match *step {
                 Step::Take(bytes) => {
                     let (wanted, free) = (granules(bytes), self.capacity[side as usize] - used);
-                    // Between so many blocks there are at most one more gaps.
+                    // Between this many blocks there is at most one gap more than blocks.
                     if free <= (blocks + 1) * (wanted - 1) || free < wanted {
                         outcomes.failures.push(Failed::NoRoom(bytes));
                     }

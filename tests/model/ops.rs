@@ -1,5 +1,5 @@
-//! What may happen, as proptest makes it up. Numbers that name one of several things are taken modulo
-//! how many there are, so that a sequence stays one when a part of it is left out.
+//! The operations, as proptest generates them. A number that selects one of several things is taken modulo
+//! their count, so that a sequence stays valid when a part of it is removed.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use crate::{
 /// One step of a case.
 #[derive(Clone, Debug)]
 pub enum Top {
-    /// By the code of one side, outside of any call.
+    /// An operation of the code of one side, outside of any call.
     By(Side, Op),
     Reset,
 }
 
-/// What the code of one side does, outside of any call or in a handler.
+/// An operation of one side, outside of any call or in a handler.
 #[derive(Clone, Debug)]
 pub enum Op {
     Call(Box<Call>),
     Forge(Box<Forge>),
-    /// A raw call of no function, with some bytes that are lent, perhaps for good.
+    /// A raw call of an unknown function, with some bytes that are lent, possibly without an end.
     Unknown {
         signature: u64,
         bytes: Vec<u8>,
@@ -35,23 +35,23 @@ pub enum Op {
     Has,
     /// A mark for a loan that has ended.
     Late(usize),
-    /// Makes something of one of the [`KINDS`], and keeps it.
+    /// Makes a thing of one of the [`KINDS`], and keeps it.
     Make {
         kind: usize,
         value: Value,
         spare: usize,
     },
-    /// Changes a buffer or a text that was made.
+    /// Changes a buffer or a text that was made and not sent.
     Append(usize, String),
     Truncate(usize, usize),
     Overwrite(usize, u8),
-    /// Drops what was made and not sent.
+    /// Drops a thing that was made and not sent.
     DropMade(usize),
-    /// Reads what it has got.
+    /// Reads a thing that was received.
     Read(usize, Thread),
-    /// Drops what it has got.
+    /// Drops a thing that was received.
     Drop(usize, Thread),
-    /// Compares its arena with the model.
+    /// Compares the side's arena with the model.
     Check,
 }
 
@@ -61,19 +61,19 @@ pub enum Thread {
     Other,
 }
 
-/// Where an argument comes from; if there is nothing of the kind, from a value.
+/// The source of an argument; if there is no thing of the kind, a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Source {
     /// Lent by the client, or made before the call.
     Value,
     Made,
-    /// The nth of what the caller has made and kept.
+    /// The nth thing that the caller has made and kept.
     Kept(usize),
-    /// The nth of what the other side has made and kept: it is not the caller's to send.
+    /// The nth thing that the other side has made and kept, which the caller may not send.
     Theirs(usize),
 }
 
-/// What becomes of something that was received.
+/// What the receiver does with a thing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
     Drop(Thread),
@@ -86,13 +86,13 @@ pub struct Call {
     pub entry: &'static Entry,
     pub args: Vec<(Value, Source)>,
     pub plan: Arc<Plan>,
-    /// Of the result.
+    /// For the result.
     pub fate: Fate,
 }
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Of each argument, and whether that comes after the operations.
+    /// For each argument, and whether that happens after the operations.
     pub fates: Vec<(Fate, bool)>,
     pub ops: Vec<Op>,
     /// Ends with the error of a call among the operations, if there was one.
@@ -106,12 +106,12 @@ pub enum End {
     Value(Value),
     /// With the nth thing of the right type that it has made and kept, or else the value.
     Kept(usize, Value),
-    /// With a copy of the nth thing of the right type that it has got, or else the value.
+    /// With a copy of the nth thing of the right type that it has received, or else the value.
     Copy(usize, Value),
     App(Value),
     Fail(ErrorKind),
     Panic,
-    /// A panic that panics again when it is dropped.
+    /// A panic whose payload panics again when it is dropped.
     Bomb,
 }
 
@@ -180,7 +180,7 @@ fn end(ok: Type, app: Option<Type>) -> BoxedStrategy<End> {
     prop::strategy::Union::new_weighted(all).boxed()
 }
 
-/// A plan for a handler with such parameters and such a result.
+/// A plan for a handler with these parameters and this result.
 pub fn plan(
     params: &[Type],
     ok: Type,
@@ -201,7 +201,7 @@ fn call(ops: &BoxedStrategy<Vec<Op>>) -> BoxedStrategy<Call> {
     let one = |entry: &'static Entry| {
         let args: Vec<_> = entry.params.iter().map(|ty| ((ty.any)(), source(ty))).collect();
         let plan = plan(entry.params, entry.ok, entry.app, ops.clone()).prop_map(Arc::new);
-        // What moves handles is called more often.
+        // Functions with handles are called more often.
         let handles = entry.ok.handles || entry.params.iter().any(|ty| ty.handles);
         let call = (args, plan, fate(entry.ok.handles || entry.app.is_some_and(|ty| ty.handles)))
             .prop_map(move |(args, plan, fate)| Call { entry, args, plan, fate });
@@ -210,7 +210,7 @@ fn call(ops: &BoxedStrategy<Vec<Op>>) -> BoxedStrategy<Call> {
     prop::strategy::Union::new_weighted(FUNCTIONS.iter().map(one).collect()).boxed()
 }
 
-/// Calls one in the other, so many that the last ones are too deep.
+/// Nested calls, so many that the last ones are too deep.
 fn chain() -> impl Strategy<Value = Op> {
     let call = call(&Just(Vec::new()).boxed());
     prop::collection::vec((call, any::<bool>()), 2..22).prop_map(|calls| {
@@ -268,14 +268,14 @@ fn op(depth: u32) -> BoxedStrategy<Op> {
     prop::strategy::Union::new_weighted(all).boxed()
 }
 
-/// A case: the sizes of the arenas, guest's and host's, in pages; after how many steps they are
-/// compared with the model; and the steps.
+/// A case: the sizes of the guest's and the host's arena in pages; the number of steps between comparisons
+/// with the model; and the steps.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub pages: [u64; 2],
     pub every: usize,
     pub steps: Vec<Top>,
-    /// In which order what is left is dropped.
+    /// The order in which the remaining things are dropped.
     pub last: Vec<usize>,
 }
 

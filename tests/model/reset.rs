@@ -1,4 +1,4 @@
-//! What a reset does, step by step, and while other threads have handles.
+//! The effects of a reset, step by step, and while other threads have handles.
 
 use std::sync::{
     Mutex,
@@ -23,7 +23,7 @@ vmffi::ffi_interface! {
     }
 }
 
-/// Keeps what it gets.
+/// Keeps the handles that it receives.
 #[derive(Default)]
 struct Server(Mutex<Vec<ForeignBuf>>);
 
@@ -62,8 +62,8 @@ fn blocks(pair: &Loopback) -> [usize; 2] {
     [pair.host(), pair.guest()].map(|peer| peer.arena_stats().blocks)
 }
 
-/// ABI, Arenas and loans: whatever was lent is its owner's again, whoever has a handle
-/// to it; the handle cannot be read, and dropping it ends no loan that began since.
+/// ABI, Arenas and loans: every loan ends, whoever has a handle to it; the handle
+/// cannot be read, and dropping it ends no later loan.
 #[test]
 fn loans_end_and_handles_are_stale() {
     let mut pair = Loopback::new(Server::default(), Server::default()).expect("a region");
@@ -104,9 +104,9 @@ fn loans_end_and_handles_are_stale() {
     assert_eq!(blocks(&pair), [1, 0]);
 }
 
-/// ABI, Arenas and loans A-9: what was not handed over is no loan.
+/// ABI, Arenas and loans A-9: a block that was not sent is not a loan.
 #[test]
-fn what_was_not_sent_can_be_sent_after_a_reset() {
+fn unsent_blocks_can_be_sent_after_a_reset() {
     let mut pair = Loopback::new((), Server::default()).expect("a region");
     let mut buf = SharedBuf::with_capacity(pair.host(), 20).expect("room");
     buf.extend_from_slice(b"before").expect("room");
@@ -126,9 +126,9 @@ fn what_was_not_sent_can_be_sent_after_a_reset() {
     assert_eq!(blocks(&pair), [0, 0]);
 }
 
-/// ABI, Arenas and loans A-9: the numbers of loans go on.
+/// ABI, Arenas and loans A-9: the numbers of loans continue after a reset.
 #[test]
-fn numbers_of_loans_go_on() {
+fn numbers_of_loans_continue() {
     let mut pair = Loopback::new((), ()).expect("a region");
     let mut last = None;
     for _ in 0..600 {
@@ -144,10 +144,10 @@ fn numbers_of_loans_go_on() {
     }
 }
 
-/// A copy that a reset comes into is thrown away: whoever has an old handle never sees what is lent
-/// to somebody else since. (The bytes are read and written at once, which is what this is about.)
+/// A copy during which a reset occurs is discarded: the holder of an old handle never sees bytes of a later
+/// loan. (The bytes are read and written at the same time, which is the purpose of this test.)
 #[test]
-fn a_read_that_a_reset_comes_into_is_stale() {
+fn a_read_during_a_reset_is_stale() {
     const LEN: usize = 1 << 20;
     const ROUNDS: usize = 60;
     let builder = Loopback::builder().arenas(4096, LEN as u64);
@@ -184,10 +184,10 @@ fn a_read_that_a_reset_comes_into_is_stale() {
     println!("{ROUNDS} resets into reads of 1 MiB, {whole} more of which were over before");
 }
 
-/// Handles that are dropped on another thread while a reset comes, late marks or none, end no loan
-/// that began since.
+/// Handles that are dropped on another thread during a reset end no later loan, whether their marks
+/// arrive late or not at all.
 #[test]
-fn a_drop_that_a_reset_comes_into_ends_no_new_loan() {
+fn a_drop_during_a_reset_ends_no_new_loan() {
     const COUNT: usize = 24;
     let mut pair = Loopback::new((), Server::default()).expect("a region");
     for round in 0..120_usize {

@@ -1,5 +1,5 @@
-//! Values of every type, as the model remembers them: how one is made up, sent, read, and how much
-//! memory it takes.
+//! Values of every type in the model: how a value is generated, sent and read, and how much
+//! memory it uses.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -17,46 +17,46 @@ use vmffi::{
 /// A value of any type that crosses.
 #[derive(Clone, PartialEq)]
 pub enum Value {
-    /// A scalar, or an enum without values: its bits, sign-extended.
+    /// A scalar, or an enum without fields: its bits, sign-extended.
     Bits(u128),
     Bytes(Vec<u8>),
     Text(String),
     Maybe(Option<Box<Value>>),
-    /// The fields of a struct, or the values of a slice.
+    /// The fields of a struct, or the elements of a slice.
     List(Vec<Value>),
     /// An enum's variant, and its fields.
     Variant(u8, Vec<Value>),
-    /// What lies behind a forged handle.
+    /// The content behind a forged handle.
     Unknown,
 }
 
 impl Value {
     pub fn bits(&self) -> u128 {
-        let Self::Bits(bits) = self else { panic!("{self:?} is no scalar") };
+        let Self::Bits(bits) = self else { panic!("{self:?} is not a scalar") };
         *bits
     }
 
     pub fn bytes(&self) -> &[u8] {
-        let Self::Bytes(bytes) = self else { panic!("{self:?} is no buffer") };
+        let Self::Bytes(bytes) = self else { panic!("{self:?} is not a buffer") };
         bytes
     }
 
     pub fn text(&self) -> &str {
-        let Self::Text(text) = self else { panic!("{self:?} is no text") };
+        let Self::Text(text) = self else { panic!("{self:?} is not a text") };
         text
     }
 
     pub fn maybe(&self) -> Option<&Self> {
-        let Self::Maybe(value) = self else { panic!("{self:?} is no option") };
+        let Self::Maybe(value) = self else { panic!("{self:?} is not a option") };
         value.as_deref()
     }
 
     pub fn list(&self) -> &[Self] {
-        let Self::List(values) = self else { panic!("{self:?} is no list") };
+        let Self::List(values) = self else { panic!("{self:?} is not a list") };
         values
     }
 
-    /// Whether it is a buffer or a text without bytes, of which no memory crosses.
+    /// Whether it is an empty buffer or text, which is sent without a block.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Bytes(bytes) => bytes.is_empty(),
@@ -66,7 +66,7 @@ impl Value {
     }
 }
 
-/// Short enough to be read in a failure's list of operations.
+/// Short enough for the list of operations of a failure.
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -82,30 +82,30 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Something that a sender has made, or that is on its way: a `T::Shared`.
+/// Something that a sender has made or sends: a `T::Shared`.
 pub type Made = Box<dyn Any + Send>;
 
 /// A type that crosses.
 pub trait Cross: FfiType<Shared: Send + 'static> + Send {
-    /// The bytes of the block behind which it crosses when it is alone; 0 where it needs none.
+    /// The size of its block when it is sent alone; 0 if it needs none.
     const ALONE: usize = 0;
 
     fn any() -> BoxedStrategy<Value>;
 
-    /// The bytes of each block that [`make`](Self::make) takes, in its order.
+    /// The size of each block that [`make`](Self::make) allocates, in its order.
     fn blocks(_: &Value) -> Vec<usize> {
         Vec::new()
     }
 
-    /// What a sender gives, made beforehand.
+    /// Makes what a sender sends, in advance.
     fn make(peer: &impl Lender, value: &Value) -> Result<Self::Shared, CallError>;
 
-    /// Sends a value of which nothing was made beforehand: borrowed where that can be.
+    /// Sends a value of which nothing was made in advance: borrowed if possible.
     fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
         Self::make(out, value)?.encode(wire, out)
     }
 
-    /// The same for one that is alone in a transport.
+    /// The same for a value alone in a transport.
     fn lend_alone(value: &Value, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
         out.lend_wire::<Self::Wire>(|wire, out| Self::lend(value, wire, out))
     }
@@ -125,7 +125,7 @@ impl<T: Cross> Kept for T {
     }
 }
 
-/// A [`Cross`] type, forgotten.
+/// A [`Cross`] type, erased.
 #[derive(Clone, Copy)]
 pub struct Type {
     pub id: fn() -> TypeId,
@@ -164,13 +164,13 @@ impl fmt::Debug for Type {
     }
 }
 
-/// What a client is given for one parameter.
+/// What a client passes for one parameter.
 pub enum Sent {
     Made(Made),
     Value(Value),
 }
 
-/// The same, where its type is known.
+/// The same, with its type.
 pub struct Arg<T>(Sent, PhantomData<T>);
 
 impl<T> Arg<T> {
@@ -179,12 +179,12 @@ impl<T> Arg<T> {
     }
 }
 
-/// A `T::Shared` again.
+/// The `T::Shared` of a thing that was made.
 pub fn unpack<T: Cross>(made: Made) -> T::Shared {
     *made.downcast().unwrap_or_else(|_| panic!("made for another type"))
 }
 
-// SAFETY: what is lent is what the model lends for `T`, through `out`, by the implementations of the crate.
+// SAFETY: the words are those that the crate's implementations lend for `T`, through `out`.
 unsafe impl<T: Cross> SendAs<T> for Arg<T> {
     fn encode(self, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
         match self.0 {
@@ -330,7 +330,7 @@ impl<A: Cross, B: Cross> Cross for (A, B) {
     }
 }
 
-/// A plain type: what is sent of it is itself.
+/// A plain type, which is sent as itself.
 pub trait Simple: Cross + Plain + FfiType<Shared = Self> {}
 
 impl<T: Cross + Plain + FfiType<Shared = T>> Simple for T {}
@@ -355,7 +355,7 @@ impl<T: Simple> Cross for Foreign<T> {
     }
 }
 
-/// Bytes of many lengths: few, around granules, some KiB, and more than the smallest arena has.
+/// Bytes of many lengths: short ones, around granules, some KiB, and more than the smallest arena has.
 pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let edge = vec![63_usize, 64, 65, 127, 128, 129, 1024, 4032, 4095, 4096, 4097, 5000];
     let len = prop_oneof![
@@ -386,7 +386,7 @@ impl Cross for ForeignBuf {
     fn lend_alone(value: &Value, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
         SendAs::<Self>::into_transport(value.bytes(), out)
     }
-    /// Every way of reading says the same.
+    /// All readers agree.
     fn value(&self) -> Result<Value, CallError> {
         let all = self.read_vec();
         let len = self.len();
@@ -414,7 +414,7 @@ impl Cross for ForeignBuf {
     }
 }
 
-/// Some characters, of one to four bytes each, perhaps many times.
+/// Some characters, of one to four bytes each, possibly repeated.
 pub fn text() -> impl Strategy<Value = String> {
     let short = prop::collection::vec(any::<char>(), 0..8).prop_map(String::from_iter);
     let times = prop_oneof![8 => Just(1), 1 => 2_usize..60];

@@ -1,5 +1,5 @@
-//! What both sides of a case have, in the crate and in the model: each step is taken in both at once,
-//! and what the crate does is compared with what the model says.
+//! Both sides of a case, in the crate and in the model: each step is taken in both, and the crate's
+//! results are compared with the model's.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{
     value::{Kept, Made, Type, Value},
 };
 
-/// All that somebody can learn of a call's failure.
+/// All that a call's failure tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Error {
     pub why: ErrorKind,
@@ -58,7 +58,7 @@ impl Error {
         Self { function: Some(function.signature), ..self }
     }
 
-    /// As it is known where it was found out, on the side that allocates.
+    /// The error on the side that allocates, where it was found.
     pub fn local(failed: Failed, side: Side) -> Self {
         match failed {
             Failed::NoRoom(len) => Self::new(ErrorKind::OutOfMemory, side).at(0, len),
@@ -66,7 +66,7 @@ impl Error {
         }
     }
 
-    /// As the caller knows it when the other side has found it out.
+    /// The error that the caller gets from the other side.
     pub fn across(self, side: Side, function: &abi::Function) -> Self {
         Self { reached: self.reached, ..Self::new(self.why, side) }.in_function(function)
     }
@@ -78,13 +78,13 @@ pub enum Real {
     Held(Box<dyn Kept>),
 }
 
-/// A pointer word that was lent once, with the byte count.
+/// A pointer word that was lent earlier, with the byte count.
 pub struct Old {
     pub word: u64,
     pub len: u64,
-    /// What it has become.
+    /// The thing that it has become.
     pub thing: Option<Id>,
-    /// How many blocks its owner had taken then.
+    /// The number of blocks that its owner had allocated at that time.
     pub taken: usize,
 }
 
@@ -96,14 +96,14 @@ pub struct State {
     pub flights: Vec<Flight>,
     /// By [`Side`].
     pub old: [Vec<Old>; 2],
-    /// What observers were told since the last look, and by which side.
+    /// The errors that observers got since the last check, and the side of each.
     pub told: Vec<(Side, Error)>,
     pub ops: usize,
 }
 
 pub struct World(Mutex<State>);
 
-/// Does something here or on another thread.
+/// Runs a function on this thread or on another one.
 pub fn on<R: Send + 'static>(thread: Thread, run: impl FnOnce() -> R + Send + 'static) -> R {
     match thread {
         Thread::This => run(),
@@ -124,7 +124,7 @@ impl World {
         }))
     }
 
-    /// Never while the crate is called, which calls back.
+    /// It must not be locked during a call of the crate, which calls back.
     pub fn with<R>(&self, with: impl FnOnce(&mut State) -> R) -> R {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -138,11 +138,11 @@ impl World {
         assert_eq!(
             (stats.blocks, stats.used),
             (blocks, granules * vmffi::GRANULE_SIZE),
-            "blocks and bytes in use in the {side}'s arena, and what the model says"
+            "blocks and bytes in use in the {side}'s arena, in the crate and in the model"
         );
     }
 
-    /// Compares what was read with what must have arrived.
+    /// Compares a value that was read with the one that must have arrived.
     pub fn arrived(&self, read: &Result<Value, CallError>, value: &Value) {
         count(|counts| counts.values += 1);
         match (read, value) {
@@ -151,14 +151,14 @@ impl World {
         }
     }
 
-    /// What observers were told is this, and nothing else.
+    /// Observers were notified of this error, and of no other.
     pub fn told(&self, side: Side, expected: Option<Error>) {
         let told = self.with(|state| std::mem::take(&mut state.told));
         let expected: Vec<_> = expected.into_iter().map(|error| (side, error)).collect();
-        assert_eq!(told, expected, "what observers were told, and what the model says");
+        assert_eq!(told, expected, "the errors of the observers, and the model's");
     }
 
-    /// A sequence of allocations has come to this.
+    /// Checks the outcome of a sequence of allocations.
     pub fn validate(
         &self,
         side: Side,
@@ -179,12 +179,12 @@ impl World {
                     let local = Error::local(*failed, side);
                     function.map_or(local, |function| local.in_function(function)) == error
                 });
-                assert!(found, "{error:?} is none of {outcomes:?}");
+                assert!(found, "{error:?} is not among {outcomes:?}");
             }
         }
     }
 
-    /// Makes something to be handed over.
+    /// Makes a thing to be sent.
     pub fn make(
         &self,
         peer: &Peer,
@@ -196,7 +196,7 @@ impl World {
             .map(|(made, id)| (made, id, blocks))
     }
 
-    /// The same, with `make`, which takes these blocks.
+    /// The same, by `make`, which allocates these blocks.
     pub fn make_in(
         &self,
         peer: &Peer,
@@ -215,7 +215,7 @@ impl World {
         made.map(|made| (made, self.with(|state| state.model.add(thing))))
     }
 
-    /// Takes something out that a side has made.
+    /// Takes out a thing that a side has made.
     pub fn made(
         &self,
         nth: usize,
@@ -231,14 +231,14 @@ impl World {
         })
     }
 
-    /// A call has failed as it must.
+    /// A call has failed as the model predicts.
     pub fn fails(&self, error: &CallError, expected: Error) {
         let error = Error::of(error);
         failed(&error);
-        assert_eq!(error, expected, "the caller's error, and what the model says");
+        assert_eq!(error, expected, "the caller's error, and the model's");
     }
 
-    /// Something received meets its fate.
+    /// Does with a received thing what the plan says.
     pub fn meet(&self, fate: Fate, real: Box<dyn Kept>, id: Option<Id>) {
         match (fate, id) {
             (Fate::Keep, Some(id)) => {
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// Reads the nth thing of a type that a side has got.
+    /// Reads the nth thing of a type that a side has received.
     pub fn read(
         &self,
         nth: usize,
@@ -267,7 +267,7 @@ impl World {
         Some(read.map(|_| thing.value))
     }
 
-    /// Reads and drops a thing of either side's.
+    /// Reads and drops a thing of either side.
     pub fn drop_any(&self, id: Id) {
         let (real, thing) =
             self.with(|state| (state.reals.remove(&id), state.model.things[&id].clone()));
@@ -285,7 +285,7 @@ impl World {
         self.with(|state| state.dropped(id));
     }
 
-    /// Compares what was read of something received with what it must be.
+    /// Compares what was read of a received thing with the model.
     fn check(&self, read: &Result<Value, CallError>, thing: &Thing) {
         if thing.place == Place::Stale && !thing.blocks.is_empty() {
             count(|counts| counts.values += 1);
@@ -296,7 +296,7 @@ impl World {
         }
     }
 
-    /// Drops the nth thing that a side has got.
+    /// Drops the nth thing that a side has received.
     pub fn drop_held(&self, nth: usize, side: Side, thread: Thread) -> bool {
         let Some((id, real, _)) = self.with(|state| state.held(nth, side, None)) else {
             return false;
@@ -313,7 +313,7 @@ fn failed(error: &Error) {
 }
 
 impl State {
-    /// Something was dropped.
+    /// A thing was dropped.
     pub fn dropped(&mut self, id: Id) {
         let thing = self.model.take(id);
         if thing.forged && thing.place == Place::Held {
@@ -328,7 +328,7 @@ impl State {
         })
     }
 
-    /// Takes out the nth thing of a type that a side has got.
+    /// Takes out the nth thing of a type that a side has received.
     fn held(
         &mut self,
         nth: usize,

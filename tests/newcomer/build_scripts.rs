@@ -1,4 +1,4 @@
-//! `vmffi::build`: a host's build script builds a guest, when it must and only then, whatever the environment is.
+//! `vmffi::build`: a host's build script builds a guest if and only if it must, in any environment.
 
 use std::{fs, time::Duration};
 
@@ -17,7 +17,7 @@ vmffi = { version = "0.1", default-features = false, features = ["build"] }
 opt-level = 0
 "#;
 
-/// A guest that needs nothing of the crate but its linking, so that it is built at once.
+/// A guest that uses only the linking of the crate, so that it is built quickly.
 const GUEST: &str = r#"
 [package]
 name = "inner-guest"
@@ -70,7 +70,7 @@ fn main() {
 
 fn project(name: &str) -> Project {
     let project = Project::new(name);
-    // A name of its own: in the common target folder, packages of one name and relative path are one.
+    // A unique name: in a shared target folder, packages with the same name and relative path are the same.
     project.write("host/Cargo.toml", &HOST.replace("outer", &format!("outer-{name}")));
     project.write("host/build.rs", "fn main() { vmffi::build::guest(\"../guest\"); }");
     project.write("host/src/main.rs", HOST_MAIN);
@@ -86,13 +86,13 @@ fn project(name: &str) -> Project {
 
 const RUN: &str = "cd host && cargo run -v";
 
-/// Whether cargo has built the host anew.
+/// Whether cargo has rebuilt the host.
 fn built(said: &Said) -> bool {
     assert!(said.err.contains(" outer-"), "{}", said.err);
     !said.err.contains("Fresh outer-")
 }
 
-/// Changes a file: later than cargo has looked at it, by the clock of the file system.
+/// Changes a file, at a later time of the file system than cargo's last look at it.
 fn change(project: &Project, file: &str, text: &str) {
     std::thread::sleep(Duration::from_millis(20));
     fs::write(project.path(file), text).expect("a file");
@@ -101,7 +101,7 @@ fn change(project: &Project, file: &str, text: &str) {
 #[test]
 fn a_guest_is_built_again_when_something_has_changed() {
     let project = project("changes");
-    // Cargo writes it, and that is no change.
+    // Cargo writes this file, which does not count as a change.
     fs::remove_file(project.path("guest/Cargo.lock")).expect("a lock file");
     let first = project.must(RUN);
     assert!(built(&first) && first.out.ends_with("/inner-guest text=1 part=1\n"), "{}", first.out);
@@ -144,17 +144,17 @@ fn a_guest_is_built_again_when_something_has_changed() {
     assert!(said.out.ends_with("/debug/inner-guest text=2 part=3 loud=1\n"), "{}", said.out);
 }
 
-/// Each of these is set at once: in a release build, with what would break a guest or make cargo wait for itself.
+/// Each variable is set at once, in a release build: values that would break a guest or make cargo wait for itself.
 #[test]
 #[ignore = "the compiler builds all anew for it; `.ci/deep newcomer` runs it"]
-fn the_environment_of_the_host_is_not_the_guest_s() {
+fn the_hosts_environment_does_not_reach_the_guest() {
     let project = project("environment");
     project
         .write("wrapper", "#!/bin/sh\ncase \"$*\" in *inner_guest*) exit 1; esac\nexec \"$@\"\n");
     project.must("chmod +x wrapper");
     let wrapper = project.path("wrapper");
     let wrapper = wrapper.to_str().expect("text");
-    // A configuration in the folders of both is for both.
+    // A configuration in the folders of both applies to both.
     let config = "[build]\nbuild-dir = \"built\"\ndep-info-basedir = \".\"\nrustflags = [\"--cfg\", \"of_the_host\"]\n";
     project.write("host/.cargo/config.toml", config);
     let variables = [
@@ -178,7 +178,7 @@ fn the_environment_of_the_host_is_not_the_guest_s() {
 }
 
 #[test]
-fn what_is_wrong_with_a_guest_is_shown() {
+fn build_errors_of_a_guest_are_shown() {
     let project = project("problems");
     change(&project, "guest/src/main.rs", &format!("{MAIN}\nfn wrong() -> u32 {{ \"text\" }}\n"));
     let said = project.fails(RUN);

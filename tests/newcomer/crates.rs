@@ -1,4 +1,4 @@
-//! The guest with many crates, of which the chapter on crates speaks.
+//! The guest with many crates that the chapter on crates describes.
 
 use std::{collections::HashMap, fs};
 
@@ -10,6 +10,7 @@ use vmffi::{
 
 use crate::project::{Project, VMFFI};
 
+// By its path: guest and host share one declaration, as the guide shows.
 #[path = "crates/src/interface.rs"]
 mod interface;
 
@@ -22,7 +23,7 @@ fn read(file: &str) -> Vec<u8> {
     fs::read(format!("{VMFFI}/{file}")).expect(file)
 }
 
-/// The metadata of this package, as cargo writes it, with the names of its targets.
+/// The metadata of this package in cargo's format, with the names of its targets.
 fn metadata() -> (Vec<u8>, String) {
     let mut cargo = std::process::Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version=1", "--no-deps", "--offline"]).current_dir(VMFFI);
@@ -36,7 +37,7 @@ fn metadata() -> (Vec<u8>, String) {
     (text.into_bytes(), names)
 }
 
-/// A picture of 3 by 2 bytes, as PNG.
+/// An image of 3 by 2 pixels, as PNG.
 fn picture() -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut chunk = |name: &[u8; 4], data: &[u8]| {
@@ -52,7 +53,7 @@ fn picture() -> Vec<u8> {
     png
 }
 
-/// A module of WebAssembly: `(func (export "double") (param i32) (result i32) local.get 0 i32.const 1 i32.shl)`.
+/// A WebAssembly module: `(func (export "double") (param i32) (result i32) local.get 0 i32.const 1 i32.shl)`.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0\x01\x06\x01\x60\x01\x7f\x01\x7f\x03\x02\x01\0\x07\x0a\x01\
     \x06double\0\0\x0a\x09\x01\x07\0\x20\0\x41\x01\x74\x0b";
 
@@ -71,7 +72,7 @@ fn works(features: &[&str]) {
     let readme = read("README.md");
     let text = String::from_utf8(readme.clone()).expect("text");
     let gzip = read("examples/sandbox/sample.txt.gz");
-    // Its header has a name or nothing; its body ends before the checksum and the length.
+    // Its header has a name or not; its body is everything before the checksum and the length.
     let body =
         if gzip[3] == 8 { 11 + gzip[10..].iter().position(|b| *b == 0).unwrap() } else { 10 };
     let sample = miniz_oxide::inflate::decompress_to_vec(&gzip[body..gzip.len() - 8]).unwrap();

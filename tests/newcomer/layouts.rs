@@ -23,7 +23,7 @@ fn blocks(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     })
 }
 
-/// Writes the files of a section: those whose paragraph begins with their path.
+/// Writes the files of a section: the code blocks whose paragraph begins with a path.
 fn write(project: &Project, section: &str) -> usize {
     let mut written = 0;
     for (paragraph, language, code) in blocks(section) {
@@ -37,7 +37,7 @@ fn write(project: &Project, section: &str) -> usize {
     written
 }
 
-/// Runs the commands of a section, and compares what they print.
+/// Runs the commands of a section, and compares their output.
 fn run(project: &Project, section: &str) -> usize {
     let mut run = 0;
     for (_, _, code) in blocks(section).filter(|block| block.1 == "console") {
@@ -53,10 +53,10 @@ fn run(project: &Project, section: &str) -> usize {
     run
 }
 
-fn the_guest_in_its_host_s_folder() {
+fn the_guest_in_its_hosts_folder() {
     let files = section(MACHINES, "## The guest\n", "## The runtime of a guest\n");
     let project = Project::new("shop");
-    // `cargo new` makes what is replaced afterwards.
+    // `cargo new` creates files that are replaced afterwards.
     let (_, new) = files.split_once("```console\n").expect("the commands");
     let (new, files) = new.split_once("```").expect("their end");
     assert_eq!(new, "$ cargo new shop && cd shop\n$ cargo new plugin\n");
@@ -70,7 +70,7 @@ fn a_crate_for_the_declaration() {
     assert_eq!(write(&project, files), 8);
     assert_eq!(run(&project, files), 1);
 
-    // The other layout has some of these files, and others instead.
+    // The other layout shares some of these files.
     let files = section(LAYOUT, "## One workspace\n", "## A host that is published\n");
     for lock in ["api/Cargo.lock", "guest/Cargo.lock", "host/Cargo.lock"] {
         std::fs::remove_file(project.path(lock)).expect("a lock file");
@@ -82,6 +82,6 @@ fn a_crate_for_the_declaration() {
 
 #[test]
 fn layouts_are_built_as_they_are_printed() {
-    the_guest_in_its_host_s_folder();
+    the_guest_in_its_hosts_folder();
     a_crate_for_the_declaration();
 }

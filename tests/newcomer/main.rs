@@ -1,4 +1,4 @@
-//! The first steps of a user, as the guide has them: its files are built and run exactly as they are printed, and the messages
+//! The first steps of a user, as the guide describes them: its files are built and run exactly as printed, and the messages
 //! that it explains are those that appear.
 
 mod build_scripts;

@@ -1,4 +1,4 @@
-//! The chapter on what goes wrong: each mistake is made, and what is said of it stands in the chapter.
+//! The chapter on what goes wrong: each mistake is made, and its message must be in the chapter.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -21,7 +21,7 @@ vmffi::ffi_interface! {
     pub interface Other { fn other(); }
 }
 
-/// A guest, in parts that can be left out.
+/// A guest in parts, each of which can be omitted.
 const PARTS: [&str; 7] = [
     "#![no_std]",
     "#![no_main]",
@@ -72,7 +72,7 @@ panic = "abort"
 
 const LINK: &str = "fn main() { vmffi::build::link(); }";
 
-/// The messages that were seen, each of which the chapter has.
+/// The messages that were seen, each of which is in the chapter.
 #[derive(Default)]
 struct Seen(BTreeSet<&'static str>);
 
@@ -83,13 +83,13 @@ impl Seen {
     }
 }
 
-/// The messages of the chapter: an entry of a list that is code, without what follows it.
+/// The messages of the chapter: a list item that is code, without the text after it.
 fn messages() -> BTreeSet<&'static str> {
     let entries = CHAPTER.split("\n- ``").skip(1);
     entries.map(|rest| rest.split("``").next().expect("its end").trim_end()).collect()
 }
 
-/// Whether it is the compiler whose messages the chapter has.
+/// Whether this is the compiler whose messages the chapter quotes.
 fn is_known() -> bool {
     let output = Command::new("rustc").arg("--version").output().expect("a compiler");
     String::from_utf8_lossy(&output.stdout).starts_with("rustc 1.95.")
@@ -110,7 +110,7 @@ fn messages_are_those_of_the_chapter() {
         skip("the guest", "neither KVM nor processes can be used here");
         return;
     }
-    // For ever is too long for a test.
+    // This one waits forever, so no test makes it.
     let mut all = messages();
     assert!(all.remove("Blocking waiting for file lock on build directory"));
     assert_eq!(seen.0, all);
@@ -175,8 +175,8 @@ fn building_a_host(seen: &mut Seen) {
 }
 
 fn running(seen: &mut Seen, backend: Backend) {
-    let error = Image::open("no/such/file").expect_err("there is no such file");
-    // What a `main` that returns it prints.
+    let error = Image::open("no/such/file").expect_err("the file does not exist");
+    // The output of a `main` that returns the error.
     let message =
         "the guest's file no/such/file cannot be read: No such file or directory (os error 2)";
     seen.check(&format!("{error:?}"), message);
@@ -190,7 +190,7 @@ fn running(seen: &mut Seen, backend: Backend) {
         project.must("cargo build --quiet --target-dir built");
         Image::open(project.path("built/debug/wrong"))
     };
-    let error = built(&source(&[3], "")).expect_err("it has no entry");
+    let error = built(&source(&[3], "")).expect_err("a program without an entry point");
     seen.check(&format!("{error:?}"), "its entry point 0x0 is not in an executable segment");
 
     let image = built(&source(&[], "")).expect("a guest");
@@ -200,7 +200,7 @@ fn running(seen: &mut Seen, backend: Backend) {
 
     let host = MachineBuilder::new(&image).build(backend, ()).expect("a machine");
     let ping = PingClient::from(host.guest());
-    let early = ping.recurse(1).expect_err("it has not started");
+    let early = ping.recurse(1).expect_err("the guest has not started");
     seen.check(
         &early.to_string(),
         "no vCPU can run the call: all run other calls, or the guest was not run yet",

@@ -1,4 +1,4 @@
-//! A folder with packages of a user, and what cargo says there.
+//! A folder with a user's packages, and the output of cargo there.
 
 use std::{
     env, fs,
@@ -6,13 +6,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The folder of the crate.
+/// The folder of the crate's repository.
 pub const VMFFI: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A folder of its own, which is empty at first and has a space in its name.
+/// A folder of its own, initially empty, with a space in its name.
 pub struct Project(PathBuf);
 
-/// What a command said.
+/// The output of a command.
 pub struct Said {
     pub success: bool,
     pub out: String,
@@ -23,7 +23,7 @@ impl Project {
     pub fn new(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("a newcomer").join(name);
         if folder.exists() {
-            fs::remove_dir_all(&folder).expect("what was there is removed");
+            fs::remove_dir_all(&folder).expect("the old folder can be removed");
         }
         fs::create_dir_all(&folder).expect("a folder");
         Self(folder)
@@ -41,14 +41,14 @@ impl Project {
         let here = format!("path = {VMFFI:?}");
         let text = text.replace("version = \"0.1\"", &here);
         fs::write(&path, text).expect("a file");
-        // The versions that the crate is tested with.
+        // The dependencies that the crate is tested with.
         if path.ends_with("Cargo.toml") {
             let lock = Path::new(VMFFI).join("Cargo.lock");
             fs::copy(lock, folder.join("Cargo.lock")).expect("a lock file");
         }
     }
 
-    /// Runs a line of a shell in this folder, offline, with a target folder that all projects share.
+    /// Runs a shell command in this folder, offline, with a target folder that all projects share.
     pub fn run(&self, line: &str) -> Said {
         self.run_with(line, &[])
     }
@@ -72,7 +72,7 @@ impl Project {
         Said { success: output.status.success(), out, err }
     }
 
-    /// The same; it must succeed.
+    /// Runs a command that must succeed.
     pub fn must(&self, line: &str) -> Said {
         self.must_with(line, &[])
     }
@@ -83,7 +83,7 @@ impl Project {
         said
     }
 
-    /// The same; it must fail.
+    /// Runs a command that must fail.
     pub fn fails(&self, line: &str) -> Said {
         let said = self.run(line);
         assert!(!said.success, "{line}\n{}\n{}", said.out, said.err);

@@ -1,4 +1,4 @@
-//! Gzip files as they are written, for the tests of the sandbox.
+//! Writes gzip files, for the tests of the sandbox.
 
 /// One member of a file (RFC 1952).
 pub struct Member<'m> {
@@ -6,7 +6,7 @@ pub struct Member<'m> {
     pub name: Option<&'m str>,
     pub comment: Option<&'m str>,
     pub header_crc: bool,
-    /// Of the compressor: 0 stores, 1 to 9 take longer and longer.
+    /// The compression level: 0 stores, 1 to 9 take increasingly long.
     pub level: u8,
     pub data: &'m [u8],
 }
@@ -39,12 +39,12 @@ impl<'m> Member<'m> {
     }
 }
 
-/// A member whose data begins with a reference to 4 bytes before: a block with the fixed codes, of
+/// A member whose data begins with a reference to 4 bytes before it: a block with the fixed codes, of
 /// length 3 (0000001) and distance 4 (00011), then its end (0000000).
 pub const BEFORE_ITSELF: [u8; 21] =
     [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 0x03, 0x62, 0x00, 0, 0, 0, 0, 0, 3, 0, 0];
 
-/// So many bytes in no order.
+/// Random bytes.
 pub fn noise(len: usize) -> Vec<u8> {
     let mut state = 88_172_645_463_325_252_u64;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -58,7 +58,7 @@ pub fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// So many bytes of words, in no order.
+/// Random words, up to this length in bytes.
 pub fn text(len: usize) -> Vec<u8> {
     let words: Vec<&str> = include_str!("../../docs/abi.md").split_inclusive(' ').collect();
     let mut text = Vec::with_capacity(len + 100);

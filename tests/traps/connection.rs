@@ -46,7 +46,7 @@ vmffi::ffi_interface! {
 
 type Machine = Host<ThreadVcpu>;
 
-/// The host's side. It also has a way to its own machine, from outside of any handler.
+/// The host's server. It also refers to its own machine, for calls from outside of any handler.
 struct Server {
     machine: Arc<OnceLock<Weak<Machine>>>,
 }
@@ -60,7 +60,7 @@ impl Files for Server {
     }
     fn shout(&self, guest: &Peer, text: ForeignStr) -> Result<SharedBuf, CallError> {
         let text = text.read_string()?.to_uppercase();
-        // An upcall inside the hypercall, with memory of its own.
+        // An upcall inside the hypercall, with a block of its own.
         let count = PluginClient::from(guest).count(text.as_bytes())?;
         assert_eq!(count, text.len() as u64);
         SharedBuf::copy_from(guest, text.as_bytes())
@@ -72,7 +72,7 @@ impl Files for Server {
         if left == 0 { Ok(0) } else { Ok(PluginClient::from(guest).down(left - 1)? + 1) }
     }
     fn outside(&self, _: &Peer) -> Result<bool, CallError> {
-        // The vCPU is in this very call, so from outside it cannot be had, and nobody waits.
+        // The vCPU is in this call, so it is not free for a call from outside, which fails without a wait.
         let machine = self.machine.get().unwrap().upgrade().unwrap();
         let busy = |error: CallError| error.kind() == ErrorKind::Busy;
         Ok(PluginClient::from(machine.guest()).down(0).is_err_and(busy)
@@ -116,7 +116,7 @@ impl Plugin for Guests {
         Ok(())
     }
     fn leave(&self, _: &Peer, _: ForeignBuf) -> Result<(), CallError> {
-        // Ends the guest in the middle of an upcall: this trap is never completed.
+        // Ends the guest in an upcall: this trap is never completed.
         let _ = out().trap(Registers { kind: trap::EXIT, word: 9, transport: Transport::EMPTY });
         Ok(())
     }
@@ -144,8 +144,10 @@ impl Vcpu for ThreadVcpu {
         match (answer, &mut self.thread) {
             (Some(answer), Some(thread)) => Ok(thread.resume(answer)),
             (None, thread @ None) => {
-                let start =
-                    self.start.take().ok_or_else(|| GuestExit::Lost("it was started".into()))?;
+                let start = self
+                    .start
+                    .take()
+                    .ok_or_else(|| GuestExit::Lost("it was started before".into()))?;
                 let (started, first) = TrapVcpu::start(start);
                 *thread = Some(started);
                 Ok(first)
@@ -155,7 +157,7 @@ impl Vcpu for ThreadVcpu {
     }
 }
 
-/// Zeroed memory at a page, which both ends know by its address.
+/// Zeroed memory at a page, whose address both ends know.
 #[derive(Clone, Copy)]
 struct Region(usize, usize);
 
@@ -163,9 +165,9 @@ impl Region {
     fn new(layout: &RegionLayout) -> Self {
         let len = layout.len() as usize;
         let pages = std::alloc::Layout::from_size_align(len, 4096).unwrap();
-        // SAFETY: more than 0 bytes. It is never freed: the guest's end is there for ever.
+        // SAFETY: the layout has more than 0 bytes. The memory is never freed, since the guest's end lives forever.
         let base = unsafe { std::alloc::alloc_zeroed(pages) }.expose_provenance();
-        // Known for ever, too: it is no leak.
+        // The leak checker finds the address in this static.
         static ALL: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
         ALL.lock().unwrap().push(base);
         Self(base, len)
@@ -175,8 +177,8 @@ impl Region {
     }
 }
 
-/// A host, started, with a guest that traps through `trap` and does `guest` before it parks, and ends
-/// with status 3 when it goes on.
+/// A started host whose guest traps through `trap`, runs `guest` before it parks, and exits with
+/// status 3 when it is resumed.
 fn machine<T: Trap + Copy + Send + Sync + 'static>(
     place: &'static GuestStorage<Guests, T, 1024>,
     trap: T,
@@ -187,7 +189,7 @@ fn machine<T: Trap + Copy + Send + Sync + 'static>(
     let vcpu = ThreadVcpu::new(move || {
         let (base, len) = (region.base(), region.1 as u64);
         let guests = Guests::default();
-        // SAFETY: the region is there for ever, and this thread is the guest that it is for.
+        // SAFETY: the region is never freed, and this thread is its guest.
         let region = unsafe { RegionMemory::permanent(base, len) };
         let end = Guest::connect(place, region, trap, guests).unwrap();
         guest(end.host());
@@ -197,7 +199,7 @@ fn machine<T: Trap + Copy + Send + Sync + 'static>(
     let own = Arc::new(OnceLock::new());
     let server = Server { machine: own.clone() };
     let (base, len) = (region.base(), region.1 as u64);
-    // SAFETY: the region is there for ever, and nothing else uses it but the guest.
+    // SAFETY: the region is never freed, and only the guest uses it as well.
     let memory = unsafe { RegionMemory::permanent(base, len) };
     let host = HostBuilder::new(memory, layout).build(server, [vcpu]);
     let host = Arc::new(host.unwrap());
@@ -220,7 +222,7 @@ fn hypercalls(host: &Peer) {
     assert!(files.threads().unwrap());
     assert!(files.has_nobody().unwrap());
     assert_eq!(files.nobody(&[1, 2, 3], 4).unwrap_err().kind(), ErrorKind::Refused);
-    // Each of these is two calls deep, and the first call counts.
+    // Each of these nests two calls, and the first one counts.
     assert_eq!(files.down(MAX_DEPTH - 1).unwrap(), MAX_DEPTH - 1);
     let error = files.down(MAX_DEPTH).unwrap_err();
     assert_eq!((error.kind(), error.side()), (ErrorKind::TooDeep, Some(Side::Host)));
@@ -242,14 +244,14 @@ fn both_directions(host: &Machine) {
     let error = plugin.count(&vec![1; 70_000]).unwrap_err();
     assert_eq!((error.kind(), error.side()), (ErrorKind::OutOfMemory, Some(Side::Host)));
     assert_eq!(host.guest().arena_stats().blocks, 0);
-    // Two threads of the host: one waits for the other's call to end.
+    // Two threads of the host: one waits for the end of the other's call.
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| (0..100).for_each(|i| assert_eq!(plugin.down(i % 5).unwrap(), i % 5)));
         }
     });
-    // The guest keeps a block, and dies: its owner has it back.
-    plugin.keep(b"never given back").unwrap();
+    // The guest keeps a block, and dies: the loan ends.
+    plugin.keep(b"never released").unwrap();
     assert_eq!(host.guest().arena_stats().blocks, 1);
     assert_eq!(host.run().unwrap(), RunOutcome::Exited(3));
     assert_eq!(host.guest().arena_stats().blocks, 0);
@@ -270,22 +272,22 @@ fn a_connection_by_doorbell() {
     both_directions(&machine(&PLACE, doorbell(), hypercalls));
 }
 
-/// Calls trap in their own place.
+/// Calls execute the trap instruction inline.
 #[test]
 fn a_connection_by_gate() {
     static PLACE: GuestStorage<Guests, NegotiatedTrap, 1024> = GuestStorage::new();
     both_directions(&machine(&PLACE, gate(), hypercalls));
 }
 
-/// Calls go through the guest's link.
+/// Calls go through a function of the guest's link.
 #[test]
 fn a_connection_by_gate_and_link() {
     static PLACE: GuestStorage<Guests, Gate, 1024> = GuestStorage::new();
     both_directions(&machine(&PLACE, plain_gate(), hypercalls));
 }
 
-/// ABI, Arenas and loans A-6: a guest that ends in the middle of a call may have done some of it,
-/// and what it had is its owner's again.
+/// ABI, Arenas and loans A-6: a guest that ends during a call may have executed a part of it,
+/// and its loans end.
 #[test]
 fn a_guest_that_ends_in_an_upcall() {
     static PLACE: GuestStorage<Guests, Out<PORT>, 1024> = GuestStorage::new();
@@ -302,10 +304,10 @@ fn a_guest_that_ends_in_an_upcall() {
     assert_eq!(host.run().unwrap(), RunOutcome::Exited(9));
 }
 
-/// ABI, Contracts CT-3: a guest that its host does not fit is run no further.
+/// ABI, Contracts CT-3: a guest whose contract does not match is not resumed.
 #[test]
-fn a_guest_that_does_not_fit() {
-    /// Another host's: it also calls what this one does not serve.
+fn a_guest_that_does_not_match() {
+    /// The interface of another host; it also calls a function that this host does not serve.
     mod other {
         vmffi::ffi_interface! {
             pub interface Files { fn sum(a: u64, b: u32, c: u8) -> u64; fn sort(a: u64); }
@@ -320,17 +322,17 @@ fn a_guest_that_does_not_fit() {
     let (base, len) = (region.base(), region.1 as u64);
     let vcpu = ThreadVcpu::new(move || {
         let base = region.base();
-        // SAFETY: the region is there for ever.
+        // SAFETY: the region is never freed.
         let region = unsafe { RegionMemory::permanent(base, len) };
         let end = Guest::connect(&PLACE, region, out(), Stranger);
-        // Nobody resumes the guest; that its trap comes back unclaimed is the end of this test's vCPU.
+        // The guest is not resumed: its trap is returned unclaimed when this vCPU is dropped.
         let error = end.unwrap_err();
         assert!(
             matches!(error, ConnectError::Call(error) if error.kind() == ErrorKind::Unsupported)
         );
     });
     let server = Server { machine: Arc::default() };
-    // SAFETY: the region is there for ever, and nothing else uses it.
+    // SAFETY: the region is never freed, and only the guest uses it as well.
     let memory = unsafe { RegionMemory::permanent(base, len) };
     let host = HostBuilder::new(memory, layout).build(server, [vcpu]).unwrap();
     for _ in 0..2 {
@@ -344,7 +346,7 @@ fn a_guest_that_does_not_fit() {
     assert_eq!((error.kind(), error.reached()), (ErrorKind::VersionMismatch, false));
 }
 
-/// ABI, Traps TR-5 and TR-18: what a guest may not do ends the connection, not the host.
+/// ABI, Traps TR-5 and TR-18: a violation of the protocol by the guest ends the connection, not the host.
 #[test]
 fn a_guest_that_breaks_the_protocol() {
     const NOTHING: Transport = Transport::EMPTY;
@@ -356,7 +358,7 @@ fn a_guest_that_breaks_the_protocol() {
         });
         let server = Server { machine: Arc::default() };
         let (base, len) = (region.base(), region.1 as u64);
-        // SAFETY: the region is there for ever, and nothing else uses it.
+        // SAFETY: the region is never freed, and only the guest uses it as well.
         let memory = unsafe { RegionMemory::permanent(base, len) };
         let host = HostBuilder::new(memory, layout).build(server, [vcpu]);
         let host = host.unwrap();
@@ -368,19 +370,19 @@ fn a_guest_that_breaks_the_protocol() {
     }
 }
 
-/// ABI, Traps TR-4, Statuses S-4: a trap that nobody claims leaves the kind as it was.
+/// ABI, Traps TR-4, Statuses S-4: the kind of a trap that nobody claims is unchanged.
 #[test]
 fn a_host_that_does_not_answer() {
     static PLACE: GuestStorage<Guests, Out<PORT>, 64> = GuestStorage::new();
     let layout = RegionLayout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
-    // A host has laid it out, and is not there any more.
+    // A host has laid out the region, and does not run.
     let vcpu = ThreadVcpu::new(|| ());
-    // SAFETY: the region is there for ever.
+    // SAFETY: the region is never freed.
     let memory = unsafe { RegionMemory::permanent(base, len) };
     drop(HostBuilder::new(memory, layout).build((), [vcpu]).unwrap());
-    // It was still there when the guest introduced itself.
+    // The host ran during the handshake.
     let mut met = false;
     machine::as_guest(
         move |seen| {
@@ -396,7 +398,7 @@ fn a_host_that_does_not_answer() {
             let error = FilesClient::from(end.host()).shout("anyone?").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert_eq!(end.park().unwrap_err().kind(), ErrorKind::Unsupported);
-            assert_eq!(end.host().arena_stats(), before, "what was lent is back");
+            assert_eq!(end.host().arena_stats(), before, "the loans have ended");
             // SAFETY: as above.
             let region = unsafe { RegionMemory::permanent(base, len) };
             let again = Guest::connect(&PLACE, region, out(), Guests::default());
@@ -413,14 +415,14 @@ fn a_host_that_does_not_answer() {
     );
 }
 
-/// A `GuestStorage` has as many slots as its type says. The granules of an arena behind those are not used.
+/// A `GuestStorage` has as many slots as its type says. Granules of an arena after these are not used.
 #[test]
-fn a_place_that_is_smaller_than_the_arena() {
+fn a_storage_that_is_smaller_than_the_arena() {
     static PLACE: GuestStorage<Guests, Out<PORT>, 63> = GuestStorage::new();
     let layout = RegionLayout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
-    // SAFETY: the region is there for ever.
+    // SAFETY: the region is never freed.
     let memory = unsafe { RegionMemory::permanent(base, len) };
     drop(HostBuilder::new(memory, layout).build((), [ThreadVcpu::new(|| ())]));
     let answer = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };

@@ -1,4 +1,4 @@
-//! The trap instructions themselves.
+//! The trap instructions by themselves.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -13,7 +13,7 @@ const fn words(kind: u64, word: u64, primary: u64, secondary: u64) -> Registers 
     Registers { kind, word, transport: Transport { primary, secondary } }
 }
 
-/// A host whose every answered word depends on its own word most of all, and on the others too.
+/// A host whose answer words depend on all words, most of all on the word at the same position.
 fn mix(seen: Registers) -> Registers {
     let Registers { kind, word, transport: Transport { primary, secondary } } = seen;
     let all = kind ^ word.rotate_left(16) ^ primary.rotate_left(32) ^ secondary.rotate_left(48);
@@ -25,7 +25,7 @@ fn mix(seen: Registers) -> Registers {
     )
 }
 
-/// The function that every trap stands for: no trap, no registers, the host called in place.
+/// The function that every trap stands for: the host is called directly.
 struct Model;
 
 impl Trap for Model {
@@ -34,8 +34,8 @@ impl Trap for Model {
     }
 }
 
-/// ABI, Traps TR-1, TR-6 and TR-8, Transport T-1: all four registers go out, all four come back, and
-/// all 64 bits of each, wider than what is on the bus.
+/// ABI, Traps TR-1, TR-6 and TR-8, Transport T-1: all four registers reach the host and return, with
+/// all 64 bits of each, more than the bus has.
 fn every_register_crosses(way: impl Trap) {
     let sent = [
         words(trap::CALL, 0x1111_2222_3333_4444, 0x5555_6666_7777_8888, 0x9999_aaaa_bbbb_cccc),
@@ -76,19 +76,19 @@ fn every_register_crosses_by_gate() {
     every_register_crosses(plain_gate());
 }
 
-/// ABI, Traps TR-4: a trap that nobody claims, an unbacked port say, leaves the kind as it was.
+/// ABI, Traps TR-4: a trap that nobody claims, for example at an unused port, does not change the kind.
 #[test]
-fn an_unclaimed_trap_comes_back_as_it_went() {
+fn an_unclaimed_trap_returns_unchanged() {
     let sent = words(trap::READY, 2, 3, 4);
     assert_eq!(as_guest(|seen| seen, || out().trap(sent)), sent);
 }
 
-/// ABI, Traps TR-13: the host reads what the guest has just written, and the guest reads what the
-/// host wrote, though the accesses are plain ones that a compiler would like to keep in registers.
-fn memory_is_read_anew(way: impl Trap) {
+/// ABI, Traps TR-13: the host reads what the guest has written before the trap, and the guest reads what the
+/// host has written, although the accesses are plain ones, which a compiler may keep in registers.
+fn memory_is_read_again(way: impl Trap) {
     let on_trap = |seen: Registers| {
         let shared = std::ptr::with_exposed_provenance_mut::<u64>(seen.transport.primary as usize);
-        // SAFETY: the guest passes the address of a live `u64`, exposed, and touches it only when
+        // SAFETY: the guest passes the address of a live `u64` with exposed provenance, and does not access it until
         // this trap has ended.
         let found = unsafe { shared.read() };
         // SAFETY: as above.
@@ -99,7 +99,7 @@ fn memory_is_read_anew(way: impl Trap) {
         let shared = Box::into_raw(Box::new(0_u64));
         let address = shared.expose_provenance() as u64;
         for value in 1..=100 {
-            // SAFETY: `shared` is from `into_raw`, and the host is not looking.
+            // SAFETY: `shared` is from `into_raw`, and the host does not access it now.
             unsafe { shared.write(value) };
             let back = way.trap(words(trap::CALL, 0, address, 8));
             assert_eq!(back.transport.primary, value, "the host saw an old value");
@@ -113,27 +113,27 @@ fn memory_is_read_anew(way: impl Trap) {
 }
 
 #[test]
-fn memory_is_read_anew_after_a_port() {
-    memory_is_read_anew(out());
+fn memory_is_read_again_after_a_port() {
+    memory_is_read_again(out());
 }
 
 #[test]
-fn memory_is_read_anew_after_a_doorbell() {
-    memory_is_read_anew(doorbell());
+fn memory_is_read_again_after_a_doorbell() {
+    memory_is_read_again(doorbell());
 }
 
 /// ABI, Traps TR-19 and TR-20.
 #[test]
-fn memory_is_read_anew_after_a_gate() {
-    memory_is_read_anew(gate());
-    memory_is_read_anew(plain_gate());
+fn memory_is_read_again_after_a_gate() {
+    memory_is_read_again(gate());
+    memory_is_read_again(plain_gate());
 }
 
-/// Locals that make the compiler align the stack itself.
+/// Local variables for which the compiler aligns the stack itself.
 #[repr(align(128))]
 struct Wide([u64; 16]);
 
-/// ABI, Traps TR-11 and TR-12: more live values than there are registers, around a trap in a loop;
+/// ABI, Traps TR-11 and TR-12: more live values than registers, around a trap in a loop;
 /// RBX holds one of them.
 #[inline(never)]
 fn churn(way: &impl Trap, seed: u64, rounds: Range<u64>) -> [u64; 13] {
@@ -186,7 +186,7 @@ fn live_values_survive_a_gate() {
 
 std::arch::global_asm!(
     // fn(rdi: extern "C" fn(), rsi: *mut [u64; 6]): calls rdi with 1 to 6 in the registers that a
-    // callee must preserve, and stores what it left in them.
+    // callee must preserve, and stores their values after the call.
     ".pushsection .text.vmffi_traps_preserved, \"ax\", @progbits",
     ".globl vmffi_traps_preserved",
     ".hidden vmffi_traps_preserved",
@@ -226,8 +226,8 @@ unsafe extern "C" {
     fn vmffi_traps_preserved(callee: extern "C" fn(), left: *mut [u64; 6]);
 }
 
-/// Functions that do nothing but trap: their compiler has no use for RBX, so nothing but the second
-/// exchange gives it back to the caller.
+/// Functions that only trap: the compiler does not use RBX in them, so only the second exchange
+/// restores it for the caller.
 #[test]
 fn callee_saved_registers_are_preserved() {
     #[inline(never)]
@@ -250,7 +250,7 @@ fn callee_saved_registers_are_preserved() {
     for callee in [by_port, by_doorbell, by_gate, by_plain_gate] as [extern "C" fn(); 4] {
         let mut left = [0; 6];
         as_guest(mix, || {
-            // SAFETY: the routine keeps to the C calling convention, `callee` is a function of the
+            // SAFETY: the routine follows the C calling convention, `callee` is a function of the
             // type that it calls, and `left` has room for the six words that it stores.
             unsafe { vmffi_traps_preserved(callee, &mut left) };
         });
@@ -258,14 +258,14 @@ fn callee_saved_registers_are_preserved() {
     }
 }
 
-/// ABI, Traps TR-20: a gate writes below RSP, where a function that calls nothing else keeps its locals, if its compiler
+/// ABI, Traps TR-20: a gate writes below RSP, where a function without other calls keeps its variables, if its compiler
 /// uses the red zone.
 #[test]
 fn locals_survive_a_gate() {
     #[inline(never)]
     fn leaf(way: &impl Trap, seed: u64) -> u64 {
         let mut locals: [u64; 12] = std::array::from_fn(|i| seed.rotate_left(i as u32));
-        // They are in memory, since their addresses are known elsewhere.
+        // They are in memory, since their addresses escape.
         let locals = black_box(&mut locals);
         let back = way.trap(words(trap::CALL, seed, 0, 0));
         locals.iter().fold(back.word, |sum, local| sum.rotate_left(3) ^ local)
@@ -278,8 +278,8 @@ fn locals_survive_a_gate() {
     }
 }
 
-/// ABI, Traps TR-11 and TR-20: a carry that is tested behind the trap. Between the addition and the test there are only
-/// moves, so a compiler that takes the flags for preserved keeps the carry in them.
+/// ABI, Traps TR-11 and TR-20: a carry that is tested after the trap. Between the addition and the test there are only
+/// moves, so a compiler that assumed preserved flags would keep the carry in them.
 fn a_carry_survives(way: impl Trap) {
     #[inline(never)]
     fn add(way: &impl Trap, a: u64, b: u64) -> u64 {
@@ -310,8 +310,8 @@ fn a_carry_survives_a_gate() {
     a_carry_survives(gate());
 }
 
-/// ABI, Traps TR-15 to TR-17: a guest that serves upcalls while it waits, and calls its host from
-/// within each.
+/// ABI, Traps TR-15 to TR-17: a guest serves upcalls while it waits, and calls its host within
+/// each.
 fn serve(way: impl Trap) -> u64 {
     let mut served = 0;
     let mut back = way.trap(words(trap::READY, 0, 0, 0));
@@ -326,18 +326,18 @@ fn serve(way: impl Trap) -> u64 {
     served
 }
 
-/// Three vCPUs, one on each kind of trap, resumed in turns by one host thread: each gets its own
+/// One host thread resumes three vCPUs in turn, one for each kind of trap: each gets its own
 /// answers.
 #[test]
 fn a_host_thread_resumes_its_guests() {
     let (port, first) = TrapVcpu::start(|| serve(out()));
     assert_eq!(first, words(trap::READY, 0, 0, 0));
-    let (bell, first) = TrapVcpu::start(|| serve(doorbell()));
+    let (doorbell, first) = TrapVcpu::start(|| serve(doorbell()));
     assert_eq!(first, words(trap::READY, 0, 0, 0));
     let (called, first) = TrapVcpu::start(|| serve(gate()));
     assert_eq!(first, words(trap::READY, 0, 0, 0));
 
-    let mut vcpus = [port, bell, called];
+    let mut vcpus = [port, doorbell, called];
     for round in 1..=100 {
         for (vcpu, signature) in vcpus.iter_mut().zip([100, 200, 300]) {
             let call = vcpu.resume(words(answer::UPCALL, signature, round, signature * 10));
@@ -353,11 +353,11 @@ fn a_host_thread_resumes_its_guests() {
     }
 }
 
-/// ABI, Traps TR-8 to TR-10: only an access of the agreed width and address is a trap; what
-/// resembles one ends the program as it would without the handler. The tests above would prove
-/// little if it were otherwise.
+/// ABI, Traps TR-8 to TR-10: only an access of the negotiated width and address is a trap; a similar
+/// one ends the program as it would without the handler. Otherwise the tests above would prove
+/// little.
 #[test]
-fn what_is_not_a_trap_is_still_a_crash() {
+fn other_accesses_than_traps_still_crash() {
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
 
@@ -368,29 +368,29 @@ fn what_is_not_a_trap_is_still_a_crash() {
     let crashes: [(&str, &dyn Fn()); 6] = [
         ("no guest", &|| _ = black_box(out().trap(some))),
         ("other port", &|| {
-            // SAFETY: no process without special permission reaches a device; this is a crash.
+            // SAFETY: without special permission a process reaches no device; the access is a crash.
             let other = unsafe { Out::<{ PORT + 4 }>::new() };
             as_guest(host, || _ = black_box(other.trap(some)));
         }),
         ("other address", &|| {
-            // SAFETY: nothing is in the doorbell's page; this is a crash.
+            // SAFETY: the doorbell's page is not accessible; the access is a crash.
             let other = unsafe { Doorbell::new(address + 8) };
             as_guest(host, || _ = black_box(other.trap(some)));
         }),
         ("other width at the port", &|| {
-            // SAFETY: no process without special permission reaches a device; this is a crash.
+            // SAFETY: without special permission a process reaches no device; the access is a crash.
             as_guest(host, || unsafe {
                 std::arch::asm!("out dx, al", in("dx") PORT, in("al") 0_u8);
             });
         }),
         ("other width at the doorbell", &|| {
-            // SAFETY: nothing is in the doorbell's page; this is a crash.
+            // SAFETY: the doorbell's page is not accessible; the access is a crash.
             as_guest(host, || unsafe {
                 std::arch::asm!("mov [rdx], eax", in("rdx") address, in("eax") 0);
             });
         }),
         ("load", &|| {
-            // SAFETY: nothing is in the doorbell's page; this is a crash.
+            // SAFETY: the doorbell's page is not accessible; the access is a crash.
             as_guest(host, || unsafe {
                 std::arch::asm!("mov rax, [rdx]", in("rdx") address, out("rax") _);
             });
@@ -404,7 +404,7 @@ fn what_is_not_a_trap_is_still_a_crash() {
     }
     for (case, _) in &crashes {
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "instructions::what_is_not_a_trap_is_still_a_crash"])
+            .args(["--exact", "instructions::other_accesses_than_traps_still_crash"])
             .env(CASE, case)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -414,16 +414,16 @@ fn what_is_not_a_trap_is_still_a_crash() {
     }
 }
 
-/// ABI, Traps TR-7: the instruction in each `trap` is the one that [`code`] promises to hosts,
+/// ABI, Traps TR-7: the instruction in each `trap` is the one that [`code`] specifies for hosts,
 /// between the two exchanges of RBX.
 #[test]
 fn encodings_are_as_documented() {
     fn check<T: Trap>(_: &T, code: &[u8]) {
         let function = <T as Trap>::trap as fn(&T, Registers) -> Registers as *const u8;
-        // SAFETY: code can be read, and the search below ends within the function, or else soon
-        // behind it, among the other code of this program.
+        // SAFETY: code is readable, and the search below ends within the function, or shortly
+        // after it, within the code of this program.
         let byte = |i: usize| unsafe { function.add(i).read() };
-        const XCHG: u8 = 0x87; // behind its REX prefix, in front of its operands
+        const XCHG: u8 = 0x87; // after its REX prefix, before its operands
         let found = (3..400).any(|at| {
             let end = at + code.len();
             (at..end).map(byte).eq(code.iter().copied())
@@ -435,16 +435,16 @@ fn encodings_are_as_documented() {
 
     check(&out(), &code::OUT);
     check(&doorbell(), &code::DOORBELL);
-    // SAFETY: never used to trap.
+    // SAFETY: this value is never used to trap.
     check(&unsafe { Vmcall::new() }, &code::VMCALL);
-    // SAFETY: never used to trap.
+    // SAFETY: this value is never used to trap.
     check(&unsafe { Vmmcall::new() }, &code::VMMCALL);
 }
 
-/// ABI, Traps TR-7 and TR-9: an unaligned doorbell would be another trap than the one agreed on.
+/// ABI, Traps TR-7 and TR-9: a store to an unaligned doorbell would be another trap than the negotiated one.
 #[test]
 #[should_panic(expected = "multiple of eight")]
 fn a_doorbell_is_aligned() {
-    // SAFETY: never used to trap.
+    // SAFETY: this value is never used to trap.
     let _ = unsafe { Doorbell::new(0x1004) };
 }

@@ -1,4 +1,4 @@
-//! Threads as vCPUs: the traps of a guest thread are taken by its SIGSEGV handler.
+//! Threads as vCPUs: the SIGSEGV handler of a guest thread serves its traps.
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
@@ -12,11 +12,11 @@ use std::{mem, ptr};
 use vmffi::abi::{Registers, Transport, TrapMethod, trap};
 use vmffi::arch::x86_64::{Doorbell, Gate, NegotiatedTrap, Out, code};
 
-/// The port at which traps are taken. That a process may not write to it is the kernel's
-/// default; nothing here asks for permission (`ioperm`).
+/// The port for traps. By default the kernel does not let a process write to it, and nothing here
+/// requests permission (`ioperm`).
 pub const PORT: u16 = 0x0560;
 
-/// Where in its page the doorbell is.
+/// The offset of the doorbell in its page.
 const DOORBELL_OFFSET: u64 = 0x40;
 
 type OnTrap = Box<dyn FnMut(Registers) -> Registers>;
@@ -26,18 +26,18 @@ thread_local! {
     static HOST: RefCell<Option<OnTrap>> = const { RefCell::new(None) };
 }
 
-/// Runs `guest` on this thread, with `on_trap` as its host: called for each trap, inside the
-/// signal handler, and what it returns goes back.
+/// Runs `guest` on this thread, with `on_trap` as its host: the signal handler calls it for each trap, and
+/// its result is the answer.
 ///
-/// Traps are synchronous: the signal comes from our own instruction, so this thread holds no
-/// lock and is in the middle of no allocation, and `on_trap` may do what ordinary code may
+/// Traps are synchronous: the signal comes from an instruction of this thread, which holds no
+/// lock and is not within an allocation, and `on_trap` may do what ordinary code may
 /// (lock, allocate, wait for another thread). It may not trap, and a panic in it ends the
 /// program.
 pub fn as_guest<R>(
     on_trap: impl FnMut(Registers) -> Registers + 'static,
     guest: impl FnOnce() -> R,
 ) -> R {
-    /// Takes the host away, also when the guest panics.
+    /// Removes the host, also if the guest panics.
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
@@ -52,7 +52,7 @@ pub fn as_guest<R>(
     guest()
 }
 
-/// A trap by way of [`PORT`], for guests.
+/// A trap through [`PORT`], for guests.
 pub fn out() -> Out<PORT> {
     // SAFETY: `on_fault` claims PORT on threads with a host, steps over the instruction,
     // changes RAX, RBX, R8 and R9 and no memory of its own; on any other thread the
@@ -60,20 +60,20 @@ pub fn out() -> Out<PORT> {
     unsafe { Out::new() }
 }
 
-/// A trap by way of the doorbell, for guests.
+/// A trap through the doorbell, for guests.
 pub fn doorbell() -> Doorbell {
-    // SAFETY: `on_fault` claims the address on threads with a host, as it does PORT. No object
-    // is there: the page has no permissions and is never unmapped.
+    // SAFETY: `on_fault` claims the address on threads with a host, as it does PORT. No object is
+    // there: the page has no permissions and is never unmapped.
     unsafe { Doorbell::new(doorbell_address()) }
 }
 
 std::arch::global_asm!(
-    // A gate: it rings the doorbell, and changes all that a gate may change (ABI, Traps TR-20).
+    // A gate: it stores to the doorbell, and changes all registers that a gate may change (ABI, Traps TR-20).
     ".pushsection .text.vmffi_traps_gate, \"ax\", @progbits",
     ".globl vmffi_traps_gate",
     ".hidden vmffi_traps_gate",
     "vmffi_traps_gate:",
-    "mov rdx, [rip + {bell}]",
+    "mov rdx, [rip + {doorbell}]",
     "mov [rdx], rax",
     "mov rcx, -1",
     "mov rdx, -2",
@@ -86,25 +86,25 @@ std::arch::global_asm!(
     "add cl, 1",
     "ret",
     ".popsection",
-    bell = sym GATES_BELL,
+    doorbell = sym GATES_DOORBELL,
 );
 
 /// The address of the doorbell, for the gate.
-static GATES_BELL: AtomicU64 = AtomicU64::new(0);
+static GATES_DOORBELL: AtomicU64 = AtomicU64::new(0);
 
 unsafe extern "C" {
     fn vmffi_traps_gate();
 }
 
-/// A trap by way of a gate, for guests.
+/// A trap through a gate, for guests.
 pub fn gate() -> NegotiatedTrap {
-    GATES_BELL.store(doorbell_address(), Ordering::Relaxed);
+    GATES_DOORBELL.store(doorbell_address(), Ordering::Relaxed);
     let address = vmffi_traps_gate as *const () as u64;
-    // SAFETY: the code there is a gate: it rings the doorbell, as any guest may, and changes only what a gate may change.
+    // SAFETY: the code is a gate: it stores to the doorbell, as any guest may, and changes only registers that a gate may change.
     unsafe { NegotiatedTrap::new(TrapMethod::Gate(address)) }
 }
 
-/// The same, as its own type.
+/// The same trap, as a type of its own.
 pub fn plain_gate() -> Gate {
     let _ = gate();
     // SAFETY: as above.
@@ -116,7 +116,7 @@ static DOORBELL: OnceLock<u64> = OnceLock::new();
 /// The address of the doorbell. The first call installs the signal handler.
 pub fn doorbell_address() -> u64 {
     *DOORBELL.get_or_init(|| {
-        // SAFETY: a new private mapping, at a place of the kernel's choice, touches no other.
+        // SAFETY: a new private mapping, at an address that the kernel chooses, replaces no other.
         let page = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -133,11 +133,11 @@ pub fn doorbell_address() -> u64 {
         // pointer; zeros are a value of each.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         action.sa_sigaction = on_fault as *const () as libc::sighandler_t;
-        // Not SA_ONSTACK: a host function wants more room than an alternate stack has. Not
-        // SA_NODEFER: a fault inside the handler ends the program.
+        // Without SA_ONSTACK, since a host function needs more room than an alternate stack has; without
+        // SA_NODEFER, so that a fault inside the handler ends the program.
         action.sa_flags = libc::SA_SIGINFO;
-        // SAFETY: `action` is initialised, and `on_fault` has the type that SA_SIGINFO asks
-        // for.
+        // SAFETY: `action` is initialised, and `on_fault` has the type that SA_SIGINFO
+        // requires.
         let result = unsafe { libc::sigaction(libc::SIGSEGV, &action, ptr::null_mut()) };
         assert_eq!(result, 0, "no signal handler");
 
@@ -145,12 +145,12 @@ pub fn doorbell_address() -> u64 {
     })
 }
 
-/// The exit: every SIGSEGV of the program comes here.
+/// The handler of every SIGSEGV of the program.
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes a `siginfo_t` that lives as long as this call.
     let info = unsafe { &*info };
-    // SAFETY: with SA_SIGINFO the third argument is a `ucontext_t`, on this thread's stack and
-    // known to nobody else until we return.
+    // SAFETY: with SA_SIGINFO the third argument is a `ucontext_t`, on this thread's stack, and
+    // nothing else refers to it until the handler returns.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let gregs = &mut context.uc_mcontext.gregs;
 
@@ -167,27 +167,27 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
             set_registers(gregs, answer);
             gregs[libc::REG_RIP as usize] += length as libc::greg_t;
         }
-        // Not a trap: the instruction runs once more, and crashes as it would have.
+        // Not a trap: the instruction is executed again, and crashes as it would without the handler.
         None => {
-            // SAFETY: SIG_DFL is an action for any signal.
+            // SAFETY: SIG_DFL is a valid action for any signal.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
 }
 
-/// How long the faulting instruction is, if it is one of the traps: the agreed instruction, at
-/// the agreed place.
+/// The length of the faulting instruction, if it is one of the traps: the negotiated instruction, at
+/// the negotiated address.
 fn trap_length(info: &libc::siginfo_t, gregs: &[libc::greg_t; 23]) -> Option<usize> {
     const GENERAL_PROTECTION: u64 = 13;
     const PAGE_FAULT: u64 = 14;
-    /// A write, from user mode, to a page that is not there.
+    /// A write, in user mode, to a page without permissions.
     const USER_WRITE: u64 = 0b110;
 
     let register = |index: c_int| gregs[index as usize] as u64;
     let at_rip = |code: &[u8]| {
         let rip = register(libc::REG_RIP) as *const u8;
-        // SAFETY: asked only for faults that an instruction raised while it was executed, so
-        // its first byte can be read; the others are looked at if all before them are equal.
+        // SAFETY: called only for faults of an instruction during its execution, so its first
+        // byte is readable; each further byte is read only if all before it are equal.
         code.iter().enumerate().all(|(i, byte)| unsafe { rip.add(i).read() } == *byte)
     };
     match (register(libc::REG_TRAPNO), register(libc::REG_ERR)) {
@@ -225,11 +225,11 @@ fn set_registers(gregs: &mut [libc::greg_t; 23], answer: Registers) {
     }
 }
 
-/// A guest on a thread of its own, driven from another as a vCPU is.
+/// A guest on a thread of its own, which another thread drives like a vCPU.
 ///
-/// Its handler talks to the host through `std::sync::mpsc`, which is not async-signal-safe, and
-/// need not be here (see [`as_guest`]). When the vCPU is dropped in a trap, that trap and all
-/// later ones are claimed by nobody: they come back as they went.
+/// Its handler uses `std::sync::mpsc`, which is not async-signal-safe, and
+/// need not be here (see [`as_guest`]). If the vCPU is dropped during a trap, that trap and all
+/// later ones are not claimed: they return unchanged.
 pub struct TrapVcpu<R> {
     traps: Receiver<Registers>,
     answers: Sender<Registers>,
@@ -237,7 +237,7 @@ pub struct TrapVcpu<R> {
 }
 
 impl<R: Send + 'static> TrapVcpu<R> {
-    /// Starts `guest`, and gives its first trap.
+    /// Starts `guest`, and returns its first trap.
     ///
     /// # Panics
     ///
@@ -247,7 +247,7 @@ impl<R: Send + 'static> TrapVcpu<R> {
         let (answers, from_host) = channel();
         let on_trap = move |seen: Registers| match to_host.send(seen) {
             Ok(()) => from_host.recv().unwrap_or(seen),
-            // Nobody is there to complete the trap of a guest that ends.
+            // No trap of a guest that ends is completed.
             Err(_) if seen.kind == trap::EXIT => loop {
                 thread::park();
             },
@@ -263,7 +263,7 @@ impl<R: Send + 'static> TrapVcpu<R> {
         }
     }
 
-    /// Completes the trap that the guest is in, and waits for its next.
+    /// Completes the guest's trap, and waits for its next one.
     ///
     /// # Panics
     ///
@@ -273,7 +273,7 @@ impl<R: Send + 'static> TrapVcpu<R> {
         self.traps.recv().expect("the guest ended instead of trapping")
     }
 
-    /// Completes the trap that the guest is in, and waits for its end.
+    /// Completes the guest's trap, and waits for its end.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! Borrows of what the peer has lent: a guest may, a host may not.
+//! Borrows of the peer's loans: a guest may make them, a host may not.
 
 use vmffi::{
     CallError, ErrorKind, ForeignBuf, ForeignStr, Peer, SharedBuf, SharedStr, loopback::Loopback,
@@ -14,7 +14,7 @@ vmffi::ffi_interface! {
     }
 }
 
-/// What a handler may do depends on the side that it runs on.
+/// The result of a handler depends on its side.
 struct Server;
 
 impl Lend for Server {
@@ -49,16 +49,16 @@ fn a_guest_borrows_what_it_receives() {
     let text = host.text().unwrap();
     assert_eq!(text.as_str(), Ok("größer"));
     assert_eq!(text.as_str().map(str::parse::<f32>).unwrap().ok(), None);
-    // A guest's handler: an upcall.
+    // A handler of the guest: an upcall.
     assert_eq!(LendClient::from(pair.guest()).look(b"four", "five!"), Ok(9));
-    // It is UTF-8, or it is refused.
+    // Text that is not UTF-8 is refused.
     let bytes = ForeignStr::from(host.bytes(200).unwrap());
     assert_eq!(bytes.as_str().map_err(|error| error.kind()), Err(ErrorKind::BadValue));
     drop((text, bytes));
     assert_eq!(pair.guest().arena_stats().blocks, 0);
 }
 
-/// A host cannot, whatever features its program has: not for a result, and not in a handler.
+/// A host cannot borrow, whatever the features of its program: neither from a result, nor in a handler.
 #[test]
 fn a_host_is_refused() {
     let pair = pair();
@@ -77,7 +77,7 @@ fn a_host_is_refused() {
     assert_clean(&pair);
 }
 
-/// What was borrowed stays as it was, although the reset has ended the loan and its memory has been lent again.
+/// Borrowed bytes are unchanged, although a reset has ended the loan and its memory was lent again.
 #[test]
 fn a_borrow_outlives_a_reset() {
     let mut pair = pair();
@@ -94,7 +94,7 @@ fn a_borrow_outlives_a_reset() {
     drop(all);
 }
 
-/// Threads of a guest, of which each is a vCPU, borrow the same handle.
+/// Threads of a guest, each of which is a vCPU, borrow the same handle.
 #[test]
 fn threads_borrow_one_handle() {
     let pair = pair();

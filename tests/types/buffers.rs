@@ -1,4 +1,4 @@
-//! Buffers and strings: everything that may be sent as one, and every way to read one.
+//! Buffers and strings: every source of one, and every way to read one.
 
 use std::{fmt::Write as _, io::Read as _, io::Write as _};
 
@@ -59,7 +59,7 @@ fn bytes_of_every_kind_are_sent() {
         assert_eq!(sent(echo.buf(b"")), b"");
         assert_eq!(sent(echo.buf(&Vec::new())), b"");
         assert_eq!(sent(echo.buf(SharedBuf::with_capacity(peer, 0).unwrap())), b"");
-        // Memory that was made and never filled: the receiver sees that there is nothing in it.
+        // Memory that was allocated and never filled: the receiver sees an empty buffer.
         assert_eq!(sent(echo.buf(SharedBuf::with_capacity(peer, 100).unwrap())), b"");
         assert_eq!(sent(echo.both(0x7f, b"by", "tes", u64::MAX)), b"bytes");
         assert_eq!(sent(echo.both(0x7f, b"", "", u64::MAX)), b"");
@@ -121,7 +121,7 @@ fn a_shared_buffer_is_filled_in_every_way() {
         assert_eq!(zeros.as_slice(), [0; 70]);
         zeros.as_mut_slice()[69] = 1;
         assert_eq!(echo.sizes(zeros), Ok(70));
-        // Memory that was used before is zeroed too, and never shows what was in it.
+        // Memory that was used before is zeroed, too, and never shows its old contents.
         assert_eq!(SharedBuf::zeroed(peer, 70).unwrap().as_slice(), [0; 70]);
         assert_eq!(SharedBuf::with_capacity(peer, 70).unwrap().as_slice(), [0_u8; 0]);
     });
@@ -145,7 +145,7 @@ fn a_foreign_buffer_is_read_in_every_way() {
         let mut bytes = b"before ".to_vec();
         buf.append_to(&mut bytes).unwrap();
         assert_eq!(bytes, b"before 0123456789");
-        // SAFETY: the peer is done with its call, and this is the only thread.
+        // SAFETY: the peer's call is over, and this is the only thread.
         assert_eq!(unsafe { buf.as_slice_unchecked() }, Ok(&b"0123456789"[..]));
 
         let mut reader = buf.reader();

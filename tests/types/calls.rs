@@ -1,4 +1,4 @@
-//! Interfaces: what one type serves, what the other side lacks, and the call without a declaration.
+//! Interfaces: several on one type, functions that the other side lacks, and calls without a declaration.
 
 use vmffi::{
     CallError, ErrorKind, FfiType, ForeignBuf, ForeignStr, Peer, SendAs, SharedBuf,
@@ -8,7 +8,7 @@ use vmffi::{
 
 use crate::{assert_clean, both_ways};
 
-/// What the server was built with.
+/// The server's declaration.
 mod old {
     use vmffi::ForeignBuf;
     vmffi::ffi_interface! {
@@ -21,8 +21,8 @@ mod old {
     }
 }
 
-/// What the client was built with: the same functions in another order, one that has changed, one
-/// whose types have, and two that are new.
+/// The client's declaration: the same functions in another order, one with changed parameters, one
+/// with a changed type, and two new ones.
 mod new {
     use vmffi::{ForeignBuf, ForeignStr};
     vmffi::ffi_interface! {
@@ -58,7 +58,7 @@ impl old::Store for Old {
 vmffi::serve!(Old: old::Store);
 
 #[test]
-fn an_unknown_function_gives_its_loans_back() {
+fn the_loans_of_an_unknown_function_end() {
     both_ways(
         || Old,
         |peer| {
@@ -68,7 +68,7 @@ fn an_unknown_function_gives_its_loans_back() {
             assert_eq!(error.function(), Some(new::ParamsStoreStore::FUNCTION));
             assert_eq!(error.side(), Some(peer.side().other()));
             assert_eq!(peer.arena_stats().blocks, 0, "at once, not when memory is short");
-            // A changed parameter or a changed type is another function, never a wrong call.
+            // A changed parameter or type makes another function, never a wrong call.
             assert_eq!(store.put(1, b"bytes").unwrap_err().kind(), ErrorKind::UnknownFunction);
             let error = store.item(1).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::UnknownFunction);
@@ -79,7 +79,7 @@ fn an_unknown_function_gives_its_loans_back() {
 }
 
 #[test]
-fn a_side_that_serves_nothing_knows_no_function() {
+fn a_side_without_functions_refuses_all_calls() {
     let pair = Loopback::new((), ()).unwrap();
     let store = new::StoreClient::from(pair.host());
     assert_eq!(store.size(1).unwrap_err().kind(), ErrorKind::UnknownFunction);
@@ -95,7 +95,7 @@ fn the_client_of_an_optional_function_asks() {
             let store = new::StoreClient::from(peer);
             assert_eq!(store.has_size(), Ok(true));
             assert_eq!(store.has_drain(), Ok(false));
-            assert_eq!(store.has_put(), Ok(false), "the peer's takes another parameter");
+            assert_eq!(store.has_put(), Ok(false), "the peer's has another parameter");
             assert_eq!(peer.has(old::ParamsStorePut::FUNCTION), Ok(true));
         },
     );
@@ -104,7 +104,7 @@ fn the_client_of_an_optional_function_asks() {
 vmffi::ffi_interface! {
     pub interface Clock { fn now() -> u64; fn reset(to: u64); }
     pub interface Console { fn print(text: ForeignStr) -> u32; fn reset(); }
-    /// It has no function at all.
+    /// A side without functions.
     pub interface Nothing {}
     pub interface Disk {
         fn read(sector: u64, count: u8) -> ForeignBuf;
@@ -241,9 +241,9 @@ impl Raw for Swapper {
 
 vmffi::serve!(Swapper: Raw);
 
-/// The raw call, with words that were lent for it, or that are refused before anything is read.
+/// A raw call, with words that were lent for it, or that are refused before memory is read.
 fn raw(peer: &Peer, signature: u64, transport: Transport) -> Answer {
-    // SAFETY: no function of this file is called with a word that leads to memory which this side still uses.
+    // SAFETY: no call of this file passes a word that refers to memory which this side still uses.
     unsafe { peer.call(signature, transport) }
 }
 
@@ -255,7 +255,7 @@ fn a_call_can_be_made_by_signature_and_transport() {
             let swap = |left, right| {
                 let mut out = peer.outgoing();
                 let transport = SendAs::<Pair>::into_transport(Pair { left, right }, &mut out);
-                // SAFETY: what is validated is the answer to this call, once, as it is declared.
+                // SAFETY: the answer to this call is decoded once, as its declared type.
                 let from = unsafe { out.incoming() };
                 (raw(peer, ParamsRawSwap::FUNCTION.signature, transport.unwrap()), from)
             };
@@ -270,7 +270,7 @@ fn a_call_can_be_made_by_signature_and_transport() {
     );
 }
 
-/// What was lent on another connection stays there: no call is made, and nothing is lost.
+/// A block of another connection stays there: no call is made, and no block is lost.
 #[test]
 fn loans_of_another_connection_are_refused() {
     let pairs = [(); 2].map(|()| Loopback::new(Swapper, Swapper).unwrap());
@@ -280,7 +280,7 @@ fn loans_of_another_connection_are_refused() {
     // SAFETY: the words were lent through `out`.
     let answer = unsafe { peer.call_with(out, size, bytes) };
     assert_eq!(answer, Answer::status(ErrorKind::BadPointer as u64));
-    // So does what the other side of the same connection has lent.
+    // So does a block of the other side of the same connection.
     let mut out = pairs[0].guest().outgoing();
     let bytes = SendAs::<ForeignBuf>::into_transport(b"bytes", &mut out).unwrap();
     // SAFETY: as above.
@@ -300,7 +300,7 @@ fn a_register_holds_nothing_but_the_value() {
                 let transport = Transport { primary, secondary };
                 raw(peer, ParamsRawNegate::FUNCTION.signature, transport)
             };
-            // Sign-extended on the way in and on the way out.
+            // Sign-extended in the parameter and in the result.
             assert_eq!(negate(5, 0).transport, Transport::word((-5_i64) as u64));
             assert_eq!(negate((-5_i64) as u64, 0).transport, Transport::word(5));
             for (primary, secondary) in [(0xfffb, 0), (1 << 16, 0), (5, 1), (5 | 1 << 63, 0)] {
@@ -312,7 +312,7 @@ fn a_register_holds_nothing_but_the_value() {
 }
 
 #[test]
-fn an_empty_buffer_has_no_pointer_to_look_at() {
+fn the_pointer_of_an_empty_buffer_is_ignored() {
     both_ways(
         || Swapper,
         |peer| {

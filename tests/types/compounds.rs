@@ -1,4 +1,4 @@
-//! Arrays and tuples with handles in them, types that cross as another one, and slices of arrays, tuples and converted types.
+//! Arrays and tuples with handles, types that cross as another one, and slices of arrays, tuples and converted types.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -37,7 +37,7 @@ slices! {
     slice_durations: Duration = [Duration::ZERO, Duration::MAX];
 }
 
-/// How many `Boxed` there are.
+/// The number of live `Boxed` values.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Larger than its wire form, with a destructor.
@@ -65,7 +65,7 @@ impl Drop for Boxed {
 
 vmffi::crosses_as!(Boxed);
 
-/// As the sender declares it.
+/// The sender's declaration.
 mod sent {
     vmffi::ffi_interface! { pub interface Boxes { fn take(values: vmffi::ForeignSlice<u8>) -> u64; } }
 }
@@ -85,7 +85,7 @@ impl Boxes for Boxer {
 
 vmffi::serve!(Boxer: Boxes);
 
-/// They are decoded over their own wire forms, and dropped if one of them is none.
+/// Values are decoded over their own wire forms, and dropped if one of them is invalid.
 #[test]
 fn values_larger_than_their_wire_forms_are_read_and_dropped() {
     let pair = Loopback::new((), Boxer).unwrap();

@@ -1,4 +1,4 @@
-//! Calls that fail: what the caller learns, and that nothing is lost.
+//! Calls that fail: the caller's error, and that no block is lost.
 
 use std::sync::{Arc, Mutex, atomic::AtomicU32, atomic::Ordering};
 
@@ -105,7 +105,7 @@ impl Fails for Server {
 
 vmffi::serve!(Server: Fails, Fragile);
 
-/// What a panic carries may panic again.
+/// A panic whose payload panics when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -135,7 +135,7 @@ fn a_handler_refuses() {
     );
 }
 
-/// The raw call, with words that were lent for it.
+/// A raw call, with words that were lent for it.
 fn raw(peer: &Peer, signature: u64, transport: Transport) -> Answer {
     // SAFETY: the words were lent for this call, and nothing else uses them.
     unsafe { peer.call(signature, transport) }
@@ -146,7 +146,7 @@ fn a_bad_string_fails_its_reader() {
     both_ways(
         || Server,
         |peer| {
-            // The raw call can say that bytes are text which are none.
+            // A raw call can send invalid UTF-8 as text.
             let mut out = peer.outgoing();
             let bytes = SharedBuf::copy_from(peer, &[0xff, 0xfe]).unwrap();
             let transport = vmffi::SendAs::<ForeignBuf>::into_transport(bytes, &mut out).unwrap();
@@ -225,7 +225,7 @@ fn a_handler_runs_out_of_memory() {
     assert_clean(&pair);
 }
 
-/// One pair whose sides note what they refuse.
+/// A pair whose observers record refused calls.
 fn observed(side: Side) -> (Loopback, Arc<Mutex<Vec<CallError>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
@@ -257,7 +257,7 @@ fn the_server_knows_which_field_was_bad() {
             change(&mut wire);
             let wire = vmffi::SendAs::<ForeignBuf>::into_transport(&wire, &mut out).unwrap();
             let (function, transport) = (ParamsFailsTakes::FUNCTION, Transport::word(wire.primary));
-            // SAFETY: the words were lent through `out`, or lead nowhere.
+            // SAFETY: the words were lent through `out`, or are refused.
             unsafe { peer.call_with(out, function.signature, transport) }.status
         };
         assert_eq!(call(&|_| {}), 0);
@@ -287,7 +287,7 @@ fn the_server_knows_which_field_was_bad() {
 fn every_field_is_validated_before_the_call_fails() {
     let (pair, seen) = observed(Side::Host);
     let peer = pair.host();
-    // `notes(nr, note)`: the note's first field is bad, and the handles behind it must come back.
+    // `notes(nr, note)`: the note's first field is invalid, and the handles after it must be released.
     let mut out = peer.outgoing();
     let text = SharedStr::copy_from(peer, "text").unwrap();
     let text = vmffi::SendAs::<ForeignStr>::into_transport(text, &mut out).unwrap();
@@ -302,7 +302,7 @@ fn every_field_is_validated_before_the_call_fails() {
     }
     let wire = vmffi::SendAs::<ForeignBuf>::into_transport(&wire, &mut out).unwrap();
     assert_eq!(peer.arena_stats().blocks, 3);
-    // Nothing is taken back on this side, so that what comes back is what the callee gives back.
+    // This side takes nothing back, so that only releases by the callee end its loans.
     std::mem::forget(out);
     let transport = Transport::word(wire.primary);
     let answer = raw(peer, ParamsFailsNotes::FUNCTION.signature, transport);
@@ -323,7 +323,7 @@ fn an_observer_sees_every_refusal() {
     assert_eq!(seen, [ErrorKind::Refused, ErrorKind::PeerPanicked, ErrorKind::UnknownFunction]);
 }
 
-/// What an observer does is no matter of the call that it is told of, nor of whoever runs the guest.
+/// A panic of an observer affects neither the call nor the thread that runs the guest.
 #[test]
 fn an_observer_that_panics_changes_nothing() {
     let pair = Loopback::builder()
@@ -339,7 +339,7 @@ fn an_observer_that_panics_changes_nothing() {
 }
 
 vmffi::ffi_interface! {
-    /// Served by both sides: each calls the other until nothing is left.
+    /// Served by both sides: each calls the other until `left` is 0.
     pub interface Bounce {
         fn bounce(left: u32, text: ForeignStr) -> ForeignStr;
     }

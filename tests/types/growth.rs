@@ -1,4 +1,4 @@
-//! Buffers, texts and slices that grow: what they hold, what they move, and what the peer finds in the arena.
+//! Buffers, texts and slices that grow: their contents, the bytes that they move, and what the peer finds in the arena.
 
 use std::{fmt::Write as _, io::Write as _};
 
@@ -30,7 +30,7 @@ impl Grown for Server {
             kept.clear();
         }
         kept.push(bytes);
-        // What was lent before is as it was.
+        // The earlier loan is unchanged.
         kept.iter().try_fold(0, |sum, buf| {
             Ok(sum + buf.read_vec()?.iter().map(|byte| u64::from(*byte)).sum::<u64>())
         })
@@ -87,12 +87,12 @@ fn every_kind_grows_to_many_times_its_capacity() {
     });
 }
 
-/// Appending n bytes one by one moves fewer than 2n of them, and not n times n.
+/// Appending n bytes one by one moves fewer than 2n bytes, not n times n.
 #[test]
 fn growth_is_amortised() {
     both_ways(Server::default, |peer| {
         let mut buf = SharedBuf::new(peer);
-        // It cannot grow in its place, since a block is behind it whenever it has moved.
+        // It cannot grow in place, since there is a block after it whenever it has moved.
         let (mut moves, mut at, mut fence) = (0, buf.as_slice().as_ptr(), Vec::new());
         for nr in 0..100_000 {
             buf.push(nr as u8).unwrap();
@@ -148,7 +148,7 @@ fn a_grown_buffer_lends_what_it_uses() {
     });
 }
 
-/// The block behind it was free, dropped, or released by the peer.
+/// The block after it was free, dropped, or released by the peer.
 #[test]
 fn growth_in_place_keeps_the_address() {
     both_ways(Server::default, |peer| {
@@ -165,7 +165,7 @@ fn growth_in_place_keeps_the_address() {
 }
 
 #[test]
-fn what_was_lent_never_moves() {
+fn a_loan_never_moves() {
     both_ways(Server::default, |peer| {
         let client = GrownClient::from(peer);
         let mut sum = 0;
@@ -182,7 +182,7 @@ fn what_was_lent_never_moves() {
 }
 
 #[test]
-fn a_full_arena_is_told_with_its_size_and_changes_nothing() {
+fn a_full_arena_is_reported_with_its_size_and_changes_nothing() {
     let pair = Loopback::builder().arenas(8192, 8192).build(Server::default(), ()).unwrap();
     for peer in [pair.host(), pair.guest()] {
         let mut buf = SharedBuf::copy_from(peer, b"begin").unwrap();
@@ -197,7 +197,7 @@ fn a_full_arena_is_told_with_its_size_and_changes_nothing() {
             assert_eq!(buf.reserve(len).unwrap_err().kind(), ErrorKind::OutOfMemory);
         }
         assert_eq!((buf.as_slice(), buf.capacity()), (&b"begin"[..], 5));
-        // Where it cannot double it takes what it needs, up to all of the arena.
+        // If it cannot double its capacity, it takes what it needs, up to the whole arena.
         buf.extend_from_slice(&[1; 5000]).unwrap();
         buf.extend_from_slice(&[2; 3187]).unwrap();
         assert_eq!((buf.len(), buf.capacity()), (8192, 8192));
@@ -211,9 +211,9 @@ fn a_full_arena_is_told_with_its_size_and_changes_nothing() {
     assert_clean(&pair);
 }
 
-/// A capacity that is fixed, that of the destination, is not an arena that is full.
+/// A destination with a fixed capacity is reported differently from a full arena.
 #[test]
-fn a_destination_that_is_too_short_is_told_with_its_size() {
+fn a_destination_that_is_too_short_is_reported_with_its_size() {
     both_ways(Server::default, |peer| {
         let text = GrownClient::from(peer).made(10).unwrap();
         let error = text.read_into(&mut [0; 7]).unwrap_err();
@@ -223,7 +223,7 @@ fn a_destination_that_is_too_short_is_told_with_its_size() {
     });
 }
 
-/// The peer can read all of the arena: a moved value leaves only zeros behind, and new memory shows the value only.
+/// The peer can read the whole arena: a moved value leaves only zeros behind, and new memory shows only the value.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_move_leaves_zeros() {

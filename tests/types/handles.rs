@@ -1,4 +1,4 @@
-//! Structs that hold handles: their sender fills the generated twin, their receiver owns.
+//! Structs with handles: the sender fills the generated twin, and the receiver owns the handles.
 
 use vmffi::{
     CallError, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared, SharedBuf, SharedSlice,
@@ -151,7 +151,7 @@ fn check_request(request: &Request) {
     assert_eq!(request.origin.read(), Ok(Point { x: -3, y: 4 }));
 }
 
-/// What is present, and empty where it can be.
+/// Every field is present, and empty if possible.
 fn all(peer: &Peer, empty: bool) -> SharedMaybe {
     SharedMaybe {
         nr: 1,
@@ -235,7 +235,7 @@ fn structs_of_handles_nest() {
 }
 
 #[test]
-fn what_a_handler_does_not_look_at_is_given_back() {
+fn handles_that_a_handler_ignores_are_released() {
     both_ways(
         || Server,
         |peer| {
@@ -247,7 +247,7 @@ fn what_a_handler_does_not_look_at_is_given_back() {
 }
 
 #[test]
-fn what_is_never_sent_is_freed() {
+fn values_that_are_never_sent_are_freed() {
     both_ways(
         || Server,
         |peer| {

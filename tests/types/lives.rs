@@ -1,4 +1,4 @@
-//! How long handles live: after their call, after their connection, on other threads, elsewhere.
+//! Handles that outlive their call or their connection, and handles on other threads.
 
 use std::sync::Mutex;
 
@@ -27,7 +27,7 @@ vmffi::ffi_interface! {
     }
 }
 
-/// Keeps what it gets, and returns what was made for somebody else.
+/// Keeps its arguments, and returns blocks that were made on another connection.
 #[derive(Default)]
 struct Server {
     kept: Mutex<Vec<ForeignBuf>>,
@@ -87,7 +87,7 @@ impl Keeper for Server {
 vmffi::serve!(Server: Keeper);
 
 #[test]
-fn a_handler_keeps_what_it_got() {
+fn a_handler_keeps_its_handles() {
     both_ways(Server::default, |peer| {
         let keeper = KeeperClient::from(peer);
         for nr in 1..=10 {
@@ -148,8 +148,8 @@ fn several_threads_call_at_once() {
     });
 }
 
-/// Two connections, and both ends of the second: what is made for any of the others is not for the
-/// first one's host.
+/// Two connections: a block that is made for any other end is not accepted by the first one's
+/// host.
 #[test]
 fn memory_of_another_connection_is_refused_and_freed() {
     let pair = Loopback::new(Server::default(), Server::default()).unwrap();
@@ -196,7 +196,7 @@ fn a_handler_cannot_return_memory_of_another_connection() {
     });
 }
 
-/// A slot of memory is lent again and again, and a handle of an old loan cannot free a new one.
+/// A place in the arena is lent repeatedly, and a handle of an old loan cannot end a new one.
 #[test]
 fn memory_is_lent_again_many_times() {
     let pair = Loopback::builder().arenas(4096, 4096).build((), Server::default()).unwrap();

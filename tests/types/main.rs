@@ -1,7 +1,7 @@
-//! Every type of the declaration, in every place, in both directions, on the loopback.
+//! Every type of the declaration, in every position, in both directions, on the loopback.
 //!
-//! Whatever a test does, both arenas must be empty when it is done: a value that crossed must not
-//! leave a block behind, and neither must a call that failed.
+//! After each test both arenas must be empty: neither a value that crossed nor a failed call may
+//! leave a block behind.
 
 mod aggregates;
 mod borrows;
@@ -21,7 +21,7 @@ mod shared;
 
 use vmffi::{Peer, Serve, loopback::Loopback};
 
-/// Has the same server called by a guest and by a host.
+/// Runs calls of the same server by a guest and by a host.
 pub fn both_ways<S: Serve>(server: impl Fn() -> S, test: impl Fn(&Peer)) {
     let pair = Loopback::new((), server()).unwrap();
     test(pair.host());
@@ -31,7 +31,7 @@ pub fn both_ways<S: Serve>(server: impl Fn() -> S, test: impl Fn(&Peer)) {
     assert_clean(&pair);
 }
 
-/// Runs checks both ways, each on connections of its own.
+/// Runs checks in both directions, each on connections of its own.
 pub fn run_all<S: Serve>(server: impl Fn() -> S, checks: &[shared::Check]) {
     for (name, check) in checks {
         println!("{name}");
@@ -39,14 +39,14 @@ pub fn run_all<S: Serve>(server: impl Fn() -> S, checks: &[shared::Check]) {
     }
 }
 
-/// Nothing is in use in either arena.
+/// No block is in use in either arena.
 #[track_caller]
 pub fn assert_clean(pair: &Loopback) {
     assert_eq!(pair.host().arena_stats().blocks, 0, "blocks are left in the guest's arena");
     assert_eq!(pair.guest().arena_stats().blocks, 0, "blocks are left in the host's arena");
 }
 
-/// Makes a module for a plain type that has bytes: slices of it, of several lengths, both ways.
+/// Makes a module for a plain type with bytes: slices of it, of several lengths, in both directions.
 #[macro_export]
 macro_rules! slices {
     ($($module:ident: $t:ty = [$($value:expr),* $(,)?];)*) => { $(

@@ -1,4 +1,4 @@
-//! Arenas that are too small: a call that finds no memory leaves everything as it was.
+//! Arenas that are too small: a call that finds no memory changes nothing.
 
 use vmffi::{
     CallError, ErrorKind, ForeignBuf, ForeignStr, GRANULE_SIZE, Peer, Shared, SharedBuf,
@@ -41,11 +41,11 @@ fn both(pair: &Loopback, test: impl Fn(&Peer)) {
 }
 
 #[test]
-fn a_call_that_finds_no_memory_takes_nothing() {
+fn a_call_without_memory_changes_nothing() {
     let pair = small();
     both(&pair, |peer| {
         let sink = SinkClient::from(peer);
-        // The first argument fits, the second does not, or the parameters do not.
+        // The first argument fits and the second does not, or the parameters do not.
         for (one, two) in [(4097, 0), (4096, 1), (2048, 2049), (4032, 64), (64, 4032)] {
             let text = "x".repeat(two);
             let error = sink.take(1, &vec![0; one], &text).unwrap_err();
@@ -84,7 +84,7 @@ fn a_full_arena_serves_again_when_a_block_is_freed() {
         assert_eq!(Shared::new(peer, 1_u8).map_err(why).err(), Some(ErrorKind::OutOfMemory));
         assert_eq!(sink.wide(1).map_err(why), Err(ErrorKind::OutOfMemory));
         assert_eq!(sink.take(1, b"x", "").map_err(why), Err(ErrorKind::OutOfMemory));
-        // What takes no memory still works.
+        // Values without a block still work.
         assert!(SharedBuf::copy_from(peer, b"").is_ok());
         assert_eq!(peer.arena_stats(), stats);
         full.truncate(full.len() - 1);
@@ -96,7 +96,7 @@ fn a_full_arena_serves_again_when_a_block_is_freed() {
 }
 
 #[test]
-fn the_answer_s_memory_is_the_server_s() {
+fn the_memory_of_an_answer_is_the_servers() {
     let pair = small();
     both(&pair, |peer| {
         let sink = SinkClient::from(peer);
@@ -112,7 +112,7 @@ fn the_answer_s_memory_is_the_server_s() {
 }
 
 #[test]
-fn lengths_that_overflow_are_only_too_long() {
+fn overflowing_lengths_are_too_long() {
     let pair = small();
     let peer = pair.host();
     for len in [4097, usize::MAX / 2, usize::MAX - 63, usize::MAX] {

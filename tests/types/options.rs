@@ -1,4 +1,4 @@
-//! `Option` of handles, alone and among others: `None`, `Some`, and `Some` of nothing.
+//! `Option` of handles, alone and among others: `None`, `Some`, and `Some` of an empty handle.
 
 use vmffi::{
     CallError, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared, SharedBuf, SharedSlice,
@@ -83,7 +83,7 @@ impl Echo for Server {
 vmffi::serve!(Server: Echo);
 
 #[test]
-fn none_and_some_and_some_of_nothing_are_told_apart() {
+fn none_and_some_and_some_of_an_empty_handle_differ() {
     both_ways(
         || Server,
         |peer| {

@@ -1,4 +1,4 @@
-//! Code of a user's that panics while the crate calls it, with memory in its hands: nothing is lost.
+//! User code that panics while the crate calls it, with handles in use: no block is lost.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -53,10 +53,10 @@ impl Takes for Server {
 
 vmffi::serve!(Server: Takes);
 
-/// What is sent, and panics when it is written.
+/// A value that panics while it is encoded.
 struct Panics;
 
-// SAFETY: it writes no word at all.
+// SAFETY: the implementation writes no word.
 unsafe impl<T: FfiType> SendAs<T> for Panics {
     fn encode(self, _: &mut [u8], _: &mut Outgoing<'_>) -> Result<(), CallError> {
         resume_unwind(Box::new("quietly"))
@@ -85,8 +85,8 @@ fn an_encoder_that_panics() {
     assert_clean(&pair);
 }
 
-/// Handles are read on another thread while the loopback is reset and what they were lent is written anew: whoever reads gets
-/// what was lent, or learns that it is no more. In one program, the two must not even meet (`.ci/sanitize threads`).
+/// Handles are read on another thread while the loopback is reset and their memory is written anew: a reader gets the
+/// bytes of its loan, or an error. Within one program, the accesses must not race either (`.ci/sanitize threads`).
 #[test]
 fn handles_are_read_while_the_loopback_is_reset() {
     let mut pair = Loopback::builder().arenas(1 << 16, 1 << 16).build((), Server).unwrap();
@@ -118,7 +118,7 @@ fn handles_are_read_while_the_loopback_is_reset() {
                 thread::yield_now();
             }
             pair.reset();
-            // Where the handles lead, other bytes are written.
+            // Writes other bytes to the memory of the handles.
             for _ in 0..6 {
                 let mut new = SharedBuf::with_capacity(pair.guest(), 3000).unwrap();
                 new.extend_from_slice(&[8; 3000]).unwrap();

@@ -1,4 +1,4 @@
-//! `Result<T, E>` with all sorts of `T` and `E`: the same on both ends.
+//! `Result<T, E>` with several types `T` and `E`: equal on both ends.
 
 use vmffi::{CallError, Failure};
 
@@ -22,7 +22,7 @@ fn results_cross() {
 }
 
 #[test]
-fn a_failure_is_an_error_for_people() {
+fn a_failure_implements_error() {
     let app: Box<dyn std::error::Error> = Box::new(Failure::App(Kind::Odd));
     assert_eq!(app.to_string(), "Odd");
     let call = Failure::<Kind>::from(CallError::refused());

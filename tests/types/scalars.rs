@@ -1,4 +1,4 @@
-//! Plain types in every place where one can stand, and scalars with the values at the edges of each.
+//! Plain types in every position, and scalars with the values at the limits of each.
 
 use crate::{
     run_all,
@@ -41,7 +41,7 @@ slices! {
     slice_option: Option<u16> = [None, Some(0), Some(u16::MAX)];
 }
 
-/// A quiet and a signalling NaN, each with a payload, and the negative zero.
+/// A quiet and a signalling NaN, each with a payload, and negative zero.
 const F32: [u32; 4] = [0x7fc0_1234, 0x7f80_0001, 0xffc0_0000, 0x8000_0000];
 const F64: [u64; 4] =
     [0x7ff8_0000_0000_1234, 0x7ff0_0000_0000_0001, 0xfff8_0000_0000_0000, 0x8000_0000_0000_0000];

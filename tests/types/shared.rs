@@ -1,11 +1,11 @@
-//! What guests in machines are asked too: `tests/machines` has these modules as well.
+//! The checks that guests in machines run as well: `tests/machines` compiles the same modules.
 
 use vmffi::Peer;
 
-/// Serves whatever is declared there.
+/// Serves all interfaces that are declared there.
 pub trait Side: Send + Sync + 'static {}
 
-/// A name, and what must hold of the peer.
+/// A name, and a check of the peer.
 pub type Check = (&'static str, fn(&Peer));
 
 pub mod compounds;

@@ -1,4 +1,4 @@
-//! How a guest is linked.
+//! Links the guest.
 fn main() {
     vmffi::build::link();
 }

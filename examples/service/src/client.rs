@@ -1,4 +1,4 @@
-//! As much of an HTTP/1.1 client as a load generator needs.
+//! The part of an HTTP/1.1 client that a load generator needs.
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},

@@ -1,4 +1,4 @@
-//! The service: routes, statuses, metrics, and the end.
+//! The service: routes, statuses, metrics, and shutdown.
 
 use std::{
     error::Error, fmt::Write, future, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration,
@@ -37,14 +37,14 @@ pub const MAX_BODY: usize = 256 << 10;
 /// How long a request waits for a guest and for the result.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Prints the pool's events, and this program's own.
+/// Prints the events of the pool and of this program.
 pub fn log_events() {
     let targets = [("vmffi::pool", Level::DEBUG), ("service", Level::INFO)];
     let output = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     tracing_subscriber::registry().with(output).with(Targets::new().with_targets(targets)).init();
 }
 
-/// Serves until SIGINT or SIGTERM; then the requests that it has are answered, and the pool closes.
+/// Serves until SIGINT or SIGTERM; then pending requests are answered, and the pool closes.
 pub fn serve(pool: Pool, address: SocketAddr, backend: Backend) -> Result<(), Box<dyn Error>> {
     let pool = Arc::new(pool);
     let router = Router::new()
@@ -74,7 +74,7 @@ pub fn serve(pool: Pool, address: SocketAddr, backend: Backend) -> Result<(), Bo
 async fn parse(State(pool): State<Arc<Pool>>, document: Bytes) -> Response {
     let scan = move |guest: &Peer| {
         let Report { values, depth, findings } = ScannerClient::from(guest).scan(&document[..])?;
-        // Copied, since the guest is reset after this.
+        // Copied, since the reset of the guest releases it.
         Ok((values, depth, findings.read_vec()?))
     };
     match call(&pool, scan).await {
@@ -91,7 +91,7 @@ async fn parse(State(pool): State<Arc<Pool>>, document: Bytes) -> Response {
     }
 }
 
-/// Makes a guest misbehave. No real service has this.
+/// Makes a guest misbehave. A real service does not offer this.
 async fn attack(State(pool): State<Arc<Pool>>, Path(attack): Path<String>) -> Response {
     let attack = match attack.as_str() {
         "loop" => Attack::Loop,
@@ -103,7 +103,7 @@ async fn attack(State(pool): State<Arc<Pool>>, Path(attack): Path<String>) -> Re
     result.map_or_else(|response| response, |()| StatusCode::NO_CONTENT.into_response())
 }
 
-/// Calls a guest of the pool; an error is a response.
+/// Calls a guest of the pool; maps an error to a response.
 async fn call<R: Send + 'static>(
     pool: &Pool,
     call: impl FnOnce(&Peer) -> Result<R, Failure<ScanError>> + Send + 'static,
@@ -121,7 +121,7 @@ async fn call<R: Send + 'static>(
     Err((status, Json(json!({ "error": text }))).into_response())
 }
 
-/// The document is bad, and the guest says where.
+/// Maps an error in the document to a response, with the place that the guest reports.
 fn rejected(error: ScanError) -> Response {
     let (text, line, column) = match error {
         ScanError::Syntax { line, column } => ("this is not JSON", line, column),
@@ -132,7 +132,7 @@ fn rejected(error: ScanError) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
 }
 
-/// The guest is bad. What it says of itself is for the log, not for the client.
+/// Maps a failure of the guest to a response. The guest's own message goes to the log, not to the client.
 fn failed(error: &CallError) -> (StatusCode, &'static str) {
     match error.guest_exit() {
         Some(GuestExit::CpuTime) => {

@@ -1,4 +1,4 @@
-//! Loads the service: good documents, and among them hostile ones.
+//! Loads the service with good documents, and hostile ones among them.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ impl Default for Load {
 /// A kind of request: its name, path and body.
 type Kind = (&'static str, &'static str, Vec<u8>);
 
-/// What an ordinary client sends: a page of records, some of which have a secret.
+/// What an ordinary client sends: a page of records, some of which contain a secret.
 fn good() -> Kind {
     let record = |n: u32| {
         let note =
@@ -40,7 +40,7 @@ fn good() -> Kind {
     ("good", "/parse", format!("[{}]", records.join(",\n")).into_bytes())
 }
 
-/// What others send.
+/// What hostile clients send.
 fn hostile() -> [Kind; 5] {
     // Each pair needs 7 bytes of the document, and about 600 of a parser's heap.
     let greedy = format!("[{}1]", r#"{"":0},"#.repeat(35_000));
@@ -54,7 +54,7 @@ fn hostile() -> [Kind; 5] {
 }
 
 impl Load {
-    /// Sends the requests, and prints what has come of them. It fails if a good document was not answered with 200.
+    /// Sends the requests, and prints the results. It fails if a good document was not answered with 200.
     pub fn run(&self, address: SocketAddr) -> Result<ExitCode, Box<dyn Error>> {
         let (good, hostile) = (good(), hostile());
         let next = AtomicU64::new(0);
@@ -66,7 +66,7 @@ impl Load {
                 if number >= self.requests {
                     return Ok(times);
                 }
-                // They are spread evenly, and each kind has its turn.
+                // Hostile requests are spread evenly, and each kind has its turn.
                 let [before, after] =
                     [number, number + 1].map(|n| (n as f64 * self.hostile) as usize);
                 let kind = if before < after { &hostile[before % hostile.len()] } else { &good };

@@ -1,4 +1,4 @@
-//! An HTTP service that parses what strangers send, each document in a guest of its own.
+//! An HTTP service that parses documents of untrusted clients, each in a guest of its own.
 //!
 //! ```console
 //! $ cargo run --release --manifest-path examples/service/Cargo.toml
@@ -14,6 +14,7 @@ use vmffi::{
 
 mod client;
 mod http;
+// By its path: guest and host share one declaration, and their packages are workspaces of their own.
 #[path = "../guest/src/interface.rs"]
 mod interface;
 mod load;
@@ -26,7 +27,7 @@ Scans JSON documents for secrets, each in a guest of its own.
     service [--backend kvm|process] [--guests N] [--listen ADDRESS] [--cpu-time MS] [--deadline MS]
     service load [--clients N] [--requests N] [--hostile SHARE] [--connect ADDRESS]";
 
-/// What a guest searches for.
+/// The terms that a guest searches for.
 const TERMS: &str = include_str!("../terms.txt");
 
 fn main() -> ExitCode {

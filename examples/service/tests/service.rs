@@ -1,4 +1,4 @@
-//! The service on each backend that works here: good, bad and hostile requests at once, a client that leaves, the end.
+//! The service on each backend that works here: good, bad and hostile requests at once, a client that disconnects, shutdown.
 
 use std::{
     error::Error,
@@ -11,12 +11,13 @@ use std::{
 
 use vmffi::machine::Backend;
 
+// By its path: the service is a program, and has no library that a test could use.
 #[path = "../src/client.rs"]
 mod client;
 
 use client::Client;
 
-/// The program, which is killed if the test fails.
+/// The program. It is killed if the test fails.
 struct Service {
     program: Child,
     output: BufReader<ChildStdout>,
@@ -25,7 +26,7 @@ struct Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // Both fail if it has ended.
+        // Both fail if the program has ended.
         let _ = self.program.kill();
         let _ = self.program.wait();
     }
@@ -55,7 +56,7 @@ impl Service {
         Client::connect(self.address).expect("a connection")
     }
 
-    /// A metric, as `/metrics` has it.
+    /// The value of a metric from `/metrics`.
     fn metric(&self, name: &str) -> f64 {
         let (status, text) = self.client().request("GET", "/metrics", b"").expect("metrics");
         assert_eq!(status, 200);
@@ -71,7 +72,7 @@ impl Service {
         }
     }
 
-    /// Ends it as an operator does.
+    /// Ends the program as an operator does.
     fn end(mut self) -> Result<(), Box<dyn Error>> {
         let id = self.program.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status()?.success());
@@ -83,7 +84,7 @@ impl Service {
     }
 }
 
-fn everybody_is_answered(backend: Backend) {
+fn every_request_is_answered(backend: Backend) {
     let Some(service) = Service::start(backend, &["--guests", "2", "--cpu-time", "500"]) else {
         return;
     };
@@ -112,7 +113,7 @@ fn everybody_is_answered(backend: Backend) {
             });
         }
     });
-    // What is too long does not get to a guest.
+    // A document that is too long does not reach a guest.
     let (status, _) =
         service.client().request("POST", "/parse", &[b' '; (256 << 10) + 1]).expect("an answer");
     assert_eq!(status, 413);
@@ -126,12 +127,12 @@ fn everybody_is_answered(backend: Backend) {
     service.end().expect("an end");
 }
 
-/// The guest of a client that disconnects is stopped, and there for the next client, long before its limits.
-fn who_leaves_frees_a_guest(backend: Backend) {
+/// If a client disconnects, its guest is stopped, and serves the next client long before its limits.
+fn a_disconnect_frees_the_guest(backend: Backend) {
     let limits = ["--guests", "1", "--cpu-time", "600000", "--deadline", "600000"];
     let Some(service) = Service::start(backend, &limits) else { return };
     let began = Instant::now();
-    // A client may leave before the call has begun: then it never does, and no guest is stopped.
+    // If the client leaves before the call has begun, the call never begins, and no guest is stopped.
     while service.metric(r#"vmffi_pool_exits_total{exit="stopped"}"#) == 0.0 {
         assert!(began.elapsed() < Duration::from_secs(60), "no guest was stopped");
         let mut client = service.client();
@@ -146,21 +147,21 @@ fn who_leaves_frees_a_guest(backend: Backend) {
 }
 
 #[test]
-fn everybody_is_answered_on_kvm() {
-    everybody_is_answered(Backend::Kvm);
+fn every_request_is_answered_on_kvm() {
+    every_request_is_answered(Backend::Kvm);
 }
 
 #[test]
-fn everybody_is_answered_in_processes() {
-    everybody_is_answered(Backend::Process);
+fn every_request_is_answered_in_processes() {
+    every_request_is_answered(Backend::Process);
 }
 
 #[test]
-fn who_leaves_frees_a_guest_on_kvm() {
-    who_leaves_frees_a_guest(Backend::Kvm);
+fn a_disconnect_frees_the_guest_on_kvm() {
+    a_disconnect_frees_the_guest(Backend::Kvm);
 }
 
 #[test]
-fn who_leaves_frees_a_guest_in_processes() {
-    who_leaves_frees_a_guest(Backend::Process);
+fn a_disconnect_frees_the_guest_in_processes() {
+    a_disconnect_frees_the_guest(Backend::Process);
 }

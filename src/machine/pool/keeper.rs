@@ -9,9 +9,9 @@ use std::{
 
 use super::{
     PoolError, events,
-    lease::Guest,
+    lease::PooledGuest,
     start,
-    state::{Shared, State},
+    state::{PoolInner, State},
 };
 
 /// How long the keeper waits after a first failure to make a guest; it doubles with each further one.
@@ -21,14 +21,14 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How long a guest beyond the pool's size is kept without need.
 const LINGER: Duration = Duration::from_secs(1);
 
-impl Shared {
+impl PoolInner {
     pub(super) fn spawn_keeper(&self) -> Result<(), PoolError> {
         self.state().threads += 1;
         self.spawn("vmffi pool", Self::keep)
     }
 
     /// Makes a guest that is ready.
-    pub(super) fn make(&self) -> Result<Guest, PoolError> {
+    pub(super) fn make(&self) -> Result<PooledGuest, PoolError> {
         let began = Instant::now();
         let (machine, ready) =
             (self.make)().map_err(|error| PoolError::Machine(Arc::new(error)))?;
@@ -39,7 +39,7 @@ impl Shared {
             started?;
         }
         events::made(began);
-        Ok(Guest::new(machine))
+        Ok(PooledGuest::new(machine))
     }
 
     fn keep(&self) {
@@ -81,7 +81,7 @@ impl Shared {
             } else if trim.is_some_and(|at| at <= now) {
                 trim = None;
                 let unneeded = surplus.min(state.least_idle);
-                let coldest: Vec<Guest> = state.idle.drain(..unneeded).collect();
+                let coldest: Vec<PooledGuest> = state.idle.drain(..unneeded).collect();
                 self.discard(state, coldest);
                 state = self.state();
                 continue;

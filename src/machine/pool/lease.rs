@@ -1,4 +1,4 @@
-//! A guest of a pool that somebody uses.
+//! Leases: guests of a pool in use.
 
 use std::{
     boxed::Box,
@@ -12,18 +12,18 @@ use std::{
     time::Instant,
 };
 
-use super::{super::Machine, GuestExit, Stopper, drop_caught, state::Shared};
+use super::{super::Machine, GuestExit, Stopper, drop_caught, state::PoolInner};
 use crate::host::{DeadlineKey, Expire};
 
 /// A guest of a pool, wherever it is.
-pub(super) struct Guest {
+pub(super) struct PooledGuest {
     pub(super) machine: Machine,
     pub(super) seat: Arc<Seat>,
     /// How many checkpoints it had when it was made. One more is the state of one lease, in which no other must begin.
     checkpoints: usize,
 }
 
-impl Guest {
+impl PooledGuest {
     /// The machine waits for upcalls.
     pub(super) fn new(machine: Machine) -> Self {
         Self { seat: Seat::new(machine.stops_with()), checkpoints: machine.checkpoints(), machine }
@@ -133,9 +133,9 @@ impl Watch {
 }
 
 /// A guest in use. Dropping this resets it and puts it back, or has the pool's thread do so.
-pub(super) struct Out<S: Deref<Target = Shared>> {
+pub(super) struct Leased<S: Deref<Target = PoolInner>> {
     pub(super) shared: S,
-    guest: ManuallyDrop<Guest>,
+    guest: ManuallyDrop<PooledGuest>,
     began: Instant,
     /// The deadline of the lease.
     due: Option<DeadlineKey>,
@@ -143,8 +143,8 @@ pub(super) struct Out<S: Deref<Target = Shared>> {
     watched: AtomicBool,
 }
 
-impl<S: Deref<Target = Shared>> Out<S> {
-    pub(super) fn new(shared: S, guest: Guest) -> Self {
+impl<S: Deref<Target = PoolInner>> Leased<S> {
+    pub(super) fn new(shared: S, guest: PooledGuest) -> Self {
         let began = Instant::now();
         let until = shared.lease_time.and_then(|limit| began.checked_add(limit));
         // Not locked when the deadline is set, which stops the guest at once if there can be no thread for it.
@@ -166,7 +166,7 @@ impl<S: Deref<Target = Shared>> Out<S> {
     }
 }
 
-impl<S: Deref<Target = Shared>> Drop for Out<S> {
+impl<S: Deref<Target = PoolInner>> Drop for Leased<S> {
     fn drop(&mut self) {
         // SAFETY: this is the only place that takes the guest, and it runs once. `self.guest` is not used after this.
         let guest = unsafe { ManuallyDrop::take(&mut self.guest) };
@@ -193,10 +193,10 @@ impl<S: Deref<Target = Shared>> Drop for Out<S> {
 /// that had run, the machine is dropped instead, so that no other lease begins there.
 ///
 /// A [`Stopper`] of the [`Machine`] behind the lease stops the guest whoever uses it: take [`Lease::stopper`].
-pub struct Lease(Out<Arc<Shared>>);
+pub struct Lease(Leased<Arc<PoolInner>>);
 
 impl Lease {
-    pub(super) fn new(out: Out<Arc<Shared>>) -> Self {
+    pub(super) fn new(out: Leased<Arc<PoolInner>>) -> Self {
         Self(out)
     }
 

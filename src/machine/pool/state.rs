@@ -1,4 +1,4 @@
-//! Which guest of a pool is where, and who waits for one.
+//! The state of a pool: its guests, and the callers that wait for one.
 //!
 //! One lock protects the state. It is held to move guests from one place to another, never while a guest is made,
 //! reset, dropped, or handed to a thread. A guest that becomes free goes to the one who has waited longest, so as long
@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     CLOSE_WAIT, DeadlineThread, Exits, Make, Metrics, PoolError, drop_caught, events,
-    lease::{Guest, Seat, Use},
+    lease::{PooledGuest, Seat, Use},
     tasks::Job,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What a pool shares with its leases, calls and threads.
-pub(super) struct Shared {
+pub(super) struct PoolInner {
     pub(super) make: Box<Make>,
     pub(super) size: usize,
     pub(super) max: usize,
@@ -47,16 +47,16 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct State {
     /// The guests that are ready, the one that was used last at the end.
-    pub(super) idle: Vec<Guest>,
+    pub(super) idle: Vec<PooledGuest>,
     /// The least number of idle guests since the keeper last looked.
     pub(super) least_idle: usize,
     /// Guests that have exited, for the keeper.
-    pub(super) broken: Vec<Guest>,
+    pub(super) broken: Vec<PooledGuest>,
     /// Those who wait, by their order of arrival.
     queue: BTreeMap<u64, Waiter>,
     ticket: u64,
     /// Tasks that have got a guest, for the next thread that is free.
-    pub(super) ready: VecDeque<(Guest, Arc<dyn Job>)>,
+    pub(super) ready: VecDeque<(PooledGuest, Arc<dyn Job>)>,
     /// The threads that call guests for tasks, and how many of them wait for one.
     pub(super) callers: usize,
     pub(super) free_callers: usize,
@@ -87,7 +87,7 @@ enum Waiter {
 
 /// A task that has got a guest, but no thread. The caller takes back the guest.
 struct NoThread {
-    guest: Guest,
+    guest: PooledGuest,
     job: Arc<dyn Job>,
     error: PoolError,
 }
@@ -103,18 +103,18 @@ impl Waiter {
 
 /// A thread that waits for a guest.
 struct Waiting {
-    outcome: Mutex<Option<Result<Guest, PoolError>>>,
+    outcome: Mutex<Option<Result<PooledGuest, PoolError>>>,
     set: Condvar,
 }
 
 impl Waiting {
-    fn set(&self, outcome: Result<Guest, PoolError>) {
+    fn set(&self, outcome: Result<PooledGuest, PoolError>) {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.set.notify_one();
     }
 
     /// Waits for the outcome; returns `None` at `until`.
-    fn wait(&self, until: Option<Instant>) -> Option<Result<Guest, PoolError>> {
+    fn wait(&self, until: Option<Instant>) -> Option<Result<PooledGuest, PoolError>> {
         let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(outcome) = outcome.take() {
@@ -146,14 +146,14 @@ impl State {
     }
 
     /// Takes the idle guest that was used last.
-    fn idle(&mut self, what: Use) -> Option<Guest> {
+    fn idle(&mut self, what: Use) -> Option<PooledGuest> {
         let guest = self.idle.pop()?;
         self.least_idle = self.least_idle.min(self.idle.len());
         self.lend(&guest, what);
         Some(guest)
     }
 
-    fn lend(&mut self, guest: &Guest, what: Use) {
+    fn lend(&mut self, guest: &PooledGuest, what: Use) {
         guest.seat.begin(what);
         self.in_use += 1;
     }
@@ -173,14 +173,14 @@ impl State {
     }
 
     /// Removes guests, which the caller drops without the lock.
-    fn forget(&mut self, guests: &[Guest]) {
+    fn forget(&mut self, guests: &[PooledGuest]) {
         guests.iter().for_each(|guest| guest.seat.leave());
         self.seats.retain(|seat| !seat.has_left());
         self.discarded += guests.len() as u64;
     }
 }
 
-impl Shared {
+impl PoolInner {
     pub(super) fn new(
         make: Box<Make>,
         sizes: RangeInclusive<usize>,
@@ -212,7 +212,7 @@ impl Shared {
     }
 
     /// Takes a guest; if none is idle, waits until `until`.
-    pub(super) fn take(&self, what: Use, until: Option<Instant>) -> Result<Guest, PoolError> {
+    pub(super) fn take(&self, what: Use, until: Option<Instant>) -> Result<PooledGuest, PoolError> {
         if !self.is_here() {
             return Err(PoolError::Forked);
         }
@@ -275,7 +275,7 @@ impl Shared {
 
     /// A lease is over: resets the guest and puts it back, or leaves it to the keeper if it has exited or cannot be
     /// reset. No stop of this lease reaches it any more.
-    pub(super) fn finish(&self, guest: Guest, began: Instant) {
+    pub(super) fn finish(&self, guest: PooledGuest, began: Instant) {
         let time = began.elapsed();
         let reset = match guest.machine.has_exited() {
             true => None,
@@ -308,7 +308,7 @@ impl Shared {
     }
 
     /// Takes back a guest that nobody has used.
-    pub(super) fn unused(&self, guest: Guest) {
+    pub(super) fn unused(&self, guest: PooledGuest) {
         guest.seat.end();
         let mut state = self.state();
         state.in_use -= 1;
@@ -316,7 +316,7 @@ impl Shared {
     }
 
     /// Resets a guest that has exited, or drops it.
-    pub(super) fn repair(&self, guest: Guest) {
+    pub(super) fn repair(&self, guest: PooledGuest) {
         let reset = reset(&guest);
         let mut state = self.state();
         if reset.is_some() {
@@ -328,7 +328,7 @@ impl Shared {
     }
 
     /// Adds a guest that was made.
-    pub(super) fn add(&self, guest: Guest) {
+    pub(super) fn add(&self, guest: PooledGuest) {
         let mut state = self.state();
         state.failure = None;
         state.made += 1;
@@ -355,7 +355,7 @@ impl Shared {
 
     /// Gives a guest that is ready to the one who has waited longest. A task for which there is no thread fails, and the next
     /// one who waits gets the guest.
-    fn put<'s>(&'s self, mut state: MutexGuard<'s, State>, mut guest: Guest) {
+    fn put<'s>(&'s self, mut state: MutexGuard<'s, State>, mut guest: PooledGuest) {
         let mut failed = Vec::new();
         loop {
             if state.closed {
@@ -392,9 +392,9 @@ impl Shared {
     /// Drops guests.
     pub(super) fn discard<I>(&self, mut state: MutexGuard<'_, State>, guests: I)
     where
-        I: IntoIterator<Item = Guest>,
+        I: IntoIterator<Item = PooledGuest>,
     {
-        let guests: Vec<Guest> = guests.into_iter().collect();
+        let guests: Vec<PooledGuest> = guests.into_iter().collect();
         state.forget(&guests);
         drop(state);
         guests.into_iter().for_each(drop_caught);
@@ -467,7 +467,7 @@ impl Shared {
         state.in_use -= ready.len();
         let (guests, jobs): (Vec<_>, Vec<_>) = ready.into_iter().unzip();
         let idle = mem::take(&mut state.idle).into_iter().chain(mem::take(&mut state.broken));
-        let guests: Vec<Guest> = guests.into_iter().chain(idle).collect();
+        let guests: Vec<PooledGuest> = guests.into_iter().chain(idle).collect();
         state.forget(&guests);
         let (in_use, starting) = (state.seats.clone(), state.starting.take());
         drop(state);
@@ -511,7 +511,7 @@ impl Shared {
 }
 
 /// Resets a guest; returns how it had exited, if it had. `None` if it cannot be reset.
-fn reset(guest: &Guest) -> Option<Option<Arc<GuestExit>>> {
+fn reset(guest: &PooledGuest) -> Option<Option<Arc<GuestExit>>> {
     let began = events::reset_begins();
     let exit = guest.reset()?;
     events::reset(began);

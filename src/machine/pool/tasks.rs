@@ -14,15 +14,15 @@ use std::{
 
 use super::{
     PoolError, drop_caught,
-    lease::{Guest, Out, Watch},
-    state::Shared,
+    lease::{Leased, PooledGuest, Watch},
+    state::PoolInner,
 };
 use crate::call::Peer;
 
 /// A task's call, whatever its result is.
 pub(super) trait Job: Send + Sync {
     /// Calls the guest, unless the task has left.
-    fn run(&self, shared: &Shared, guest: Guest);
+    fn run(&self, shared: &PoolInner, guest: PooledGuest);
 
     /// The call is not made.
     fn fail(&self, error: PoolError);
@@ -49,7 +49,7 @@ impl<R> Task<R> {
     }
 
     /// The call runs from now on, unless the task has left.
-    fn begin(&self, guest: &Guest) -> Option<Call<R>> {
+    fn begin(&self, guest: &PooledGuest) -> Option<Call<R>> {
         let mut stage = self.stage();
         match mem::replace(&mut *stage, Stage::Over) {
             Stage::Waiting(call, waker) => {
@@ -84,9 +84,9 @@ impl<R> Task<R> {
 }
 
 impl<R: Send> Job for Task<R> {
-    fn run(&self, shared: &Shared, guest: Guest) {
+    fn run(&self, shared: &PoolInner, guest: PooledGuest) {
         let Some(call) = self.begin(&guest) else { return shared.unused(guest) };
-        let out = Out::new(shared, guest);
+        let out = Leased::new(shared, guest);
         let result = panic::catch_unwind(AssertUnwindSafe(|| call(out.machine().guest())));
         // The guest is reset before the task goes on, as in `Pool::call`.
         drop(out);
@@ -98,7 +98,7 @@ impl<R: Send> Job for Task<R> {
     }
 }
 
-impl Shared {
+impl PoolInner {
     /// Makes the calls of tasks, until the pool is closed.
     pub(super) fn run_tasks(&self) {
         let mut state = self.state();
@@ -126,13 +126,13 @@ impl Shared {
 #[must_use = "dropping the future cancels the call"]
 pub struct PoolCall<R> {
     task: Arc<Task<R>>,
-    shared: Arc<Shared>,
+    shared: Arc<PoolInner>,
     /// The place in the pool's queue, if the task had to wait.
     ticket: Option<u64>,
 }
 
 impl<R: Send + 'static> PoolCall<R> {
-    pub(super) fn new(shared: &Arc<Shared>, call: Call<R>) -> Self {
+    pub(super) fn new(shared: &Arc<PoolInner>, call: Call<R>) -> Self {
         let task = Arc::new(Task { stage: Mutex::new(Stage::Waiting(call, None)) });
         let ticket = match shared.is_here() {
             true => shared.take_for(task.clone()),

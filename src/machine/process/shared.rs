@@ -1,4 +1,4 @@
-//! The region of a guest in a process: a file in memory, mapped here and there.
+//! The region of a guest in a process: a file in memory, mapped in both processes.
 
 use std::{
     fs::File,
@@ -70,7 +70,7 @@ impl SharedMemory {
             self.read(at, &mut page)?;
             Ok::<_, io::Error>(page == [0; PAGE_SIZE as usize])
         };
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<Pages> = Vec::new();
         let mut copied = 0;
         memfd::each_run(&self.file, self.writable.clone(), |data| {
             let mut at = data.start;
@@ -98,7 +98,7 @@ impl SharedMemory {
                     self.read(start + nr * COPY_CHUNK as u64, bytes)?;
                 }
                 runs.try_reserve(1).map_err(full)?;
-                runs.push(Run { at: start, bytes });
+                runs.push(Pages { at: start, bytes });
             }
             Ok(())
         })?;
@@ -152,16 +152,16 @@ const MAX_ZEROED_IN_PLACE: u64 = 1 << 20;
 
 /// The contents of what a guest can write of its region: the runs, sorted by offset, and zeros elsewhere.
 pub(super) struct Contents {
-    runs: Vec<Run>,
+    runs: Vec<Pages>,
 }
 
 /// Consecutive pages, from the offset `at` on.
-struct Run {
+struct Pages {
     at: u64,
     bytes: Vec<u8>,
 }
 
-impl Run {
+impl Pages {
     fn end(&self) -> u64 {
         self.at + self.bytes.len() as u64
     }

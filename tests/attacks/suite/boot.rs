@@ -1,4 +1,4 @@
-//! What a guest does before it is ready: it crashes, or says of itself what no honest guest would.
+//! Attacks before a guest is ready: it crashes, or sends an invalid contract.
 
 use vmffi::{
     CallError, ConnectError, ErrorKind,
@@ -25,8 +25,8 @@ fn start() -> u64 {
     Setup { arenas: ARENAS, ..Setup::PLAIN }.layout().arena(Side::Guest).0
 }
 
-/// A guest that says this of itself.
-fn meets(bytes: &[u8], len: u64) -> List {
+/// A guest that sends these bytes as its contract.
+fn handshake(bytes: &[u8], len: u64) -> List {
     let contract = Transport { primary: pointer::join(start(), 1), secondary: len };
     List::new().write(region(start()), bytes).call(signature::HANDSHAKE, contract)
 }
@@ -40,23 +40,23 @@ pub fn cases() -> Vec<Case> {
     };
     let says = |name, bytes: Vec<u8>, attack| {
         let len = bytes.len() as u64;
-        case(name, meets(&bytes, len), attack)
+        case(name, handshake(&bytes, len), attack)
     };
     let crash = List::new().deed(Deed::Undefined, at(0), 0);
     let exit = List::new().trap(trap::EXIT, 5, Transport::EMPTY, &List::new());
-    let none = meets(&[0, 0], 2);
+    let none = handshake(&[0, 0], 2);
     vec![
-        case("a_guest_that_says_nothing_of_itself", List::new(), |target| {
+        case("a_guest_without_a_contract", List::new(), |target| {
             assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             Came::Lives("served, call by call".into())
         }),
-        case("a_guest_that_meets_three_times", none.clone().and(&none).and(&none), |target| {
+        case("a_guest_with_three_handshakes", none.clone().and(&none).and(&none), |target| {
             assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             Came::Lives("served".into())
         }),
         case("a_crash_before_the_guest_is_ready", crash, crashes),
         case("an_exit_before_the_guest_is_ready", exit, ends),
-        case("a_contract_to_nowhere", nowhere(), |target| {
+        case("a_contract_outside_of_the_arena", nowhere(), |target| {
             assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
             let refused = target.refused();
             assert_eq!(refused.len(), 6);
@@ -66,29 +66,27 @@ pub fn cases() -> Vec<Case> {
             );
             Came::Lives("`BadPointer`".into())
         }),
-        case("a_contract_that_is_too_long", meets(&[], MAX_LEN as u64 + 1), |target| {
+        case("a_contract_that_is_too_long", handshake(&[], MAX_LEN as u64 + 1), |target| {
             unreadable(target, "longer than 262144 bytes")
         }),
-        case("a_contract_as_long_as_the_arena", meets(&[0, 0], ARENAS.0), |target| {
+        case("a_contract_as_long_as_the_arena", handshake(&[0, 0], ARENAS.0), |target| {
             unreadable(target, "longer than 262144 bytes")
         }),
         says("no_contract", vec![], |target| unreadable(target, "unexpected end of the contract")),
         says("a_contract_of_noise", vec![0xff; 1000], |target| {
             unreadable(target, "unknown kind of record")
         }),
-        says("a_contract_that_is_cut_off", records(0xffff, &[]), |target| {
+        says("a_truncated_contract", records(0xffff, &[]), |target| {
             unreadable(target, "unexpected end of the contract")
         }),
-        says(
-            "a_contract_with_a_name_that_is_cut_off",
-            records(1, &[0, 0xff, 0xff, b'u']),
-            |target| unreadable(target, "unexpected end of the contract"),
-        ),
+        says("a_contract_with_a_truncated_name", records(1, &[0, 0xff, 0xff, b'u']), |target| {
+            unreadable(target, "unexpected end of the contract")
+        }),
         says("a_contract_that_names_itself", records(1, &builtin(b"Option", &[0])), |target| {
             unreadable(target, "the index of a type that is not yet defined")
         }),
         says(
-            "a_contract_with_names_of_no_characters",
+            "a_contract_with_names_that_are_not_utf8",
             records(1, &builtin(b"\xff\xfe", &[])),
             |target| unreadable(target, "a name is not UTF-8"),
         ),
@@ -97,8 +95,8 @@ pub fn cases() -> Vec<Case> {
             differs(target, "\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\r\\n\\0\\u{202e}txt.exe\\u{9b}31m")
         }),
         says("a_contract_of_20000_functions", many(), |target| differs(target, "20000 functions")),
-        Case::new("a_second_meeting_that_does_not_fit", again),
-        Case::new("a_meeting_in_a_nested_upcall_that_does_not_fit", again_nested),
+        Case::new("a_second_handshake_that_does_not_match", again),
+        Case::new("a_handshake_in_a_nested_upcall_that_does_not_match", again_nested),
     ]
 }
 
@@ -173,7 +171,7 @@ fn nowhere() -> List {
     })
 }
 
-/// The guest does not fit, and is not resumed.
+/// The contract does not match, and the guest is not resumed.
 #[track_caller]
 fn unfit(target: &Target) -> Mismatch {
     let Err(ConnectError::Contract(mismatch)) = target.host.run() else {
@@ -204,11 +202,11 @@ fn differs(target: &Target, part: &str) -> Came {
     Came::Ended(format!("`VersionMismatch`: {} bytes of text, escaped", text.len()))
 }
 
-fn met_again(target: &Target, list: &List) -> Came {
+fn second_handshake_is_refused(target: &Target, list: &List) -> Came {
     assert_eq!(target.told().does(list.bytes()), Ok(0));
     let refused: Vec<_> = target.refused().iter().map(CallError::kind).collect();
     assert_eq!(refused, [ErrorKind::Refused]);
-    // Nor in the next life, whose guest has met its host before it had started up.
+    // Nor in the next life, which begins after the handshake of the first one.
     assert_eq!(target.host.reset(), Ok(()));
     assert_eq!(target.told().does(list.bytes()), Ok(0));
     assert_eq!(target.refused().len(), 1);
@@ -221,10 +219,10 @@ fn noise(target: &Target) -> List {
 }
 
 fn again(target: &Target) -> Came {
-    met_again(target, &noise(target))
+    second_handshake_is_refused(target, &noise(target))
 }
 
 fn again_nested(target: &Target) -> Came {
     let list = one_upcall(target.own(PARAMS), &noise(target));
-    met_again(target, &list)
+    second_handshake_is_refused(target, &list)
 }

@@ -1,4 +1,4 @@
-//! A hostile guest, and what its host has at stake.
+//! A hostile guest, and what its host owns.
 
 use std::{
     fmt, fs,
@@ -23,16 +23,16 @@ use super::{
     ops::{At, Base, Op},
 };
 
-/// Where the region lies in a guest, its doorbell, and where it can never have been told of anything.
+/// The address of the region in a guest, that of its doorbell, and one that no guest is ever given.
 pub const REGION: u64 = 0x10_0000_0000;
-pub const BELL: u64 = 0x200_0000_0000;
+pub const DOORBELL: u64 = 0x200_0000_0000;
 pub const NOWHERE: u64 = 0x7000_0123;
-/// Where the host's own pages lie in a virtual machine.
+/// The address of the host's own pages in a virtual machine.
 pub const SUPERVISOR: u64 = 0xffff_ff80_0000_0000;
 
 vmffi::ffi_interface! {
-    /// What the guest is told. It does not look at which function it is, so what it gives back may be of any
-    /// type, or of none.
+    /// The interface that passes a list to the guest. The guest does not check which function was called, so its result may
+    /// have any type.
     pub interface Told {
         fn does(list: ForeignBuf) -> u64;
         fn bytes(list: ForeignBuf) -> ForeignBuf;
@@ -53,7 +53,7 @@ vmffi::ffi_interface! {
 #[derive(Clone, Copy, PartialEq)]
 pub struct On {
     pub backend: Backend,
-    /// Whether it is made from a snapshot of another one, which is gone, if the guest does nothing before it is ready.
+    /// Whether the machine is a clone of another one, which was dropped, if the guest does nothing before it is ready.
     pub is_clone: bool,
 }
 
@@ -100,32 +100,32 @@ impl fmt::Display for On {
 pub fn file() -> &'static [u8] {
     static FILE: OnceLock<Vec<u8>> = OnceLock::new();
     FILE.get_or_init(|| {
-        let path = guests::build("tests/attacks/guest", "attacker").expect("the guest is built");
-        fs::read(path).expect("it is there")
+        let path = guests::build("tests/attacks/guest", "attacker").expect("the guest's program");
+        fs::read(path).expect("the program's file")
     })
 }
 
-/// The guest's program.
+/// The guest's program, parsed once.
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| Image::parse(file()).expect("the guest's program is one"))
+    IMAGE.get_or_init(|| Image::parse(file()).expect("a valid program"))
 }
 
-/// The same, but for what it does before it is ready.
+/// The same program with a list to execute before it is ready.
 pub fn scripted(script: &List) -> Image {
     let mut file = file().to_vec();
     let mark = b"attacks: script:";
     let at = file.windows(16).position(|bytes| bytes == mark).expect("the script's mark") + 16;
     let list = script.bytes();
-    assert!(list.len() <= 300 << 10, "there is no room for so long a script");
+    assert!(list.len() <= 300 << 10, "the script is too long");
     file[at..at + 8].copy_from_slice(&(list.len() as u64).to_le_bytes());
     file[at + 8..at + 8 + list.len()].copy_from_slice(list);
-    Image::parse(&file).expect("it is as good a program")
+    Image::parse(&file).expect("a valid program")
 }
 
 pub type Built = vmffi::machine::Machine;
 
-/// How a guest is set up.
+/// The configuration of a guest.
 #[derive(Clone)]
 pub struct Setup {
     pub arenas: (u64, u64),
@@ -133,7 +133,7 @@ pub struct Setup {
     /// The size of each stack.
     pub stack: u64,
     pub limits: Limits,
-    /// What it does before it is ready, then not by the host's setting-up but by the attack.
+    /// The list that it executes before it is ready; then the attack, not the setup, runs the guest.
     pub script: Option<List>,
 }
 
@@ -151,12 +151,12 @@ impl Setup {
     }
 }
 
-/// An offset in the arena of a guest that is set up as most are, for scripts.
+/// An offset in the arena of a guest with the plain setup, for scripts.
 pub fn own(offset: u64) -> u64 {
     Setup::PLAIN.layout().arena(Side::Guest).0 + offset
 }
 
-/// A hostile guest, its host, and what that has at stake.
+/// A hostile guest, its host, and what the host owns.
 pub struct Target {
     pub on: On,
     pub host: Built,
@@ -164,7 +164,7 @@ pub struct Target {
     pub vcpus: u32,
     kept: Kept,
     refused: Arc<Mutex<Vec<CallError>>>,
-    /// Blocks in the host's arena that the guest was not lent.
+    /// Blocks in the host's arena that were never lent to the guest.
     treasure: Vec<SharedBuf>,
 }
 
@@ -216,7 +216,7 @@ impl Target {
         Self { on, host, layout, vcpus, kept, refused, treasure }
     }
 
-    /// A clone of this guest's, with a host of its own.
+    /// A clone of this guest, with a host of its own.
     pub fn clone_of(&self, snapshot: &Snapshot) -> Self {
         let refused: Arc<Mutex<Vec<CallError>>> = Arc::default();
         let (seen, server) = (refused.clone(), Server::default());
@@ -237,33 +237,33 @@ impl Target {
         arena + offset
     }
 
-    /// A pointer word for that place, as a first loan.
+    /// A pointer word for an offset in the guest's arena, as a first loan.
     pub fn lent(&self, offset: u64) -> u64 {
         pointer::join(self.own(offset), 1)
     }
 
-    /// Has the guest do something that is not its end.
+    /// Executes a list that must not end the guest, and returns its result.
     #[track_caller]
     pub fn does(&self, list: &List) -> u64 {
         self.told().does(list.bytes()).unwrap_or_else(|error| panic!("{error}: {:?}", self.end()))
     }
 
-    /// Has the guest make a call after it has done something, and says what it was answered.
+    /// Executes a list and then a call in the guest, and returns the answer to that call.
     #[track_caller]
     pub fn call(&self, before: &List, signature: u64, transport: Transport) -> Answer {
         self.answer(&before.clone().call(signature, transport))
     }
 
-    /// Has the guest do something, and says with which answer that has ended.
+    /// Executes a list in the guest, and returns the last answer.
     #[track_caller]
     pub fn answer(&self, list: &List) -> Answer {
-        // The end of the arena, where nothing else is.
+        // The end of the arena, which nothing else uses.
         let place = self.layout.arena(Side::Guest).1 - 64;
         self.does(&list.clone().save(region(self.own(place))));
         self.saved(place)
     }
 
-    /// The answer that the guest has saved there.
+    /// The answer that the guest has saved at an address.
     #[track_caller]
     pub fn saved(&self, offset: u64) -> Answer {
         let words = Transport { primary: self.lent(offset), secondary: 32 };
@@ -275,7 +275,7 @@ impl Target {
         Answer { status: word(1), transport }
     }
 
-    /// How the guest traps: a port, the address of its doorbell, or of its gate.
+    /// The operand of the guest's trap: a port, the address of its doorbell, or of its gate.
     pub fn way(&self) -> u64 {
         let copy = Op::Copy { to: region(self.own(0)), from: At(Base::Boot, 32), len: 8 };
         let word = Transport { primary: self.lent(0), secondary: 8 };
@@ -283,12 +283,12 @@ impl Target {
         u64::from_le_bytes(bytes.unwrap().read_vec().unwrap().try_into().unwrap())
     }
 
-    /// What the host has refused or failed since this was asked last.
+    /// The errors that the host has observed since the last call of this method.
     pub fn refused(&self) -> Vec<CallError> {
         std::mem::take(&mut *self.refused.lock().unwrap())
     }
 
-    /// How many those are.
+    /// The number of those errors.
     pub fn refusals(&self) -> usize {
         self.refused.lock().unwrap().len()
     }
@@ -297,18 +297,18 @@ impl Target {
         self.host.guest_exit()
     }
 
-    /// Blocks that the guest was lent and has not given back.
+    /// Blocks that were lent to the guest and not released.
     pub fn lost(&self) -> usize {
         let blocks = self.host.guest().arena_stats().blocks;
-        blocks.checked_sub(self.treasure.len()).expect("the host's own are its own")
+        blocks.checked_sub(self.treasure.len()).expect("the host's own blocks are in use")
     }
 
-    /// What the guest has given to the host's handlers, they let go.
+    /// Drops the handles that the host's handlers have kept.
     pub fn forget(&self) {
         self.kept.lock().unwrap().clear();
     }
 
-    /// Has the guest leave all marks that there are, until it owes nothing.
+    /// Makes the guest write every mark, until no loan is left.
     pub fn settle(&self) {
         self.forget();
         let (map, granules) =
@@ -322,10 +322,10 @@ impl Target {
         assert_eq!(self.lost(), 0, "blocks are lost");
     }
 
-    /// What the host had not lent is as it was.
+    /// Blocks that the host has not lent are unchanged.
     pub fn assert_treasure(&self) {
         for (nr, own) in (1..).zip(&self.treasure) {
-            assert_eq!(own.as_slice(), [nr; 100], "somebody has written into the host's memory");
+            assert_eq!(own.as_slice(), [nr; 100], "the host's memory was overwritten");
         }
     }
 
@@ -345,15 +345,15 @@ impl Target {
         self.settle();
     }
 
-    /// No call reaches it any more, and nothing of the host's is lent to it.
+    /// Checks that no call reaches a guest that has ended, and that no block is lent to it.
     pub fn assert_ended(&self) {
         let end = self.end().expect("the guest has ended");
-        assert_eq!(self.lost(), 0, "what was lent to it is the host's");
+        assert_eq!(self.lost(), 0, "its loans have ended");
         for _ in 0..2 {
             let error = self.told().does(&[]).unwrap_err();
             assert_eq!((error.kind(), error.reached()), (end.kind(), false), "{end}");
         }
-        assert_eq!(self.lost(), 0, "so is what was about to be lent");
+        assert_eq!(self.lost(), 0, "a call that fails lends nothing");
         let lines = if matches!(end, GuestExit::Unfit(_)) { usize::MAX } else { 1 };
         let text = end.to_string();
         assert!(text.lines().count() <= lines, "{text:?}");
@@ -363,8 +363,8 @@ impl Target {
 }
 
 impl Target {
-    /// It is reset, whatever it has come to, and is as if nothing had been. One that never waited for calls
-    /// cannot be.
+    /// Resets the guest, however it has ended, and checks that it works as a new one. A guest that never waited for calls
+    /// cannot be reset.
     pub fn assert_resets(&self, scripted: bool) {
         match self.host.reset() {
             Err(ResetError::NotStarted) if scripted => return,
@@ -376,12 +376,12 @@ impl Target {
     }
 }
 
-/// A handle that was not looked at.
+/// A handle that was never read.
 pub fn handle(buf: Result<ForeignBuf, CallError>) -> Result<usize, (ErrorKind, bool)> {
     buf.map(|buf| buf.len()).map_err(|error| (error.kind(), error.reached()))
 }
 
-/// A fault, without what depends on how the guest was compiled.
+/// The text of a fault, without parts that depend on how the guest was compiled.
 pub fn fault(fault: &Fault) -> String {
     match fault.address {
         Some(address) => format!("{} at {address:#x}", fault.cause),

@@ -1,4 +1,4 @@
-//! What the processor, or the system, does not let a guest do. Each is an end, with its cause and its address.
+//! Operations that the processor or the system denies to a guest. Each ends the guest, with its cause and its address.
 
 use vmffi::{
     ErrorKind,
@@ -8,24 +8,24 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{BELL, NOWHERE, On, REGION, SUPERVISOR, Setup, Target, fault},
+    connection::{DOORBELL, NOWHERE, On, REGION, SUPERVISOR, Setup, Target, fault},
     list::{List, at, deed},
     ops::{At, Base, Deed, Op},
 };
 
-/// What must come.
+/// The expected end.
 #[derive(Clone, Copy, Debug)]
 pub enum Dies {
     /// An exception of this vector, and for page faults the address.
     Exception(u8, Option<u64>),
-    /// A page fault by which the instruction itself is reached: a kernel below, or the hypervisor of this machine, has sent
-    /// the guest somewhere else, or has tried to write another instruction into its place.
+    /// A page fault at the instruction itself: an outer kernel, or the hypervisor of this machine, has redirected
+    /// the guest, or has tried to replace the instruction.
     AtItself,
     StackOverflow,
     SystemCall(u64),
-    /// An access that is no trap.
+    /// An invalid access where a trap would be.
     Access(u64),
-    /// A trap of a kind that has no place there.
+    /// A trap of a kind that is invalid there.
     Order(u64),
 }
 
@@ -63,23 +63,23 @@ impl Dies {
     }
 }
 
-/// Has the guest do something that is its end: one of these.
+/// Executes a list that must end the guest in one of these ways.
 #[track_caller]
 pub fn dies(target: &Target, list: &List, ends: &[Dies]) -> Came {
-    let error = target.told().does(list.bytes()).expect_err("it comes back");
+    let error = target.told().does(list.bytes()).expect_err("the guest has ended");
     died(target, ends, error.kind(), error.reached())
 }
 
-/// The call that was under way has failed as it must where the guest has come to this end.
+/// The call in progress has failed with the error for this end of the guest.
 #[track_caller]
 fn died(target: &Target, ends: &[Dies], why: ErrorKind, reached: bool) -> Came {
-    let end = target.end().expect("it has ended");
+    let end = target.end().expect("the guest has ended");
     assert!(ends.iter().any(|dies| dies.is(&end)), "{end:?} is not {ends:x?}");
     assert_eq!((why, reached), (end.kind(), true));
     Came::Ended(says(&end))
 }
 
-/// An end, for the table.
+/// The text of an end, for the table.
 pub fn says(end: &GuestExit) -> String {
     match end {
         GuestExit::Fault(of) => format!("`PeerDied`: {}", fault(of)),
@@ -88,13 +88,13 @@ pub fn says(end: &GuestExit) -> String {
     }
 }
 
-/// Where the instruction lies that a guest begins with.
+/// The address of the guest's first instruction.
 fn code() -> u64 {
     let file = super::connection::file();
     u64::from_le_bytes(file[24..32].try_into().unwrap())
 }
 
-/// An attack, and what must come of it in a virtual machine, and in a process.
+/// An attack, and its expected end in a virtual machine and in a process.
 type Row = (&'static str, List, Vec<Dies>, Vec<Dies>);
 
 /// The same in both.
@@ -102,7 +102,7 @@ fn row(name: &'static str, list: List, dies: Dies) -> Row {
     (name, list, vec![dies], vec![dies])
 }
 
-/// One of these in a virtual machine, and one of those in a process: processors and their hypervisors differ.
+/// One of the first in a virtual machine, one of the second in a process: processors and hypervisors differ.
 fn either(name: &'static str, list: List, kvm: &[Dies], process: &[Dies]) -> Row {
     (name, list, kvm.into(), process.into())
 }
@@ -113,13 +113,13 @@ fn rows() -> Vec<Row> {
     let host = REGION + Setup::PLAIN.layout().arena(Side::Host).0;
     let behind = REGION + Setup::PLAIN.layout().len();
     vec![
-        row("a_jump_to_nowhere", place(Deed::Jump, NOWHERE), page(NOWHERE)),
-        row("a_call_of_nowhere", place(Deed::Call, NOWHERE), page(NOWHERE)),
+        row("a_jump_to_unmapped_memory", place(Deed::Jump, NOWHERE), page(NOWHERE)),
+        row("a_call_of_unmapped_memory", place(Deed::Call, NOWHERE), page(NOWHERE)),
         row("a_jump_to_null", place(Deed::Jump, 0), page(0)),
         row("a_jump_to_no_address", place(Deed::Jump, 1 << 63), GP),
         row("a_jump_into_the_region", place(Deed::Jump, REGION + 0x5000), page(REGION + 0x5000)),
         row("a_jump_into_the_hosts_arena", place(Deed::Jump, host), page(host)),
-        row("a_jump_to_the_doorbell", place(Deed::Jump, BELL), page(BELL)),
+        row("a_jump_to_the_doorbell", place(Deed::Jump, DOORBELL), page(DOORBELL)),
         row("a_stack_overflow", value(Deed::Overflow, 0), Dies::StackOverflow),
         row("a_division_by_zero", value(Deed::Divide, 0), Dies::Exception(0, None)),
         row("a_vector_division_by_zero", value(Deed::DivideFloat, 0), Dies::Exception(19, None)),
@@ -146,25 +146,25 @@ fn rows() -> Vec<Row> {
         row("mov_cr4", value(Deed::Cr4, 0), GP),
         row("mov_dr7", value(Deed::Dr7, u64::MAX >> 32), GP),
         row("clts", value(Deed::Clts, 0), GP),
-        // EFER, the base of GS, and one that is none.
+        // EFER, the base of GS, and a number without a register.
         row("wrmsr_efer", deed(Deed::Wrmsr, at(0xc000_0080), 0xd01), GP),
         row("wrmsr_gs_base", deed(Deed::Wrmsr, at(0xc000_0101), 1), GP),
         row("rdmsr", deed(Deed::Rdmsr, at(0xc000_0080), 0), GP),
-        row("rdmsr_of_none", deed(Deed::Rdmsr, at(0x1234_5678), 0), GP),
+        row("rdmsr_of_an_unknown_register", deed(Deed::Rdmsr, at(0x1234_5678), 0), GP),
         row("invlpg", place(Deed::Invlpg, REGION), GP),
         row("wbinvd", value(Deed::Wbinvd, 0), GP),
         row("swapgs", value(Deed::Swapgs, 0), GP),
         row("xsetbv", value(Deed::Xsetbv, 1), GP),
-        // Without `syscall` there is no such instruction either.
+        // Without `syscall` enabled, this instruction is undefined as well.
         either("sysret", place(Deed::Sysret, REGION), &[UD, GP], &[GP]),
         either("sysexit", place(Deed::Sysexit, REGION), &[GP, UD], &[GP, UD]),
         row("iret_to_privilege", deed(Deed::Iret, at(SUPERVISOR + 0x2000), 8), GP),
         row("a_far_jump_to_privilege", deed(Deed::FarJump, at(SUPERVISOR + 0x2000), 8), GP),
-        // In a process it is a code segment of 32 bits.
+        // In a process this selects a 32-bit code segment.
         either("a_far_jump_to_32_bits", deed(Deed::FarJump, at(0), 0x23), &[GP], &[page(0)]),
         row("mov_ds", value(Deed::LoadDs, 8), GP),
         row("mov_ss", value(Deed::LoadSs, 8), GP),
-        // Not switched on; in a process it is, where there is such a thing, and shuts the guest out of its own stack.
+        // Not enabled in a virtual machine; in a process it is, if the processor has it, and denies the guest its own stack.
         row("wrpkru", value(Deed::Pkru, 3), UD),
         either("a_system_call", value(Deed::Syscall, 39), &[UD, page(0)], &[Dies::SystemCall(39)]),
         either(
@@ -174,7 +174,7 @@ fn rows() -> Vec<Row> {
             &[Dies::SystemCall(231)],
         ),
         either(
-            "a_system_call_that_is_none",
+            "an_unknown_system_call",
             value(Deed::Syscall, u64::MAX),
             &[UD, page(0)],
             &[Dies::SystemCall(u64::MAX)],
@@ -197,7 +197,7 @@ fn rows() -> Vec<Row> {
             &[GP, UD],
             &[Dies::SystemCall(20), UD, Dies::AtItself],
         ),
-        // An address at which the kernel serves a call.
+        // The address of a vsyscall.
         either(
             "a_virtual_system_call",
             place(Deed::Call, 0xffff_ffff_ff60_0000),
@@ -210,8 +210,8 @@ fn rows() -> Vec<Row> {
         row("a_write_to_the_hosts_arena", place(Deed::Store8, host), page(host)),
         row("a_locked_write_to_the_hosts_arena", place(Deed::Add, host), page(host)),
         row("a_write_across_into_the_hosts_arena", place(Deed::Store16, host - 8), page(host)),
-        row("a_write_behind_the_region", place(Deed::Store8, behind), page(behind)),
-        row("a_read_behind_the_region", List::new().op(Op::Read { at: at(behind) }), page(behind)),
+        row("a_write_after_the_region", place(Deed::Store8, behind), page(behind)),
+        row("a_read_after_the_region", List::new().op(Op::Read { at: at(behind) }), page(behind)),
         row("a_write_to_descriptor_tables", place(Deed::Store8, SUPERVISOR), page(SUPERVISOR)),
         row(
             "a_write_to_interrupt_gates",
@@ -259,12 +259,12 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Guesses where page tables might be: everywhere but where something is. One guest each.
+/// Probes for page tables: every address where nothing of the guest is mapped. One guest for each.
 fn guesses(on: On) -> String {
     let mut tried = 0;
     let places = (12..47).map(|bit| 1_u64 << bit).chain((12..47).map(|bit| !0 << bit));
-    // Its stacks, its doorbell, its region: those are its own. So is its image.
-    let own = [REGION, 0x100_0000_0000, BELL];
+    // Its stacks, its doorbell, its region and its image are the guest's own.
+    let own = [REGION, 0x100_0000_0000, DOORBELL];
     for place in
         places.filter(|place| !own.contains(place) && !(0x1_0000..0x100_0000).contains(place))
     {
@@ -276,20 +276,20 @@ fn guesses(on: On) -> String {
     format!("`PeerDied`: a page fault at each of {tried}")
 }
 
-/// All of the vectors that the host has stubs for, and others.
+/// All vectors for which the host has stubs, and others.
 fn interrupts(on: On) -> String {
     let vectors = (0..=33).chain([0x40, 0x7f, 0x81, 0xee, 0xff]);
     for vector in vectors {
         let target = Target::new(on, &Setup::PLAIN);
         let list = deed(Deed::Int, at(0), vector);
         if on.is_kvm() && vector != 3 {
-            // No gate is there, or none for a guest. Where there is no hardware behind a virtual machine, a gate
-            // of the outer system's may be felt, or nothing at all.
+            // The guest may not use any of these. If the virtual machine is itself emulated, the interrupt may reach the outer
+            // system, or do nothing.
             let overflow = Dies::Exception(4, None);
             lives_or_dies(&target, &list, &[GP, UD, if vector == 4 { overflow } else { GP }]);
             continue;
         }
-        // The kernel has gates for a guest's `int 3` and `int 4`, as processors have instructions for them.
+        // The kernel permits `int 3` and `int 4` to a guest, as processors have instructions for them.
         dies(
             &target,
             &list,
@@ -300,7 +300,7 @@ fn interrupts(on: On) -> String {
     "`PeerDied`: general protection fault; vectors 3 and 4 as such".into()
 }
 
-/// What changes registers that are the guest's own, and is no crime.
+/// Changes of registers that belong to the guest, and are permitted.
 fn registers(target: &Target) -> Came {
     for value in [0, 0x0123_4567_89ab_cdef, u64::MAX] {
         assert_eq!(target.does(&deed(Deed::Vectors, at(0), value)), 0);
@@ -309,7 +309,7 @@ fn registers(target: &Target) -> Came {
     Came::Lives("no harm, calls work as before".into())
 }
 
-/// The host's kernel refuses these by itself, or the processor does not know them, or not at this privilege.
+/// System calls that the host's kernel denies itself, and instructions that the processor lacks or denies.
 fn hypercalls(on: On) -> String {
     let mut came = Vec::new();
     for what in [Deed::Vmcall, Deed::Vmmcall] {
@@ -321,7 +321,7 @@ fn hypercalls(on: On) -> String {
     came.join("; ")
 }
 
-/// A list that may do no harm, or else is the guest's end.
+/// Executes a list that either has no effect or ends the guest.
 fn lives_or_dies(target: &Target, list: &List, ends: &[Dies]) -> Came {
     match target.told().does(list.bytes()) {
         Ok(_) => {
@@ -336,7 +336,7 @@ fn lives_or_dies(target: &Target, list: &List, ends: &[Dies]) -> Came {
     }
 }
 
-/// A base of FS is the guest's own, where it can be set.
+/// The base of FS belongs to the guest, if it can be set.
 fn fs_base(target: &Target) -> Came {
     lives_or_dies(target, &deed(Deed::FsBase, at(0), 0x1234), &[UD])
 }

@@ -1,4 +1,4 @@
-//! Guests that never come back by themselves, and are stopped.
+//! Guests that never return by themselves, and are stopped.
 
 use std::{
     thread,
@@ -57,7 +57,7 @@ pub fn cases() -> Vec<Case> {
             let list = List::new().write(region(target.own(0x100)), b"\x01\0ab");
             stream(target, &list.call(signature::LOG, line))
         }),
-        Case::new("an_endless_stream_of_meetings", |target| {
+        Case::new("an_endless_stream_of_handshakes", |target| {
             let contract = Transport { primary: target.own(0), secondary: 2 };
             let list = List::new().write(region(target.own(0)), &[0, 0]);
             stream(target, &list.call(signature::HANDSHAKE, contract))
@@ -79,18 +79,18 @@ pub fn cases() -> Vec<Case> {
             assert_eq!(refused.iter().filter(|error| begins(error)).count(), 2);
             came
         }),
-        Case::new("more_calls_than_there_may_be", calls).with(|setup| setup.limits = LIMITS),
+        Case::new("more_calls_than_the_limit", calls).with(|setup| setup.limits = LIMITS),
         Case::new("a_guest_that_waits_for_ever_on_two_vcpus", two_vcpus)
             .with(|setup| setup.vcpus = 2),
     ]
 }
 
-/// What a guest does first that never comes back: a call that is refused, which its host sees.
+/// The first operation of a guest that never returns: a call that is refused, which its host observes.
 fn begins() -> List {
     List::new().call(0, Transport::EMPTY)
 }
 
-/// Runs it, and stops it from another thread when it has begun so often.
+/// Runs the guest, and stops it from another thread when it has begun `often` times.
 fn stopped<R>(target: &Target, often: usize, run: impl FnOnce() -> R) -> R {
     let stopper = target.host.stopper();
     let began = Instant::now();
@@ -115,7 +115,7 @@ fn cancelled(error: CallError) -> Came {
     Came::Ended("`Cancelled`: the guest was stopped".into())
 }
 
-/// Stops it from outside, and, when it was reset, by a deadline.
+/// Stops the guest from another thread, and after a reset by a deadline.
 #[track_caller]
 fn stops(target: &Target, list: &List) -> Came {
     let list = begins().and(list);
@@ -130,12 +130,12 @@ fn stops(target: &Target, list: &List) -> Came {
     Came::Ended("`Cancelled`: the guest was stopped; after a reset, by a deadline".into())
 }
 
-/// As many calls as it may make, and one more.
+/// As many calls as the limit permits, and one more.
 fn calls(target: &Target) -> Came {
     let nothing = ParamsEverythingNothing::FUNCTION.signature;
     let most = List::new().repeat(CALLS, &List::new().call(nothing, Transport::EMPTY));
     assert_eq!(target.told().does(most.bytes()), Ok(0));
-    // Also where they are refused, and where they are the ABI's own.
+    // Refused calls and the ABI's own functions count as well.
     for signature in [nothing, 0, signature::HAS, signature::LOG] {
         let more = List::new().repeat(0, &List::new().call(signature, Transport::EMPTY));
         let error = target.told().does(more.bytes()).unwrap_err();
@@ -152,13 +152,13 @@ fn calls(target: &Target) -> Came {
 const CALLS: u64 = 500;
 const LIMITS: Limits = Limits::new().calls(CALLS);
 
-/// The same list for ever.
+/// Executes the same list forever.
 #[track_caller]
 fn stream(target: &Target, list: &List) -> Came {
     stops(target, &List::new().repeat(0, list))
 }
 
-/// One vCPU waits for what the other one never does.
+/// One vCPU waits for a word that the other one never writes.
 fn two_vcpus(target: &Target) -> Came {
     let wait = List::new().op(Op::Wait { until: At(Base::Region, target.own(0x100)) });
     let wait = begins().fill(region(target.own(0x100)), 8, 0).and(&wait);

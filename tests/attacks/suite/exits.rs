@@ -1,4 +1,4 @@
-//! Ends that a guest makes itself, in the middle of everything, and what it says then.
+//! Exits that the guest makes itself, at any point, and with any text.
 
 use vmffi::{
     ErrorKind,
@@ -24,20 +24,20 @@ pub fn cases() -> Vec<Case> {
         Case::new("an_exit_seven_levels_down", |target| exits(target, 7)),
         Case::new("a_fault_seven_levels_down", faults_below),
         Case::new("an_exit_with_all_statuses", statuses),
-        Case::new("an_exit_with_a_text_to_nowhere", nowhere),
+        Case::new("an_exit_with_a_text_outside_of_the_arena", nowhere),
         large(Case::new("a_panic_with_a_megabyte_of_escapes", |target| megabyte(target, 0))),
         large(Case::new("a_panic_in_a_nested_upcall_with_a_megabyte", |target| {
             megabyte(target, 3)
         })),
-        large(Case::new("a_panic_of_no_characters", not_text)),
+        large(Case::new("a_panic_that_is_not_utf8", not_text)),
         large(Case::new("log_lines_of_a_megabyte", log)),
     ]
 }
 
-/// What would take over a terminal, or deceive a reader.
+/// Characters that control a terminal, or deceive a reader.
 const EVIL: &str =
     "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n\0\u{202e}txt.exe\u{9b}31m\u{2066}\u{200f}\u{7f}";
-/// Nothing of it is in what people see.
+/// No such character is in a text for people.
 #[track_caller]
 pub fn is_harmless(text: &str) {
     let bad = |char: char| {
@@ -51,7 +51,7 @@ fn exit(status: u64, text: Transport) -> List {
     List::new().trap(trap::EXIT, status, text, &List::new())
 }
 
-/// The guest has ended itself in that upcall.
+/// The guest has exited in that upcall.
 #[track_caller]
 fn exited(target: &Target, list: &List, status: u64) -> String {
     let error = target.told().does(list.bytes()).unwrap_err();
@@ -67,7 +67,7 @@ fn exited(target: &Target, list: &List, status: u64) -> String {
 fn exits(target: &Target, levels: u32) -> Came {
     let text = Transport { primary: target.own(0), secondary: 4 };
     let list = List::new().write(region(target.own(0)), b"bye\n").and(&exit(7, text));
-    // With something of the host's in its hands.
+    // While it holds a loan of the host.
     target.does(&List::new().hold());
     assert_eq!(exited(target, &nested(target.own(PARAMS), levels, &list), 7), "bye");
     let end = target.end().unwrap().to_string();
@@ -80,7 +80,7 @@ fn faults_below(target: &Target) -> Came {
     dies(target, &list, &[Dies::Exception(6, None)])
 }
 
-/// None of them means anything to the host but what it says.
+/// The host attaches no meaning to any status.
 fn statuses(target: &Target) -> Came {
     for status in [0, 1, 101, 102, trap::READY] {
         let other = Target::new(target.on, &Setup::PLAIN);
@@ -91,12 +91,12 @@ fn statuses(target: &Target) -> Came {
     Came::Ended(format!("`PeerDied`: {}", target.end().unwrap()))
 }
 
-/// ABI, Traps TR-2: a text that is not in the arena is none.
+/// ABI, Traps TR-2: a text outside of the arena is ignored.
 fn nowhere(target: &Target) -> Came {
     let mut places = outside(target);
     let last = places.pop().unwrap();
     for place in places {
-        // Up to 1,024 bytes are looked at, and those may be there.
+        // Up to 1,024 bytes are read, and these may be inside.
         if place.primary == target.own(0) || place.primary == target.own(8) {
             continue;
         }
@@ -124,7 +124,7 @@ fn megabyte(target: &Target, levels: u32) -> Came {
     let list = shouts(target, EVIL.as_bytes(), 1 << 20).and(&exit(101, text));
     let text = exited(target, &nested(target.own(PARAMS), levels, &list), 101);
     assert!(text.len() <= 1024 + 2, "{}", text.len());
-    assert!(text.starts_with(EVIL), "as it is, for a program");
+    assert!(text.starts_with(EVIL), "unescaped, for a program");
     let end = target.end().unwrap();
     let shown = end.to_string();
     is_harmless(&shown);
@@ -143,7 +143,7 @@ fn not_text(target: &Target) -> Came {
     let text = Transport { primary: target.own(0), secondary: 1 << 20 };
     let list = shouts(target, b"\xff\xc0\x80\xed\xa0\x80\xf5", 1 << 20).and(&exit(101, text));
     let text = exited(target, &list, 101);
-    // A replacement character for each at most.
+    // At most one replacement character for each byte.
     assert!(
         text.len() <= 3 * 1024 && text.chars().all(|char| char == '\u{fffd}' || char == '\0'),
         "{text:?}"
@@ -170,7 +170,7 @@ fn log(target: &Target) -> Came {
     Came::Lives("taken: 1,024 bytes of it, escaped".into())
 }
 
-/// What is logged, by a subscriber of this thread's.
+/// Collects log lines, by a subscriber of this thread.
 mod lines {
     use std::{
         fmt::{self, Write},

@@ -1,5 +1,5 @@
-//! Calls that no honest guest would make: those of `tests/hostile/forged.rs`, over a real boundary, and
-//! signatures that are nobody's.
+//! Calls that no honest guest makes: those of `support/src/forged.rs` over a real boundary, and
+//! unknown signatures.
 
 use vmffi::{
     CallError, ErrorKind,
@@ -15,30 +15,30 @@ use super::{
     region::Attacker,
 };
 
-/// A name, and what is forged.
+/// A name, and the forged calls.
 type Forgery = (&'static str, fn(&forged::Case<'_>));
 
-/// Those that need no more than a call and its answer.
+/// Forgeries that need only a call and its answer.
 const FORGERIES: &[Forgery] = &[
     ("pointers_outside", forged::pointers_outside),
     ("pointers_without_a_loan", forged::pointers_without_a_loan),
     ("pointers_misaligned", forged::pointers_misaligned),
     ("parameter_structs_outside", forged::parameter_structs_outside),
-    ("secondaries_where_there_are_none", forged::secondaries),
-    ("scalars_that_are_none", forged::scalars),
-    ("fields_that_are_none", forged::fields),
-    ("options_that_are_none", forged::options),
-    ("elements_that_are_none", forged::compounds),
+    ("secondaries_of_values_without_one", forged::secondaries),
+    ("invalid_scalars", forged::scalars),
+    ("invalid_fields", forged::fields),
+    ("invalid_options", forged::options),
+    ("invalid_elements", forged::compounds),
     ("slices_of_a_value_and_a_half", forged::slices),
-    ("texts_that_are_none", forged::texts),
-    ("functions_that_are_none", forged::functions),
+    ("invalid_texts", forged::texts),
+    ("unknown_functions", forged::functions),
 ];
 
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = FORGERIES
         .iter()
         .map(|(name, forge)| {
-            // The guest's arena is as large as there, so all lies in the same places.
+            // The guest's arena has the size that it has there, so all offsets are the same.
             Case::new(name, move |target| over(target, *forge))
                 .with(|setup| setup.arenas = (ARENAS.0, Setup::PLAIN.arenas.1))
         })
@@ -47,9 +47,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("unknown_and_reserved_signatures", signatures),
         Case::new("the_contract_is_asked_for", contract),
         Case::new("signatures_of_another_interface", foreign),
-        Case::new("a_hostile_question_whether_there_is_a_function", has),
-        Case::new("a_second_meeting_that_is_none", meets_again),
-        Case::new("log_lines_that_are_none", logs),
+        Case::new("forged_parameters_of_has", has),
+        Case::new("an_invalid_second_handshake", second_handshake),
+        Case::new("invalid_log_lines", logs),
     ]);
     cases
 }
@@ -72,7 +72,7 @@ impl Behind for Real<'_> {
             .write(region(arena), &bytes(arena, len))
             .write(region(map), &bytes(map, granules));
         let answer = target.call(&before, signature, transport);
-        // What the host has given back there, it has given back here.
+        // Copies the release map of the host's loans, so that the attacker sees what the host has released.
         let copy = List::new()
             .op(super::ops::Op::Copy { to: region(arena), from: region(map), len: granules })
             .returns(0, Transport { primary: target.lent(0), secondary: granules });
@@ -96,7 +96,7 @@ fn over(target: &Target, forge: fn(&forged::Case<'_>)) -> Came {
     Came::Lives("each is refused for its reason, with the field named".into())
 }
 
-/// A call that is refused, for this reason.
+/// A call that is refused with this error.
 #[track_caller]
 fn refused(target: &Target, before: &List, word: u64, transport: Transport, why: ErrorKind) {
     let answer = target.call(before, word, transport);
@@ -118,7 +118,7 @@ fn signatures(target: &Target) -> Came {
     Came::Lives("`UnknownFunction`".into())
 }
 
-/// Each answer takes memory of the host's arena, until the guest gives it back or is reset.
+/// Each answer takes memory of the host's arena, until the guest releases it or is reset.
 fn contract(target: &Target) -> Came {
     for word in [1, u64::MAX] {
         for odd in [Transport::word(word), Transport { primary: 0, secondary: word }] {
@@ -138,7 +138,7 @@ fn contract(target: &Target) -> Came {
     Came::Lives(format!("{given} answers, then `OutOfMemory`"))
 }
 
-/// Functions that the host calls and does not serve.
+/// Functions that the host calls but does not serve.
 fn foreign(target: &Target) -> Came {
     use vmffi::__private::dispatch::Interface;
     for declared in <dyn Told as Interface>::FUNCTIONS {
@@ -162,7 +162,7 @@ fn has(target: &Target) -> Came {
     Came::Lives("answered, or `BadValue`".into())
 }
 
-/// Pointers of a buffer that is not in the guest's arena, or not all of it.
+/// Pointers to a buffer that is not, or not entirely, in the guest's arena.
 pub fn outside(target: &Target) -> Vec<Transport> {
     let (start, len) = target.layout.arena(Side::Guest);
     let (host, _) = target.layout.arena(Side::Host);
@@ -183,8 +183,8 @@ pub fn outside(target: &Target) -> Vec<Transport> {
     outside.map(|(primary, secondary)| Transport { primary, secondary }).into()
 }
 
-/// A guest has met its host before it was ready: what comes later is not looked at.
-fn meets_again(target: &Target) -> Came {
+/// The handshake is over before the guest is ready: later contracts are ignored.
+fn second_handshake(target: &Target) -> Came {
     for transport in outside(target) {
         refused(target, &List::new(), signature::HANDSHAKE, transport, ErrorKind::Refused);
     }
@@ -214,7 +214,7 @@ fn logs(target: &Target) -> Came {
         let (before, transport) = line(bytes);
         refused(target, &before, signature::LOG, transport, ErrorKind::BadValue);
     }
-    // As long as the arena, and of anything.
+    // As long as the arena, and of any content.
     let (_, len) = target.layout.arena(Side::Guest);
     for byte in [1, 3, 5] {
         let before = List::new().fill(region(target.own(0)), len, byte);

@@ -1,5 +1,5 @@
 //! Attacks on the gate, the only code in a guest's process that may make system calls, and on the memory that it uses. The
-//! worst that comes is the end of that guest, told as it is, and a reset makes it a guest as good as new.
+//! worst outcome is the end of that guest, reported correctly, and a reset makes the guest work again.
 
 mod lives;
 
@@ -24,10 +24,10 @@ use super::{
     ops::{At, Base, Deed, Op},
 };
 
-/// What lies where (`src/machine/process/gate.rs`).
+/// Addresses in a guest's process (`src/machine/process/gate.rs`).
 const GATE: u64 = 0x1f0_0000_0000;
 const CALL: u64 = GATE + 0x100;
-/// The trap, its `syscall`, and the instruction behind that.
+/// The trap, its `syscall`, and the instruction after that.
 const TRAP: u64 = GATE + 0x11b;
 const SYSCALL: u64 = TRAP + 5;
 const TRAPPED: u64 = TRAP + 7;
@@ -41,7 +41,7 @@ const SCRATCH: u64 = GATE + 0x80_0000;
 const STACK: u64 = SCRATCH + 0x1000;
 const STACK_LEN: u64 = 0x1_0000;
 
-/// The flags that a guest has: none.
+/// No flags are set in RFLAGS of a guest.
 const PLAIN: u64 = 0x202;
 const SINGLE_STEP: u64 = 0x100;
 /// `SIGUSR1`, which stops a vCPU.
@@ -76,13 +76,13 @@ fn trap_by_jump(kind: u64, number: u64) -> General {
     registers
 }
 
-/// Aborts the program if it takes so long that it never ends: a lost stop leaves the host waiting.
+/// Aborts the program if this takes too long: after a lost stop, the host would wait forever.
 fn watched<R>(run: impl FnOnce() -> R) -> R {
     let (done, wait) = channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
             if wait.recv_timeout(Duration::from_secs(120)) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("a guest is out of its host's control");
+                eprintln!("a stop was lost: the guest still runs");
                 std::process::abort();
             }
         });
@@ -92,7 +92,7 @@ fn watched<R>(run: impl FnOnce() -> R) -> R {
     })
 }
 
-/// A reset, and behind it honest code that runs once.
+/// A reset, and then honest code that must run exactly once.
 #[track_caller]
 fn assert_anew(target: &Target) {
     assert_eq!(target.host.reset(), Ok(()));
@@ -104,7 +104,7 @@ fn assert_anew(target: &Target) {
     assert_eq!(target.end(), None);
 }
 
-/// How often each outcome came.
+/// How often each outcome occurred.
 #[derive(Default)]
 struct Counts(BTreeMap<&'static str, u32>);
 
@@ -119,7 +119,7 @@ impl Counts {
     }
 }
 
-/// A guest that is attacked again and again, and its neighbour.
+/// A guest that is attacked repeatedly, and its neighbour.
 struct Victims {
     target: Target,
     neighbour: Target,
@@ -133,7 +133,7 @@ impl Victims {
         Self { target, neighbour, counts: Counts::default(), done: 0 }
     }
 
-    /// Has the guest do something. Whatever comes is one of these, and a reset ends it.
+    /// Executes a list in the guest. The outcome is counted, and a reset ends it.
     #[track_caller]
     fn attempt(&mut self, list: &List) -> Option<GuestExit> {
         let target = &self.target;
@@ -189,7 +189,7 @@ impl Victims {
     }
 }
 
-/// The code of the gate, as the guest sees it, from its beginning in the page on.
+/// The code of the gate, as the guest reads it, from its offset in the page on.
 fn code(target: &Target) -> Vec<u8> {
     let copy = Op::Copy { to: region(target.own(0x1000)), from: at(CALL), len: 0xf00 };
     let words = Transport { primary: target.lent(0x1000), secondary: 0xf00 };
@@ -201,13 +201,13 @@ fn code(target: &Target) -> Vec<u8> {
     code
 }
 
-/// The addresses behind all `syscall` in the gate.
-fn behind_system_calls(code: &[u8]) -> Vec<u64> {
+/// The address after each `syscall` in the gate.
+fn after_system_calls(code: &[u8]) -> Vec<u64> {
     let found = code.windows(2).enumerate().filter(|(_, bytes)| *bytes == [0x0f, 0x05]);
     found.map(|(nr, _)| CALL + nr as u64 + 2).collect()
 }
 
-/// All registers hold an address in the guest's own memory, of words that name this memory in turn.
+/// All registers hold an address in the guest's memory; the words there point to this memory in turn.
 fn own_memory(target: &Target) -> (List, u64) {
     let place = target.own(0x1000);
     let list = List::new().write(region(place), &(REGION + place).to_le_bytes().repeat(64));
@@ -227,7 +227,7 @@ fn jumps(on: On) -> String {
         ([SLOT | 2; 15], PLAIN | SINGLE_STEP, At(Base::Boot, 0)),
         ([GATE + 0x100; 15], PLAIN, at(GATE + 0x200)),
         ([own; 15], PLAIN, at(own)),
-        // The numbers of system calls that the gate makes, and arguments that they may have.
+        // Numbers of system calls that the gate makes, and arguments that they may have.
         ([24, 2, 14, 0, CONTROL, 2, SLOT, 7, 8, 8, 14, 24, 0, 0, SLOT], PLAIN, At(Base::Boot, 0)),
     ];
     for byte in 0..code.len() as u64 {
@@ -243,10 +243,10 @@ fn jumps(on: On) -> String {
     victims.text()
 }
 
-/// Every number, also those of x32 and of nothing, at every `syscall` of the gate.
+/// Every number, also those of x32 and undefined ones, at every `syscall` of the gate.
 fn system_calls(on: On) -> String {
     let mut victims = Victims::new(on);
-    let places = behind_system_calls(&code(&victims.target));
+    let places = after_system_calls(&code(&victims.target));
     assert!(places.len() >= 5 && places[0] == TRAPPED, "{places:x?}");
     let x32 = 0x4000_0000;
     let numbers =
@@ -254,7 +254,7 @@ fn system_calls(on: On) -> String {
     let mut passed = 0;
     let others = [u64::from(u32::MAX), 0x8000_0000, 1 << 32 | 24, 24 << 32, u64::MAX];
     for number in numbers.chain(others) {
-        // At three of them, one number each is the gate's own.
+        // At three of them, one number each is the one that the gate uses.
         let arguments = [2, CONTROL, 0, 8];
         for place in &places {
             let mut registers = [0; 15];
@@ -264,7 +264,7 @@ fn system_calls(on: On) -> String {
             }
             let list = List::new().jump(at(place - 2), registers, PLAIN, At(Base::Boot, 0));
             let end = victims.attempt(&list).unwrap();
-            // seccomp(2) compares 32 bits of the number, and so the kernel does nothing else with it.
+            // seccomp(2) compares 32 bits of the number, and the kernel uses the same 32 bits.
             let call = GuestExit::Protocol(ProtocolViolation::Order(2));
             if number as u32 == 24 && *place == TRAPPED {
                 assert_eq!(end, call, "{number:#x} at {place:#x}");
@@ -273,14 +273,14 @@ fn system_calls(on: On) -> String {
             let GuestExit::Fault(fault) = &end else {
                 panic!("{number:#x} at {place:#x}: {end:?}")
             };
-            // Since Linux 6.11 and 6.18, no filter sees these two: uretprobe and uprobe. They only serve code that the
-            // kernel itself has mapped, where something is traced; else they raise SIGILL, or return an error.
+            // Since Linux 6.11 and 6.18, filters do not see these two: uretprobe and uprobe. They serve only code that the
+            // kernel itself has mapped for tracing; otherwise they raise SIGILL, or return an error.
             if matches!(number as u32, 335 | 336) && fault.cause != FaultCause::SystemCall(number) {
                 passed += 1;
                 continue;
             }
             if matches!(number as u32, 14) && fault.cause == FaultCause::Exception(14) {
-                // The mask is set to what it was, and the gate goes on with R15, which is 0.
+                // The signal mask is unchanged, and the gate continues with R15, which is 0.
                 assert_eq!(fault.address, Some(0x40), "{place:#x}");
                 continue;
             }
@@ -291,7 +291,7 @@ fn system_calls(on: On) -> String {
     format!("{}; {passed} that no filter sees", victims.text())
 }
 
-/// Those that the gate makes, and others, elsewhere, and in the ways of 32 bits.
+/// System calls of the gate and others, from other places, and by the 32-bit entries.
 fn elsewhere(on: On) -> String {
     let mut victims = Victims::new(on);
     // rt_sigprocmask, rt_sigreturn, sched_yield, exit, kill, exit_group, sigaltstack, tgkill, mmap, clone, execve.
@@ -302,7 +302,7 @@ fn elsewhere(on: On) -> String {
             let Some(GuestExit::Fault(fault)) = end else { panic!("{end:?}") };
             assert_eq!(fault.cause, FaultCause::SystemCall(number), "{deed:?}");
         }
-        // Also as `sysenter`, where the processor has it.
+        // Also by `sysenter`, if the processor has it.
         let end = victims.attempt(&List::new().deed(Deed::Sysenter, at(0), number));
         let Some(GuestExit::Fault(fault)) = end else { panic!("{end:?}") };
         let known = [FaultCause::SystemCall(number), FaultCause::Exception(6)];
@@ -314,7 +314,7 @@ fn elsewhere(on: On) -> String {
     victims.text()
 }
 
-/// What the host says to the gate, said by the guest: of its slot, of none, and of memory of its own.
+/// Forged messages of the host to the gate: for its slot, for no slot, and for memory of the guest.
 fn commands(on: On) -> String {
     let mut victims = Victims::new(on);
     let (prepare, own) = own_memory(&victims.target);
@@ -338,7 +338,7 @@ fn commands(on: On) -> String {
     victims.text()
 }
 
-/// Kinds of traps that only the gate's handler has, by the guest, with pointers to nothing that the kernel has written.
+/// Kinds of traps that only the gate's handler uses, made by the guest, with pointers to memory that the kernel has not written.
 fn signals_elsewhere(target: &Target) -> Came {
     let own = REGION + target.own(0x1000);
     let mut came = None;
@@ -373,7 +373,7 @@ fn forged_signal(signal: u64, code: u64, call: u64, rip: u64, vector: u64, cr2: 
     list.trap(0x100 + signal, info, words, &List::new())
 }
 
-/// The guest is told to have come to the end that it has forged: it is its own.
+/// A guest that forges its own end is reported with that end.
 fn forged_frames(target: &Target) -> Came {
     let numbers = [0, 1, 6, 13, 14, 17, 31, 32, 255, u64::MAX];
     for signal in 1..=64 {
@@ -394,19 +394,19 @@ fn forged_frames(target: &Target) -> Came {
             assert_eq!((fault.cause, fault.address, fault.instruction), (cause, address, rip));
             assert_anew(target);
         }
-        // As from a program, not from the kernel.
+        // The signal code of a program, not of the kernel.
         let list = forged_signal(signal, 0, 0, 0, 0, 0);
         target.told().does(list.bytes()).unwrap_err();
         let Some(GuestExit::Fault(fault)) = target.end() else { panic!("{:?}", target.end()) };
         assert_eq!(fault.cause, FaultCause::Signal(signal as i32));
         assert_anew(target);
-        // In the first trap of a life, in the gate, it goes back to the life's beginning: for ever, or once.
+        // After the first trap of a life, the gate jumps back to the life's beginning: forever, or once.
         if matches!(signal, STOP | 11) {
             assert_eq!(target.host.reset(), Ok(()));
             let list = forged_signal(signal, 1, 0, TRAPPED, 0, 0);
             let within = target.host.with_deadline(Duration::from_millis(20));
             watched(|| ToldClient::from(within.guest()).does(list.bytes()).unwrap_err());
-            // It does not get its memory of that time back, so it may come to any end.
+            // The memory of that time is not restored, so the guest may end in any way.
             let ended = target.end();
             assert!(
                 matches!(
@@ -421,7 +421,7 @@ fn forged_frames(target: &Target) -> Came {
     dies(target, &forged_signal(8, 1, 0, 0, 0, 0), &[Dies::Exception(0, None)])
 }
 
-/// The guest can read the gate and the control memory, but not write them.
+/// The guest can read the gate and the control memory, but cannot write them.
 fn writes(on: On) -> String {
     let mut victims = Victims::new(on);
     let last = GATE + 4096 - 8;
@@ -434,7 +434,7 @@ fn writes(on: On) -> String {
         }
         assert_eq!(victims.attempt(&List::new().op(Op::Read { at: at(place) })), None);
     }
-    // Around them nothing is mapped.
+    // The pages around them are not mapped.
     for place in
         [GATE - 8, GATE + 4096, CONTROL - 8, SLOT + SLOT_LEN, SCRATCH - 8, STACK + STACK_LEN]
     {
@@ -443,7 +443,7 @@ fn writes(on: On) -> String {
         let end = victims.attempt(&List::new().op(Op::Read { at: at(place) }));
         assert_page_fault(end, place);
     }
-    // Nor is the control memory or a signal stack code.
+    // Neither the control memory nor a signal stack is executable.
     for place in [CONTROL, SLOT, SCRATCH, STACK] {
         let end = victims.attempt(&List::new().jump(at(place), [0; 15], PLAIN, At(Base::Boot, 0)));
         assert_page_fault(end, place);

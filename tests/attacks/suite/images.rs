@@ -1,10 +1,10 @@
-//! Programs whose segments lie where the host has put something, or has something of its own.
+//! Programs with segments at addresses that the host has used, or reserves.
 
 use vmffi::machine::{Image, ImageError, MachineBuilder};
 
 use super::{
     Case,
-    connection::{BELL, On, REGION, SUPERVISOR, file},
+    connection::{DOORBELL, On, REGION, SUPERVISOR, file},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -16,14 +16,14 @@ pub fn cases() -> Vec<Case> {
             misplaced(on, &[0x100_0000_0000, 0x100_0000_0000 - 4096, 0x180_0000_0000 - 4096])
         }),
         Case::other("a_segment_over_the_doorbell", |on| {
-            misplaced(on, &[BELL, BELL - 4096, BELL + 4088])
+            misplaced(on, &[DOORBELL, DOORBELL - 4096, DOORBELL + 4088])
         }),
         Case::other("a_segment_over_the_hosts_own_pages", |on| {
             misplaced(on, &[SUPERVISOR, SUPERVISOR + 0x2000, 0x1f0_0000_0000, 0x7fff_ffff_e000])
         }),
         Case::other("a_segment_over_null", |on| misplaced(on, &[0, 1, 0xffff])),
         Case::other("a_segment_over_another_one", overlap),
-        Case::other("segments_of_more_memory_than_there_may_be", huge),
+        Case::other("segments_larger_than_the_memory_limit", huge),
         Case::other("a_segment_around_the_end_of_memory", around),
         Case::other("code_that_can_be_written", writable),
     ]
@@ -32,17 +32,17 @@ pub fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// The place in the file of the program header of the first segment with these flags: 4 is constants, 5 code, 6 data.
+/// The offset in the file of the program header of the first segment with these flags: 4 is constants, 5 code, 6 data.
 pub fn header(file: &[u8], flags: u32) -> usize {
     let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
     let (headers, count) = (word(32) as usize, usize::from(file[56]));
     let of = |nr: usize| headers + 56 * nr;
     let (kind, flags) = (1_u32, flags);
     let begins = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
-    (0..count).map(of).find(|at| file[*at..*at + 8] == begins).expect("there is such a segment")
+    (0..count).map(of).find(|at| file[*at..*at + 8] == begins).expect("a segment with these flags")
 }
 
-/// Where the fields of a program header are.
+/// Offsets of fields of a program header.
 const FLAGS: usize = 4;
 const ADDRESS: usize = 16;
 const FILESZ: usize = 32;
@@ -66,7 +66,7 @@ fn refused(file: &[u8], says: &str) -> String {
     format!("`ImageError`: {error}")
 }
 
-/// A segment that lies there, and one that reaches from where it may lie to there.
+/// A segment at that address, and one that reaches from an allowed address to it.
 fn misplaced(_: On, places: &[u64]) -> String {
     let mut came = String::new();
     for place in places {
@@ -91,7 +91,7 @@ fn overlap(_: On) -> String {
     )
 }
 
-/// Nothing of it is there before it is touched, and it may not be: as much as there is below the region.
+/// A segment of zeros as large as the address range below the region: no page exists before it is touched.
 fn huge(on: On) -> String {
     let mut came = String::new();
     let file = file();
@@ -99,7 +99,7 @@ fn huge(on: On) -> String {
     let len = u64::from_le_bytes(file[constants + FILESZ..][..8].try_into().unwrap());
     for size in [1 << 30, (1 << 36) - (1 << 32)] {
         assert!(size > len);
-        // Behind all others.
+        // After all other segments.
         let file = changed(4, &[(ADDRESS, 1 << 31), (MEMSZ, size)]);
         let image = Image::parse(&file).unwrap();
         let error =

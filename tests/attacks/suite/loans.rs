@@ -1,4 +1,4 @@
-//! Memory: blocks that overlap, are given back twice or never, and marks for what was not lent.
+//! Loans: blocks that overlap, are released twice or never, and marks for memory that was not lent.
 
 use vmffi::{
     ErrorKind,
@@ -19,36 +19,36 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("two_handles_to_one_block", twice),
         Case::new("blocks_that_overlap", overlap),
-        Case::new("a_block_that_was_given_back", freed),
+        Case::new("a_block_that_was_released", freed),
         Case::new("a_parameter_struct_that_holds_itself", itself),
-        Case::new("the_same_block_given_back_twice", marks_twice),
-        Case::new("marks_for_what_was_never_lent", marks),
+        Case::new("the_same_block_released_twice", marks_twice),
+        Case::new("marks_for_memory_that_was_never_lent", marks),
         Case::new("all_marks_at_once", all_marks),
-        Case::new("marks_that_are_wiped_out", wiped),
-        Case::new("nothing_is_given_back", nothing_back),
+        Case::new("marks_that_are_overwritten", wiped),
+        Case::new("nothing_is_released", nothing_back),
         Case::new("the_guest_ends_with_all_of_the_hosts_memory", takes_all),
         Case::new("more_handles_than_the_host_keeps", many_handles),
         Case::new("a_buffer_of_the_whole_arena", whole_arena),
     ]
 }
 
-/// `Parcel` as it lies in memory: `id`, `body`, `label`, `at`.
+/// `Parcel` in memory: `id`, `body`, `label`, `at`.
 fn parcel(body: (u64, u64), label: (u64, u64)) -> Vec<u8> {
     let mut bytes = vec![0; size_of::<WireParcel>()];
     for (at, word) in [(8, body.0), (16, body.1), (24, label.0), (32, label.1)] {
         bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
     }
-    // A good `Point`, of which the colour may not be 0.
+    // A valid `Point`, whose colour may not be 0.
     bytes[40 + 12] = 1;
     bytes
 }
 
-/// As large as `Parcel` is on the wire.
+/// A struct of the size of `Parcel` on the wire.
 struct WireParcel(#[allow(dead_code, reason = "for its size")] [u64; 8]);
 
 const PARCEL: fn() -> u64 = || ParamsEverythingParcel::FUNCTION.signature;
 
-/// Has a parcel sent, of which the body and the label are at these places.
+/// Sends a parcel whose body and label have these pointers and lengths.
 fn sends(target: &Target, body: (u64, u64), label: (u64, u64)) -> Answer {
     let before = List::new()
         .fill(region(target.own(0x1000)), 0x200, b'a')
@@ -59,7 +59,7 @@ fn sends(target: &Target, body: (u64, u64), label: (u64, u64)) -> Answer {
 fn twice(target: &Target) -> Came {
     let one = (target.lent(0x1000), 100);
     let answer = sends(target, one, one);
-    assert_eq!(answer.status, 0, "each is a right to read, and no more");
+    assert_eq!(answer.status, 0, "overlapping handles are valid");
     Came::Lives("answered: both are read".into())
 }
 
@@ -75,7 +75,7 @@ fn overlap(target: &Target) -> Came {
     Came::Lives("answered: both are read".into())
 }
 
-/// A handle that the host keeps, to memory that the guest has long used for something else.
+/// A handle that the host keeps, to memory that the guest has reused since.
 fn freed(target: &Target) -> Came {
     let keep = ParamsEverythingKeep::FUNCTION.signature;
     for nr in 0..20 {
@@ -87,11 +87,11 @@ fn freed(target: &Target) -> Came {
     Came::Lives("answered: what is there now is read".into())
 }
 
-/// The body of a parcel is the parcel, and so is its label, which is no text.
+/// The body of a parcel is the parcel itself, and so is its label, which is not valid text.
 fn itself(target: &Target) -> Came {
     let place = (target.lent(0x800), 64);
     let answer = sends(target, place, place);
-    // The pointers' high bytes are the loan's number, which is text; a colour of 0x80 and more would not be.
+    // The high bytes of the pointers are loan numbers, which are ASCII; a colour of 0x80 or more is not.
     assert_eq!(answer.status, 0);
     let bad = List::new()
         .write(region(target.own(0x800)), &parcel(place, (target.lent(0x1000), 3)))
@@ -101,7 +101,7 @@ fn itself(target: &Target) -> Came {
     Came::Lives("answered, or `BadValue` by the handler".into())
 }
 
-/// Has the host lend a copy of some bytes, and says which block.
+/// Makes the host lend a copy of `len` bytes, and returns its words.
 fn borrows(target: &Target, len: u64) -> Transport {
     let before = List::new().fill(region(target.own(0x1000)), len, 5);
     let bytes = ParamsEverythingBytes::FUNCTION.signature;
@@ -110,7 +110,7 @@ fn borrows(target: &Target, len: u64) -> Transport {
     answer.transport
 }
 
-/// Where the mark for a block of the host's belongs.
+/// The offset of the mark for a block of the host.
 fn mark_of(target: &Target, word: u64) -> u64 {
     let (arena, _) = target.layout.arena(Side::Host);
     target.layout.release_map(Side::Host) + (pointer::offset(word) - arena) / 64
@@ -122,7 +122,7 @@ fn marks_twice(target: &Target) -> Came {
     let mark = |word: u64| List::new().write(region(mark_of(target, word)), &[pointer::loan(word)]);
     target.does(&mark(first.primary));
     assert_eq!(target.lost(), 0);
-    // The next loan of the place is another one, which the old mark does not end.
+    // The next loan of that place has another number, so the old mark does not end it.
     let mut next = borrows(target, 64);
     for _ in 0..20 {
         if pointer::offset(next.primary) == pointer::offset(first.primary) {
@@ -141,7 +141,7 @@ fn marks_twice(target: &Target) -> Came {
     Came::Lives("the second mark frees nothing".into())
 }
 
-/// The host's own are at the beginning of its arena; marks for them, and for what is free.
+/// Marks for the host's own blocks at the beginning of its arena, and for free memory.
 fn marks(target: &Target) -> Came {
     let (map, granules) =
         (target.layout.release_map(Side::Host), target.layout.granules(Side::Host));
@@ -150,13 +150,13 @@ fn marks(target: &Target) -> Came {
         target.assert_treasure();
         assert_eq!(target.lost(), 0);
     }
-    // Behind the map is the next one: nothing beyond the maps may be written.
+    // Memory after the map belongs to the next map: nothing after the maps may be written.
     let bytes = [7; 64];
     target.does(&List::new().write(region(map + granules as u64), &bytes));
     Came::Lives("they free nothing".into())
 }
 
-/// Of everything that was lent at once, and again and again.
+/// Marks for all loans at once, repeatedly.
 fn all_marks(target: &Target) -> Came {
     let map = target.layout.release_map(Side::Host);
     let granules = target.layout.granules(Side::Host) as u64;
@@ -168,7 +168,7 @@ fn all_marks(target: &Target) -> Came {
         assert_eq!(before, 50);
         for loan in 1..=u8::MAX {
             target.does(&List::new().fill(region(map), granules, loan));
-            // A mark counts where the host sees it; it does now.
+            // A mark counts when the host collects it, as it does now.
             assert!(target.lost() <= before);
             target.assert_treasure();
         }
@@ -177,12 +177,12 @@ fn all_marks(target: &Target) -> Came {
     Came::Lives("each loan ends, and once".into())
 }
 
-/// A mark that is written over is lost: the loan lasts until the guest ends.
+/// A mark that is overwritten is lost: the loan lasts until the guest ends.
 fn wiped(target: &Target) -> Came {
     let map = target.layout.release_map(Side::Host);
     let granules = target.layout.granules(Side::Host) as u64;
     for nr in 1..=10 {
-        // The list's own mark is left first and wiped out then: by a list that keeps its own.
+        // The mark of the list itself is written first and then erased, by a list that is held.
         let list = List::new().fill(region(map), granules, 0).hold();
         target.does(&list);
         assert_eq!(target.lost(), nr);
@@ -191,7 +191,7 @@ fn wiped(target: &Target) -> Came {
     Came::Ended("the loans last until the guest ends; then none is left".into())
 }
 
-/// Takes what the host gives, until there is no more.
+/// Takes blocks from the host until it has no memory left.
 fn exhausts(target: &Target) -> usize {
     let bytes = ParamsEverythingBytes::FUNCTION.signature;
     let call = List::new().call(bytes, words(target.lent(0x1000), 16 << 10));
@@ -199,7 +199,7 @@ fn exhausts(target: &Target) -> usize {
     while status == 0 {
         status = target.answer(&call).status;
         taken += 1;
-        assert!(taken < 100, "the host's memory has no end");
+        assert!(taken < 100, "the host never ran out of memory");
     }
     assert_eq!(status, ErrorKind::OutOfMemory as u64 | 64);
     let refused: Vec<_> =
@@ -210,14 +210,16 @@ fn exhausts(target: &Target) -> usize {
 
 fn nothing_back(target: &Target) -> Came {
     let taken = exhausts(target);
-    // All but the host's own.
+    // All blocks but the host's own.
     assert!((14..16).contains(&taken), "{taken}");
-    // The host has little left to call with, and says so; once the guest gives back, all is well.
+    // The host has too little memory to call, and reports that; after the guest releases blocks, it calls again.
     let long = vec![0; 17 << 10];
     assert_eq!(handle(target.told().bytes(&long)), Err((ErrorKind::OutOfMemory, false)));
     target.settle();
-    assert_eq!(exhausts(target), taken, "it can have as much again");
-    Came::Lives(format!("`OutOfMemory` after {taken} blocks of 16 KiB; all comes back"))
+    assert_eq!(exhausts(target), taken, "as many blocks can be lent again");
+    Came::Lives(format!(
+        "`OutOfMemory` after {taken} blocks of 16 KiB; all loans end when they are released"
+    ))
 }
 
 fn takes_all(target: &Target) -> Came {
@@ -225,10 +227,10 @@ fn takes_all(target: &Target) -> Came {
     assert!(target.lost() >= taken);
     assert_eq!(target.host.run(), Ok(RunOutcome::Exited(0)));
     assert_eq!(target.lost(), 0);
-    Came::Ended("`OutOfMemory`; all comes back when the guest ends".into())
+    Came::Ended("`OutOfMemory`; all loans end when the guest ends".into())
 }
 
-/// Handles to the guest's memory that the host keeps: as many as it likes to.
+/// Handles to the guest's memory that the host keeps, up to a limit of the handler.
 fn many_handles(target: &Target) -> Came {
     let keep = ParamsEverythingKeep::FUNCTION.signature;
     let call = List::new().call(keep, words(target.lent(0x1000), 1));
@@ -240,14 +242,14 @@ fn many_handles(target: &Target) -> Came {
 fn whole_arena(target: &Target) -> Came {
     let (arena, len) = target.layout.arena(Side::Guest);
     let all = words(pointer::join(arena, 1), len);
-    // Its copy does not fit beside what the host has, whole as its arena is.
+    // A copy of the whole arena does not fit beside what the host has allocated.
     let bytes = ParamsEverythingBytes::FUNCTION.signature;
     let answer = target.call(&List::new(), bytes, all);
     assert_eq!(answer, Answer::status(ErrorKind::OutOfMemory as u64 | 64));
     let keep = ParamsEverythingKeep::FUNCTION.signature;
     let answer = target.call(&List::new(), keep, all);
     assert_eq!(answer, Answer { status: 0, transport: Transport::word(len) });
-    // And from the other side: a result that is all of the arena.
+    // In the other direction: a result that is the whole arena.
     let list = List::new().returns(0, all);
     assert_eq!(handle(target.told().bytes(list.bytes())), Ok(len as usize));
     let list = List::new().op(Op::Return { status: 0, primary: all.primary, secondary: len + 1 });

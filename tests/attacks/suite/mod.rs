@@ -1,14 +1,14 @@
-//! Attacks of a guest on its host, on each kind of machine. Each case says exactly what must come of it: a call that
-//! is refused for a reason, or an end of the guest.
+//! Attacks of a guest on its host, on each kind of machine. Each case states its exact outcome: the error of a call
+//! that is refused, or the end of the guest.
 //!
-//! What must hold after every attack is looked at here: no panic, no block lost, what was not lent as it was, a
-//! guest that goes on working or one whose calls fail for the right reason, and that works after a reset; and nothing
-//! left behind, and a new guest that works.
+//! This module checks what must hold after every attack: no panic, no lost block, unchanged memory that was not lent, a
+//! guest that still works or whose calls fail with the right error, and that works after a reset; no resources left
+//! behind, and a new guest that works.
 //!
-//! Attacks on what outlives a guest run on clones as well; with `ATTACKS_CLONES=1` in the environment all do.
+//! Attacks on state that outlives a guest run on clones as well; with `ATTACKS_CLONES=1` in the environment all attacks do.
 //!
-//! With `ATTACKS_TABLE=1` in the environment, the last lines are a table of what has come; `ATTACKS_ROUNDS` says how
-//! often the last case goes through all others.
+//! With `ATTACKS_TABLE=1` in the environment, the last lines are a table of all outcomes; `ATTACKS_ROUNDS` is the number
+//! of times that the last case repeats all others.
 
 mod boot;
 mod connection;
@@ -39,11 +39,11 @@ use support::{forged, guests, interface, left, liar, list, ops, panics, region, 
 
 use connection::{On, Setup, Target};
 
-/// What has come of an attack.
+/// The outcome of an attack.
 pub enum Came {
-    /// The guest lives, and this is what it was answered.
+    /// The guest still runs; the text describes the answers that it got.
     Lives(String),
-    /// It has ended, as this says.
+    /// The guest has ended; the text describes its end.
     Ended(String),
 }
 
@@ -57,9 +57,9 @@ impl Came {
 type Attack = dyn Fn(&Target) -> Came + Send + Sync;
 
 enum Run {
-    /// Against a guest that is set up like this.
+    /// An attack on a host whose guest has this setup.
     Attack(Setup, Box<Attack>),
-    /// With guests of its own.
+    /// A case that makes its own guests.
     Other(fn(On) -> String),
 }
 
@@ -67,7 +67,7 @@ pub struct Case {
     name: &'static str,
     on: fn(On) -> bool,
     run: Run,
-    /// Whether it runs on clones each time.
+    /// Whether the case always runs on clones.
     on_clones: bool,
 }
 
@@ -97,17 +97,17 @@ impl Case {
     }
 
     fn is_on(&self, on: On) -> bool {
-        // There is no clone of a guest that attacks before it is ready.
+        // A guest that attacks before it is ready has no clone.
         let scripted = matches!(&self.run, Run::Attack(setup, _) if setup.script.is_some());
         let all = std::env::var_os("ATTACKS_CLONES").is_some();
         (self.on)(on) && (!on.is_clone || !scripted && (self.on_clones || all))
     }
 
-    /// Carries the attack out, and looks at what it leaves.
+    /// Runs the attack, and checks what it leaves behind.
     fn run(&self, on: On) -> String {
         panics::count_everywhere();
         let mut text = String::new();
-        // It is read once and stays.
+        // The image is parsed once, and stays in memory.
         connection::image();
         left::nothing(|| {
             text = match &self.run {
@@ -169,13 +169,13 @@ fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// What has come, by attack and machine.
+/// The outcomes, by attack and machine.
 type Table = Arc<Mutex<BTreeMap<(usize, &'static str, &'static str), String>>>;
 
 pub fn main() -> ExitCode {
     rounds::prepare();
     let mut arguments = Arguments::from_args();
-    // One after the other: each sees what it leaves behind.
+    // One after the other, since each case checks what it leaves behind.
     arguments.test_threads = Some(1);
     let cases = Arc::new(cases());
     let table = Table::default();
@@ -196,7 +196,7 @@ pub fn main() -> ExitCode {
         }
         missing.extend(why.map(|why| (on, why)));
     }
-    trials.push(Trial::test("the_whole_table_again_and_again", move || {
+    trials.push(Trial::test("the_whole_table_repeatedly", move || {
         rounds::run(&cases);
         Ok(())
     }));
@@ -209,7 +209,7 @@ pub fn main() -> ExitCode {
         skip(if on.is_kvm() { "kvm" } else { "process" }, why);
     }
     if std::env::var_os("ATTACKS_TABLE").is_some() {
-        println!("| attack | backend | what came |\n|---|---|---|");
+        println!("| attack | backend | outcome |\n|---|---|---|");
         for ((_, name, backend), came) in &*table.lock().unwrap() {
             println!("| {} | {backend} | {} |", name.replace('_', " "), came.replace('|', "\\|"));
         }

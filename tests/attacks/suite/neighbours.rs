@@ -1,4 +1,4 @@
-//! What one guest can do to the deadlines of others that the same thread watches.
+//! Effects of one guest on the deadlines of others that the same thread watches.
 
 use std::{
     thread,
@@ -23,18 +23,18 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::other("a_neighbour_that_fills_its_memory_before_it_is_ready", neighbour)
             .only(On::is_new),
-        Case::other("more_than_may_be_kept", kept).only(On::is_new),
+        Case::other("more_memory_than_may_be_saved", kept).only(On::is_new),
     ]
 }
 
-/// What the guests write before they are ready, and their hosts have to keep.
+/// The memory that the guests write before they are ready, which their hosts have to save.
 const FILLED: u64 = 128 << 20;
 const DEADLINE: Duration = Duration::from_millis(20);
 /// How long a call with that deadline may take, on a machine that does other work as well.
 const MOST: Duration = Duration::from_millis(170);
 
-/// How long the endless call took of a guest that may take 20 ms, while its neighbour's time is up at some moment, in
-/// particular while it is kept.
+/// How long an endless call of a guest with a deadline of 20 ms takes while its neighbour's deadline passes, in
+/// particular while the neighbour's memory is saved.
 fn neighbour(on: On) -> String {
     let arenas = (FILLED + (1 << 20), 256 << 10);
     let layout = vmffi::RegionLayout::new(arenas.0, arenas.1).unwrap();
@@ -50,7 +50,7 @@ fn neighbour(on: On) -> String {
         // The fastest of some tries, since any of them may have waited for a processor.
         let mut best = Duration::MAX;
         for _ in 0..5 {
-            // The neighbour's deadline is over at some moment between its beginning and its end.
+            // The neighbour's deadline passes at some moment between its beginning and its end.
             let limit = whole * part / 10;
             thread::scope(|scope| {
                 let neighbour = scope.spawn(|| {
@@ -60,7 +60,7 @@ fn neighbour(on: On) -> String {
                         Err(error) => assert_eq!(error, ConnectError::Exited(GuestExit::Deadline)),
                     }
                 });
-                // The victim's call begins a little before.
+                // The victim's call begins shortly before.
                 thread::sleep((limit).saturating_sub(DEADLINE / 2));
                 let begin = Instant::now();
                 let spin = List::new().deed(Deed::Spin, at(0), 0);
@@ -83,13 +83,13 @@ fn neighbour(on: On) -> String {
     "no deadline of others is late".into()
 }
 
-/// A machine that may have so much memory has no more of its host's, for the copy that a reset needs either.
+/// The memory limit of a machine also covers the copy of its memory that a reset needs.
 fn kept(on: On) -> String {
     let arenas = (9 << 20, 256 << 10);
     let layout = vmffi::RegionLayout::new(arenas.0, arenas.1).unwrap();
     let (own, _) = layout.arena(vmffi::abi::Side::Guest);
     let mut texts = Vec::new();
-    // Of one piece, and every second page.
+    // One contiguous range, and every second page.
     let script = List::new().fill(region(own), 8 << 20, 1);
     let pages = (0..1024).fold(List::new(), |list, nr| list.fill(region(own + nr * 8192), 1, 1));
     for (script, written) in [(script, 8 << 20), (pages, 4 << 20)] {

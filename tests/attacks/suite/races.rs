@@ -60,19 +60,19 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Both release maps and the guest's arena, but for its end, where answers are saved.
+/// Both release maps and the guest's arena, except its end, where answers are saved.
 fn everything(target: &Target) -> (u64, u64) {
     let (arena, len) = target.layout.arena(Side::Guest);
     (4096, arena + len - 64 - 4096)
 }
 
-/// A word that is not stormed.
+/// A word outside of the storm.
 fn until(target: &Target) -> u64 {
     let (arena, len) = target.layout.arena(Side::Guest);
     arena + len - 8
 }
 
-/// Stops a guest if what goes on beside it panics, which would wait for it else.
+/// Stops a guest if the thread beside it panics, since the host would wait for the guest forever.
 struct StopOnPanic<'t>(&'t Target);
 
 impl Drop for StopOnPanic<'_> {
@@ -83,7 +83,7 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-/// Has one vCPU do something until a word says stop, while this thread does something else with the other.
+/// One vCPU executes a list until a word stops it, while this thread uses the other vCPU.
 fn beside<R>(target: &Target, list: &List, run: impl FnOnce() -> R) -> R {
     target.does(&List::new().fill(region(until(target)), 8, 0));
     thread::scope(|scope| {
@@ -100,7 +100,7 @@ fn storm(target: &Target, (at, len): (u64, u64), seed: u64, count: u64) -> Op<'s
     Op::Storm { at: region(at), len, seed, count, until: region(until(target)) }
 }
 
-/// Makes a call with words that nearly mean something.
+/// Makes a call with words that are almost valid.
 fn calls(target: &Target, random: &mut Random) -> Answer {
     let word = random.pick(&FUNCTIONS);
     let transport = random.transport(&target.layout, Side::Guest);
@@ -109,7 +109,7 @@ fn calls(target: &Target, random: &mut Random) -> Answer {
     answer
 }
 
-/// ABI, Statuses S-2: of a call that the host has served, or refused.
+/// ABI, Statuses S-2: the answer to a call that the host has served or refused.
 fn validate(answer: Answer) {
     let known = matches!(answer.status & !64, 0..=5 | 14) && answer.status != 64;
     assert!(known, "status {}", answer.status);
@@ -127,7 +127,7 @@ fn storms(target: &Target, place: (u64, u64)) -> Came {
         let began = Instant::now();
         for nr in 0_u64.. {
             calls(target, &mut random);
-            // Where nothing is read from memory, nothing goes wrong.
+            // A call that reads nothing from memory succeeds.
             let word = Transport::word(nr & 0xffff);
             let plain = ParamsEverythingAloneU16::FUNCTION.signature;
             let answer = target.call(&List::new(), plain, word);
@@ -141,8 +141,8 @@ fn storms(target: &Target, place: (u64, u64)) -> Came {
     Came::Lives("each call is answered, or refused with a status".into())
 }
 
-/// The host gives and takes, while all marks are forged. It never reads what is not its own again, so its calls
-/// arrive; what it gets may be anything.
+/// Calls of the host while all marks are forged. The host never reads blocks of its own again, so its calls
+/// arrive; their results may be anything.
 fn storm_over_upcalls(target: &Target) -> Came {
     let list = List::new().op(storm(target, everything(target), 5, 0));
     beside(target, &list, || {
@@ -163,7 +163,7 @@ fn storm_over_upcalls(target: &Target) -> Came {
     Came::Lives("each upcall arrives; what it gives is validated".into())
 }
 
-/// A word of the parameters of `Everything::maybe` that is good, then bad: both come, and nothing between.
+/// A word of the parameters of `Everything::maybe` that is valid and invalid in turn: both outcomes occur, and no other.
 fn flips(target: &Target, at: u64, good: u64, bad: u64, why: ErrorKind) -> Came {
     // A buffer at 0; at 40 there is a parcel, with a body at 56 and a point at 88.
     let mut maybe = vec![0; size_of::<ParamsEverythingMaybe>()];
@@ -193,11 +193,11 @@ fn flips(target: &Target, at: u64, good: u64, bad: u64, why: ErrorKind) -> Came 
         }
         seen
     });
-    assert!(!seen.contains(&0), "{seen:?}: the other vCPU was too slow to mean anything");
+    assert!(!seen.contains(&0), "{seen:?}: the other vCPU was too slow for the test");
     Came::Lives(format!("answered, or `{why:?}`"))
 }
 
-/// One vCPU does something for ever, and another one ends the guest in the midst of that.
+/// One vCPU executes a list without end, and another one ends the guest meanwhile.
 #[track_caller]
 fn ends_beside(target: &Target, forever: &List, end: &List) -> GuestExit {
     let begun = List::new().write(region(until(target)), &[1]).repeat(0, forever);
@@ -232,7 +232,7 @@ fn exit_beside(target: &Target, forever: &List) -> Came {
     Came::Ended(says(&end))
 }
 
-/// Two guests of the same program: what one of them does to its memory, the other one never sees.
+/// Two guests of the same program: neither sees writes of the other to its memory.
 fn other_guest(target: &Target) -> Came {
     let other = Target::new(target.on, &Setup::PLAIN);
     let (arena, len) = other.layout.arena(Side::Guest);
@@ -255,7 +255,7 @@ fn other_guest(target: &Target) -> Came {
     Came::Lives("the other guest's memory is as it was".into())
 }
 
-/// A guest of one vCPU can change only what the host keeps for longer than a call, and what it calls back over.
+/// A guest with one vCPU can change only memory that the host keeps for longer than a call, or across an upcall.
 fn between(target: &Target) -> Came {
     let mut random = Random(8);
     let mut good = 0;
@@ -263,7 +263,7 @@ fn between(target: &Target) -> Came {
         target.does(&List::new().op(storm(target, everything(target), round + 1, 2000)));
         good += u32::from(calls(target, &mut random).status == 0);
         if round % 3 == 0 {
-            // What is kept from earlier calls is read again.
+            // Handles that were kept from earlier calls are read again.
             let keep = Transport { primary: target.lent(64 * round), secondary: 100 };
             let answer = target.call(&List::new(), ParamsEverythingKeep::FUNCTION.signature, keep);
             validate(answer);
@@ -278,7 +278,7 @@ fn in_nested(target: &Target) -> Came {
     let place = everything(target);
     let mut random = Random(21);
     for round in 0..40 {
-        // The host has the parameters of a call while the guest goes over them, and calls with what is there.
+        // The host holds the parameters of a call while the guest overwrites them, and calls with the contents.
         let mut inside = List::new().op(storm(target, place, round + 1, 500));
         for _ in 0..3 {
             let transport = random.transport(&target.layout, Side::Guest);
@@ -295,7 +295,7 @@ fn in_nested(target: &Target) -> Came {
                 Transport::word(target.lent(0x2f00)),
                 &inside,
             );
-        // `chat` makes six upcalls, each of which does `inside`.
+        // `chat` makes six upcalls, each of which executes `inside`.
         target.does(&chat.and(&one_upcall(target.own(PARAMS), &inside)));
         target.assert_treasure();
     }

@@ -1,4 +1,4 @@
-//! What a guest can find of those before it.
+//! What a guest can find of its earlier lives.
 
 use vmffi::{
     ForeignBuf,
@@ -18,13 +18,13 @@ pub fn cases() -> Vec<Case> {
 
 const SECRET: &[u8] = b"the last guest's secret, of forty bytes.";
 
-/// All that a guest can read of its region.
+/// All memory of its region that a guest can read.
 pub fn seen(target: &Target) -> Vec<Vec<u8>> {
     let (own, len) = target.layout.arena(Side::Guest);
     let (theirs, most) = target.layout.arena(Side::Host);
     let part = len / 4;
     let mut parts = Vec::new();
-    // Its own arena and the maps, as they are; the host's, in parts that have room in its own.
+    // Its own arena and the maps directly; the host's arena in parts that fit into its own.
     let words = Transport { primary: target.lent(0), secondary: len };
     let whole = target.told().bytes(List::new().returns(0, words).bytes());
     let mut places = vec![(4096, own - 4096)];
@@ -45,12 +45,12 @@ fn finds(target: &Target) -> usize {
 }
 
 fn secrets(target: &Target) -> Came {
-    // The host has lent it, within the list, which the guest keeps, and a copy.
+    // The host has lent it within the list, which the guest keeps, and as a copy.
     target.does(&List::new().hold().write(region(target.own(0x8000)), SECRET));
     assert!(finds(target) >= 2, "in both arenas");
     assert_eq!(target.host.reset(), Ok(()));
     assert_eq!(finds(target), 0);
-    // Also where it never gave anything back, and where it was its end.
+    // Also if the guest never released a block, and if the secret was in its exit.
     for last in [List::new(), List::new().trap(7, 0, Transport::EMPTY, &List::new())] {
         let list = List::new().hold().write(region(target.own(0x8000)), SECRET).and(&last);
         for _ in 0..5 {

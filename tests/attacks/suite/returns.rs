@@ -1,4 +1,4 @@
-//! What a guest gives back for an upcall: values of other types, statuses that are none, handles to nowhere.
+//! Forged results of upcalls: values of other types, invalid statuses, handles to invalid addresses.
 
 use vmffi::{
     CallError, ErrorKind, Failure,
@@ -15,15 +15,15 @@ use super::{
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("a_result_where_there_is_none", nothing),
-        Case::new("scalars_as_results_that_are_none", scalars),
-        Case::new("handles_as_results_to_nowhere", handles),
+        Case::new("a_result_of_a_function_without_one", nothing),
+        Case::new("invalid_scalars_as_results", scalars),
+        Case::new("handles_as_results_outside_of_the_arena", handles),
         Case::new("handles_as_results_without_a_loan", without_loan),
-        Case::new("a_text_as_result_that_is_none", text),
-        Case::new("a_struct_as_result_that_is_none", structs),
-        Case::new("statuses_that_are_none", statuses),
-        Case::new("every_status_that_there_is", every_status),
-        Case::new("an_application_error_that_is_none", app_error),
+        Case::new("an_invalid_text_as_result", text),
+        Case::new("an_invalid_struct_as_result", structs),
+        Case::new("invalid_statuses", statuses),
+        Case::new("every_status", every_status),
+        Case::new("an_invalid_application_error", app_error),
         Case::new("a_result_for_a_call_that_was_not_reached", unreached),
         Case::new("a_result_that_changes_while_it_is_read", changes),
     ]
@@ -33,10 +33,10 @@ fn back(primary: u64, secondary: u64) -> List {
     List::new().returns(0, words(primary, secondary))
 }
 
-/// The call has failed in the host's hands, after the guest has done it.
+/// The call has failed on the host's side, after the guest has served it.
 #[track_caller]
 fn refused<T>(result: Result<T, CallError>, why: ErrorKind) {
-    let Err(error) = result else { panic!("it is taken for a result") };
+    let Err(error) = result else { panic!("the result was accepted") };
     assert_eq!((error.kind(), error.reached(), error.side()), (why, true, Some(Side::Host)));
 }
 
@@ -61,7 +61,7 @@ fn scalars(target: &Target) -> Came {
     for word in [0, 3, 201, 257, u64::MAX] {
         refused(told.colour(back(word, 0).bytes()), ErrorKind::BadValue);
     }
-    // A count of bytes where there are none.
+    // A byte count in a result that has none.
     for secondary in [1, 1 << 32, u64::MAX] {
         refused(told.does(back(1, secondary).bytes()), ErrorKind::BadValue);
         refused(told.flag(back(1, secondary).bytes()), ErrorKind::BadValue);
@@ -122,7 +122,7 @@ fn structs(target: &Target) -> Came {
     for change in [(0, &[2_u8][..]), (4, &[0, 0xd8]), (4, &[0xff; 4]), (12, &[0]), (12, &[7])] {
         refused(target.told().point(point(&[change]).bytes()), ErrorKind::BadValue);
     }
-    // What straddles the end of the arena, and what is not aligned.
+    // Pointers to a block across the end of the arena, and to one that is not aligned.
     let (start, len) = target.layout.arena(Side::Guest);
     for offset in [start + len - 16, start + len - 8, start + 1, start + 4] {
         let list = back(pointer::join(offset, 1), 0);
@@ -139,10 +139,10 @@ fn statuses(target: &Target) -> Came {
         assert_eq!((error.kind(), error.reached()), (ErrorKind::Protocol, true), "{status:#x}");
         assert_eq!(error.side(), Some(Side::Guest));
     }
-    Came::Lives("`Protocol` for that call; the guest goes on".into())
+    Came::Lives("`Protocol` for that call; the guest continues".into())
 }
 
-/// A guest may say that it has died, was stopped, or has not been reached: that is no more than the failure of that call.
+/// A guest may claim that it has died, was stopped, or was not reached: only that call fails.
 fn every_status(target: &Target) -> Came {
     for status in 2..=15 {
         for reached in [false, true] {
@@ -152,17 +152,17 @@ fn every_status(target: &Target) -> Came {
             assert_eq!(target.end(), None);
         }
     }
-    Came::Lives("that status for that call; the guest goes on".into())
+    Came::Lives("that status for that call; the guest continues".into())
 }
 
-/// ABI, Statuses S-1: 1 is for functions that declare an error.
+/// ABI, Statuses S-1: status 1 is for functions that declare an error.
 fn app_error(target: &Target) -> Came {
     let fails = |word: u64| {
         let list = List::new().returns(1, Transport::word(word));
         target.told().fails(list.bytes()).unwrap_err()
     };
     for word in [0, 1, 6, 0xffff_ffff, 1 << 32 | 5, 1 << 63] {
-        let Failure::Call(error) = fails(word) else { panic!("an error that is none") };
+        let Failure::Call(error) = fails(word) else { panic!("an undeclared error") };
         assert_eq!((error.kind(), error.reached()), (ErrorKind::BadValue, true), "{word:#x}");
     }
     assert!(matches!(fails(5), Failure::App(_)) && matches!(fails(u64::MAX), Failure::App(_)));
@@ -171,19 +171,19 @@ fn app_error(target: &Target) -> Came {
     Came::Lives("`BadValue`, or `Protocol` where no error is declared".into())
 }
 
-/// The guest says that it has not been reached, but keeps what it was lent, and marks it as given back later: what
-/// is there then is another loan.
+/// The guest claims that it was not reached, but keeps the loan, and marks it later: by then another
+/// loan is there.
 fn unreached(target: &Target) -> Came {
     for _ in 0..50 {
         let list = List::new().hold().returns(ErrorKind::Busy as u64, Transport::EMPTY);
         let error = target.told().does(list.bytes()).unwrap_err();
         assert_eq!((error.kind(), error.reached()), (ErrorKind::Busy, false));
-        assert_eq!(target.lost(), 0, "it is the host's again");
+        assert_eq!(target.lost(), 0, "the loan has ended");
     }
     Came::Lives("`Busy`; what was lent is the host's again at once".into())
 }
 
-/// The guest gives a buffer, and changes it in its next call, while the host still has it.
+/// The guest returns a buffer, and changes it in its next call, while the host still has the handle.
 fn changes(target: &Target) -> Came {
     let list =
         List::new().write(region(target.own(0)), b"first").returns(0, words(target.lent(0), 5));

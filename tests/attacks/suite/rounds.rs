@@ -1,4 +1,4 @@
-//! All attacks, many times over in one process, which is no larger for it.
+//! All attacks, repeated in one process, which must not grow.
 
 use std::{env, fs, time::Instant};
 
@@ -17,9 +17,9 @@ struct Count {
 
 impl Count {
     fn now() -> Self {
-        // What the allocator keeps for later is no loss.
+        // Memory that the allocator keeps for reuse is not lost.
         #[cfg(target_env = "gnu")]
-        // SAFETY: it takes a number of bytes, and may be called at any time.
+        // SAFETY: malloc_trim(3) takes a number, and may be called at any time.
         unsafe {
             libc::malloc_trim(0)
         };
@@ -30,11 +30,11 @@ impl Count {
     }
 }
 
-/// Has the allocator keep what threads have freed in one place, instead of one for each of several threads: how much it keeps
-/// there depends on how they ran. It must be called before there are other threads.
+/// Makes the allocator use one arena, instead of one for each of several threads: how much it keeps in each depends on
+/// how the threads ran. It must be called before other threads exist.
 pub fn prepare() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes two numbers, and may be called at any time.
+    // SAFETY: mallopt(3) takes two numbers, and may be called at any time.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1)
     };
@@ -54,7 +54,7 @@ fn round(cases: &[Case]) -> usize {
 
 pub fn run(cases: &[Case]) {
     let rounds = env::var("ATTACKS_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
-    // The first takes what the program keeps: the guest's file, the allocator's memory.
+    // The first round allocates what the program keeps: the guest's file, the allocator's memory.
     let mut ran = round(cases);
     let (before, began) = (Count::now(), Instant::now());
     for _ in 1..rounds {
@@ -73,7 +73,7 @@ pub fn run(cases: &[Case]) {
         );
     }
     assert_eq!(after.left, before.left);
-    // The allocator may take some of its own, but not one for each of so many attacks.
+    // The allocator may keep some memory more, but not for each of so many attacks.
     assert!(after.mappings <= before.mappings + 5, "{} mappings", after.mappings);
     let grown = after.resident.saturating_sub(before.resident);
     assert!(grown * 20 <= before.resident, "{grown} KiB more");

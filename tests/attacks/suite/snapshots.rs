@@ -1,5 +1,5 @@
-//! Hostile guests against what resets and clones begin with: whatever a guest has done, the next life and every other clone
-//! find the checkpoint, byte for byte.
+//! Hostile guests against the state from which resets and clones begin: whatever a guest has done, the next life and every
+//! other clone find the checkpoint, byte for byte.
 
 use std::{arch::x86_64::__cpuid_count, fs, thread, time::Duration};
 
@@ -19,14 +19,14 @@ use super::{
     resets::seen,
 };
 
-/// What lies where in a process (`src/machine/process/gate.rs`).
+/// Addresses in a guest's process (`src/machine/process/gate.rs`).
 const GATE: u64 = 0x1f0_0000_0000;
 const SYSCALL: u64 = GATE + 0x120;
 const UD2: u64 = GATE + 0x13b;
 const SCRATCH: u64 = GATE + 0x80_0000;
 const IMAGE: u64 = 0x300_0000_0000;
 const CHECKPOINT: u64 = 0x400_0000_0000;
-/// In the guest's program: an endless loop, and one that uses the stack.
+/// Offsets in the guest's program: an endless loop, and one that uses the stack.
 const LOOP: At = At(Base::Code, 16);
 const PUSHES: At = At(Base::Code, 32);
 const PLAIN: u64 = 0x202;
@@ -34,7 +34,7 @@ const SINGLE_STEP: u64 = 0x100;
 /// The direction flag, alignment checks, and ID.
 const OTHERS: u64 = 0x24_0400;
 
-/// How much of a stack is looked at: all but its upper end, which is in use.
+/// The size of a stack, and of its upper end, which is in use and not compared.
 const STACK: u64 = 20 << 20;
 const IN_USE: u64 = 64 << 10;
 
@@ -48,17 +48,17 @@ const STACK_LEN: u64 = STACK - IN_USE;
 pub fn cases() -> Vec<Case> {
     let large = |case: Case, vcpus| case.with(|setup| (setup.stack, setup.vcpus) = (STACK, vcpus));
     vec![
-        large(Case::new("a_reset_brings_back_all_of_memory", memory), 1),
-        large(Case::new("a_reset_of_two_vcpus_brings_back_all_of_memory", memory_of_two), 2),
+        large(Case::new("a_reset_restores_all_memory", memory), 1),
+        large(Case::new("a_reset_of_two_vcpus_restores_all_memory", memory_of_two), 2),
         large(Case::new("clones_that_write_all_they_can", clones), 1),
-        Case::new("clones_that_write_what_they_may_not", denied),
+        Case::new("clones_that_write_protected_memory", denied),
         Case::new("a_search_for_the_templates_secrets", secrets),
         Case::new("all_registers_at_a_checkpoint", registers),
         large(Case::new("a_checkpoint_in_the_middle_of_the_gate", in_gate), 1).only(On::is_process),
     ]
 }
 
-/// Hashes of the guest's memory: its stack, its variables, and its arena but for the end, where the results are.
+/// Hashes of the guest's memory: its stack, its variables, and its arena except the end, where results are.
 #[track_caller]
 fn state(target: &Target) -> Vec<u64> {
     let header = images::header(file(), 6);
@@ -84,7 +84,7 @@ fn state(target: &Target) -> Vec<u64> {
     ranges.into_iter().map(hash).collect()
 }
 
-/// Something other than zeros in a part of each.
+/// Writes something other than zeros into a part of each.
 fn prepare(target: &Target) {
     let never = region(target.own(target.layout.arena(Side::Guest).1 - 128));
     let storm = |at, len, seed| Op::Storm { at, len, seed, count: 20_000, until: never };
@@ -94,7 +94,7 @@ fn prepare(target: &Target) {
     assert_eq!(target.host.checkpoint(), Ok(()));
 }
 
-/// What a guest writes.
+/// The writes of a guest.
 fn writes(target: &Target) -> Vec<List> {
     let arena = List::new().fill(region(target.own(0)), 200 << 10, 0xaa);
     let pages = (0..STACK_LEN / 8192)
@@ -107,7 +107,7 @@ fn writes(target: &Target) -> Vec<List> {
     ]
 }
 
-/// How its life ends: by exceptions and traps with registers that the gate does not expect, or not at all.
+/// The ends of its life: by exceptions and traps with registers that the gate does not expect, or none.
 fn ends(target: &Target) -> Vec<List> {
     let kind = |kind, number| {
         let mut registers = [0; 15];
@@ -143,7 +143,7 @@ fn ends(target: &Target) -> Vec<List> {
             // The signal stacks.
             List::new().fill(at(SCRATCH + 0x1000), 0x1_0000, 0xff).deed(Deed::Undefined, at(0), 0),
             List::new().fill(at(SCRATCH + 0x1000), 0x1_0000, 0xff),
-            // A trap that pretends to be one of the gate's own.
+            // A trap that imitates one of the gate's own.
             List::new().trap(0x180, 0, Transport::EMPTY, &List::new()),
             List::new().trap(0x10a, SCRATCH + 0x2000, Transport::EMPTY, &List::new()),
         ]);
@@ -151,7 +151,7 @@ fn ends(target: &Target) -> Vec<List> {
     all
 }
 
-/// Has the guest do something, for at most 10 ms behind what it writes.
+/// Executes a list in the guest, with a deadline.
 fn attempt(target: &Target, list: &List) {
     let within = target.host.with_deadline(Duration::from_millis(300));
     let _ = ToldClient::from(within.guest()).does(list.bytes());
@@ -164,7 +164,7 @@ fn memory(target: &Target) -> Came {
     let mut lives = 0;
     for (nr, end) in ends.iter().enumerate() {
         for (of, write) in writes.iter().enumerate() {
-            // All memory takes long, so not with each end.
+            // Writing all memory takes long, so it is not combined with each end.
             if matches!(of, 1 | 2) && nr % 4 != of {
                 continue;
             }
@@ -173,7 +173,7 @@ fn memory(target: &Target) -> Came {
             assert_eq!(state(target), before, "{of} {nr}");
             lives += 1;
             if nr % 5 == 0 {
-                // Behind a checkpoint of the same state.
+                // After a checkpoint of the same state.
                 assert_eq!(target.host.reset(), Ok(()));
                 assert_eq!(target.host.checkpoint(), Ok(()), "{of} {nr}");
             }
@@ -182,7 +182,7 @@ fn memory(target: &Target) -> Came {
     Came::Lives(format!("{lives} lives"))
 }
 
-/// Another vCPU runs, or writes, and is stopped wherever it is.
+/// Another vCPU runs, or writes, and is stopped at any instruction.
 fn memory_of_two(target: &Target) -> Came {
     prepare(target);
     let before = state(target);
@@ -190,7 +190,7 @@ fn memory_of_two(target: &Target) -> Came {
     let never = region(target.own(0x30_000));
     let others = [
         deed(Deed::Spin, at(0), 0),
-        // Its own stack, and the first one's.
+        // Its own stack, and that of the first one.
         List::new().op(Op::Storm {
             at: At(Base::Boot, (-8_i64 << 20) as u64),
             len: 7 << 20,
@@ -228,7 +228,7 @@ fn memory_of_two(target: &Target) -> Came {
     Came::Lives(format!("{lives} lives"))
 }
 
-/// What a clone writes stays in it: not in the snapshot, nor in another clone, nor in the template.
+/// Writes of a clone are visible only in it: not in the snapshot, nor in another clone, nor in the template.
 fn clones(target: &Target) -> Came {
     prepare(target);
     let snapshot = target.host.snapshot().unwrap();
@@ -241,7 +241,7 @@ fn clones(target: &Target) -> Came {
         assert_eq!(state(&first.clone_of(&snapshot)), before, "{nr}");
         assert_eq!(clone.host.reset(), Ok(()));
         assert_eq!(state(&clone), before, "{nr}");
-        // A snapshot of a clone that has written much, and of none of it.
+        // A snapshot of a clone that has written much, and one of a clone that has written nothing.
         attempt(&clone, write);
         if clone.end().is_none() {
             let (own, now) = (clone.host.snapshot().unwrap(), state(&clone));
@@ -255,8 +255,8 @@ fn clones(target: &Target) -> Came {
     Came::Lives("all are as the first one".into())
 }
 
-/// What a guest may not write, it may not write in a clone either: the header, the host's arena, its own code, and the views
-/// from which a process gets its memory back.
+/// Memory that a guest may not write is not writable in a clone either: the header, the host's arena, its own code, and the
+/// views from which a process restores its memory.
 fn denied(target: &Target) -> Came {
     let snapshot = target.host.snapshot().unwrap();
     let clone = target.clone_of(&snapshot);
@@ -285,7 +285,7 @@ fn denied(target: &Target) -> Came {
     }
     clone.assert_treasure();
     drop(clone);
-    // The template cannot read the views, which only those have that begin with a checkpoint, or finds its own there.
+    // The template cannot read the views, which only machines from a checkpoint have, or reads its own.
     drop(came);
     Came::Lives("each is a page fault".into())
 }
@@ -303,11 +303,11 @@ fn finds(target: &Target, what: &[u8]) -> usize {
     seen(target).iter().filter(|part| holds(part)).count()
 }
 
-/// A clone's guest finds in the host's arena what it was given, and nothing else of the template's host.
+/// A clone's guest finds in the host's arena what it was lent, and nothing else of the template's host.
 fn secrets(target: &Target) -> Came {
     let place = region(target.own(0x30_000));
     target.does(&List::new().hold().write(place, GIVEN).fill(place, 100, 0));
-    // Lent and given back; owned and dropped; owned.
+    // Blocks that were lent and released; owned and dropped; owned.
     target.does(&List::new().write(place, SECRET).fill(place, 100, 0));
     let mut own = Vec::new();
     while let Ok(block) = SharedBuf::copy_from(target.host.guest(), &SECRET.repeat(50)) {
@@ -329,7 +329,7 @@ fn secrets(target: &Target) -> Came {
     Came::Lives("nothing is found".into())
 }
 
-/// Has the guest give back what its checkpoint has, which ends with the next one.
+/// Makes the guest release the loans that its checkpoint has; they end with the next checkpoint.
 fn forget_kept(target: &Target) {
     let map = region(target.layout.release_map(Side::Host));
     for loan in 1..=u8::MAX {
@@ -342,8 +342,8 @@ fn forget_kept(target: &Target) {
     panic!("{} blocks are lost", target.lost());
 }
 
-/// A guest returns by a jump to the gate's system call, with registers with which the gate cannot save the others, or can
-/// only just. There is a checkpoint of that, or the earlier one holds.
+/// A guest returns by a jump to the gate's system call, with registers with which the gate cannot save the others, or only
+/// just. Either a checkpoint of that state is made, or the earlier one remains.
 fn in_gate(target: &Target) -> Came {
     prepare(target);
     let (before, snapshot) = (state(target), target.host.snapshot().unwrap());
@@ -363,7 +363,7 @@ fn in_gate(target: &Target) -> Came {
             match guest.host.checkpoint() {
                 Ok(()) => {
                     made += 1;
-                    // It does not come back from there, but its host does.
+                    // The guest does not return from there, but its host continues.
                     for _ in 0..2 {
                         assert!(guest.told().does(List::new().bytes()).is_err());
                         assert_eq!(guest.host.reset(), Ok(()), "{stack:x?} {flags:x}");
@@ -386,10 +386,10 @@ fn in_gate(target: &Target) -> Came {
     Came::Lives(format!("{made} checkpoints, {refused} are refused"))
 }
 
-/// A frame of `frames.rs` in the guest, in which every register has something else.
+/// A frame of `frames.rs` in the guest, in which every register has a different value.
 fn frame(on: On) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..4096_u32).map(|nr| (nr * 7 + nr / 256) as u8 | 1).collect();
-    // x87: rounding and precision; no exceptions; all registers in use, which hold numbers.
+    // x87: rounding and precision; no exceptions; all registers in use, with numbers.
     frame[..32].fill(0);
     frame[..2].copy_from_slice(&0x0b7f_u16.to_le_bytes());
     frame[4] = 0xff;
@@ -403,13 +403,13 @@ fn frame(on: On) -> Vec<u8> {
     frame
 }
 
-/// The ranges of a frame that are registers.
+/// The ranges of a frame that hold registers.
 fn ranges(components: u64, has_bases: bool) -> Vec<(usize, usize)> {
     let mut ranges = vec![(0, 2), (4, 1), (24, 4), (160, 256), (4096, 40)];
     ranges.extend((0..8).map(|nr| (32 + 16 * nr, 10)));
     for component in (2..8).filter(|nr| components >> nr & 1 != 0) {
         #[allow(unused_unsafe, reason = "it is safe since Rust 1.89")]
-        // SAFETY: a processor with XSAVE has this leaf; see the caller.
+        // SAFETY: a processor with XSAVE has this leaf, and the caller has checked for it.
         let leaf = unsafe { __cpuid_count(0xd, component) };
         ranges.push((leaf.ebx as usize, leaf.eax as usize));
     }
@@ -447,7 +447,7 @@ fn registers(target: &Target) -> Came {
         let flags = [&now, &before].map(|frame| word(frame, 4096 + 40) & OTHERS);
         assert_eq!(flags[0], flags[1], "{when}");
     };
-    // Twice, so that the second one is of the first.
+    // Twice, so that the second snapshot is one of the first clone.
     let snapshot = target.host.snapshot().unwrap();
     let clone = target.clone_of(&snapshot);
     let again = clone.host.snapshot().unwrap();
@@ -459,7 +459,7 @@ fn registers(target: &Target) -> Came {
             assert_eq!(guest.host.reset(), Ok(()));
             check(guest, name);
         }
-        // Other registers in a life do not come into the next one.
+        // Registers that a life changes do not reach the next one.
         let _ = guest
             .told()
             .does(deed(Deed::Vectors, at(0), 0x1234).and(&deed(Deed::Undefined, at(0), 0)).bytes());

@@ -1,8 +1,8 @@
-//! Guests that are interrupted within a string instruction, and what their next life has of it: nothing.
+//! Guests that are interrupted within a string instruction: nothing of it reaches their next life.
 //!
-//! Behind the instruction is a `RETURN` with a forged value. KVM carries out such an instruction piece by piece where it
-//! meets the doorbell or the port, and another exit of the vCPU wants each: what was left of it when the guest was reset would
-//! go on in the next life, with the next call for its own.
+//! After the instruction is a `RETURN` with a forged value. Where such an instruction meets the doorbell or the port, KVM
+//! executes it piece by piece, with one exit of the vCPU for each: the rest of it would continue in the next life, in the
+//! next call.
 
 use std::{thread, time::Duration};
 
@@ -13,7 +13,7 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{BELL, NOWHERE, On, REGION, Target, ToldClient},
+    connection::{DOORBELL, NOWHERE, On, REGION, Target, ToldClient},
     list::{List, at, region},
     ops::{At, Op},
     traps::PORT,
@@ -24,11 +24,11 @@ pub fn cases() -> Vec<Case> {
         Case::new(name, move |target| everything(target, from, to)).with(|setup| setup.vcpus = 2)
     };
     vec![
-        on("strings_to_the_doorbell", Place::Own, Place::Bell),
-        on("strings_from_the_doorbell", Place::Bell, Place::Own),
-        on("strings_from_doorbell_to_doorbell", Place::Bell, Place::Bell),
-        on("strings_to_what_is_read_only", Place::Own, Place::Header),
-        on("strings_to_nowhere", Place::Own, Place::Nowhere),
+        on("strings_to_the_doorbell", Place::Own, Place::Doorbell),
+        on("strings_from_the_doorbell", Place::Doorbell, Place::Own),
+        on("strings_from_doorbell_to_doorbell", Place::Doorbell, Place::Doorbell),
+        on("strings_to_read_only_memory", Place::Own, Place::Header),
+        on("strings_to_unmapped_memory", Place::Own, Place::Nowhere),
         on("strings_on_ones_own_memory_and_the_port", Place::Own, Place::Own),
         Case::new("a_stop_within_a_long_string", long).with(|setup| setup.vcpus = 2),
         Case::new("a_string_on_each_vcpu_at_once", both)
@@ -37,13 +37,13 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// How many instructions there are, with the prefixes and sizes of each.
+/// The number of instructions, and of prefixes and sizes of each.
 const INSTRUCTIONS: u64 = 7 * 4 * 3;
 
 #[derive(Clone, Copy)]
 enum Place {
     Own,
-    Bell,
+    Doorbell,
     Header,
     Nowhere,
 }
@@ -51,16 +51,16 @@ enum Place {
 impl Place {
     fn at(self, target: &Target) -> At {
         match self {
-            // With room on both sides.
+            // With space on both sides.
             Self::Own => region(target.own(0x8000)),
-            Self::Bell => at(BELL + 2048),
+            Self::Doorbell => at(DOORBELL + 2048),
             Self::Header => at(REGION + 2048),
             Self::Nowhere => at(NOWHERE),
         }
     }
 }
 
-/// What no honest guest returns here.
+/// A value that no honest guest returns here.
 const FORGED: u64 = 666;
 
 fn list(which: u64, from: At, to: At, count: u64, down: u64) -> List {
@@ -68,7 +68,7 @@ fn list(which: u64, from: At, to: At, count: u64, down: u64) -> List {
     List::new().op(strings).returns(0, Transport::word(FORGED))
 }
 
-/// The next life computes what it is asked, and nothing of the last one.
+/// The next life computes correctly, and nothing of the last one is left.
 #[track_caller]
 fn reset(target: &Target, what: &str) {
     assert_eq!(target.host.reset(), Ok(()), "{what}");
@@ -86,7 +86,7 @@ fn reset(target: &Target, what: &str) {
     assert_eq!(target.lost(), 0, "{what}");
 }
 
-/// All of them, in both directions, so often: the most that there is, more than KVM does at once, a few, and once.
+/// All of them, in both directions, with each count: the greatest, more than KVM executes at once, a few, and one.
 fn everything(target: &Target, from: Place, to: Place) -> Came {
     let (from, to) = (from.at(target), to.at(target));
     let (mut ended, mut returned) = (0, 0);
@@ -115,11 +115,11 @@ fn everything(target: &Target, from: Place, to: Place) -> Came {
     Came::Lives(format!("{all} instructions: {ended} ends, and the next life is as new"))
 }
 
-/// One that runs on the processor itself, over ordinary memory, and is stopped there.
+/// An instruction that the processor itself executes over ordinary memory, and that is stopped there.
 fn long(target: &Target) -> Came {
     let own = region(target.own(0x8000));
-    // `rep stosb` to one place after the other would leave the arena: `rep lodsb` and `rep movsb` from it to itself
-    // end there too. `repne scasb` over the same would, so it is a fault or a stop, whichever comes first.
+    // `rep stosb` to ascending addresses would leave the arena: `rep lodsb` and `rep movsb` from the arena to itself
+    // end there too. `repne scasb` would leave it as well, so it ends by a fault or by the stop, whichever comes first.
     for (which, count) in [(0, u64::MAX), (3 * 12 + 1, 1 << 15), (4 * 12 + 2, u64::MAX)] {
         let again = List::new().repeat(0, &list(which, own, own, count, 0));
         let stopper = target.host.stopper();
@@ -136,7 +136,7 @@ fn long(target: &Target) -> Came {
     Came::Lives("the next life is as new".into())
 }
 
-/// Each vCPU has something pending when the guest is reset.
+/// Each vCPU has pieces pending when the guest is reset.
 fn both(target: &Target) -> Came {
     let own = region(target.own(0x8000));
     for which in 0..INSTRUCTIONS {

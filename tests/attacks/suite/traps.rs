@@ -1,4 +1,4 @@
-//! Traps of kinds that there are not, at times when they have no place, and accesses that are none.
+//! Traps of unknown kinds, traps at the wrong time, and accesses that are not traps.
 
 use vmffi::{
     ConnectError, ErrorKind,
@@ -8,14 +8,14 @@ use vmffi::{
 
 use super::{
     Came, Case,
-    connection::{BELL, NOWHERE, REGION, Setup, Target, own},
+    connection::{DOORBELL, NOWHERE, REGION, Setup, Target, own},
     crimes::{Dies, dies, says},
     interface::*,
     list::{List, at, deed, region},
     ops::{Deed, Op},
 };
 
-/// The port of a trap, where the host takes one (`src/machine/kvm/tables.rs`).
+/// The port of a trap in a virtual machine (`src/machine/kvm/tables.rs`).
 pub const PORT: u64 = 0x5658;
 
 pub fn cases() -> Vec<Case> {
@@ -28,25 +28,25 @@ pub fn cases() -> Vec<Case> {
         Case::new("return_with_nothing_open", return_at_start).with(|setup| {
             setup.script = Some(List::new().trap(trap::RETURN, 0, Transport::EMPTY, &List::new()))
         }),
-        Case::new("return_where_a_ready_is_let_go", return_let_go),
+        Case::new("a_return_instead_of_ready_after_a_resume", return_let_go),
         Case::new("return_twice", return_twice),
         Case::new("return_from_the_wrong_depth", wrong_depth),
-        Case::new("calls_deeper_than_there_may_be", too_deep),
-        Case::new("a_call_of_a_guest_that_does_not_count", deep).with(|setup| {
+        Case::new("calls_deeper_than_the_limit", too_deep),
+        Case::new("a_call_of_a_guest_that_ignores_the_depth", deep).with(|setup| {
             let nothing = ParamsEverythingNothing::FUNCTION.signature;
             setup.script = Some(deep_script(nothing, Transport::EMPTY));
         }),
-        Case::new("a_meeting_deeper_than_there_may_be", deep).with(|setup| {
+        Case::new("a_handshake_deeper_than_the_limit", deep).with(|setup| {
             setup.script = Some(deep_script(signature::HANDSHAKE, Transport::EMPTY));
         }),
-        Case::new("the_bell_with_one_byte", |target| rings(target, Deed::Store1, 0)),
-        Case::new("the_bell_with_two_bytes", |target| rings(target, Deed::Store2, 0)),
-        Case::new("the_bell_with_four_bytes", |target| rings(target, Deed::Store4, 0)),
-        Case::new("the_bell_by_another_instruction", other_instruction),
-        Case::new("the_traps_instruction_beside_the_bell", |target| {
-            dies_at_the_bell(target, &deed(Deed::Flagged, at(BELL + 8), 0), 8, &[])
+        Case::new("the_doorbell_with_one_byte", |target| rings(target, Deed::Store1, 0)),
+        Case::new("the_doorbell_with_two_bytes", |target| rings(target, Deed::Store2, 0)),
+        Case::new("the_doorbell_with_four_bytes", |target| rings(target, Deed::Store4, 0)),
+        Case::new("the_doorbell_by_another_instruction", other_instruction),
+        Case::new("the_traps_instruction_beside_the_doorbell", |target| {
+            dies_at_the_doorbell(target, &deed(Deed::Flagged, at(DOORBELL + 8), 0), 8, &[])
         }),
-        Case::new("the_traps_instruction_to_nowhere", |target| {
+        Case::new("the_traps_instruction_to_unmapped_memory", |target| {
             let nowhere = Dies::Exception(14, Some(NOWHERE));
             dies(target, &deed(Deed::Flagged, at(NOWHERE), 0), &[nowhere])
         }),
@@ -55,21 +55,21 @@ pub fn cases() -> Vec<Case> {
             let place = REGION + place;
             dies(target, &deed(Deed::Flagged, at(place), 0), &[Dies::Exception(14, Some(place))])
         }),
-        Case::new("the_bell_with_a_vector", vector),
-        Case::new("the_bell_with_x87_registers", x87),
-        Case::new("the_bell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),
-        Case::new("beside_the_bell", |target| rings(target, Deed::Store8, 8)),
-        Case::new("the_end_of_the_bells_page", |target| rings(target, Deed::Store8, 4088)),
-        Case::new("off_the_bells_boundary", |target| rings(target, Deed::Store8, 4)),
-        Case::new("a_read_of_the_bell", |target| {
-            let list = List::new().op(Op::Read { at: at(BELL) });
-            dies_at_the_bell(target, &list, 0, &[])
+        Case::new("the_doorbell_with_a_vector", vector),
+        Case::new("the_doorbell_with_x87_registers", x87),
+        Case::new("the_doorbell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),
+        Case::new("beside_the_doorbell", |target| rings(target, Deed::Store8, 8)),
+        Case::new("the_end_of_the_doorbells_page", |target| rings(target, Deed::Store8, 4088)),
+        Case::new("off_the_doorbells_boundary", |target| rings(target, Deed::Store8, 4)),
+        Case::new("a_read_of_the_doorbell", |target| {
+            let list = List::new().op(Op::Read { at: at(DOORBELL) });
+            dies_at_the_doorbell(target, &list, 0, &[])
         }),
-        Case::new("behind_the_bells_page", |target| {
+        Case::new("after_the_doorbells_page", |target| {
             dies(
                 target,
-                &deed(Deed::Store8, at(BELL + 4096), 1),
-                &[Dies::Exception(14, Some(BELL + 4096))],
+                &deed(Deed::Store8, at(DOORBELL + 4096), 1),
+                &[Dies::Exception(14, Some(DOORBELL + 4096))],
             )
         }),
         Case::new("the_port_with_one_byte", |target| port(target, Deed::Out1, PORT)),
@@ -78,7 +78,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_byte_of_the_port", |target| port(target, Deed::In1, PORT + 3)),
         Case::new("beside_the_port", |target| port(target, Deed::Out1, PORT + 1)),
         Case::new("the_port_by_a_string", port_string),
-        Case::new("ports_that_are_not_the_guests", ports),
+        Case::new("ports_that_the_guest_may_not_use", ports),
         Case::new("calls_with_flags_that_are_odd", flags),
         Case::new("a_call_in_single_steps", |target| {
             let list = deed(Deed::Flagged, at(target.way()), 0x100);
@@ -87,9 +87,9 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Kinds next to those that there are, and others.
+/// Kinds next to the valid ones, and others.
 fn kinds(target: &Target) -> Came {
-    // One guest each: the rest have one of their own.
+    // One guest each: the other kinds have cases of their own.
     let on = target.on;
     for kind in [
         0,
@@ -125,13 +125,13 @@ fn ready_inside(target: &Target) -> Came {
     dies(target, &list, &[Dies::Order(trap::READY)])
 }
 
-/// Where most put the parameters of the next.
+/// The offset at which most nested calls write the parameters of the next one.
 pub const PARAMS: u64 = 0x400;
 
-/// A call of which the host's handler makes one upcall, without a list. The parameters are written there.
+/// A call whose handler in the host makes one upcall, without a list. The parameters are written at `params_at`.
 pub fn one_upcall(params_at: u64, inside: &List) -> List {
     let mut params = vec![0; 24];
-    // An empty text, and how many calls are left to be made.
+    // An empty text, and the number of calls that are left.
     params[0..8].copy_from_slice(&1_u64.to_le_bytes());
     params[16..20].copy_from_slice(&1_u32.to_le_bytes());
     List::new().write(region(params_at), &params).call_with(
@@ -146,16 +146,16 @@ fn ready_nested(target: &Target) -> Came {
     dies(target, &one_upcall(target.own(PARAMS), &ready), &[Dies::Order(trap::READY)])
 }
 
-/// The guest is let go, and says once more that it is ready: it may, and once more than that, too.
+/// The resumed guest reports once more that it is ready, which it may, any number of times.
 fn ready_twice(target: &Target) -> Came {
     assert_eq!(target.host.run(), Ok(RunOutcome::Ready));
     target.assert_works();
-    // Now the `READY` that it was let go from has been answered, and this guest ends behind it.
+    // The `READY` that it was resumed from has been answered, and this guest exits after it.
     assert_eq!(target.host.run(), Ok(RunOutcome::Exited(0)));
     Came::Ended(says(&target.end().unwrap()))
 }
 
-/// What runs a guest has come to this end.
+/// Running the guest has ended with this violation.
 #[track_caller]
 fn runs_into(target: &Target, broken: ProtocolViolation) -> Came {
     let end = GuestExit::Protocol(broken);
@@ -168,17 +168,17 @@ fn return_at_start(target: &Target) -> Came {
     runs_into(target, ProtocolViolation::Order(trap::RETURN))
 }
 
-/// An upcall that has returned by a trap of its own is over. What the guest does when it is let go is done with
-/// nothing open: then it may be ready, but has nothing to return from.
+/// An upcall that has returned by a trap of its own is over. When the guest is resumed, no upcall is in
+/// progress: it may be ready, but cannot return.
 fn return_let_go(target: &Target) -> Came {
     let list = List::new().trap(trap::RETURN, 0, Transport::word(5), &List::new());
     assert_eq!(target.told().does(list.bytes()), Ok(5));
     runs_into(target, ProtocolViolation::Order(trap::RETURN))
 }
 
-/// The second one has nothing to return from, and so comes as the answer to what is called next.
+/// The second `RETURN` has no upcall in progress, and is taken as the answer to the next call.
 fn return_twice(target: &Target) -> Came {
-    // Behind the first the guest is parked, with its list not done; the host's next call is done there.
+    // After the first one the guest is parked within its list; the host's next call continues there.
     let twice = List::new().trap(trap::RETURN, 0, Transport::word(5), &List::new()).trap(
         trap::RETURN,
         0,
@@ -192,8 +192,8 @@ fn return_twice(target: &Target) -> Came {
     Came::Lives("the guest is parked; calls work as before".into())
 }
 
-/// In an upcall in a call in an upcall, the guest returns from the inner one, and then from the outer one, with a
-/// call of its own still open: the host knows of none.
+/// In an upcall in a call in an upcall, the guest returns from the inner one, and then from the outer one while its own
+/// call is in progress: the host does not accept that.
 fn wrong_depth(target: &Target) -> Came {
     let inside = List::new().trap(trap::RETURN, 0, Transport::word(3), &List::new()).trap(
         trap::RETURN,
@@ -208,14 +208,14 @@ fn wrong_depth(target: &Target) -> Came {
     runs_into(target, ProtocolViolation::Order(trap::RETURN))
 }
 
-/// An upcall in a call in an upcall …, so often.
+/// An upcall in a call in an upcall, and so on, `depth` times.
 pub fn nested(params_at: u64, levels: u32, bottom: &List) -> List {
     (0..levels).fold(bottom.clone(), |inside, _| one_upcall(params_at, &inside))
 }
 
 const SAVED: u64 = 0x2000;
 
-/// ABI, Nesting N-2: the host's own call has depth 1, the guest's in it 2, and so on.
+/// ABI, Nesting N-2: the host's own call has depth 1, the guest's call in it depth 2, and so on.
 fn too_deep(target: &Target) -> Came {
     let save = region(target.own(SAVED));
     let nothing = ParamsEverythingNothing::FUNCTION.signature;
@@ -223,7 +223,7 @@ fn too_deep(target: &Target) -> Came {
     // The last of these has depth 16.
     target.does(&nested(target.own(PARAMS), 7, &bottom));
     assert_eq!((target.refused(), target.saved(SAVED)), (vec![], Answer::status(0)));
-    // The host's handler at depth 16 cannot call back, and says so: what is at the bottom is not done.
+    // The host's handler at depth 16 cannot call back, and reports that: the innermost list is not executed.
     let refused = one_upcall(target.own(PARAMS), &List::new()).save(save);
     target.does(&nested(target.own(PARAMS), 7, &refused));
     assert_eq!(target.saved(SAVED), Answer::status(0), "its call was refused");
@@ -241,7 +241,7 @@ fn too_deep(target: &Target) -> Came {
     Came::Lives("`TooDeep` for the host's own call at depth 17".into())
 }
 
-/// Before it is ready the guest's own call has depth 1, and it does not count.
+/// Before the guest is ready its own call has depth 1, as if there were no upcall around it.
 fn deep_script(word: u64, transport: Transport) -> List {
     let bottom = List::new().call(word, transport).save(region(own(SAVED)));
     nested(own(PARAMS), 8, &bottom)
@@ -257,43 +257,48 @@ fn deep(target: &Target) -> Came {
     Came::Lives("`TooDeep`".into())
 }
 
-/// Does something at the doorbell that is no trap. Where the guest traps by the doorbell, that is reported as such, or the
-/// guest may come to `others`; where it traps by a port or by a gate, the page is not there.
+/// Executes an access to the doorbell that is not a trap. If the guest traps by the doorbell, the access is reported as such,
+/// or ends the guest in one of `others`; if it traps by a port or a gate, the page is not mapped.
 #[track_caller]
-fn dies_at_the_bell(target: &Target, list: &List, offset: u64, others: &[Dies]) -> Came {
-    if target.way() != BELL {
-        return dies(target, list, &[Dies::Exception(14, Some(BELL + offset))]);
+fn dies_at_the_doorbell(target: &Target, list: &List, offset: u64, others: &[Dies]) -> Came {
+    if target.way() != DOORBELL {
+        return dies(target, list, &[Dies::Exception(14, Some(DOORBELL + offset))]);
     }
-    let mut ends = vec![Dies::Access(BELL + offset)];
+    let mut ends = vec![Dies::Access(DOORBELL + offset)];
     ends.extend(others);
     dies(target, list, &ends)
 }
 
-/// An access in the page of the doorbell that is none.
+/// An invalid access to the page of the doorbell.
 #[track_caller]
 fn rings(target: &Target, how: Deed, offset: u64) -> Came {
-    dies_at_the_bell(target, &deed(how, at(BELL + offset), trap::READY), offset, &[])
+    dies_at_the_doorbell(target, &deed(how, at(DOORBELL + offset), trap::READY), offset, &[])
 }
 
-/// In a virtual machine it is an access like any other, if the guest was told to use the doorbell: of the right width
+/// In a virtual machine that uses the doorbell, this is an access like any other, with the right width
 /// and address.
 fn other_instruction(target: &Target) -> Came {
-    dies_at_the_bell(target, &deed(Deed::Store8, at(BELL), 0x1234), 0, &[Dies::Order(0x1234)])
+    dies_at_the_doorbell(
+        target,
+        &deed(Deed::Store8, at(DOORBELL), 0x1234),
+        0,
+        &[Dies::Order(0x1234)],
+    )
 }
 
-/// 16 bytes, which may come as twice 8.
+/// 16 bytes, which may arrive as two accesses of 8.
 fn vector(target: &Target) -> Came {
-    let list = List::new().deed(Deed::Vectors, at(0), 0).deed(Deed::Store16, at(BELL), 0);
-    dies_at_the_bell(target, &list, 0, &[Dies::Order(u64::MAX)])
+    let list = List::new().deed(Deed::Vectors, at(0), 0).deed(Deed::Store16, at(DOORBELL), 0);
+    dies_at_the_doorbell(target, &list, 0, &[Dies::Order(u64::MAX)])
 }
 
-/// An instruction that hypervisors need not know for such an access.
+/// An instruction that hypervisors may not emulate for such an access.
 fn x87(target: &Target) -> Came {
-    let list = deed(Deed::StoreX87, at(BELL), 0);
-    dies_at_the_bell(target, &list, 0, &[Dies::Exception(6, None)])
+    let list = deed(Deed::StoreX87, at(DOORBELL), 0);
+    dies_at_the_doorbell(target, &list, 0, &[Dies::Exception(6, None)])
 }
 
-/// Alignment checks, the wrong direction, a nested task, and privileges that it does not get.
+/// Alignment checks, the direction flag, a nested task, and an I/O privilege level that has no effect.
 fn flags(target: &Target) -> Came {
     for flags in [0x40000, 0x400, 0x4000, 0x3000, 0x47400] {
         target.does(&deed(Deed::Flagged, at(target.way()), flags));
@@ -304,7 +309,7 @@ fn flags(target: &Target) -> Came {
     Came::Lives("served as any call".into())
 }
 
-/// Where the guest traps by port, those four are its own. In a process there are none.
+/// If the guest traps by a port, it may use those four ports. In a process it may use none.
 #[track_caller]
 fn port(target: &Target, how: Deed, number: u64) -> Came {
     let ends = [Dies::Exception(13, None), Dies::Access(number)];
@@ -312,13 +317,13 @@ fn port(target: &Target, how: Deed, number: u64) -> Came {
 }
 
 fn port_string(target: &Target) -> Came {
-    // Word by word each is an access like a trap's, of a kind that there is not.
+    // Each word is an access like a trap's, of an unknown kind.
     let ends = [Dies::Exception(13, None), Dies::Access(PORT), Dies::Order(0x1234)];
     let list = deed(Deed::OutString, at(PORT), 3);
     dies(target, &list, if target.on.is_kvm() { &ends } else { &ends[..1] })
 }
 
-/// The last of these ends past the four.
+/// The last of these accesses ends after the four ports.
 fn ports(target: &Target) -> Came {
     let others = [
         (Deed::Out4, 0x600),

@@ -1,5 +1,5 @@
-//! A guest has no operating system below it: no start-up code of C, no libraries. One lies at a fixed
-//! address, one anywhere, and one anywhere with packed relocations.
+//! Links the guest without start-up code and libraries, since it has no operating system. One program has a fixed
+//! address, one has none, and one has none and has packed relocations.
 fn main() {
     for argument in ["-nostartfiles", "-nostdlib"] {
         println!("cargo:rustc-link-arg-bins={argument}");

@@ -1,4 +1,4 @@
-//! How a guest is entered, as one finds it that is nothing but that.
+//! The state in which a guest is entered, as a program finds it that only checks that.
 
 use std::arch::global_asm;
 
@@ -14,11 +14,11 @@ pub fn cases() -> Vec<Case> {
     vec![Case::new("registers_and_words_at_the_entry", On::is_new_machine, entered)]
 }
 
-// Ends with a word of the boot block as its status; or, with bit 63 set, with what is not as it should be.
+// Exits with a word of the boot block as its status; or, with bit 63 set, with the bits that are not as specified.
 global_asm!(
     ".pushsection .rodata",
     "vmffi_probe:",
-    // The number of the word is written into the second instruction, when the first has looked at the register.
+    // The number of the word is written into the second instruction; the first one has read the register before.
     "or rbx, rcx",
     "mov ecx, 0x55555555",
     "or rbx, rax; or rbx, rdx; or rbx, rsi; or rbx, rbp; or rbx, r8; or rbx, r9; or rbx, r10",
@@ -57,12 +57,12 @@ unsafe extern "C" {
     static vmffi_probe_end: u8;
 }
 
-/// A program that ends with this word of its boot block.
+/// A program that exits with this word of its boot block.
 fn probe(word: u32) -> Image {
     const HEAD: u64 = 64 + 56;
     const AT: u64 = 0x1_0000;
     let (from, to) = (&raw const vmffi_probe, &raw const vmffi_probe_end);
-    // SAFETY: the bytes between the two, which nobody writes.
+    // SAFETY: the bytes between the two symbols are constant.
     let mut code = unsafe { std::slice::from_raw_parts(from, to.addr() - from.addr()) }.to_vec();
     let number = code.windows(4).position(|bytes| bytes == [0x55; 4]).unwrap();
     code[number..number + 4].copy_from_slice(&word.to_le_bytes());

@@ -1,4 +1,4 @@
-//! All that works, and all errors after which guest and host go on: both ways.
+//! Calls that succeed, and errors after which guest and host continue, in both directions.
 
 use vmffi::{CallError, ErrorKind, abi::Side};
 
@@ -43,7 +43,7 @@ pub fn cases() -> Vec<Case> {
     }));
     cases.push(Case::new("the_host_does_not_serve_itself", On::is_any, |on| {
         clean(on, |connection| {
-            // The guest does not serve what only the host does.
+            // The guest does not serve functions that only the host serves.
             let errands = ErrandsClient::from(connection.guest());
             let error: CallError = errands.add(1, 2).unwrap_err();
             assert_eq!(
@@ -56,18 +56,18 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Runs a case on a connection that is as empty afterwards as it was.
+/// Runs a case on a connection, and checks that no block is in use afterwards.
 fn clean(on: On, case: impl FnOnce(&Connection)) {
     let connection = Connection::new(on, Host::default());
     let before = connection.blocks();
     assert_eq!(before.0, 0, "nothing of the host's is in use");
-    // A program keeps a block for its last text.
+    // A program keeps one block for its last text.
     assert_eq!(before.1, u64::from(on.is_machine()));
     case(&connection);
     assert_eq!(connection.blocks(), before);
 }
 
-/// What a guest has lent can be read when it is gone.
+/// Loans of a guest can be read after the guest has ended.
 fn outlive(on: On) {
     let connection = Connection::new(on, Host::default());
     let call = shared::handles::HandlesClient::from(connection.guest());

@@ -1,4 +1,4 @@
-//! Checkpoints that a host makes: what a reset goes back to, and when there is none.
+//! Checkpoints that a host makes: the state that a reset restores, and when none can be made.
 
 use std::{
     hint,
@@ -35,9 +35,9 @@ pub fn cases() -> Vec<Case> {
     let case = |name: &str, run: fn(On)| Case::new(name, On::is_machine, run);
     let new = |name: &str, run: fn(On)| Case::new(name, On::is_new_machine, run);
     vec![
-        case("a_reset_goes_back_to_the_checkpoint", checkpoints),
+        case("a_reset_restores_the_checkpoint", checkpoints),
         case("checkpoints_of_two_and_four_vcpus", of_vcpus),
-        case("a_checkpoint_behind_stops_and_resets", behind_stops),
+        case("a_checkpoint_after_stops_and_resets", after_stops),
         case("a_checkpoint_after_a_reset_without_a_call", without_a_call),
         case("registers_are_in_the_checkpoint", registers),
         new("a_checkpoint_before_the_guest_waits_is_refused", too_early),
@@ -72,7 +72,7 @@ pub fn clone(snapshot: &Snapshot) -> Built {
     snapshot.build(Host::default()).unwrap()
 }
 
-/// It works, and loses nothing.
+/// The guest works, and no block is lost.
 #[track_caller]
 pub fn works(host: &Built) {
     let blocks = host.guest().arena_stats().blocks;
@@ -89,7 +89,7 @@ fn checkpoints(on: On) {
     assert_eq!(host.checkpoint(), Ok(()));
     let mut now = 7;
     for round in 1..20 {
-        // Its heap would be full soon.
+        // Otherwise its heap would soon be full.
         state.fill(1 << 20).unwrap();
         state.fill(1 << 20).unwrap();
         assert_eq!(count(&host, 100), now + 100);
@@ -106,7 +106,7 @@ fn checkpoints(on: On) {
         if round % 3 == 0 {
             assert_eq!(host.checkpoint(), Ok(()), "again, at once");
         }
-        assert_eq!(count(&host, 1), now + 1, "the guest goes on");
+        assert_eq!(count(&host, 1), now + 1, "the guest continues");
         if round % 5 == 0 {
             assert!(ControlClient::from(host.guest()).commit(Crime::Undefined, 0).is_err());
         }
@@ -126,7 +126,7 @@ fn of_vcpus(on: On) {
             });
         });
         for round in 1..=12 {
-            // All of them have run since the last reset, some, or one.
+            // All vCPUs have run since the last reset, two, or one.
             match round % 3 {
                 0 => together(vcpus),
                 1 => together(2),
@@ -137,7 +137,7 @@ fn of_vcpus(on: On) {
             for _ in 0..2 {
                 assert_eq!(count(&host, 50), now + 50);
                 assert_eq!(host.reset(), Ok(()));
-                // The number of those that are in that call is memory, too.
+                // The counter of calls in progress is memory as well.
                 assert_eq!(count(&host, 0), now);
             }
         }
@@ -151,13 +151,13 @@ fn of_vcpus(on: On) {
     }
 }
 
-/// A stop reaches a vCPU that waits when it runs next, which may be for the sake of a checkpoint of a later life.
-fn behind_stops(on: On) {
+/// A stop reaches a waiting vCPU when it runs next, which may be for a checkpoint of a later life.
+fn after_stops(on: On) {
     for vcpus in [1, 2, 3] {
         let host = started(on, vcpus);
         let mut now = 3;
         for round in 0..20 {
-            // The second one leaves the memory as it is.
+            // The second reset changes no memory.
             assert_eq!(host.reset(), Ok(()));
             host.stopper().stop();
             assert_eq!(host.reset(), Ok(()), "{vcpus} {round}");
@@ -208,7 +208,7 @@ fn registers(on: On) {
     assert_ne!(changed, before);
     for _ in 0..3 {
         assert_eq!(host.checkpoint(), Ok(()));
-        assert_eq!(state.registers(false), Ok(changed), "the guest goes on");
+        assert_eq!(state.registers(false), Ok(changed), "the guest continues");
         assert_eq!(host.reset(), Ok(()));
         assert_eq!(state.registers(false), Ok(changed));
     }
@@ -225,7 +225,7 @@ fn too_early(on: On) {
 }
 
 fn never(on: On) {
-    // It cannot be connected.
+    // The machine cannot be connected.
     let host = machine().arenas(4096, 1 << 20).build(on.backend(), Host::default()).unwrap();
     assert!(matches!(host.run(), Ok(RunOutcome::Exited(_))));
     let (made, exit) = (host.checkpoint(), host.guest_exit().unwrap());
@@ -242,7 +242,7 @@ fn during_a_call(on: On) {
         both.0.send(()).unwrap();
         both.1.recv().unwrap();
     });
-    // A vCPU is free.
+    // One vCPU is free.
     let host = connection::started(&machine().vcpus(2), on, server);
     count(&host, 1);
     thread::scope(|scope| {
@@ -280,7 +280,7 @@ fn in_a_handler(on: On) {
     works(&host);
 }
 
-/// Whatever it has come to, the earlier checkpoint holds.
+/// However the guest has ended, the earlier checkpoint remains.
 fn ended(on: On) {
     let host = started(on, 1);
     assert_eq!(count(&host, 2), 5);
@@ -310,7 +310,7 @@ fn ended(on: On) {
     }
 }
 
-/// More than the machine's memory has room for: the guest goes on, and the earlier checkpoint holds.
+/// More than the machine's memory limit: the guest continues, and the earlier checkpoint remains.
 fn too_large(on: On) {
     let least = (1..1024)
         .find(|mib| machine().memory(mib << 20).build(on.backend(), Host::default()).is_ok())
@@ -325,20 +325,20 @@ fn too_large(on: On) {
         for error in [host.checkpoint(), host.snapshot().map(drop)] {
             let Err(CheckpointError::Failed(text)) = error else { panic!("{error:?}") };
             assert!(text.contains("raise `MachineBuilder::memory`"), "{text}");
-            assert_eq!(count(&host, 0), 8, "the guest goes on");
+            assert_eq!(count(&host, 0), 8, "the guest continues");
             works(&host);
         }
         assert_eq!(host.reset(), Ok(()));
         assert_eq!(count(&host, 0), 7);
         works(&host);
     }
-    // Pages that the guest has written stay its own for some resets, and would be in another checkpoint.
+    // Pages that the guest has written stay private for some resets, and must not be in another checkpoint.
     assert_eq!(host.reset(), Ok(()));
     let snapshot = host.snapshot().unwrap();
     assert_eq!(count(&clone(&snapshot), 0), 7);
 }
 
-/// A stop comes at any moment while a checkpoint is made. Behind a reset is one of the two states, all of it.
+/// A stop arrives at any moment while a checkpoint is made. After a reset the guest has one of the two states, completely.
 fn stopped(on: On) {
     for vcpus in [1, 2] {
         let host = started(on, vcpus);
@@ -360,7 +360,7 @@ fn stopped(on: On) {
             let done = thread::scope(|scope| {
                 scope.spawn(|| {
                     begins.store(true, Ordering::Release);
-                    // From before it begins to behind its end.
+                    // From before its beginning to after its end.
                     let began = Instant::now();
                     while began.elapsed() < Duration::from_micros(round % 60 * 10) {
                         hint::spin_loop();
@@ -397,7 +397,7 @@ fn loans(on: On) {
     let used = |host: &Built| host.guest().arena_stats().blocks;
     assert_eq!((kept(&host), used(&host)), (5000, 1));
     for round in 0..5 {
-        // The guest gives it back, and gets other memory: but the checkpoint has it.
+        // The guest releases it, and gets other memory; the checkpoint has it still.
         assert_eq!(FailingClient::from(host.guest()).forget(), Ok(1));
         for nr in 0..50 {
             keep(&host, &[nr; 5000]);
@@ -408,7 +408,7 @@ fn loans(on: On) {
         assert_eq!(host.reset(), Ok(()));
         assert_eq!((kept(&host), used(&host)), (5000, 1), "{round}");
     }
-    // Without it, the next checkpoint has it no more.
+    // After the guest has released it, the next checkpoint does not contain it.
     assert_eq!(FailingClient::from(host.guest()).forget(), Ok(1));
     keep(&host, &[3; 100]);
     assert_eq!(host.checkpoint(), Ok(()));

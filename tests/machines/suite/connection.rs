@@ -1,4 +1,4 @@
-//! The connections, and what they look like to a case.
+//! The connections, and their interface for a case.
 
 use std::{fmt, path::PathBuf, sync::OnceLock};
 
@@ -20,7 +20,7 @@ use super::{
 pub enum On {
     Loopback,
     Machine(Backend),
-    /// A machine that is made from a snapshot of another one, which is gone.
+    /// A clone of another machine, which was dropped.
     Clone(Backend),
 }
 
@@ -41,7 +41,7 @@ impl On {
         }
     }
 
-    /// What it needs that is not here.
+    /// A requirement that is missing here.
     pub fn missing(self) -> Option<String> {
         match self {
             Self::Loopback => None,
@@ -67,7 +67,7 @@ impl On {
         !self.is_clone()
     }
 
-    /// Whether it is a machine whose guest the case can see start.
+    /// Whether the connection is a machine whose guest starts during the case.
     pub fn is_new_machine(self) -> bool {
         matches!(self, Self::Machine(_))
     }
@@ -82,7 +82,7 @@ impl On {
 
     pub fn backend(self) -> Backend {
         match self {
-            Self::Loopback => panic!("the loopback is no machine"),
+            Self::Loopback => panic!("the loopback is not a machine"),
             Self::Machine(backend) | Self::Clone(backend) => backend,
         }
     }
@@ -94,26 +94,26 @@ impl fmt::Display for On {
     }
 }
 
-/// The guest's program, built once.
+/// The guest's program, parsed once.
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| Image::open(program("fixed")).expect("the guest's program is one"))
+    IMAGE.get_or_init(|| Image::open(program("fixed")).expect("a valid program"))
 }
 
 /// The file of one of the guest's programs.
 pub fn program(name: &str) -> PathBuf {
-    guests::build("tests/machines/guest", name).expect("the guest is built")
+    guests::build("tests/machines/guest", name).expect("the guest's program")
 }
 
-/// A machine with arenas as large as the checks take them to be.
+/// A machine with arenas of the size that the checks expect.
 pub fn machine() -> MachineBuilder {
     MachineBuilder::new(image()).arenas(1 << 20, 1 << 20)
 }
 
-/// A guest in a machine, with nothing run yet.
+/// A guest in a machine that has not run yet.
 pub type Built = vmffi::machine::Machine;
 
-/// Builds a machine whose guest waits for calls. Before there is a clone, the first machine has served a call, and is gone.
+/// Builds a machine whose guest waits for calls. A clone is made after the first machine has served a call and was dropped.
 pub fn started(machine: &MachineBuilder, on: On, host: Host) -> Built {
     let first = |host| {
         let first = machine.build(on.backend(), host).unwrap();
@@ -130,7 +130,7 @@ pub fn started(machine: &MachineBuilder, on: On, host: Host) -> Built {
     snapshot.build(host).unwrap()
 }
 
-/// A guest that runs, and its host.
+/// A running guest, and its host.
 pub enum Connection {
     Loopback(Loopback),
     Machine(Built),
@@ -166,7 +166,7 @@ impl Connection {
         }
     }
 
-    /// What is in use in the host's arena, and in the guest's, as that says itself.
+    /// The blocks in use in the host's arena, and in the guest's, as the guest reports them.
     pub fn blocks(&self) -> (usize, u64) {
         let Used { capacity, used, blocks } = self.control().used().unwrap();
         assert!(used <= capacity && capacity == 1 << 20 && used >= 64 * blocks);

@@ -1,4 +1,4 @@
-//! A guest's limit of processor time: it stops those that use more, and nobody else.
+//! A guest's limit of processor time: it stops guests that use more, and no others.
 
 use std::{
     hint,
@@ -53,7 +53,7 @@ fn limited(on: On, host: Host) -> Built {
     built(on, 1, Limits::new().cpu_time(LIMIT), host)
 }
 
-/// So many rounds of work take about this time of an idle processor, or less: other work can only make it seem longer.
+/// The number of rounds of work that take at most about this time on an idle processor: other load can only lengthen them.
 fn rounds(on: On, time: Duration) -> u64 {
     const ROUNDS: u64 = 2_000_000;
     let host = built(on, 1, Limits::new(), Host::default());
@@ -79,8 +79,8 @@ fn looping(on: On) {
         let began = Instant::now();
         exceeded(&host, control.spin().unwrap_err());
         let took = began.elapsed();
-        assert!(took >= LIMIT, "it was stopped after {took:?}");
-        assert!(took < 50 * LIMIT, "it was stopped after {took:?}");
+        assert!(took >= LIMIT, "stopped after {took:?}");
+        assert!(took < 50 * LIMIT, "stopped after {took:?}");
         println!("{on}: stopped after {took:?}");
         let error = control.sum(1).unwrap_err();
         assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
@@ -92,7 +92,7 @@ fn looping(on: On) {
     assert!(text.contains("processor time") && text.contains("Limits::cpu_time"), "{text}");
 }
 
-/// What it uses between two hypercalls adds up.
+/// The time between hypercalls adds up.
 fn calling(on: On) {
     let limits = Limits::new().cpu_time(LIMIT).deadline(LIMIT * 600);
     let host = built(on, 1, limits, Host::default());
@@ -117,7 +117,7 @@ fn each_call(on: On) {
     exceeded(&host, control.work(u64::MAX).unwrap_err());
 }
 
-/// Threads that keep all processors busy until this is dropped.
+/// Threads that keep all processors busy until this value is dropped.
 struct Busy(Arc<AtomicBool>, Vec<thread::JoinHandle<()>>);
 
 impl Busy {
@@ -146,7 +146,7 @@ impl Drop for Busy {
     }
 }
 
-/// The guest gets a fraction of a processor, and is not stopped, as it would have been by a deadline.
+/// The guest gets a fraction of a processor, and is not stopped, as a deadline would have stopped it.
 fn busy(on: On) {
     let part = rounds(on, LIMIT / 4);
     let host = limited(on, Host::default());
@@ -165,13 +165,13 @@ fn busy(on: On) {
         (error.kind(), host.guest_exit()),
         (ErrorKind::Cancelled, Some(GuestExit::Deadline))
     );
-    // A guest that loops is stopped all the same.
+    // A guest that loops is stopped nevertheless.
     assert_eq!(host.reset(), Ok(()));
     exceeded(&host, ControlClient::from(host.guest()).spin().unwrap_err());
     drop(busy);
 }
 
-/// A handler sleeps and computes for longer than the guest may, on its vCPU's thread.
+/// A handler sleeps and computes for longer than the guest's limit, on the thread of its vCPU.
 fn handler(on: On) {
     let host = limited(
         on,
@@ -197,7 +197,7 @@ fn start_up(on: On) {
     let host = limited(on, slow());
     let control = ControlClient::from(host.guest());
     assert_eq!(control.sum(4), Ok(10));
-    // Longer than any start-up takes, and shorter: the guest does not get as far as the gift.
+    // A limit longer than any startup, and a shorter one: then the guest does not reach its request for the gift.
     for (limit, exit) in [(LIMIT, None), (Duration::ZERO, Some(GuestExit::CpuTime))] {
         let limits = Limits::new().cpu_time(limit);
         let host = machine().limits(limits).build(on.backend(), slow()).unwrap();
@@ -206,7 +206,7 @@ fn start_up(on: On) {
     }
 }
 
-/// Calls that are under the limit each and over it together, if they belong to one outermost call.
+/// Calls that are each below the limit and together above it, within one outermost call.
 fn nested(on: On) {
     let part = rounds(on, LIMIT / 3);
     let done = Arc::new(AtomicU64::new(0));
@@ -254,7 +254,7 @@ fn vcpus(on: On) {
     assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
 }
 
-/// One that loops ends the guest, and with it the calls on the other vCPUs.
+/// A looping guest ends with the limit, and so do the calls on its other vCPUs.
 fn one_of_several(on: On) {
     let host = built(on, 2, Limits::new().cpu_time(LIMIT), Host::default());
     for _ in 0..3 {
@@ -290,7 +290,7 @@ fn lives(on: On) {
     }
 }
 
-/// Whichever comes first.
+/// The limit that is reached first applies.
 fn both(on: On) {
     let limits = Limits::new().cpu_time(LIMIT).deadline(Duration::from_secs(60));
     let host = built(on, 1, limits, Host::default());

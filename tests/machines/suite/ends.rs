@@ -1,4 +1,4 @@
-//! How guests end, in whatever they are.
+//! How guests end, at any depth of calls.
 
 use std::sync::{Arc, Mutex};
 
@@ -27,18 +27,18 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_panic_in_nested_calls", On::is_any, panics_below),
         Case::new("an_end_in_nested_calls", On::is_machine, exits_below),
         Case::new("a_fault_in_nested_calls", On::is_machine, faults_below),
-        Case::new("a_handler_that_goes_on_after_the_end", On::is_machine, handler_goes_on),
-        Case::new("an_end_that_was_asked_for", On::is_machine, goes_on),
+        Case::new("a_handler_that_continues_after_the_end", On::is_machine, handler_goes_on),
+        Case::new("an_exit_after_a_resume", On::is_machine, goes_on),
         Case::new("a_host_that_serves_something_else", On::is_no_clone, unfit),
         Case::new("a_host_that_serves_nothing", On::is_no_clone, unserved),
         Case::new("an_arena_that_the_guest_has_too_few_slots_for", On::is_machine, too_large),
         Case::new("an_arena_that_is_too_small", On::is_new_machine, too_small),
         Case::new("a_call_before_the_guest_runs", On::is_new_machine, too_early),
-        Case::new("an_observer_is_told", On::is_any, observed),
+        Case::new("an_observer_is_notified", On::is_any, observed),
     ]
 }
 
-/// The guest has ended: no call reaches it, and nothing that was lent to it is in use.
+/// The guest has ended: no call reaches it, and no loan to it is in use.
 fn dead(connection: &Connection) {
     let error = connection.control().sum(1).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
@@ -46,16 +46,16 @@ fn dead(connection: &Connection) {
     assert!(matches!(host.run(), Ok(RunOutcome::Exited(_)) | Err(ConnectError::Exited(_))));
     let error = connection.control().says("a text").unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
-    // Who makes a call need not ask the host as well.
+    // The caller's error contains the end as well.
     assert_eq!((error.guest_exit().cloned(), error.side()), (host.guest_exit(), Some(Which::Host)));
     let end = host.guest_exit().unwrap().to_string();
     assert!(error.to_string().contains(&end), "{error} / {end}");
-    let source = std::error::Error::source(&error).expect("it has one");
+    let source = std::error::Error::source(&error).expect("a source");
     assert_eq!(source.to_string(), end);
     assert_eq!(connection.guest().arena_stats().blocks, 0);
 }
 
-/// Of a guest that has ended by itself: its status and its last text.
+/// The status and the last text of a guest that has exited.
 #[track_caller]
 fn exited(connection: &Connection) -> (u64, String) {
     match connection.end() {
@@ -71,7 +71,7 @@ fn panics(on: On) {
     if on == On::Loopback {
         assert_eq!(error.kind(), ErrorKind::PeerPanicked);
         assert_eq!(error.side(), Some(Which::Guest));
-        assert_eq!(connection.control().sum(3), Ok(6), "the guest goes on");
+        assert_eq!(connection.control().sum(3), Ok(6), "the guest continues");
         assert_eq!(connection.blocks(), (0, 0));
         return;
     }
@@ -90,7 +90,7 @@ fn panics(on: On) {
 
 fn long_text(on: On) {
     let connection = Connection::new(on, Host::default());
-    // Of 3 bytes each, and the place before it, so that one is cut in two.
+    // A text of 3-byte characters that begins one byte early, so that one is cut.
     let error = connection.control().panics(&"✗".repeat(5000)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PeerDied);
     let (status, text) = exited(&connection);
@@ -135,7 +135,7 @@ fn faults_below(on: On) {
     dead(&connection);
 }
 
-/// What a handler gives to a guest that has ended meanwhile is the host's again.
+/// Blocks that a handler returns to a guest that has ended meanwhile are the host's again.
 fn handler_goes_on(on: On) {
     for (bottom, status) in [(BOTTOM_EXIT, 7), (BOTTOM_PANIC, abi::exit::PANICKED)] {
         let host = Host::on_call(move |guest| {
@@ -146,7 +146,7 @@ fn handler_goes_on(on: On) {
             assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
         });
         let connection = Connection::new(on, host);
-        // It has something of the host's, too.
+        // The guest also holds a loan of the host.
         connection.control().place(b"kept by the guest").unwrap();
         assert_eq!(connection.guest().arena_stats().blocks, 1);
         let error = connection.control().calls_back().unwrap_err();
@@ -157,7 +157,7 @@ fn handler_goes_on(on: On) {
     }
 }
 
-/// A guest that is let go from where it waits ends well.
+/// A parked guest that is resumed exits normally.
 fn goes_on(on: On) {
     let connection = Connection::new(on, Host::default());
     assert_eq!(connection.control().sum(3), Ok(6));
@@ -167,7 +167,7 @@ fn goes_on(on: On) {
     dead(&connection);
 }
 
-/// The same interface, but for a type.
+/// The same interface, with one other type.
 mod other {
     vmffi::ffi_interface! {
         pub interface Errands {
@@ -203,7 +203,7 @@ fn refuses(on: On, server: impl vmffi::Serve) {
     assert!(matches!(host.guest_exit(), Some(GuestExit::Unfit(_))), "{:?}", host.guest_exit());
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::VersionMismatch, false));
-    // It is not asked again, but says the same.
+    // The host does not compare again, but returns the same error.
     mismatch(host.run().unwrap_err());
 }
 
@@ -215,14 +215,14 @@ fn unserved(on: On) {
     refuses(on, ());
 }
 
-/// A guest uses as much of its arena as its allocator has slots for.
+/// A guest allocates up to the number of slots of its allocator.
 fn too_large(on: On) {
     let host = connection::started(&machine().arenas(2 << 20, 1 << 20), on, Host::default());
     let used = ControlClient::from(host.guest()).used().unwrap();
     assert_eq!((used.capacity, used.blocks), (1 << 20, 1));
 }
 
-/// A guest whose contract is larger than its arena cannot be connected, and says so.
+/// A guest whose contract is larger than its arena cannot be connected, and reports that.
 fn too_small(on: On) {
     let host = machine().arenas(4096, 1 << 20).build(on.backend(), Host::default()).unwrap();
     assert_eq!(host.run(), Ok(RunOutcome::Exited(abi::exit::UNCONNECTED)));
@@ -241,7 +241,7 @@ fn too_early(on: On) {
     assert_eq!(control.sum(1), Ok(1));
 }
 
-/// What the host refuses or fails, somebody can be told of, with the function and the reason.
+/// An observer is notified of calls that the host refuses or fails, with the function and the reason.
 fn observed(on: On) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let into = told.clone();

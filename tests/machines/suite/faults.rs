@@ -1,4 +1,4 @@
-//! What a guest may not do (ABI, Boot block B-4), and how its host sees it.
+//! Operations that are denied to a guest (ABI, Boot block B-4), and how its host sees them.
 
 use vmffi::host::{Fault, FaultCause, GuestExit, ProtocolViolation};
 
@@ -9,7 +9,7 @@ use super::{
     shared::control::Crime,
 };
 
-/// Where the region lies in a guest, and where nothing is but a trap.
+/// The address of the region in a guest, and one at which only a trap is valid.
 const REGION: u64 = 0x10_0000_0000;
 const DOORBELL: u64 = 0x200_0000_0000;
 
@@ -18,8 +18,8 @@ pub fn cases() -> Vec<Case> {
     let mut fault = |name: &str, run: fn(On)| cases.push(Case::new(name, On::is_machine, run));
 
     fault("reads_null", |on| page_fault(on, Crime::Read, |_| 0, "reads"));
-    fault("reads_where_nothing_is", |on| page_fault(on, Crime::Read, |_| 0x7000_0123, "reads"));
-    fault("reads_behind_the_region", |on| {
+    fault("reads_unmapped_memory", |on| page_fault(on, Crime::Read, |_| 0x7000_0123, "reads"));
+    fault("reads_after_the_region", |on| {
         page_fault(on, Crime::Read, |_| REGION + (1 << 30), "reads")
     });
     fault("reads_the_hosts_half", |on| {
@@ -34,31 +34,31 @@ pub fn cases() -> Vec<Case> {
     fault("writes_the_hosts_arena", |on| page_fault(on, Crime::Write, place, "writes"));
     fault("jumps_nowhere", jumps);
     fault("runs_the_hosts_arena", runs_data);
-    fault("an_instruction_that_is_none", undefined);
+    fault("an_undefined_instruction", undefined);
     fault("divides_by_zero", |on| exception(on, Crime::Divide, 0, 0, "divides"));
-    fault("an_address_that_is_none", |on| exception(on, Crime::Read, 1 << 63, 13, "reads"));
+    fault("a_non_canonical_address", |on| exception(on, Crime::Read, 1 << 63, 13, "reads"));
     fault("halts", |on| exception(on, Crime::Halt, 0, 13, "halts"));
     fault("breakpoint", |on| exception(on, Crime::Breakpoint, 0, 3, "breaks"));
     fault("overflows_its_stack", overflows);
     fault("calls_the_system", calls_the_system);
     fault("rings_with_four_bytes", |on| access(on, Crime::Narrow, DOORBELL));
-    fault("rings_beside_the_bell", |on| access(on, Crime::Chatter, DOORBELL + 8));
-    fault("reads_the_bell", |on| access(on, Crime::Read, DOORBELL));
-    fault("rings_with_a_kind_that_is_none", nonsense);
+    fault("rings_beside_the_doorbell", |on| access(on, Crime::Chatter, DOORBELL + 8));
+    fault("reads_the_doorbell", |on| access(on, Crime::Read, DOORBELL));
+    fault("rings_with_an_unknown_kind", nonsense);
     fault("may_read_the_hosts_arena", may_read);
     cases
 }
 
-/// Has a guest do it, which is its end.
+/// The guest commits the crime, which ends it.
 fn commits(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (GuestExit, u64) {
     let guest = Connection::new(on, Host::default());
     let place = place(&guest);
     let error = guest.control().commit(crime, place).unwrap_err();
-    let end = guest.end().expect("it has ended");
+    let end = guest.end().expect("the guest has ended");
     assert_eq!((error.kind(), error.reached()), (end.kind(), true), "{end}");
     let error = guest.control().sum(1).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (end.kind(), false));
-    assert_eq!(guest.guest().arena_stats().blocks, 0, "what was lent is the host's");
+    assert_eq!(guest.guest().arena_stats().blocks, 0, "its loans have ended");
     (end, place)
 }
 
@@ -70,7 +70,7 @@ fn faulted(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (Fau
     }
 }
 
-/// It was done in this function, and the text for people says so.
+/// The text for people names the function in which the fault occurred.
 #[track_caller]
 fn in_function(fault: &Fault, name: &str) {
     let Some((symbol, offset)) = &fault.symbol else { panic!("{fault:?}") };
@@ -104,7 +104,7 @@ fn access(on: On, crime: Crime, place: u64) {
     );
 }
 
-/// Where the guest does not trap by it, there is no doorbell.
+/// If the guest does not trap by the doorbell, it has none.
 fn not_mapped(end: &GuestExit, place: u64) -> bool {
     matches!(end, GuestExit::Fault(fault) if (fault.cause, fault.address) == (FaultCause::Exception(14), Some(place)))
 }
@@ -133,7 +133,7 @@ fn undefined(on: On) {
     assert_eq!((fault.cause, fault.address), (FaultCause::Exception(6), None), "{fault}");
     in_function(&fault, "undefined");
     let offset = fault.symbol.as_ref().unwrap().1;
-    assert_eq!(fault.instruction, code + offset, "the function is where the guest says");
+    assert_eq!(fault.instruction, code + offset, "the address that the guest reports");
 }
 
 fn overflows(on: On) {
@@ -146,12 +146,12 @@ fn overflows(on: On) {
 fn calls_the_system(on: On) {
     let (fault, _) = faulted(on, Crime::SystemCall, |_| 0);
     if on.is_kvm() && fault.instruction == 0 {
-        // Not all that is KVM keeps to EFER: then the instruction leads to where nobody has told it to, and
-        // where nothing is.
+        // Some implementations of KVM ignore EFER: then the instruction jumps to address 0, which is
+        // not mapped.
         assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(0)), "{fault}");
         return;
     }
-    // In a virtual machine there is no such instruction.
+    // In a virtual machine this instruction is undefined.
     let cause = if on.is_kvm() { FaultCause::Exception(6) } else { FaultCause::SystemCall(39) };
     assert_eq!((fault.cause, fault.address), (cause, None), "{fault}");
     in_function(&fault, "calls_the_system");

@@ -1,4 +1,4 @@
-//! What a guest may have of its host: each limit, what comes when it is reached, and that all is well below it.
+//! Each limit of a guest: the error when it is reached, and that everything works below it.
 
 use std::{
     sync::{Arc, Mutex},
@@ -40,9 +40,9 @@ fn calls(on: On) {
     let host = started(on, Limits::new().calls(20));
     let control = ControlClient::from(host.guest());
     for _ in 0..5 {
-        assert_eq!(control.sum(20), Ok(210), "each call begins at 0");
+        assert_eq!(control.sum(20), Ok(210), "each call is counted from 0");
     }
-    // Those in calls of its own handlers' count as well: 7 of the guest's, nested.
+    // Hypercalls in nested calls count as well: here 7 of the guest's.
     assert_eq!(NestingClient::from(host.guest()).down(14, 0), Ok(15));
     let error = control.sum(21).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
@@ -84,7 +84,7 @@ fn depth(on: On) {
     let control = ControlClient::from(none.guest());
     assert_eq!(control.sum(0), Ok(0));
     assert_eq!(control.sum(1).unwrap_err().kind(), ErrorKind::TooDeep);
-    // More than there can be is not more.
+    // A larger number than the greatest depth has no effect.
     let all = started(on, Limits::new().depth(u32::MAX));
     let nesting = NestingClient::from(all.guest());
     assert_eq!(nesting.down(15, 0), Ok(16));
@@ -95,7 +95,7 @@ fn depth(on: On) {
 fn full(host: &Built, len: usize, error: CallError) {
     assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, false));
     assert_eq!((error.side(), error.bytes()), (Some(abi::Side::Host), len as u64));
-    assert_eq!(ControlClient::from(host.guest()).sum(3), Ok(6), "all else goes on");
+    assert_eq!(ControlClient::from(host.guest()).sum(3), Ok(6), "other calls work");
 }
 
 fn blocks(on: On) {
@@ -110,11 +110,11 @@ fn blocks(on: On) {
         assert_eq!(host.guest().arena_stats().blocks, 5);
         assert_eq!(host.reset(), Ok(()));
     }
-    // What is given back counts no more, however often.
+    // Blocks that were released do not count, however many there were.
     for _ in 0..100 {
         assert_eq!(control.says("twelve bytes"), Ok(1246));
     }
-    // A handler's own blocks count, and its guest gets the reason.
+    // Blocks of the handler itself count, and its guest gets the error.
     for _ in 0..5 {
         control.place(&[1; 200]).unwrap();
     }
@@ -152,7 +152,7 @@ fn handles(on: On) {
     kept.pop();
     kept.push(call.buf(&[2; 10]).unwrap());
     assert!(call.buf(&[1; 10]).is_err());
-    // What came and was refused was given back.
+    // A result that was refused was released.
     let after = ControlClient::from(host.guest()).used().unwrap().blocks;
     assert_eq!(after, before);
 }
@@ -164,7 +164,7 @@ fn texts(on: On) {
         panic!()
     };
     assert_eq!(text.len(), 40, "{text}");
-    // Nothing at all.
+    // A limit of 0.
     let host = started(on, Limits::new().text(0));
     assert!(ControlClient::from(host.guest()).panics("a text").is_err());
     let end = GuestExit::Exited { status: abi::exit::PANICKED, text: String::new() };

@@ -1,6 +1,6 @@
 //! Calls, resets, stops and deadlines that overlap: each call belongs to one life of its guest.
 //!
-//! Storms go on for a second, or for as many as `VMFFI_STORM` says.
+//! A storm lasts one second, or `VMFFI_STORM` seconds.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("calls_resets_stops_and_deadlines_at_once", On::is_machine, storm),
         Case::new("resets_among_stops_and_deadlines", On::is_machine, storm_on_one_thread),
         Case::new("loans_of_calls_that_wait_are_not_kept", On::is_new_machine, waiting),
-        Case::new("what_the_guest_got_before_it_was_kept_is_kept", On::is_new_machine, delivered),
+        Case::new("loans_before_the_first_checkpoint_are_in_it", On::is_new_machine, delivered),
         Case::new("a_stop_during_a_reset_is_not_lost", On::is_machine, stopped_meanwhile),
         Case::new("a_call_that_lends_nothing_waits_for_a_reset", On::is_machine, scalars),
     ]
@@ -50,7 +50,7 @@ fn length() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// What has come of calls: how often each.
+/// How often each outcome of a call occurred.
 #[derive(Default)]
 struct Score(Mutex<BTreeMap<String, u64>>);
 
@@ -63,7 +63,7 @@ impl Score {
         self.0.lock().unwrap().get(what).copied().unwrap_or_default()
     }
 
-    /// A call that failed, by one of these reasons.
+    /// Counts a call that failed, for one of these reasons.
     #[track_caller]
     fn failed(&self, error: &CallError, reasons: &[ErrorKind]) {
         assert!(reasons.contains(&error.kind()), "{error:?}");
@@ -81,7 +81,7 @@ impl Drop for Score {
     }
 }
 
-/// Some bytes that no other call sends.
+/// Bytes that no other call sends.
 fn pattern() -> Vec<u8> {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +89,7 @@ fn pattern() -> Vec<u8> {
     word.repeat(20 + number as usize % 500)
 }
 
-/// Ends a storm, also where a thread panics.
+/// Ends a storm, also if a thread panics.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -98,7 +98,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Has some threads do things again and again while this one resets the guest as often as it can.
+/// Some threads repeat an operation while this one resets the guest as often as it can.
 fn among_resets(host: &Built, score: &Score, threads: usize, does: impl Fn() + Sync) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -125,7 +125,7 @@ fn among_resets(host: &Built, score: &Score, threads: usize, does: impl Fn() + S
     assert_eq!(host.reset(), Ok(()));
     assert_eq!(host.guest().arena_stats().blocks, 0);
     assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10));
-    // Of the guest's arena, the answer itself.
+    // In the guest's arena, only the answer itself is in use.
     assert_eq!(ControlClient::from(host.guest()).used().unwrap().blocks, 1);
     assert!(score.of("resets") > 0);
 }
@@ -140,18 +140,18 @@ fn arguments(on: On) {
         }
         Err(error) => {
             score.failed(&error, &[ErrorKind::Stale]);
-            assert!(!error.reached(), "what was lent in another life is not delivered");
+            assert!(!error.reached(), "a loan of another life is not delivered");
         }
     });
     assert!(score.of("sums") > 0);
 }
 
-/// Reads a buffer twice, with some time in between.
+/// Reads a buffer twice, with a pause in between.
 fn reads(score: &Score, buf: &ForeignBuf, sent: &[u8]) {
     for _ in 0..2 {
         match buf.read_vec() {
             Ok(bytes) => {
-                assert!(bytes == sent, "a result that is another one's");
+                assert!(bytes == sent, "the result of another call");
                 score.count("results");
             }
             Err(error) => {
@@ -175,7 +175,7 @@ fn results(on: On) {
     assert!(score.of("results") > 0);
 }
 
-/// Handles are kept for some time, and dropped on other threads: a mark of theirs ends no loan of a later life.
+/// Handles are kept for some time, and dropped on other threads: their marks end no loan of a later life.
 fn late_drops(on: On) {
     let (host, score) = (built(on, 2, Host::default()), Score::default());
     let (send, receive) = mpsc::sync_channel::<ForeignBuf>(4);
@@ -198,10 +198,10 @@ fn late_drops(on: On) {
     assert!(score.of("results") > 0);
 }
 
-/// The reasons that calls of a storm may fail for.
+/// The errors that calls of a storm may have.
 const STORM: &[ErrorKind] = &[ErrorKind::Stale, ErrorKind::Cancelled, ErrorKind::Busy];
 
-/// One call with a value that is checked.
+/// One call whose result is checked.
 fn checked(host: &Built, score: &Score, nr: u64) {
     let deadline = Duration::from_micros(200 + nr * 7919 % 20_000);
     let guest = host.with_deadline(deadline);
@@ -220,7 +220,7 @@ fn checked(host: &Built, score: &Score, nr: u64) {
                 Err(error) => score.failed(&error, STORM),
             }
         }
-        // It calls back, so that a handler lends its result to the guest.
+        // A call with an upcall, so that a handler lends its result to the guest.
         2 => match ControlClient::from(guest.guest()).calls_back() {
             Ok(len) => {
                 assert_eq!(len, 1000);
@@ -228,7 +228,7 @@ fn checked(host: &Built, score: &Score, nr: u64) {
             }
             Err(error) => score.failed(&error, STORM),
         },
-        // It takes longer than it may, mostly.
+        // Mostly longer than its deadline.
         _ => match ControlClient::from(guest.guest()).sum(3_000_000) {
             Ok(sum) => {
                 assert_eq!(sum, 3_000_000 * 3_000_001 / 2);
@@ -239,7 +239,7 @@ fn checked(host: &Built, score: &Score, nr: u64) {
     }
 }
 
-/// A life that has ended has ended by a stop or a deadline.
+/// A life that has ended was ended by a stop or a deadline.
 fn ended(host: &Built, score: &Score) -> bool {
     match host.guest_exit() {
         None => return false,
@@ -250,9 +250,9 @@ fn ended(host: &Built, score: &Score) -> bool {
     true
 }
 
-/// Behind a storm, nothing is lost on either side, and nothing is felt of it.
+/// After a storm, no block is lost on either side, and later calls are not affected.
 fn calm(host: &Built) {
-    // A stop that was on its way when the others ended has arrived.
+    // A reset clears a stop that arrived last.
     assert_eq!(host.reset(), Ok(()));
     assert_eq!(host.guest_exit(), None);
     assert_eq!(host.guest().arena_stats().blocks, 0);
@@ -262,7 +262,7 @@ fn calm(host: &Built) {
     assert_eq!(host.guest_exit(), None);
 }
 
-/// Stops a guest again and again, at irregular intervals, until the storm is over.
+/// Stops a guest repeatedly, at irregular intervals, until the storm is over.
 fn stop_until(over: &AtomicBool, stopper: Stopper) {
     let mut wait = 1;
     while !over.load(Ordering::Acquire) {
@@ -320,7 +320,7 @@ fn storm(on: On) {
     }
 }
 
-/// The same where one thread has the only vCPU, and others stop it.
+/// The same with one vCPU on one thread, and other threads that stop it.
 fn storm_on_one_thread(on: On) {
     let (host, score) = (built(on, 1, Host::default()), Score::default());
     let over = AtomicBool::new(false);
@@ -346,7 +346,7 @@ fn storm_on_one_thread(on: On) {
     }
 }
 
-/// A call waits, with something that it has lent, while the guest starts up: that is not the guest's in all lives.
+/// A call waits, with blocks that it has lent, while the guest starts up: the guest must not have these in later lives.
 fn waiting(on: On) {
     let (entered, enters) = mpsc::channel();
     let (leaves, left) = mpsc::channel::<()>();
@@ -361,7 +361,7 @@ fn waiting(on: On) {
         let run = scope.spawn(|| host.run());
         enters.recv().unwrap();
         let call = scope.spawn(|| HandlesClient::from(host.guest()).words(&vec![1; 10_000]));
-        // Until the call waits: it has lent what it sends.
+        // Waits until the call has lent what it sends.
         while host.guest().arena_stats().blocks < 2 {
             thread::yield_now();
         }
@@ -378,12 +378,12 @@ fn waiting(on: On) {
     }
 }
 
-/// A call to a vCPU that waits already, while the other one starts up: what its guest keeps of that, it has in each life.
+/// A call to a vCPU that already waits, while the other one starts up: blocks that the guest keeps of it, it has in each life.
 fn delivered(on: On) {
     let host = machine().vcpus(2).build(on.backend(), Host::default()).unwrap();
     let failures = FailingClient::from(host.guest());
     thread::scope(|scope| {
-        // It waits for the first vCPU, and is served before or after the guest is kept.
+        // The call waits for the first vCPU, and is served before or after the guest is saved.
         let call = scope.spawn(|| {
             loop {
                 match failures.keep(b"kept by the guest") {
@@ -400,12 +400,12 @@ fn delivered(on: On) {
     let blocks = host.guest().arena_stats().blocks;
     assert_eq!(blocks, 1);
     assert_eq!(host.reset(), Ok(()));
-    // Either it was kept with the guest, and both sides know it, or neither of them does.
+    // Either the block was saved with the guest, and both sides know it, or neither of them does.
     let (guests, hosts) = (failures.kept().unwrap(), host.guest().arena_stats().blocks);
     assert_eq!(guests > 0, hosts == 1, "{guests} {hosts}");
 }
 
-/// Whichever comes first: a stop ends the life before or the one behind the reset, and nothing is half stopped.
+/// A stop ends the life before the reset or the one after it, and both are consistent.
 fn stopped_meanwhile(on: On) {
     let (host, score) = (built(on, 2, Host::default()), Score::default());
     let stopper = host.stopper();
@@ -434,13 +434,13 @@ fn stopped_meanwhile(on: On) {
     }
 }
 
-/// It runs in the life that it finds, and needs no other try.
+/// A call runs in the current life, without a retry.
 fn scalars(on: On) {
     let (host, score) = (built(on, 2, Host::default()), Score::default());
     among_resets(&host, &score, 1, || {
         assert_eq!(ControlClient::from(host.guest()).sum(5), Ok(15));
         score.count("sums");
-        // The reset has its chance between two calls.
+        // The reset runs between two calls.
         thread::sleep(Duration::from_micros(50));
     });
 }

@@ -1,4 +1,4 @@
-//! Programs that are loaded in other ways, or cannot be.
+//! Programs that are loaded in other ways, or cannot be loaded.
 
 use std::{fs, path::Path};
 
@@ -20,7 +20,7 @@ use super::{
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, run: fn(On)| Case::new(name, On::is_new_machine, run);
     vec![
-        case("a_guest_that_lies_anywhere", anywhere),
+        case("a_position_independent_guest", anywhere),
         case("a_guest_with_packed_relocations", packed),
         case("an_entry_at_the_end_of_the_code", last_byte),
         case("an_entry_among_zeros", zeros),
@@ -34,7 +34,7 @@ fn anywhere(on: On) {
     works_anywhere(on, &program("anywhere"));
 }
 
-/// Where the linker knows such relocations: one that does not know them links it as the guest above.
+/// A linker that does not know packed relocations links this program like the one above.
 fn packed(on: On) {
     let file = program("packed");
     const DT_RELR: [u8; 8] = 36_u64.to_le_bytes();
@@ -63,10 +63,10 @@ fn works_anywhere(on: On, file: &Path) {
     let (symbol, offset) = fault.symbol.unwrap();
     assert!(symbol.ends_with("crimes::undefined"), "{symbol}");
     assert_eq!(fault.instruction, code + offset);
-    assert!(code >= 0x4000_0000, "{code:#x} is not where it was linked to lie");
+    assert!(code >= 0x4000_0000, "{code:#x} is not the address that it was linked at");
 }
 
-/// The guest with another entry point, and zeros for the last bytes of its code: the image, and the entry.
+/// The guest with another entry point, and zeros at the end of its code: the image, and the entry.
 fn entering(entry: impl FnOnce(u64) -> u64) -> (Image, u64) {
     let mut file = fs::read(program("fixed")).unwrap();
     let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
@@ -78,7 +78,7 @@ fn entering(entry: impl FnOnce(u64) -> u64) -> (Image, u64) {
     (Image::parse(&file).unwrap(), entry)
 }
 
-/// A machine is made of it or not, and whatever it does, it is caught.
+/// The machine is made or refused, and all faults of its guest are reported.
 fn last_byte(on: On) {
     let (image, _) = entering(|end| end.next_multiple_of(4096) - 1);
     let Ok(host) = MachineBuilder::new(&image).build(on.backend(), Host::default()) else { return };
@@ -104,7 +104,7 @@ fn refused(machine: &MachineBuilder, on: On) {
     match machine.build(on.backend(), Host::default()) {
         Err(MachineError::Config(_) | MachineError::Region(_)) => {}
         Err(error) => panic!("{error:?}"),
-        Ok(_) => panic!("it is made"),
+        Ok(_) => panic!("the machine was made"),
     }
 }
 
@@ -117,7 +117,7 @@ fn too_much(on: On) {
     let image = Image::parse(&file).unwrap();
     let machine = MachineBuilder::new(&image).arenas(1 << 20, 1 << 20);
     refused(&machine, on);
-    // It is given what it wants, and takes none of that.
+    // With enough memory the guest starts, and uses none of it.
     let host = machine.memory(40 << 30).build(on.backend(), Host::default()).unwrap();
     assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
 }
@@ -133,7 +133,7 @@ fn sizes(on: On) {
 
 fn small_stack(on: On) {
     let host = machine().stack(0).build(on.backend(), Host::default()).unwrap();
-    // A page of it is too small for what the guest does first, or not: it is caught.
+    // A stack of one page may be too small for the guest's startup: then the overflow is reported.
     match host.run() {
         Ok(RunOutcome::Ready) => assert_eq!(ControlClient::from(host.guest()).sum(1), Ok(1)),
         _ => {

@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Does a bit of everything.
+/// Makes calls of several kinds.
 fn works(guest: &Connection, nr: u64) {
     let before = guest.blocks();
     assert_eq!(guest.control().sum(nr), Ok(nr * (nr + 1) / 2));
@@ -48,7 +48,7 @@ fn in_turn(on: On) {
             early = left::mappings();
         }
     }
-    // The allocator's own come and go, but not with each guest.
+    // The allocator's own mappings vary, but not with each guest.
     let late = left::mappings();
     assert!(late < early + MANY / 4, "{early} mappings have become {late}");
 }
@@ -89,8 +89,8 @@ fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// A life: made, started, worked with, ended in one of five ways, reset or not. 100 of them, or as many as
-/// `VMFFI_LIVES` says, leave this process as it was after the first tenth.
+/// A life: made, started, used, ended in one of five ways, reset or not. After the first tenth of 100 lives, or of
+/// `VMFFI_LIVES`, the resources of this process do not grow.
 fn lives(on: On) {
     let lives: u64 = std::env::var("VMFFI_LIVES").map_or(100, |lives| lives.parse().unwrap());
     let resident = || kib("/proc/self/status", "VmRSS");
@@ -138,10 +138,10 @@ fn lives(on: On) {
     assert!(now.2 * 20 <= before * 21, "{before} KiB have become {}", now.2);
 }
 
-/// What one costs that waits, and that all of them work.
+/// The resources of a waiting guest, and all of many guests work.
 fn five_hundred(on: On) {
     const ALL: u64 = 500;
-    // Each has up to seven (`docs/guide/process.md`, `RLIMIT_NOFILE`), and many systems begin with 1,024 in all.
+    // Each guest has up to seven (`docs/guide/process.md`, `RLIMIT_NOFILE`), and many systems permit 1,024 in all.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let wanted = 8 * ALL;
     assert!(

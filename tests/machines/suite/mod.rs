@@ -1,10 +1,10 @@
-//! One suite over five connections: the loopback, a process, a virtual machine, and clones of these two. The guest is the
-//! same code on all of them, and so is what it is asked.
+//! One suite over five connections: the loopback, a process, a virtual machine, and clones of these two. All of them
+//! run the same guest and the same calls.
 //!
-//! What a case does before the guest waits means nothing on a clone. Of the others, those about lives, memory, registers,
+//! On a clone a case cannot see what the guest does before it waits. Of the others, those about lives, memory, registers,
 //! loans and stops run on clones each time, and all of them with `VMFFI_CLONES=1` in the environment.
 //!
-//! Where something is missing that a connection needs, its cases are ignored by name, and the last lines say
+//! If a requirement of a connection is missing, its cases are listed as ignored, and the last lines say
 //! why. With `CI=true` in the environment only `/dev/kvm` may be missing.
 
 mod boot;
@@ -40,7 +40,7 @@ use support::{guests, host, left, shared, skips::may_skip};
 
 use connection::On;
 
-/// What is tried, and on which connections that means something.
+/// A case, and the connections for which it is meant.
 pub struct Case {
     name: String,
     on: fn(On) -> bool,
@@ -67,10 +67,10 @@ struct Line {
 
 pub fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // One after the other: each sees what it leaves behind.
+    // One after the other, since each case checks what it leaves behind.
     arguments.test_threads = Some(1);
     let all_on_clones = std::env::var_os("VMFFI_CLONES").is_some();
-    // Whether they run on clones each time.
+    // Whether the cases of a group always run on clones.
     let cases: Vec<(bool, Case)> = [
         (false, boot::cases()),
         (false, calls::cases()),
@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
             let (run, ran) = (case.run.clone(), ran.clone());
             let trial = Trial::test(format!("{on}: {}", case.name), move || {
                 ran.fetch_add(1, Ordering::Relaxed);
-                // It is read once and stays.
+                // The image is parsed once, and stays in memory.
                 connection::image();
                 left::nothing(|| run(on));
                 Ok(())
@@ -134,7 +134,7 @@ pub fn main() -> ExitCode {
         }
     }
     if !may_be_missing {
-        println!("With CI=true nothing may be skipped but what needs a missing /dev/kvm.");
+        println!("With CI=true only cases that need a missing /dev/kvm may be skipped.");
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()

@@ -1,6 +1,6 @@
-//! Stops and deadlines that come at the moment when a call returns.
+//! Stops and deadlines that arrive at the moment when a call returns.
 //!
-//! Each race goes on until either side has won it often enough: 200 times, or as `VMFFI_RACES` says.
+//! Each race is repeated until either side has won it often enough: 200 times, or `VMFFI_RACES` times.
 
 use std::{
     hint,
@@ -36,7 +36,7 @@ fn started(on: On, host: Host) -> Built {
     host
 }
 
-/// How often each side has won, and how long to wait for the other one to have its chance.
+/// How often each side has won, and the delay, which is adapted so that both win.
 struct Score {
     wanted: u32,
     returned: u32,
@@ -75,13 +75,13 @@ impl Drop for Score {
     }
 }
 
-/// What the two threads of a race tell each other: one of these, or when to stop, in nanoseconds from the
+/// The messages between the two threads of a race: one of these, or the moment of the stop, in nanoseconds from the
 /// beginning.
 const IDLE: u64 = 0;
 const BE_READY: u64 = 1;
 const READY: u64 = 2;
 
-/// Lets the other thread go, also where this one panics.
+/// Releases the other thread, also if this one panics.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -90,8 +90,8 @@ impl Drop for Over<'_> {
     }
 }
 
-/// A guest that was stopped is so whether its call has returned or not; after a reset nothing of the stop
-/// is left.
+/// A guest that was stopped has ended, whether its call has returned or not; a reset leaves nothing of
+/// the stop.
 fn stop_races_return(on: On) {
     let host = started(on, Host::default());
     let mut score = Score::new();
@@ -137,20 +137,20 @@ fn stop_races_return(on: On) {
             let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
             assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
             assert_eq!(host.reset(), Ok(()));
-            // It does not feel the stop that came late.
+            // A stop that came too late has no effect.
             assert_eq!(ControlClient::from(host.guest()).sum(2), Ok(3));
             assert_eq!(host.guest_exit(), None);
         }
     });
 }
 
-/// A call that returns has ended in time, and its guest lives.
+/// A call that returns was in time, and its guest still runs.
 fn deadline_races_return(on: On) {
     let host = started(on, Host::default());
     let mut score = Score::new();
     while score.open() {
         let within = host.with_deadline(Duration::from_nanos(score.delay));
-        // Longer than it takes to wake a thread.
+        // Longer than a thread needs to wake up.
         let call = ControlClient::from(within.guest()).sum(20);
         score.count(&call);
         match call {
@@ -195,7 +195,7 @@ fn waits(on: On) {
     });
 }
 
-/// It runs to its end, and then its guest is not run on.
+/// A handler runs to its end, and then its guest does not continue.
 fn no_handler(on: On) {
     let ended = std::sync::Arc::new(AtomicU64::new(0));
     let ends = ended.clone();
@@ -235,7 +235,7 @@ fn stream(on: On) {
     );
 }
 
-/// One thread watches them all, and is gone with the last.
+/// One thread watches all deadlines, and ends with the last host.
 fn many(on: On) {
     let threads = || {
         let all = std::fs::read_dir("/proc/self/task").unwrap().flatten();
@@ -246,12 +246,12 @@ fn many(on: On) {
     let hosts: Vec<Built> =
         (0..10).map(|_| super::connection::started(&machine, on, Host::default())).collect();
     drop(machine);
-    assert_eq!(threads(), 0, "nobody has asked for one");
+    assert_eq!(threads(), 0, "no host with a deadline");
     for (nr, host) in hosts.iter().enumerate() {
         let within = host.with_deadline(Duration::from_millis(1000 - 50 * nr as u64));
         assert_eq!(ControlClient::from(within.guest()).sum(2), Ok(3));
     }
-    // The thread names itself, when it is scheduled.
+    // The thread sets its name when it is scheduled.
     for _ in 0..1000 {
         if threads() == 0 {
             std::thread::sleep(Duration::from_millis(5));

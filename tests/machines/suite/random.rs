@@ -14,6 +14,7 @@ use vmffi::{
 
 use super::{Case, connection::On, guests};
 
+// By its path: guest and host share one declaration, as the guide shows.
 #[path = "../random/src/interface.rs"]
 mod interface;
 
@@ -29,30 +30,30 @@ pub fn cases() -> Vec<Case> {
         case("each_machine_draws_other_numbers", machines),
         case("all_vcpus_draw_other_numbers", vcpus),
         case("a_life_after_a_stop_draws_other_numbers", stopped),
-        case("the_source_of_random_numbers_is_the_guide_s", guide),
+        case("the_guide_shows_the_source_of_random_numbers", guide),
     ]
 }
 
 fn program() -> PathBuf {
-    guests::build(FOLDER, "random").expect("the guest is built")
+    guests::build(FOLDER, "random").expect("the guest's program")
 }
 
 fn built(on: On, vcpus: u32) -> Machine {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    let image = IMAGE.get_or_init(|| Image::open(program()).expect("the guest's program is one"));
+    let image = IMAGE.get_or_init(|| Image::open(program()).expect("a valid program"));
     let host = MachineBuilder::new(image).vcpus(vcpus).build(on.backend(), ()).unwrap();
     assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
     host
 }
 
-/// What a life draws: ten of each.
+/// The numbers that a life draws: ten of each.
 fn drawn(host: &Machine) -> (Vec<u128>, Vec<u64>) {
     let random = RandomClient::from(host.guest());
     let uuids = (0..10).map(|_| random.uuid().unwrap()).collect();
     (uuids, (0..10).map(|_| random.number().unwrap()).collect())
 }
 
-/// Draws, and checks that nothing of it was drawn before.
+/// Numbers that were drawn, to check that none is drawn twice.
 #[derive(Default)]
 struct Drawn {
     uuids: BTreeSet<u128>,

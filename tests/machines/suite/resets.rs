@@ -1,4 +1,4 @@
-//! Guests that are brought back to where they had started up.
+//! Guests that are reset to the state after their startup.
 
 use std::{
     sync::{Arc, Mutex, OnceLock, Weak, mpsc},
@@ -29,10 +29,10 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("a_reset_of_a_guest_that_waits", waits),
         case("a_reset_after_each_end", ends),
-        case("a_reset_brings_memory_back", memory),
-        case("a_reset_brings_registers_back", registers),
+        case("a_reset_restores_memory", memory),
+        case("a_reset_restores_registers", registers),
         case("handles_are_stale_after_a_reset", stale),
-        case("what_a_guest_got_when_it_started_is_there_after_a_reset", gift),
+        case("loans_of_the_startup_are_there_after_a_reset", gift),
         case("a_reset_in_a_call_is_refused", in_a_call),
         case("a_reset_on_another_thread_during_a_call_is_refused", during_a_call),
         Case::new("a_reset_before_the_guest_runs_is_refused", On::is_new_machine, too_early),
@@ -52,7 +52,7 @@ fn count(host: &Built, more: u64) -> u64 {
     StateClient::from(host.guest()).count(more).unwrap()
 }
 
-/// It is as one that has just started up, and works.
+/// The guest is in the state after its startup, and works.
 #[track_caller]
 fn fresh(host: &Built) {
     assert_eq!(host.guest_exit(), None);
@@ -75,20 +75,20 @@ fn waits(on: On) {
     }
 }
 
-/// Each way to come to an end, and what it was.
+/// Each end, with its error and its text.
 fn ends(on: On) {
     let host = started(on, Host::default());
     let control = ControlClient::from(host.guest());
     let nesting = NestingClient::from(host.guest());
     type Does<'h> = &'h dyn Fn() -> Result<(), vmffi::CallError>;
     let crime = |crime, place| control.commit(crime, place);
-    // Where the guest does not trap by it, there is no doorbell.
+    // If the guest does not trap by the doorbell, it has none.
     let _ = crime(Crime::Read, 0x200_0000_0010);
-    let bell = match host.guest_exit().unwrap() {
+    let doorbell = match host.guest_exit().unwrap() {
         GuestExit::Protocol(_) => (ErrorKind::Protocol, "invalid access"),
         _ => (ErrorKind::PeerDied, "page fault at address 0x200000000"),
     };
-    assert!(on.is_kvm() || bell.0 == ErrorKind::PeerDied);
+    assert!(on.is_kvm() || doorbell.0 == ErrorKind::PeerDied);
     assert_eq!(host.reset(), Ok(()));
     let all: [(Does<'_>, ErrorKind, &str); 11] = [
         (&|| crime(Crime::Read, 0x10), ErrorKind::PeerDied, "page fault at address 0x10,"),
@@ -101,8 +101,8 @@ fn ends(on: On) {
         (&|| crime(Crime::Divide, 0), ErrorKind::PeerDied, "division error"),
         (&|| crime(Crime::Overflow, 0), ErrorKind::PeerDied, "stack overflow"),
         (&|| crime(Crime::SystemCall, 0), ErrorKind::PeerDied, "the guest crashed"),
-        (&|| crime(Crime::Narrow, 0x200_0000_0000), bell.0, bell.1),
-        (&|| crime(Crime::Read, 0x200_0000_0010), bell.0, bell.1),
+        (&|| crime(Crime::Narrow, 0x200_0000_0000), doorbell.0, doorbell.1),
+        (&|| crime(Crime::Read, 0x200_0000_0010), doorbell.0, doorbell.1),
         (&|| control.panics("it \x1b[31mpanics"), ErrorKind::PeerDied, "it \\u{1b}[31mpanics"),
         (&|| nesting.down(8, BOTTOM_PANIC).map(drop), ErrorKind::PeerDied, "at the bottom"),
         (&|| nesting.down(14, BOTTOM_EXIT).map(drop), ErrorKind::PeerDied, "from the bottom"),
@@ -115,7 +115,7 @@ fn ends(on: On) {
         assert_eq!(host.reset(), Ok(()), "{end}");
         fresh(&host);
     }
-    // Stopped while it waits, while it runs, and let go.
+    // Stopped while it waits, while it runs, and after it was resumed.
     host.stopper().stop();
     assert_eq!(control.sum(1).unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(host.reset(), Ok(()));
@@ -139,7 +139,7 @@ fn ends(on: On) {
 fn memory(on: On) {
     let host = started(on, Host::default());
     let state = StateClient::from(host.guest());
-    // More than is zeroed in place, and less.
+    // More than a reset zeroes in place, and less.
     for len in [100, 1 << 16, 2 << 20] {
         for round in 0..5 {
             state.fill(len).unwrap();
@@ -156,7 +156,7 @@ fn memory(on: On) {
     fresh(&host);
 }
 
-/// A trap preserves them: a port, a doorbell, and a gate (ABI, Traps TR-11 and TR-20).
+/// Registers that a trap preserves, by a port, a doorbell, and a gate (ABI, Traps TR-11 and TR-20).
 fn registers(on: On) {
     let host = started(on, Host::default());
     let state = StateClient::from(host.guest());
@@ -175,7 +175,7 @@ fn stale(on: On) {
     let handles = HandlesClient::from(host.guest());
     let old: ForeignBuf = handles.buf(&[5; 1000]).unwrap();
     assert_eq!(old.read_vec().unwrap().len(), 1000);
-    // And what the guest has of the host's.
+    // The guest also keeps a block of the host.
     let control = ControlClient::from(host.guest());
     control.place(b"kept by the guest").unwrap();
     assert_eq!(host.guest().arena_stats().blocks, 1);
@@ -185,7 +185,7 @@ fn stale(on: On) {
     let first = new.read_vec().unwrap();
     assert_eq!(old.read_vec().unwrap_err().kind(), ErrorKind::Stale);
     assert_eq!(old.read_into(&mut [0; 10]).unwrap_err().kind(), ErrorKind::Stale);
-    // It gives nothing back that is another's now.
+    // Dropping the stale handle releases no loan of this life.
     drop(old);
     let more: ForeignBuf = handles.buf(&[5; 1000]).unwrap();
     assert_eq!(new.read_vec().unwrap(), first);
@@ -193,8 +193,8 @@ fn stale(on: On) {
     assert_eq!(control.used().unwrap().blocks, 1, "the answer itself");
 }
 
-/// ABI, Arenas and loans A-11: the guest goes on with what it had when it had started up, whatever it did with it, and whoever was
-/// given memory in between.
+/// ABI, Arenas and loans A-11: in each life the guest has the loans that it had after its startup, whatever it did with them, and
+/// whatever was lent in between.
 fn gift(on: On) {
     const GIFT: &[u8] = b"for the rest of your life";
     let host = started(on, Host::with_gift(GIFT));
@@ -210,7 +210,7 @@ fn gift(on: On) {
         assert_eq!(host.reset(), Ok(()));
         assert_eq!(asks(), GIFT);
     }
-    // Its end does not take the gift from the next life.
+    // An end of the guest does not end the gift's loan for the next life.
     let control = ControlClient::from(host.guest());
     assert!(control.commit(Crime::Undefined, 0).is_err());
     assert_eq!(host.reset(), Ok(()));
@@ -268,7 +268,7 @@ fn too_early(on: On) {
 }
 
 fn never(on: On) {
-    // It cannot be connected.
+    // The machine cannot be connected.
     let host = machine().arenas(4096, 1 << 20).build(on.backend(), Host::default()).unwrap();
     assert!(matches!(host.run(), Ok(RunOutcome::Exited(_))));
     assert_eq!(host.reset(), Err(ResetError::NotStarted));
@@ -298,7 +298,7 @@ fn three(on: On) {
             }
         });
         if round % 2 == 0 {
-            // One ends all.
+            // One stop ends all calls.
             thread::scope(|scope| {
                 let spins = || ControlClient::from(host.guest()).spin().unwrap_err().kind();
                 let all = [scope.spawn(spins), scope.spawn(spins)];

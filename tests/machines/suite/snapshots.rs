@@ -33,7 +33,7 @@ use super::{
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, run: fn(On)| Case::new(name, On::is_machine, run);
     vec![
-        case("clones_go_on_where_the_snapshot_was", go_on),
+        case("clones_continue_from_the_snapshot", go_on),
         case("clones_side_by_side", side_by_side),
         case("clones_do_not_see_each_other", isolated),
         case("clones_of_clones", of_clones),
@@ -57,7 +57,7 @@ fn go_on(on: On) {
     let snapshot = host.snapshot().unwrap();
     assert_eq!(snapshot.backend(), on.backend());
     let before = clone(&snapshot);
-    // The template goes on, and goes back to the snapshot, too.
+    // The template continues, and a reset returns it to the snapshot, too.
     assert_eq!(count(&host, 4), 11);
     assert_eq!(count(&before, 0), 7);
     assert_eq!(host.reset(), Ok(()));
@@ -81,7 +81,7 @@ fn go_on(on: On) {
         count(&host, 1);
         assert_eq!(host.reset(), Ok(()));
         assert_eq!(count(&host, 0), 8, "its own checkpoint");
-        assert_eq!(host.run(), Ok(RunOutcome::Exited(0)), "as the first one would");
+        assert_eq!(host.run(), Ok(RunOutcome::Exited(0)), "as the template does");
     }
 }
 
@@ -120,7 +120,7 @@ fn side_by_side(on: On) {
     }
 }
 
-/// Each writes something else to the same variable, the same heap and the same arenas.
+/// Each writes other values to the same variable, the same heap and the same arenas.
 fn isolated(on: On) {
     let template = started(on, 1);
     let snapshot = template.snapshot().unwrap();
@@ -191,7 +191,7 @@ fn of_clones(on: On) {
 
 fn clones_of_vcpus(on: On) {
     let template = started(on, 3);
-    // One of them has run.
+    // One of the vCPUs has run.
     count(&template, 4);
     let snapshot = template.snapshot().unwrap();
     drop(template);
@@ -209,13 +209,13 @@ fn clones_of_vcpus(on: On) {
     }
 }
 
-/// ABI, Arenas and loans, of guests that are made.
+/// ABI, Arenas and loans, for clones.
 fn clone_loans(on: On) {
     const GIFT: &[u8] = b"for all who come after you";
     let template = connection::started(&machine(), on, Host::with_gift(GIFT));
     keep(&template, &[1; 3000]);
     let snapshot = template.snapshot().unwrap();
-    // The template's own goes on.
+    // The template releases its own loan.
     assert_eq!(FailingClient::from(template.guest()).forget(), Ok(1));
     for _ in 0..20 {
         keep(&template, &[9; 3000]);
@@ -233,7 +233,7 @@ fn clone_loans(on: On) {
             assert!(kept(host) > 3000 + 20_000 * 20);
             assert_eq!(host.reset(), Ok(()));
         }
-        // The next checkpoint has it no more.
+        // The next checkpoint does not contain it.
         assert_eq!(FailingClient::from(host.guest()).forget(), Ok(1));
         assert_eq!(host.checkpoint(), Ok(()));
         assert_eq!(host.guest().arena_stats().blocks, 1, "the gift");
@@ -352,7 +352,7 @@ fn prepared(on: On) {
     assert!(three >= none + 3);
     snapshot.prepare(2).unwrap();
     snapshot.prepare(3).unwrap();
-    assert_eq!(descriptors(), three, "as many as are there");
+    assert_eq!(descriptors(), three, "those of three clones");
     let all: Vec<_> = (0..5).map(|_| clone(&snapshot)).collect();
     for (nr, host) in (0..).zip(&all) {
         assert_eq!(count(host, nr), 7 + nr);
@@ -364,7 +364,7 @@ fn prepared(on: On) {
     assert_eq!(seeds.collect::<BTreeSet<_>>().len(), all.len());
     drop(all);
     assert_eq!(descriptors(), none);
-    // What nobody takes is gone with the last snapshot.
+    // Prepared machines that are not used are dropped with the last snapshot.
     snapshot.prepare(2).unwrap();
 }
 
@@ -388,7 +388,7 @@ fn options(on: On) {
         assert_eq!(host.reset(), Ok(()));
     }
     assert_eq!(ControlClient::from(more.guest()).sum(21), Ok(231));
-    // A guest that asks its host for what that does not have is told of.
+    // The observer of a clone's host is notified of a call that the host does not serve.
     let unknown =
         shared::CHECKS.iter().copied().flatten().position(|check| check.0 == "an_unknown_function");
     let check = |host: &Built| ControlClient::from(host.guest()).check(unknown.unwrap() as u32);
@@ -401,7 +401,7 @@ fn options(on: On) {
     assert_eq!(heard(&silent), 0);
 }
 
-/// ABI, Arenas and loans A-13: the contract still holds, so a server that does not fit is refused before there is a machine.
+/// ABI, Arenas and loans A-13: the contract still applies, so a server that does not match it is refused before a machine is made.
 fn another_server(on: On) {
     let template = started(on, 1);
     let snapshot = template.snapshot().unwrap();
@@ -421,7 +421,7 @@ fn handles(on: On) {
     let bytes = theirs.read_vec().unwrap();
     let snapshot = template.snapshot().unwrap();
     let host = clone(&snapshot);
-    // The guest's block is in use in the clone as well: the guest does not know that nobody will give it back.
+    // The guest's block is in use in the clone as well: the guest does not know that the template's handle is not in it.
     let own: Vec<_> =
         (0..20).map(|nr| HandlesClient::from(host.guest()).buf(&[nr; 1000]).unwrap()).collect();
     assert_eq!(theirs.read_vec().unwrap(), bytes);

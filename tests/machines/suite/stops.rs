@@ -1,4 +1,4 @@
-//! Guests that are stopped from outside.
+//! Guests that are stopped by another thread.
 
 use std::{
     sync::{
@@ -36,7 +36,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A guest that runs, and what tells it when it has begun to run for ever.
+/// A running guest, and a channel with a message when it begins to run forever.
 fn spinner(on: On) -> (Built, mpsc::Receiver<()>) {
     let (begun, begins): (Sender<()>, _) = mpsc::channel();
     let begun = Mutex::new(begun);
@@ -57,14 +57,14 @@ fn stopped(host: &Built) {
     assert_eq!(host.guest().arena_stats().blocks, 0);
 }
 
-/// Has a guest run for ever, and another thread stop it.
+/// The guest runs forever, and another thread stops it.
 fn stops(on: On, stop: impl FnOnce(Stopper) + Send) {
     let (host, begins) = spinner(on);
     let stopper = host.stopper();
     thread::scope(|scope| {
         scope.spawn(move || {
             begins.recv().unwrap();
-            // Now it is in its loop, or about to be.
+            // Now it is in its loop, or shortly before.
             thread::sleep(Duration::from_millis(20));
             stop(stopper);
         });
@@ -107,7 +107,7 @@ fn between(on: On) {
     stopped(&host);
 }
 
-/// A handler runs to its end, and then its guest is not run on.
+/// A handler runs to its end, and then its guest does not continue.
 fn in_a_handler(on: On) {
     let (stopper, stoppers) = mpsc::channel::<Stopper>();
     let stoppers = Mutex::new(stoppers);
@@ -120,7 +120,7 @@ fn in_a_handler(on: On) {
     stopper.send(host.stopper()).unwrap();
     let error = ControlClient::from(host.guest()).spin().unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
-    assert_eq!(ended.try_recv(), Ok(()), "the handler has come to its end");
+    assert_eq!(ended.try_recv(), Ok(()), "the handler has returned");
     stopped(&host);
 }
 
@@ -148,7 +148,7 @@ fn gone(on: On) {
     stopper.stop();
 }
 
-/// Wherever a stop comes, in guest code, in a handler or between: it is not lost.
+/// A stop is not lost, whether it arrives in guest code, in a handler or between them.
 fn any_moment(on: On) {
     for round in 0..40 {
         let (host, _begins) = spinner(on);

@@ -1,7 +1,7 @@
-//! Guests' processes that somebody else suspends, resumes or kills (SIGSTOP, SIGCONT, SIGKILL), while their hosts call, stop
+//! Guests' processes that another program suspends, resumes or kills (SIGSTOP, SIGCONT, SIGKILL), while their hosts call, stop
 //! and reset them.
 //!
-//! The race goes on until there have been so many stops and so many calls: 200 each, or as `VMFFI_RACES` says.
+//! The race lasts until there were this many stops and calls: 200 each, or `VMFFI_RACES`.
 
 use std::{
     fs, hint,
@@ -34,10 +34,10 @@ pub fn cases() -> Vec<Case> {
         case("a_reset_of_a_suspended_process", reset),
         case("a_checkpoint_of_a_suspended_process_can_be_stopped", saved),
         case("a_process_that_is_killed_during_a_checkpoint", killed_while_saved),
-        case("a_process_that_was_killed_is_started_anew", killed),
-        case("a_process_of_three_vcpus_that_was_killed_is_started_anew", killed_with_three),
-        case("a_process_that_is_killed_while_nobody_calls", killed_unseen),
-        case("a_process_with_processor_time_that_was_killed_is_started_anew", killed_with_time),
+        case("a_process_that_was_killed_is_restarted", killed),
+        case("a_process_of_three_vcpus_that_was_killed_is_restarted", killed_with_three),
+        case("a_process_that_is_killed_between_calls", killed_unseen),
+        case("a_process_with_processor_time_that_was_killed_is_restarted", killed_with_time),
         case("a_killed_process_is_noticed_soon", noticed),
     ]
 }
@@ -46,7 +46,7 @@ fn built(on: On, vcpus: u32, host: Host) -> Built {
     connection::started(&machine().vcpus(vcpus), on, host)
 }
 
-/// The one child of this process.
+/// The only child of this process.
 fn child() -> i32 {
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
     let lists = threads.map(|task| fs::read_to_string(task.path().join("children")));
@@ -66,7 +66,7 @@ fn works(host: &Built) {
     assert_eq!(host.guest_exit(), None);
 }
 
-/// No call is served twice, and none that has returned was not served.
+/// No call is served twice, and every call that has returned was served.
 fn race(on: On) {
     let wanted: u64 = std::env::var("VMFFI_RACES").map_or(200, |races| races.parse().unwrap());
     let served = Arc::new(AtomicU64::new(0));
@@ -109,7 +109,7 @@ fn race(on: On) {
         let stopper = host.stopper();
         let begin = Instant::now();
         while stops.load(Ordering::Relaxed) < wanted || returned.load(Ordering::Relaxed) < wanted {
-            assert!(begin.elapsed() < Duration::from_secs(600 + wanted), "it goes on for ever");
+            assert!(begin.elapsed() < Duration::from_secs(600 + wanted), "the race does not end");
             thread::sleep(Duration::from_micros(stops.load(Ordering::Relaxed) % 7 * 30));
             stopper.stop();
             stops.fetch_add(1, Ordering::Relaxed);
@@ -130,7 +130,7 @@ fn race(on: On) {
     assert!((returned..=returned + failed).contains(&served));
 }
 
-/// A stop ends a guest that runs for ever, though its process is suspended.
+/// A stop ends a guest that runs forever, although its process is suspended.
 fn stopped(on: On) {
     let (begun, begins) = std::sync::mpsc::channel();
     let host = built(on, 1, Host::on_spin(move || begun.send(()).unwrap()));
@@ -149,7 +149,7 @@ fn stopped(on: On) {
     }
 }
 
-/// The process stops when its trap is answered. It is replaced: nobody knows when it would go on.
+/// The process is stopped by a signal when its trap is answered. A reset replaces it, since it may never continue.
 fn reset(on: On) {
     for vcpus in [1, 2] {
         let host = built(on, vcpus, Host::default());
@@ -184,7 +184,7 @@ fn saved(on: On) {
     works(&host);
 }
 
-/// Behind a reset is what the last checkpoint has that was made, all of it.
+/// After a reset the guest has the state of the last checkpoint that was made, completely.
 fn killed_while_saved(on: On) {
     let wanted: u64 = std::env::var("VMFFI_RACES").map_or(300, |races| races.parse().unwrap());
     let host = built(on, 1, Host::default());
@@ -223,8 +223,8 @@ fn killed_while_saved(on: On) {
     works(&host);
 }
 
-/// Calls fail, and say how the process has ended. A reset starts another one in the state of the first.
-fn is_started_anew(host: &Built) {
+/// Calls fail with the signal that has killed the process. A reset starts another process in the state of the first.
+fn is_restarted(host: &Built) {
     let error = ControlClient::from(host.guest()).sum(1).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
     let end = GuestExit::Lost("the guest's process was killed by signal 9".into());
@@ -239,7 +239,7 @@ fn killed(on: On) {
     let host = built(on, 1, Host::default());
     for _ in 0..5 {
         send(child(), libc::SIGKILL);
-        is_started_anew(&host);
+        is_restarted(&host);
     }
 }
 
@@ -247,7 +247,7 @@ fn killed_with_three(on: On) {
     let host = built(on, 3, Host::default());
     for _ in 0..5 {
         send(child(), libc::SIGKILL);
-        is_started_anew(&host);
+        is_restarted(&host);
         thread::scope(|scope| {
             for _ in 0..3 {
                 let call = || ControlClient::from(host.guest()).together(3);
@@ -257,7 +257,7 @@ fn killed_with_three(on: On) {
     }
 }
 
-/// The reset itself finds that the process has ended.
+/// The reset itself notices that the process has ended.
 fn killed_unseen(on: On) {
     let host = built(on, 2, Host::default());
     for _ in 0..5 {
@@ -272,7 +272,7 @@ fn killed_unseen(on: On) {
     }
 }
 
-/// Each process has clocks of its own.
+/// Each process has its own clocks.
 fn killed_with_time(on: On) {
     const LIMIT: Duration = Duration::from_millis(200);
     for vcpus in [1, 3] {
@@ -281,7 +281,7 @@ fn killed_with_time(on: On) {
         assert_eq!(host.run(), Ok(RunOutcome::Ready), "{:?}", host.guest_exit());
         for _ in 0..3 {
             send(child(), libc::SIGKILL);
-            is_started_anew(&host);
+            is_restarted(&host);
             let began = Instant::now();
             let error = ControlClient::from(host.guest()).spin().unwrap_err();
             assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, true));
@@ -293,7 +293,7 @@ fn killed_with_time(on: On) {
     }
 }
 
-/// What the count of a thread may lag behind.
+/// The most by which the count of a thread may be late.
 const TICK: Duration = Duration::from_millis(10);
 
 fn noticed(on: On) {
@@ -321,6 +321,6 @@ fn noticed(on: On) {
     times.sort();
     let median = times[times.len() / 2];
     println!("from SIGKILL to the error: {median:?}");
-    // The fastest, since any of them may have waited for a processor: twenty times what is wanted of the median.
+    // The fastest, since any of them may have waited for a processor: twenty times the target for an idle machine.
     assert!(times[0] < Duration::from_millis(40), "{times:?}");
 }

@@ -24,7 +24,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("checks_on_all_vcpus_at_once", On::is_machine, all_at_once),
         Case::new("a_fault_of_one_vcpu_ends_all", On::is_machine, one_for_all),
         Case::new("a_stop_stops_all_vcpus", On::is_machine, stop_all),
-        Case::new("numbers_of_vcpus_that_are_none", On::is_machine, numbers),
+        Case::new("invalid_numbers_of_vcpus", On::is_machine, numbers),
         Case::new("moved_to_another_thread", On::is_machine, moved),
         Case::new("a_handlers_peer_on_another_thread", On::is_machine, helper),
         Case::new("handles_dropped_on_another_thread", On::is_any, dropped),
@@ -81,7 +81,7 @@ fn queue(on: On) {
 fn together(on: On) {
     for vcpus in [2, 4, 7] {
         let host = built(on, vcpus);
-        // Each waits in the guest until all are there.
+        // Each call waits in the guest until all are there.
         thread::scope(|scope| {
             for _ in 0..vcpus {
                 let call = || ControlClient::from(host.guest()).together(vcpus);
@@ -94,7 +94,7 @@ fn together(on: On) {
 fn all_at_once(on: On) {
     let host = built(on, 3);
     let before = ControlClient::from(host.guest()).used().unwrap();
-    // Those that look at a whole arena, or fill it, are for one thread at a time.
+    // Checks that compare or fill a whole arena are for one thread at a time.
     let group = shared::plain::CHECKS;
     thread::scope(|scope| {
         for thread in 0..3 {
@@ -111,7 +111,7 @@ fn all_at_once(on: On) {
     assert_eq!(ControlClient::from(host.guest()).used(), Ok(before));
 }
 
-/// One vCPU of two waits for the other, for ever.
+/// One of two vCPUs waits for the other one, forever.
 fn waits(on: On, end: impl FnOnce(&Built), why: ErrorKind) {
     let host = built(on, 2);
     thread::scope(|scope| {
@@ -146,7 +146,7 @@ fn numbers(on: On) {
     drop(Connection::new(on, Host::default()));
 }
 
-/// A handler has a thread call back while it waits: on the handler's own vCPU.
+/// While a handler waits, another thread calls back, on the handler's own vCPU.
 fn helper(on: On) {
     let why = Arc::new(Mutex::new(None));
     let seen = why.clone();

@@ -1,4 +1,4 @@
-//! The guest's log, which arrives at `tracing`.
+//! The lines of the guest's log, as `tracing` gets them.
 
 use support::events::Events;
 use vmffi::{ErrorKind, machine::LogLevel};
@@ -17,7 +17,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The lines that come of a guest which says something at each level.
+/// The lines of a guest that logs at each level.
 fn said(on: On, level: LogLevel) -> Vec<String> {
     Events::of("vmffi::guest").during(|| {
         let host = connection::started(&machine().log(level), on, Host::default());

@@ -1,4 +1,4 @@
-//! The end of a pool, with everything going on at once.
+//! Closing a pool while it is in use.
 
 use std::{
     sync::{Arc, mpsc},
@@ -16,19 +16,19 @@ use vmffi::{
 use super::{Case, adds_up, builder, control, pool, settled, spinner};
 
 pub const CASES: &[Case] = &[
-    ("the_end_with_everything_going_on", everything),
+    ("the_end_of_a_busy_pool", everything),
     ("a_closed_pool", closed),
     ("a_lease_outlives_its_pool", outlives),
     ("the_end_does_not_wait_for_users", users),
     ("the_end_from_a_call_of_its_own", from_a_call),
 ];
 
-/// Leases are out, callers wait, guests loop, on threads and for tasks.
+/// Leases are held, callers wait, guests loop, on threads and for tasks.
 fn everything(backend: Backend) {
     let mut times: Vec<_> = (0..10).map(|_| ends(backend)).collect();
     times.sort_unstable();
     println!("{backend}: the end took {:?}, at most {:?}", times[5], times[9]);
-    // It is 100 ms on a machine with nothing else to do.
+    // About 100 ms on an idle machine.
     assert!(times[9] < Duration::from_secs(20));
 }
 
@@ -47,7 +47,7 @@ fn ends(backend: Backend) -> Duration {
         let tasks: Vec<_> =
             (0..3).map(|_| pool.call_async(|guest| control(guest).spin())).collect();
         (0..6).for_each(|_| begins.recv().unwrap());
-        // Two are left for those who go on calling.
+        // Two guests are left for the threads that call.
         let busy = || {
             let mut calls = 0;
             loop {

@@ -29,7 +29,7 @@ pub const CASES: &[Case] = &[
     ("a_guest_that_never_gets_ready", never_ready),
     ("more_guests_than_descriptors", few_descriptors),
     ("all_guests_die_at_once", all_die),
-    ("none_can_be_made_any_more", none_any_more),
+    ("no_guest_can_be_made_any_more", none_any_more),
     ("a_server_that_panics", server_panics),
     ("guests_that_cannot_be_reset", cannot_be_reset),
     ("threads_cannot_be_spawned", no_threads),
@@ -37,13 +37,13 @@ pub const CASES: &[Case] = &[
     ("a_lease_without_a_thread_for_its_deadline", no_deadlines),
 ];
 
-/// Uses all descriptors but some, with a limit that is low; dropping this ends it.
+/// Uses all descriptors but some, under a low limit, until it is dropped.
 struct Descriptors(libc::rlimit, #[expect(dead_code, reason = "for its destructor")] Vec<OwnedFd>);
 
 impl Descriptors {
     fn room_for(more: usize) -> Self {
         let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: it fills the struct.
+        // SAFETY: the call writes to a valid struct.
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut before) }, 0);
         Self::set(&libc::rlimit { rlim_cur: 200, ..before });
         let mut used: Vec<_> =
@@ -53,7 +53,7 @@ impl Descriptors {
     }
 
     fn set(limit: &libc::rlimit) {
-        // SAFETY: it reads the struct.
+        // SAFETY: the call reads a valid struct.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, limit) }, 0);
     }
 }
@@ -64,7 +64,7 @@ impl Drop for Descriptors {
     }
 }
 
-/// The host of a guest that panics when it starts up, as long as the flag is set.
+/// The host of a guest that panics during its startup while the flag is set.
 fn unwilling(flag: &Arc<AtomicBool>) -> impl Fn() -> Host + Send + Sync + use<> {
     let flag = flag.clone();
     move || {
@@ -98,7 +98,7 @@ fn does_not_start(backend: Backend) {
     assert!(error.source().is_some());
 }
 
-/// The deadline of a call is that of the start, too; and without one the pool can still be closed.
+/// The deadline of a call covers the start of a guest, too; and without one the pool can still be closed.
 fn never_ready(backend: Backend) {
     let flag = Arc::new(AtomicBool::new(true));
     let stays = move || {
@@ -150,7 +150,7 @@ fn few_descriptors(backend: Backend) {
 
     let pool = builder(backend).size(1).grow_to(50).build(Host::default).unwrap();
     let few = Descriptors::room_for(2);
-    // A pool that cannot grow works on with what it has.
+    // A pool that cannot grow works with the guests that it has.
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -184,10 +184,10 @@ fn all_die(backend: Backend) {
     adds_up(&metrics);
 }
 
-/// A pool without guests, none of which can be made: callers get the error, those that wait as well, and it recovers.
+/// A pool without guests that cannot make any: callers get the error, waiting ones too, and the pool recovers.
 fn none_any_more(backend: Backend) {
     let flag = Arc::new(AtomicBool::new(false));
-    // The snapshot does not fit, so that no guest can be reset: each is replaced.
+    // The snapshot exceeds the memory, so no guest can be reset: each is replaced.
     let made = Arc::new(AtomicU32::new(0));
     let (server, count) = (unwilling(&flag), made.clone());
     let pool = Pool::builder(&no_snapshot(backend), backend).size(2);
@@ -205,7 +205,7 @@ fn none_any_more(backend: Backend) {
         }
         assert!(matches!(block_on(task), Err(PoolError::Start(_))));
     });
-    // No spin: neither of the callers nor of the pool's thread.
+    // Neither the callers nor the pool's thread spin.
     let (began, before) = (Instant::now(), made.load(Ordering::Relaxed));
     let mut errors = 0;
     while errors <= 20 || began.elapsed() < Duration::from_millis(500) {
@@ -251,7 +251,7 @@ fn cannot_be_reset(backend: Backend) {
     adds_up(&metrics);
 }
 
-/// A machine whose memory has no room for the snapshot.
+/// A machine whose memory limit is too low for the snapshot.
 fn no_snapshot(backend: Backend) -> MachineBuilder {
     // The least memory with which a machine can be built, to 4 KiB.
     let (mut less, mut enough) = (0_u64, 1 << 30);
@@ -265,19 +265,19 @@ fn no_snapshot(backend: Backend) -> MachineBuilder {
     machine().memory(enough)
 }
 
-/// This process, which is of one case alone, can spawn no more threads.
+/// This process, which runs only this case, can spawn no more threads.
 fn spawn_no_more_threads() {
-    // The limit is not for root.
-    // SAFETY: takes an integer.
+    // The limit does not apply to root.
+    // SAFETY: the call takes an integer.
     let root = unsafe { libc::geteuid() } == 0;
-    // SAFETY: takes an integer, and applies to all threads of this process.
+    // SAFETY: the call takes an integer, and applies to all threads of this process.
     assert!(!root || unsafe { libc::setuid(65534) } == 0);
     let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it reads the struct.
+    // SAFETY: the call reads a valid struct.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &limit) }, 0);
 }
 
-/// No thread for tasks can be spawned: they get the error, and callers on threads of their own are served.
+/// No thread for tasks can be spawned: tasks get the error, and callers on their own threads are served.
 fn no_threads(backend: Backend) {
     forked(|| {
         let pool = pool(backend, 1);
@@ -297,7 +297,7 @@ fn no_threads(backend: Backend) {
     });
 }
 
-/// There is one thread for tasks, whose call lasts: no other task holds a guest and waits for that thread.
+/// There is one thread for tasks, which is busy: no other task holds a guest while it waits for that thread.
 fn one_thread(backend: Backend) {
     forked(|| {
         let pool = pool(backend, 2);
@@ -311,7 +311,7 @@ fn one_thread(backend: Backend) {
         spawn_no_more_threads();
         let outcome = block_on(pool.call_async(|guest| control(guest).sum(3)));
         assert!(matches!(outcome, Err(PoolError::Thread(_))), "{outcome:?}");
-        // The same for tasks that wait: the guest goes on to the next one.
+        // The same for waiting tasks: the guest goes to the next one.
         let lease = pool.get().unwrap();
         let tasks = [(); 1000].map(|()| pool.call_async(|guest| control(guest).sum(3)));
         drop(lease);
@@ -325,7 +325,7 @@ fn one_thread(backend: Backend) {
     });
 }
 
-/// A guest does not run without the limit that it was to have.
+/// A guest does not run if its limit cannot be set.
 fn no_deadlines(backend: Backend) {
     forked(|| {
         let pool = builder(backend).lease_time(Duration::from_secs(20)).build(Host::default);
@@ -334,7 +334,7 @@ fn no_deadlines(backend: Backend) {
         let lease = pool.get().unwrap();
         assert_eq!(lease.guest_exit(), Some(GuestExit::Deadline));
         drop(lease);
-        // The process of a guest has been killed, because another user may not signal it, and cannot be replaced.
+        // The guest's process was killed, since another user may not signal it, and cannot be replaced.
         let metrics = settled(&pool, |metrics| metrics.idle as u64 + metrics.discarded == 1);
         assert_eq!(metrics.leases, 1);
     });

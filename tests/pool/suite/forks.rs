@@ -22,21 +22,21 @@ pub const CASES: &[Case] = &[
 /// Runs `child` in a forked process.
 #[track_caller]
 pub fn forked(child: impl FnOnce()) {
-    // SAFETY: the child does what a program may do after fork(2) with the C library of this one, which lets it use the
-    // heap, and ends without returning.
+    // SAFETY: the child does what this C library permits after fork(2), including the use of the
+    // heap, and exits without returning.
     let pid = unsafe { libc::fork() };
     assert_ne!(pid, -1, "{}", io::Error::last_os_error());
     if pid == 0 {
-        // SAFETY: takes an integer; the child does not handle the signal, so it is its end.
+        // SAFETY: alarm(2) takes an integer; the child does not handle the signal, which therefore ends it.
         unsafe { libc::alarm(20) };
         let failed = panic::catch_unwind(AssertUnwindSafe(child)).is_err();
-        // SAFETY: it ends this process.
+        // SAFETY: the call ends this process.
         unsafe { libc::_exit(i32::from(failed)) }
     }
     let mut status = 0;
-    // SAFETY: the status is written there.
+    // SAFETY: the pointer to the status is valid.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    assert_eq!(status, 0, "the child has failed");
+    assert_eq!(status, 0, "the child's exit status");
 }
 
 fn cannot_use(backend: Backend) {
@@ -57,7 +57,7 @@ fn cannot_use(backend: Backend) {
         drop(lease.take());
         drop(future.take());
         drop(pool.take());
-        // One of its own works.
+        // A new pool of the child works.
         let own = builder(backend).build(Host::default).unwrap();
         assert_eq!(own.call(|guest| control(guest).sum(3)).unwrap(), Ok(6));
         assert_eq!(block_on(own.call_async(|guest| control(guest).sum(3))).unwrap(), Ok(6));
@@ -67,7 +67,7 @@ fn cannot_use(backend: Backend) {
     assert_eq!(pool.as_ref().unwrap().call(|guest| control(guest).sum(3)).unwrap(), Ok(6));
 }
 
-/// Whatever locks other threads hold at the moment of the fork.
+/// Other threads hold locks at the moment of the fork.
 fn while_threads_call(backend: Backend) {
     let mut pool = Some(pool(backend, 2));
     let done = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! Guests on lease: what their holders may do, and what the next holder finds.
+//! Leased guests: what a holder may do, and the state that the next holder finds.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -28,11 +28,11 @@ pub const CASES: &[Case] = &[
     ("limits_apply_to_each_call", limits),
     ("the_time_of_a_lease_is_limited", lease_time),
     ("the_time_of_a_lease_ends_with_it", lease_time_ends),
-    ("a_late_stopper_stops_nobody", late_stopper),
+    ("a_late_stopper_has_no_effect", late_stopper),
     ("a_wait_ends_in_time", timeout),
-    ("sizes_that_are_none", sizes),
+    ("invalid_sizes", sizes),
     ("the_pool_grows_and_shrinks", grows),
-    ("the_warmest_guest_is_next", warmest),
+    ("the_last_used_guest_is_next", warmest),
 ];
 
 fn few_lines(backend: Backend) {
@@ -45,7 +45,7 @@ fn checkpoints(backend: Backend) {
     let pool = pool(backend, 1);
     let count = |by| pool.call(|guest| StateClient::from(guest).count(by)).unwrap();
     assert_eq!(count(5), Ok(8));
-    // One of the state in which leases begin changes nothing.
+    // A call that does not change the state.
     drop(pool.get().unwrap().snapshot().unwrap());
     assert_eq!(count(5), Ok(8));
     assert_eq!(pool.metrics().discarded, 0);
@@ -76,7 +76,7 @@ fn is_a_machine(backend: Backend) {
     assert_eq!(StateClient::from(guest.guest()).count(5), Ok(13));
     let metrics = pool.metrics();
     assert_eq!((metrics.in_use, metrics.idle, metrics.leases), (1, 0, 0));
-    // A lease may end on another thread.
+    // A lease may be dropped on another thread.
     thread::spawn(move || drop(lease)).join().unwrap();
     let metrics = pool.metrics();
     assert_eq!((metrics.in_use, metrics.idle, metrics.leases, metrics.resets), (0, 1, 1, 1));
@@ -127,7 +127,7 @@ fn died(backend: Backend) {
         let error = pool.call(|guest| control(guest).panics("no milk")).unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PeerDied);
         assert!(error.to_string().contains("no milk"), "{error}");
-        // The next caller waits for the one that replaces it.
+        // The next caller waits for the replacement.
         assert_eq!(pool.call(|guest| control(guest).sum(3)).unwrap(), Ok(6));
     }
     let metrics = pool.metrics();
@@ -169,7 +169,7 @@ fn limits(backend: Backend) {
     let limits = Limits::new().calls(10).deadline(Duration::from_secs(1));
     let pool = super::Pool::builder(&machine().limits(limits), backend);
     let pool = pool.build(Host::default).unwrap();
-    // Each call has them anew.
+    // Each call has the full limits.
     let sums = pool.call(|guest| [(); 5].map(|()| control(guest).sum(10))).unwrap();
     assert_eq!(sums, [Ok(55), Ok(55), Ok(55), Ok(55), Ok(55)]);
     let began = Instant::now();
@@ -198,7 +198,7 @@ fn lease_time(backend: Backend) {
     assert_eq!(pool.metrics().exits.deadline, 2);
 }
 
-/// A lease that ends at the moment when its time is over leaves the next one alone.
+/// A lease that ends at its time limit has no effect on the next one.
 fn lease_time_ends(backend: Backend) {
     let limit = Duration::from_micros(500);
     let pool = builder(backend).lease_time(limit).build(Host::default).unwrap();
@@ -217,7 +217,7 @@ fn lease_time_ends(backend: Backend) {
         let sum = control(lease.guest()).sum(1);
         good += u32::from(sum.is_ok());
         late += u32::from(sum.is_err());
-        // The time of its own may be over, if this thread was not running.
+        // Its own time may be over, if this thread was not scheduled.
         assert!(sum.is_ok() || began.elapsed() >= limit, "{sum:?}");
         assert!(late < 20_000, "{good} in time");
     }
@@ -272,7 +272,7 @@ fn grows(backend: Backend) {
     let metrics = settled(&pool, |metrics| metrics.idle == 2);
     assert_eq!((metrics.made, metrics.discarded), (5, 3));
     adds_up(&metrics);
-    // Those that are left are the warmest, and work.
+    // The remaining guests are the most recently used ones, and work.
     let leases = [pool.get().unwrap(), pool.get().unwrap()];
     assert!(leases.iter().all(|lease| control(lease.guest()).sum(3) == Ok(6)));
 }

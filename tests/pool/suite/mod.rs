@@ -1,6 +1,6 @@
-//! What a case is, the list of all, and what they share.
+//! The type of a case, the list of all cases, and their shared code.
 //!
-//! Where a backend cannot be used, its cases are ignored, and the last lines say why. With `CI=true` in the environment
+//! If a backend cannot be used, its cases are listed as ignored, and the last lines say why. With `CI=true` in the environment
 //! only `/dev/kvm` may be missing.
 
 mod closes;
@@ -31,12 +31,12 @@ use vmffi::{
     machine::{Backend, Image, MachineBuilder, Metrics, Pool, PoolBuilder},
 };
 
-/// A name, and what runs on each backend.
+/// A name, and the function to run on each backend.
 type Case = (&'static str, fn(Backend));
 
 pub fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // One after the other: each sees what it leaves behind.
+    // One after the other, since each case checks what it leaves behind.
     arguments.test_threads = Some(1);
     let cases = [
         leases::CASES,
@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         let error = backend.check().err();
         for &(name, run) in cases.iter().copied().flatten() {
             let trial = Trial::test(format!("{backend}: {name}"), move || {
-                // It is read once and stays.
+                // The image is parsed once, and stays in memory.
                 image();
                 left::nothing(|| run(backend));
                 Ok(())
@@ -74,18 +74,18 @@ pub fn main() -> ExitCode {
         may_be_missing &= may_skip(backend.name());
     }
     if !may_be_missing {
-        println!("With CI=true nothing may be skipped but what needs a missing /dev/kvm.");
+        println!("With CI=true only cases that need a missing /dev/kvm may be skipped.");
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }
 
-/// The guest's program, built once.
+/// The guest's program, parsed once.
 fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(|| {
-        let program = guests::build("tests/machines/guest", "fixed").expect("the guest is built");
-        Image::open(program).expect("the guest's program is one")
+        let program = guests::build("tests/machines/guest", "fixed").expect("the guest's program");
+        Image::open(program).expect("a valid program")
     })
 }
 
@@ -104,7 +104,7 @@ fn pool(backend: Backend, size: usize) -> Pool {
     pool
 }
 
-/// A pool of one guest, and what receives a message when the guest runs for ever.
+/// A pool of one guest, and a channel with a message when the guest runs forever.
 fn spinner(backend: Backend) -> (Pool, mpsc::Receiver<()>) {
     let (begun, begins) = mpsc::channel();
     let server = move || {
@@ -118,7 +118,7 @@ fn control(guest: &Peer) -> ControlClient<'_> {
     ControlClient::from(guest)
 }
 
-/// Sets a flag when it is dropped, so that other threads end also if this one panics.
+/// Sets a flag when it is dropped, so that other threads end even if this one panics.
 struct SetAtEnd<'f>(&'f AtomicBool);
 
 impl Drop for SetAtEnd<'_> {
@@ -127,7 +127,7 @@ impl Drop for SetAtEnd<'_> {
     }
 }
 
-/// Waits until the pool's thread has done what it has to.
+/// Waits until the pool's thread has no work left.
 #[track_caller]
 fn settled(pool: &Pool, is: impl Fn(&Metrics) -> bool) -> Metrics {
     let patience = Instant::now() + Duration::from_secs(20);
@@ -141,7 +141,7 @@ fn settled(pool: &Pool, is: impl Fn(&Metrics) -> bool) -> Metrics {
     }
 }
 
-/// All guests are accounted for.
+/// Every guest is either ready or leased.
 #[track_caller]
 fn adds_up(metrics: &Metrics) {
     let now = metrics.in_use + metrics.idle + metrics.resetting;

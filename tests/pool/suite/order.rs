@@ -1,4 +1,4 @@
-//! Who waits for a guest gets one in the order of arrival.
+//! Waiting callers get guests in the order of their arrival.
 
 use std::{
     sync::{
@@ -16,8 +16,8 @@ use super::{Case, builder, pool, settled};
 
 pub const CASES: &[Case] = &[
     ("threads_and_tasks_in_one_order", one_order),
-    ("who_leaves_holds_nobody_up", who_leaves),
-    ("nobody_starves", nobody_starves),
+    ("a_cancelled_waiter_delays_no_other", who_leaves),
+    ("no_thread_starves", no_thread_starves),
 ];
 
 fn one_order(backend: Backend) {
@@ -75,8 +75,8 @@ fn who_leaves(backend: Backend) {
     assert_eq!(*ran.lock().unwrap(), 0);
 }
 
-/// Eight threads take two guests again and again: each gets its share.
-fn nobody_starves(backend: Backend) {
+/// Eight threads take two guests repeatedly: each gets its share.
+fn no_thread_starves(backend: Backend) {
     let pool = builder(backend).size(2).build(Host::default).unwrap();
     let (begin, calls) = (Barrier::new(8), AtomicU32::new(0));
     let mut counts: Vec<u32> = thread::scope(|scope| {

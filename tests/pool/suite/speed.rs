@@ -1,4 +1,4 @@
-//! What a lease costs, beside a pool that is written by hand.
+//! The cost of a lease, compared with a pool that is written by hand.
 
 use std::{
     sync::{Condvar, Mutex},
@@ -20,7 +20,7 @@ pub const CASES: &[Case] = &[("as_fast_as_one_by_hand", by_hand)];
 const THREADS: u32 = 4;
 const TEXT: &str = "31 bytes, as in a short request";
 
-/// The least that a pool can be.
+/// A minimal pool.
 struct ByHand {
     idle: Mutex<Vec<Machine>>,
     freed: Condvar,
@@ -49,7 +49,7 @@ impl ByHand {
     }
 }
 
-/// The time of a call, with this number of threads that call.
+/// The time of a call while this many threads call.
 fn time(threads: u32, call: impl Fn() + Sync) -> Duration {
     let calls = 800 / threads;
     let began = Instant::now();
@@ -72,7 +72,7 @@ fn by_hand(backend: Backend) {
             theirs = theirs.min(time(threads, || by_hand.call(says)));
         }
         println!("{backend}, {threads} threads: a call {ours:?}, of a pool by hand {theirs:?}");
-        // Other programs take more of the machine's time than the difference.
+        // Other programs vary the time by more than the difference.
         assert!(ours < theirs * 2, "{ours:?} {theirs:?}");
     }
 }

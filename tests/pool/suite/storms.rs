@@ -1,4 +1,4 @@
-//! Threads and tasks that lease guests, which end in every way there is.
+//! Threads and tasks that lease guests, which end in every way.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -31,12 +31,12 @@ use super::{Case, adds_up, control, machine, settled};
 pub const CASES: &[Case] =
     &[("a_storm_of_leases", storm), ("violations_and_losses_are_counted", violations)];
 
-/// What each lease does.
+/// The use of a lease.
 const DEEDS: u64 = 13;
 
 fn deed(pool: &Pool, nr: u64) {
     match nr % DEEDS {
-        // Most work, whatever the ones before have left.
+        // Most leases make normal calls, whatever the earlier ones have left.
         0..=4 => {
             let count = pool.call(|guest| StateClient::from(guest).count(1)).unwrap();
             assert_eq!(count, Ok(4), "{nr}");
@@ -63,7 +63,7 @@ fn deed(pool: &Pool, nr: u64) {
             });
         }
         9 => {
-            // A store that is no trap, where that is a violation of the protocol; a fault elsewhere.
+            // A store that is not a trap: a violation of the protocol at the doorbell, a fault elsewhere.
             let commit =
                 |guest: &vmffi::Peer| control(guest).commit(Crime::Narrow, 0x200_0000_0008);
             pool.call(commit).unwrap().unwrap_err();
@@ -108,14 +108,14 @@ fn storm(backend: Backend) {
             }
         });
         next.store(until, Ordering::Relaxed);
-        // What it has grown by is gone then.
+        // Memory by which the guest has grown is gone then.
         settled(&pool, |metrics| (metrics.idle, metrics.in_use, metrics.resetting) == (3, 0, 0))
     };
     let before = Left::now();
     round(leases / 10);
     let mappings = left::mappings();
     let metrics = round(leases);
-    // Guests that were dropped may still be on their way out.
+    // Processes of guests that were dropped may still be exiting.
     let patience = Instant::now() + Duration::from_secs(60);
     let left = |now: &Left| {
         now.descriptors.len() == before.descriptors.len() && now.threads <= before.threads + 6
@@ -125,9 +125,9 @@ fn storm(backend: Backend) {
     }
     let after = Left::now();
     assert_eq!(after.descriptors.len(), before.descriptors.len(), "{before:?} {after:?}");
-    // The first reset of a guest maps its checkpoint, in some pieces. There are three guests.
+    // The first reset of a guest maps its checkpoint, in several mappings. There are three guests.
     assert!(after.mapped <= before.mapped + 3 * 16, "{} {}", before.mapped, after.mapped);
-    // The threads that call for tasks stay, and the one for deadlines.
+    // The threads that call for tasks stay, and so does the thread for deadlines.
     assert!(after.threads <= before.threads + 6, "{} {}", before.threads, after.threads);
     assert!(left::mappings() < mappings + 60, "{mappings} {}", left::mappings());
     adds_up(&metrics);
@@ -139,19 +139,19 @@ fn storm(backend: Backend) {
     assert_eq!(exits.deadline, dies(7));
     assert!((dies(8)..=dies(8) + dies(12)).contains(&exits.stopped), "{exits:?}");
     assert_eq!((exits.too_many_calls, exits.unfit, exits.lost), (dies(11), 0, 0));
-    // Each lease was followed by a reset; those that were cancelled before they began are none.
+    // Each lease was followed by a reset; calls that were cancelled before they began had no lease.
     assert!((leases - dies(12)..=leases).contains(&metrics.leases), "{metrics:?}");
     assert_eq!(metrics.resets, metrics.leases);
 }
 
 vmffi::ffi_interface! {
-    /// What the guest in `tests/attacks/guest` is told.
+    /// The interface of the guest in `tests/attacks/guest`.
     interface Told {
         fn does(list: ForeignBuf) -> u64;
     }
 }
 
-/// A guest that traps with a kind that there is not, and one whose process another program kills.
+/// A guest that traps with an unknown kind, and one whose process another program kills.
 fn violations(backend: Backend) {
     let program = guests::build("tests/attacks/guest", "attacker").expect("the guest is built");
     let machine = MachineBuilder::new(&Image::open(program).unwrap());

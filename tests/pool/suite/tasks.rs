@@ -34,7 +34,7 @@ pub const CASES: &[Case] = &[
     ("a_cancelled_call_that_waits_never_runs", cancelled_while_waiting),
     ("a_cancelled_call_is_stopped", cancelled),
     ("a_cancelled_guest_is_free_soon", free_soon),
-    ("a_cancelled_closure_is_waited_for_by_nobody", closure_goes_on),
+    ("no_task_waits_for_a_cancelled_closure", closure_goes_on),
     ("cancelled_at_any_moment", any_moment),
 ];
 
@@ -68,7 +68,7 @@ fn tokio(backend: Backend) {
             for (nr, task) in (0..).zip(tasks) {
                 assert_eq!(task.await.unwrap().unwrap(), Ok(nr * (nr + 1) / 2));
             }
-            // Its timeout drops the future.
+            // The timeout drops the future.
             let spins = pool.call_async(|guest| control(guest).spin());
             let limit = Duration::from_millis(20);
             tokio::time::timeout(limit, spins).await.unwrap_err();
@@ -87,7 +87,7 @@ fn threads(backend: Backend) {
         names.filter(|name| name.trim() == "vmffi calls").count()
     };
     let pool = builder(backend).size(1).grow_to(3).build(Host::default).unwrap();
-    assert_eq!(named(), 0, "they are spawned when needed");
+    assert_eq!(named(), 0, "no thread before the first call");
     let (go, goes) = mpsc::channel::<()>();
     let goes = Arc::new(std::sync::Mutex::new(goes));
     let calls: Vec<_> = (0..20)
@@ -102,10 +102,10 @@ fn threads(backend: Backend) {
     calls.into_iter().for_each(|call| block_on(call).unwrap());
     assert!(named() <= 3);
     drop(pool);
-    // The kernel lists a thread for a moment after it has ended.
+    // The kernel lists a thread for a short time after it has ended.
     let patience = Instant::now() + Duration::from_secs(20);
     while named() != 0 {
-        assert!(Instant::now() < patience, "they end with the pool");
+        assert!(Instant::now() < patience, "the threads end with the pool");
         thread::sleep(Duration::from_micros(200));
     }
 }
@@ -157,7 +157,7 @@ fn cancelled(backend: Backend) {
     let (send, error) = mpsc::channel();
     let call = pool.call_async(move |guest| {
         send.send(control(guest).spin().unwrap_err()).unwrap();
-        // No call to it is possible any more.
+        // Then no other call to it is possible.
         send.send(control(guest).sum(3).unwrap_err()).unwrap();
     });
     begins.recv().unwrap();
@@ -171,7 +171,7 @@ fn cancelled(backend: Backend) {
     assert_eq!(pool.metrics().exits.stopped, 1);
 }
 
-/// From the drop of the future to when the guest, which loops, can be used again.
+/// The time from the drop of the future to when the looping guest can be used again.
 fn free_soon(backend: Backend) {
     let (pool, begins) = spinner(backend);
     let mut times: Vec<_> = (0..200)
@@ -194,7 +194,7 @@ fn free_soon(backend: Backend) {
     assert!(times[0] < Duration::from_millis(2), "{:?}", times[0]);
 }
 
-/// A closure that does not return keeps its guest, and nothing else.
+/// A closure that does not return holds its guest, and nothing else.
 fn closure_goes_on(backend: Backend) {
     let pool = pool(backend, 2);
     let (go, goes) = mpsc::channel::<()>();
@@ -213,7 +213,7 @@ fn closure_goes_on(backend: Backend) {
     settled(&pool, |metrics| metrics.idle == 2);
 }
 
-/// Futures are dropped before, while and after their calls run, and the next user of the guest is never stopped.
+/// Futures are dropped before, during and after their calls, and the next user of the guest is never stopped.
 fn any_moment(backend: Backend) {
     let pool = pool(backend, 2);
     let rounds: u32 = std::env::var("VMFFI_CANCELS").map_or(10_000, |text| text.parse().unwrap());
@@ -241,7 +241,7 @@ fn any_moment(backend: Backend) {
                 .wrapping_add(1_442_695_040_888_963_407);
             let until = Instant::now() + Duration::from_nanos((random >> 33) % 60_000);
             match round % 8 {
-                // Some run to their end.
+                // Some run to completion.
                 0 => assert_eq!(block_on(call).unwrap(), Ok(6)),
                 _ => {
                     while Instant::now() < until {

@@ -19,9 +19,9 @@ pub const READ: u32 = 4;
 pub const READ_EXECUTE: u32 = 5;
 pub const READ_WRITE: u32 = 6;
 
-/// Where the code of a file lies that `Elf::program` begins.
+/// The offset of the code in a file that `Elf::program` begins.
 pub const CODE: u64 = 0x20_0000;
-/// Where data may lie: behind the code.
+/// The address of data, after the code.
 pub const DATA: u64 = 0x40_0000;
 const HEAD: usize = 64;
 
@@ -30,12 +30,12 @@ pub struct Elf {
     entry: u64,
     headers: Vec<[u8; 56]>,
     sections: Vec<[u8; 64]>,
-    /// All that lies behind the file's header.
+    /// The contents after the file's header.
     body: Vec<u8>,
 }
 
 impl Elf {
-    /// A file with a page of code, which is entered.
+    /// A file with one page of code, which has the entry point.
     pub fn program(kind: u64) -> Self {
         let mut elf =
             Self { kind, entry: CODE, headers: Vec::new(), sections: Vec::new(), body: Vec::new() };
@@ -44,7 +44,7 @@ impl Elf {
         elf
     }
 
-    /// Adds bytes, and says where in the file they are.
+    /// Appends bytes, and returns their offset in the file.
     pub fn put(&mut self, bytes: &[u8]) -> u64 {
         self.body.resize(self.body.len().next_multiple_of(8), 0);
         let at = HEAD + self.body.len();
@@ -75,7 +75,7 @@ impl Elf {
         at
     }
 
-    /// Adds a dynamic section of these entries.
+    /// Adds a dynamic section with these entries.
     pub fn dynamic(&mut self, entries: &[(u64, u64)]) {
         let words: Vec<u64> = entries.iter().flat_map(|(tag, value)| [*tag, *value]).collect();
         let (at, len) = (self.put_words(&words), 8 * words.len() as u64);

@@ -24,12 +24,12 @@ impl Events {
         Self { target, panics: false, lines: Arc::default() }
     }
 
-    /// Each event is kept, and panics.
+    /// Each event is kept, and then panics.
     pub fn panicking(self) -> Self {
         Self { panics: true, ..self }
     }
 
-    /// What `run` emits on this thread: the level, the message, and the other fields.
+    /// The events that `run` emits on this thread: the level, the message, and the other fields.
     pub fn during(self, run: impl FnOnce()) -> Vec<String> {
         tracing::subscriber::with_default(self.clone(), run);
         let lines = self.lines.lock().unwrap();
@@ -44,7 +44,7 @@ impl Visit for Line {
         write!(self.0, " {field}={value:?}").unwrap();
     }
 
-    /// A time, which is another one in each run.
+    /// Removes a time, which differs in each run.
     fn record_u64(&mut self, field: &Field, value: u64) {
         assert!(value > 0);
         write!(self.0, " {field}").unwrap();

@@ -1,6 +1,6 @@
-//! Forged calls, one at a time: a check says which status the caller gets and which field the served side names, and
-//! that the served side gives back all that it had already taken. `tests/hostile/forged.rs` sends them in one process,
-//! `tests/attacks` over real boundaries.
+//! Forged calls, one at a time: a check names the status that the caller gets and the field that the served side names, and
+//! that the served side releases all handles that it had accepted. `tests/hostile/forged.rs` sends the calls in one process,
+//! and `tests/attacks` over real boundaries.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ use crate::{
     region::{self, Attacker},
 };
 
-// The same bytes as in `interface`, as integers that take any bits.
+// The same bytes as in `interface`, as integers that take any bit pattern.
 vmffi::ffi_interface! {
     #[derive(Clone, Copy)]
     pub struct FalseBuf { word: u64, len: u64 }
@@ -72,24 +72,24 @@ vmffi::ffi_interface! {
 pub const POINT: FalsePoint =
     FalsePoint { on: 1, x: -1, glyph: 'x' as u32, y: 0.5, colour: 2, far: 9 };
 
-/// A served side that is behind a real boundary.
+/// A served side behind a real boundary.
 pub trait Behind {
-    /// Brings the attacker's arena there, and makes the call; brings back what was answered, and the marks.
+    /// Copies the attacker's arena there, and makes the call; returns the answer, and copies the marks back.
     fn call(&self, attacker: &Attacker, signature: u64, transport: Transport) -> Answer;
-    /// What it has refused since it was asked last.
+    /// The errors of calls that it has refused since the last call of this method.
     fn refused(&self) -> Vec<CallError>;
-    /// How many blocks of its own are in use.
+    /// The number of its own blocks in use.
     fn blocks(&self) -> usize;
 }
 
-/// A served side, who calls it, and what it has refused.
+/// A served side, the peer that calls it, and the errors of refused calls.
 pub struct Case<'b> {
     pub pair: Loopback,
     pub attacker: Attacker,
     refused: Arc<Mutex<Vec<CallError>>>,
-    /// What the attacker answers next, if this is set.
+    /// The attacker's next answer, if it is set.
     pub script: Arc<Mutex<Option<Answer>>>,
-    /// Then the pair is only where forgeries are made.
+    /// If it is set, the pair is only the place in which forgeries are made.
     behind: Option<&'b dyn Behind>,
 }
 
@@ -135,15 +135,15 @@ impl<'b> Case<'b> {
         }
     }
 
-    /// Blocks in use: the victim's, and the attacker's.
+    /// The victim's and the attacker's blocks in use.
     pub fn blocks(&self) -> (usize, usize) {
         let of_pair = || self.to_attacker().arena_stats().blocks;
         let victims = self.behind.map_or_else(of_pair, Behind::blocks);
         (victims, self.to_victim().arena_stats().blocks)
     }
 
-    /// The call is refused for a reason, with the field named, before the handler is reached. Of what
-    /// the attacker has really lent, all but `left` blocks are given back, and the victim has none.
+    /// The call is refused for a reason, with the field named, before the handler is reached. All but `left` of the
+    /// attacker's loans are released, and the victim has no block in use.
     fn refuses(
         &self,
         f: &'static Function,
@@ -164,15 +164,15 @@ impl<'b> Case<'b> {
         let (victims, attackers) = self.blocks();
         assert_eq!((victims, attackers), (0, left), "{name}: blocks in use");
         panics::assert_none_here();
-        // For the next.
-        self.attacker.give_all_back(&self.pair, self.attacker.victim.other());
+        // For the next forgery.
+        self.attacker.release_all(&self.pair, self.attacker.victim.other());
     }
 
     /// Lends a wire form.
     pub fn lend<T: vmffi::FfiType>(&self, value: impl SendAs<T>) -> Transport {
         let mut out = self.to_victim().outgoing();
         let transport = value.into_transport(&mut out).expect("room");
-        // A peer that takes nothing back by itself.
+        // This peer collects no marks by itself.
         std::mem::forget(out);
         transport
     }
@@ -222,12 +222,12 @@ pub fn pointers_outside(case: &Case<'_>) {
         case.refuses(ParamsEverythingBytes::FUNCTION, t, ErrorKind::BadPointer, "value", 0);
         case.refuses(ParamsEverythingText::FUNCTION, t, ErrorKind::BadPointer, "value", 0);
         case.refuses(ParamsEverythingMaybeText::FUNCTION, t, ErrorKind::BadPointer, "value", 0);
-        // The same in a parameter struct; what lies beside it is given back.
+        // The same in a parameter struct; the handles beside it are released.
         let (body, label) = (FalseBuf { word: t.primary, len }, case.lend_bytes(b"label"));
         let parcel = case.lend::<FalseParcel>(FalseParcel { id: 1, body, label, at: POINT });
         case.refuses(ParamsEverythingParcel::FUNCTION, parcel, ErrorKind::BadPointer, "body", 0);
     }
-    // The last byte and the whole arena are fine.
+    // The last byte, and the whole arena, are valid.
     for (offset, len) in [(end - 1, 1), (start, len)] {
         let t = words(pointer::join(offset, 1), len);
         let answer = case.call(ParamsEverythingKeep::FUNCTION.signature, t);
@@ -326,7 +326,7 @@ pub fn fields(case: &Case<'_>) {
     for (field, at) in points {
         let t = case.lend::<FalsePoint>(at);
         case.refuses(ParamsEverythingAlonePoint::FUNCTION, t, ErrorKind::BadValue, field, 0);
-        // Deeper, behind two handles that are good.
+        // Nested more deeply, after two valid handles.
         let (body, label) = (case.lend_bytes(&[1; 200]), case.lend_bytes(b"label"));
         let t = case.lend::<FalseParcel>(FalseParcel { id: 1, body, label, at });
         case.refuses(ParamsEverythingParcel::FUNCTION, t, ErrorKind::BadValue, field, 0);
@@ -370,7 +370,7 @@ pub fn options(case: &Case<'_>) {
     let parcel = FalseParcel { id: 1, body: case.lend_bytes(b"body"), label, at: POINT };
     let t = case.lend::<FalseParcel>(parcel);
     case.refuses(ParamsEverythingParcel::FUNCTION, t, ErrorKind::BadValue, "label", 0);
-    // The last of five is bad: the four before it are given back.
+    // The last of five is invalid: the four before it are released.
     let maybe = FalseMaybe {
         bytes: case.lend_bytes(&[5; 100]),
         spot: case.lend(Shared::new(case.to_victim(), ZERO).expect("room")).primary,
@@ -406,10 +406,10 @@ pub fn compounds(case: &Case<'_>) {
     let refuses = |why, field, change: &dyn Fn(&mut FalseBundle)| {
         let mut bundle = good();
         change(&mut bundle);
-        // A text that is bad itself is not given back.
+        // A text with an invalid handle is not released.
         case.refuses(f, case.lend::<FalseBundle>(bundle), why, field, 0);
     };
-    // The elements and fields beside the bad one are given back, those before it and those behind it.
+    // All elements and fields beside the invalid one are released, before it and after it.
     refuses(ErrorKind::BadValue, "0", &|bundle| bundle.first.colour = 3);
     refuses(ErrorKind::BadValue, "0", &|bundle| bundle.second.colour = 0);
     for nanos in [1_000_000_000, u32::MAX] {
@@ -417,7 +417,7 @@ pub fn compounds(case: &Case<'_>) {
     }
     refuses(ErrorKind::BadValue, "flags", &|bundle| bundle.flags.c = 2);
     refuses(ErrorKind::BadValue, "flags", &|bundle| bundle.flags.a = 255);
-    // Of several, the first is told.
+    // Of several errors, the first is reported.
     refuses(ErrorKind::BadValue, "0", &|bundle| {
         (bundle.second.colour, bundle.wait.nanos, bundle.flags.b) = (9, u32::MAX, 9);
     });
@@ -469,7 +469,7 @@ pub fn functions(case: &Case<'_>) {
     for word in [0, 1, u64::MAX] {
         let answer = case.call(signature::HAS, Transport::word(word));
         assert_eq!(answer, Answer { status: 0, transport: Transport::EMPTY });
-        // The question is a scalar, so it has no byte count.
+        // The parameter of `HAS` is a scalar, so it has no byte count.
         let answer = case.call(signature::HAS, words(word, 1));
         assert_eq!(answer, Answer::status(ErrorKind::BadValue as u64));
     }

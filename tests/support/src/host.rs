@@ -9,10 +9,10 @@ use crate::shared::{
     state::{Gifts, State},
 };
 
-/// What a host does when its guest says that it will run for ever.
+/// What a host does when its guest reports that it will run forever.
 type Spins = dyn Fn() + Send + Sync;
 
-/// What a host does in a call, with its guest.
+/// What a host does in a call of its guest.
 type Calls = dyn Fn(&Peer) + Send + Sync;
 
 #[derive(Default)]
@@ -29,17 +29,17 @@ impl Host {
         Self { spins: Some(Box::new(spins)), ..Self::default() }
     }
 
-    /// One that gives its guest something when that starts up.
+    /// A host that gives its guest a buffer during the guest's startup.
     pub fn with_gift(gift: &'static [u8]) -> Self {
         Self { gift, ..Self::default() }
     }
 
-    /// What it gives.
+    /// The content of that buffer.
     pub fn gives(&self) -> &'static [u8] {
         self.gift
     }
 
-    /// The same, and what it does before it gives it.
+    /// The same; runs `makes` before it gives the buffer.
     pub fn while_it_is_made(self, makes: impl Fn() + Send + Sync + 'static) -> Self {
         Self { makes: Some(Box::new(makes)), ..self }
     }

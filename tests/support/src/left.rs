@@ -8,7 +8,7 @@ use std::{
 #[derive(Debug, PartialEq)]
 pub struct Left {
     pub descriptors: Vec<String>,
-    /// Mapped memory of machines.
+    /// The size of the mapped memory of machines.
     pub mapped: usize,
     pub threads: usize,
     pub children: bool,
@@ -17,14 +17,14 @@ pub struct Left {
 impl Left {
     pub fn now() -> Self {
         let listed = fs::read_dir("/proc/self/fd").unwrap().flatten();
-        // The listing's own is gone by now.
+        // The descriptor of the listing itself is closed by now.
         let targets = listed.filter_map(|entry| fs::read_link(entry.path()).ok());
         let mut descriptors: Vec<_> = targets.map(|target| target.display().to_string()).collect();
         descriptors.retain(|target| !target.ends_with("/fd") && !is_shared(target));
         descriptors.sort();
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let ours = |line: &&str| line.contains("memfd:vmffi") || line.contains("anon_inode:kvm");
-        // SAFETY: no pointer leads anywhere.
+        // SAFETY: all pointers are null.
         let waited = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
         let none = waited == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD);
         let threads = fs::read_dir("/proc/self/task").unwrap().count();
@@ -32,7 +32,7 @@ impl Left {
     }
 }
 
-/// Whether a file is one that an image or a builder has made for all of its machines, and that stays as long as that.
+/// Whether a file belongs to an image or a builder, which keeps it for all of its machines.
 /// `a_hundred_lives` of the machines' tests counts these as well.
 pub fn is_shared(file: &str) -> bool {
     ["memfd:vmffi-image", "memfd:vmffi-tables", "memfd:vmffi-gate"]
@@ -40,13 +40,13 @@ pub fn is_shared(file: &str) -> bool {
         .any(|name| file.contains(name))
 }
 
-/// Runs a case, after which there are no more child processes, threads, descriptors and mappings than before. What is
-/// made once and stays, such as the guest's image, must be made before.
+/// Runs a case, after which there must be no more child processes, threads, descriptors and mappings than before. Resources that
+/// are made once and kept, such as the guest's image, must exist before.
 pub fn nothing(case: impl FnOnce()) {
     let before = Left::now();
-    assert_eq!((before.children, before.mapped), (false, 0), "left by another case");
+    assert_eq!((before.children, before.mapped), (false, 0), "nothing left by another case");
     case();
-    // A thread that was joined may still be on its way out.
+    // A thread that was joined may still be exiting.
     let patience = Instant::now() + Duration::from_secs(20);
     while Left::now() != before && Instant::now() < patience {
         thread::sleep(Duration::from_millis(1));
@@ -54,7 +54,7 @@ pub fn nothing(case: impl FnOnce()) {
     assert_eq!(Left::now(), before);
 }
 
-/// How many mappings this process has, whatever they are.
+/// The number of mappings of this process.
 pub fn mappings() -> usize {
     fs::read_to_string("/proc/self/maps").unwrap().lines().count()
 }

@@ -1,4 +1,4 @@
-//! A peer that answers calls with whatever it likes, and the words that it likes.
+//! A peer that answers calls with arbitrary words, and a generator of such words.
 
 use std::sync::{
     Arc, Mutex,
@@ -16,17 +16,17 @@ use vmffi::{
 
 use crate::interface::{Callback, FUNCTIONS, ParamsCallbackGlyph};
 
-/// Answers that liars have given, over all tests.
+/// The number of answers of liars, over all tests.
 pub static LIES: AtomicUsize = AtomicUsize::new(0);
 
-/// The raw call, with whatever words.
+/// A raw call with arbitrary words.
 pub fn raw(peer: &Peer, signature: u64, transport: Transport) -> Answer {
-    // SAFETY: the region is mapped twice, and nothing looks at it through a reference while an attacker's words may lead
-    // there: the victim copies, and the attacker writes through the other mapping.
+    // SAFETY: the region is mapped twice, and no reference covers memory that an attacker's words may name: the victim
+    // copies, and the attacker writes through the other mapping.
     unsafe { peer.call(signature, transport) }
 }
 
-/// A generator that a seed of proptest's is enough for.
+/// A random number generator with a small seed, which proptest can supply.
 #[derive(Debug)]
 pub struct Random(pub u64);
 
@@ -47,7 +47,7 @@ impl Random {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// A pointer word: mostly into the arena of `side`, at its ends, next to them, or anywhere else.
+    /// A pointer word: mostly into the arena of `side`, at its limits, next to them, or anywhere else.
     pub fn pointer(&mut self, layout: &RegionLayout, side: Side) -> u64 {
         let (start, len) = layout.arena(side);
         let loan = self.pick(&[1, 1, 1, 1, 2, 77, 255, 0]);
@@ -67,7 +67,7 @@ impl Random {
         pointer::join(offset & (u64::MAX >> 8), loan)
     }
 
-    /// A byte count: mostly small, or up to the end of the arena, or just beyond it.
+    /// A byte count: mostly small, up to the end of the arena, or slightly beyond it.
     pub fn length(&mut self, layout: &RegionLayout, side: Side) -> u64 {
         let (_, len) = layout.arena(side);
         match self.below(12) {
@@ -88,7 +88,7 @@ impl Random {
         }
     }
 
-    /// A scalar: small, at the ends of a type, sign-extended rightly and wrongly.
+    /// A scalar: small, at the limits of a type, sign-extended correctly and incorrectly.
     pub fn scalar(&mut self) -> u64 {
         match self.below(6) {
             0..=2 => self.below(10),
@@ -121,13 +121,13 @@ impl Random {
         }
     }
 
-    /// A word as it may lie in a parameter struct.
+    /// A word of a parameter struct.
     pub fn word(&mut self, layout: &RegionLayout, side: Side) -> u64 {
         match self.below(8) {
             0..=2 => self.pointer(layout, side),
             3 | 4 => self.length(layout, side),
             5 => self.scalar(),
-            // Two halves that are often a tag, a bool, a char and such.
+            // Two halves that are often valid tags, bools or chars.
             _ => {
                 self.below(3) | self.below(3) << 16 | self.below(0x120) << 32 | self.below(2) << 48
             }
@@ -143,13 +143,13 @@ impl Random {
     }
 }
 
-/// Serves `Callback` with random answers; sometimes it calls first.
+/// Serves `Callback` with random answers; sometimes it makes a call first.
 pub struct Liar {
     pub layout: RegionLayout,
-    /// The side that it plays.
+    /// The side that it is on.
     pub side: Side,
     random: Mutex<Random>,
-    /// What it answers next, where a test says so.
+    /// Its next answer, if a test has set it.
     pub script: Arc<Mutex<Option<Answer>>>,
 }
 
@@ -198,7 +198,7 @@ const fn lie(nr: usize) -> &'static Function {
 }
 
 const fn entry(function: &'static Function, call: Call<Liar>) -> Entry<Liar> {
-    // SAFETY: see `raw`. What a lie leads the victim to, no Rust reference covers.
+    // SAFETY: see `raw`. No Rust reference covers memory that a forged word names.
     unsafe { Entry::new(function, call) }
 }
 
@@ -217,6 +217,6 @@ impl Serve for Liar {
         static TABLE: Table<Liar> = Table::new(&SLOTS, &INDEX);
         &TABLE
     };
-    // It says nothing of itself.
+    // It has no contract.
     const CONTRACT: &'static [u8] = <() as Serve>::CONTRACT;
 }

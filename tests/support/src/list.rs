@@ -31,7 +31,7 @@ impl List {
         self
     }
 
-    /// Both, one after the other.
+    /// Both lists, one after the other.
     pub fn and(mut self, other: &Self) -> Self {
         self.0.extend_from_slice(&other.0);
         self
@@ -54,7 +54,7 @@ impl List {
         self.trap(trap::CALL, signature, transport, &Self::new())
     }
 
-    /// The same, in which the host's upcall does `inside`.
+    /// A call in which the host makes an upcall that executes `inside`.
     pub fn call_with(self, signature: u64, transport: Transport, inside: &Self) -> Self {
         self.trap(trap::CALL, signature, transport, inside)
     }
@@ -76,7 +76,7 @@ impl List {
         self.op(Op::Repeat { count, list: &list.0 })
     }
 
-    /// Ends in a jump with chosen registers, in the order of [`Op::Jump`].
+    /// Appends a jump with chosen registers, in the order of [`Op::Jump`].
     pub fn jump(self, to: At, registers: [u64; 15], flags: u64, stack: At) -> Self {
         let registers: Vec<u8> = registers.into_iter().flat_map(u64::to_le_bytes).collect();
         self.op(Op::Jump { to, flags, stack, registers: &registers })

@@ -1,4 +1,4 @@
-//! Counts panics. The handlers under test must not panic, and the crate catches what they do, so a test asks here.
+//! Counts panics. The handlers under test must not panic, but the crate catches their panics, so a test checks the count.
 
 use std::{
     cell::Cell,
@@ -10,11 +10,11 @@ use std::{
 };
 
 thread_local! {
-    /// Panics on this thread.
+    /// The number of panics on this thread.
     static HERE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Panics on all threads.
+/// The number of panics on all threads.
 static EVERYWHERE: AtomicUsize = AtomicUsize::new(0);
 
 /// Installs the hook that counts, once in a process.

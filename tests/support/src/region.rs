@@ -1,4 +1,4 @@
-//! A region mapped twice, with pages that nobody may touch on both sides: the first mapping for the
+//! A region that is mapped twice, between pages without permissions: the first mapping is for the
 //! crate, the second for the attacker.
 
 use std::{
@@ -9,10 +9,10 @@ use std::{
 
 use vmffi::{PAGE_SIZE, Peer, RegionLayout, RegionMemory, Serve, abi::Side, loopback::Loopback};
 
-/// Pages without permissions before and behind each mapping.
+/// The length of the pages without permissions before and after each mapping.
 const GUARD: usize = 16 * PAGE_SIZE as usize;
 
-/// Bytes and words that attackers have written, over all tests.
+/// The number of bytes and words that attackers have written, over all tests.
 pub static WRITES: AtomicUsize = AtomicUsize::new(0);
 
 /// One shared mapping of a file, between guards.
@@ -21,7 +21,7 @@ struct Mapping {
     len: usize,
 }
 
-// SAFETY: memory of the process, which any thread may use.
+// SAFETY: the mapping belongs to the process, and any thread may use it.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -30,13 +30,13 @@ impl Mapping {
     fn new(fd: i32, len: usize) -> Self {
         let none = libc::PROT_NONE;
         let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping, at a place of the kernel's choice.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let reserved = unsafe { libc::mmap(null_mut(), len + 2 * GUARD, none, private, -1, 0) };
         assert_ne!(reserved, libc::MAP_FAILED, "{}", Error::last_os_error());
         let mapping = Self { reserved: reserved.cast(), len };
         let (both, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         let at = mapping.base().cast();
-        // SAFETY: over a part of the mapping above, which nothing uses.
+        // SAFETY: it replaces a part of the mapping above, which nothing uses.
         let base = unsafe { libc::mmap(at, len, both, shared | libc::MAP_FIXED, fd, 0) };
         assert_eq!(base, at, "{}", Error::last_os_error());
         mapping
@@ -49,7 +49,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new`, and whoever uses it borrows or owns this.
+        // SAFETY: `new` has mapped it, and every user borrows or owns `self`.
         unsafe { libc::munmap(self.reserved.cast(), self.len + 2 * GUARD) };
     }
 }
@@ -66,11 +66,11 @@ impl Attacker {
     /// A byte of the region.
     pub fn byte(&self, at: u64) -> &AtomicU8 {
         assert!(at < self.layout.len());
-        // SAFETY: within the mapping, which only ever is used as atomic bytes.
+        // SAFETY: the byte is within the mapping, and all accesses to it are atomic.
         unsafe { AtomicU8::from_ptr(self.mapping.base().add(at as usize)) }
     }
 
-    /// Writes as much as lies outside of the victim's arena.
+    /// Writes the bytes that are outside of the victim's arena.
     pub fn write(&self, at: u64, bytes: &[u8]) {
         WRITES.fetch_add(1, Ordering::Relaxed);
         let (start, len) = self.layout.arena(self.victim);
@@ -81,7 +81,7 @@ impl Attacker {
         }
     }
 
-    /// Where the attacker may write: offsets and lengths. Header, both release maps, its own arena.
+    /// The ranges that the attacker may write, as offsets and lengths: header, both release maps, its own arena.
     pub fn places(&self) -> [(u64, u64); 4] {
         let map = |side| (self.layout.release_map(side), self.layout.granules(side) as u64);
         [
@@ -101,8 +101,8 @@ impl Attacker {
         }
     }
 
-    /// Gives every loan of a side back, whatever its number.
-    pub fn give_all_back(&self, pair: &Loopback, side: Side) {
+    /// Releases every loan of a side, whatever its number.
+    pub fn release_all(&self, pair: &Loopback, side: Side) {
         let owner = match side {
             Side::Guest => pair.host(),
             Side::Host => pair.guest(),
@@ -115,7 +115,7 @@ impl Attacker {
         }
     }
 
-    /// The end through which the attacker calls.
+    /// The peer through which the attacker calls.
     pub fn to_victim<'p>(&self, pair: &'p Loopback) -> &'p Peer {
         match self.victim {
             Side::Host => pair.host(),
@@ -123,7 +123,7 @@ impl Attacker {
         }
     }
 
-    /// The end through which the victim calls and allocates.
+    /// The peer through which the victim calls and allocates.
     pub fn to_attacker<'p>(&self, pair: &'p Loopback) -> &'p Peer {
         match self.victim {
             Side::Host => pair.guest(),
@@ -131,7 +131,7 @@ impl Attacker {
         }
     }
 
-    /// The mapping itself, for a child process.
+    /// The address of the mapping, for a child process.
     pub fn raw(&self) -> *mut u8 {
         self.mapping.base()
     }
@@ -147,17 +147,17 @@ pub fn pair(
 ) -> (Loopback, Attacker) {
     let layout = RegionLayout::new(arenas.0, arenas.1).expect("sizes");
     let len = layout.len() as usize;
-    // SAFETY: a new file.
+    // SAFETY: the call takes a name and flags, and returns a new file.
     let fd = unsafe { libc::memfd_create(c"region".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(fd >= 0, "{}", Error::last_os_error());
-    // SAFETY: the file was just made.
+    // SAFETY: the descriptor is that of the new file.
     assert_eq!(unsafe { libc::ftruncate(fd, len as i64) }, 0, "{}", Error::last_os_error());
     let (first, second) = (Mapping::new(fd, len), Mapping::new(fd, len));
-    // SAFETY: the mappings hold the file.
+    // SAFETY: the mappings keep the file; the descriptor is closed once.
     unsafe { libc::close(fd) };
     let builder = Loopback::builder().arenas(arenas.0, arenas.1).observe(victim, observe);
     let base = first.base();
-    // SAFETY: mapped until `first` is dropped; everyone else writes through the second mapping.
+    // SAFETY: the memory is mapped until `first` is dropped; all other writes go through the second mapping.
     let memory = unsafe { RegionMemory::new(base, len as u64, Box::new(first)) };
     let pair = builder.memory(memory).build(guest, host);
     (pair.expect("a region"), Attacker { mapping: second, layout, victim })

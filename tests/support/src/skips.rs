@@ -12,7 +12,7 @@ pub fn skip(what: impl Display, why: impl Display) {
     println!("skipped: {what}: {why}");
     assert!(
         may_skip(&what.to_string()),
-        "with CI=true nothing may be skipped but what needs a missing /dev/kvm"
+        "with CI=true only tests that need a missing /dev/kvm may be skipped"
     );
 }
 

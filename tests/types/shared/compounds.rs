@@ -1,4 +1,4 @@
-//! Arrays and tuples with handles in them, in every place where a struct with handles may stand, and types that cross as
+//! Arrays and tuples with handles, in every position where a struct with handles may be, and types that cross as
 //! another one, alone.
 
 use core::num::{NonZeroI64, NonZeroU128};
@@ -26,7 +26,7 @@ vmffi::ffi_interface! {
         fn result(fail: bool) -> Result<[Foreign<u128>; 2], (i8, ForeignStr)>;
     }
 
-    /// On the wire these are the types as which they cross.
+    /// On the wire these are the types that they cross as.
     pub interface Converted {
         fn percent(value: Percent) -> Percent;
         fn not_zero(value: NonZeroI64) -> NonZeroI64;
@@ -37,7 +37,7 @@ vmffi::ffi_interface! {
 
 impl<S: Side> Converted for S {
     fn percent(&self, _: &Peer, value: Percent) -> Result<Percent, CallError> {
-        // 51 and more come to what is no value.
+        // Numbers from 51 on have no value.
         Ok(Percent(value.0 * 2))
     }
 
@@ -64,7 +64,7 @@ fn buf(peer: &Peer, buf: &ForeignBuf) -> Result<SharedBuf, CallError> {
     SharedBuf::copy_from(peer, buf.read_into(&mut local)?)
 }
 
-/// What the sender of an entry gives, of an entry that it has received.
+/// The sender's entry, made from one that was received.
 fn again(peer: &Peer, entry: &Entry) -> Result<SharedEntry, CallError> {
     let ([a, b], more) = &entry.places;
     let more = match more {

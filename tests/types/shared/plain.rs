@@ -1,4 +1,4 @@
-//! Every plain type, in every place where one can stand.
+//! Every plain type, in every position where one can be.
 
 use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
@@ -10,7 +10,7 @@ use super::{Check, Side};
 use vmffi::CrossesAs;
 
 vmffi::ffi_interface! {
-    /// Three kinds of padding: between, in an array of them, at the end.
+    /// Three kinds of padding: between fields, in an array of the struct, and at the end.
     #[derive(Clone, Debug, PartialEq)]
     #[size(32)]
     pub struct Padded { a: u8, b: u64, c: u16, d: u32, e: bool }
@@ -41,7 +41,7 @@ vmffi::ffi_interface! {
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub enum SignedLong: i64 { Low = i64::MIN, Minus = -1 }
 
-    /// Only one value, and not 0.
+    /// An enum with only one value, which is not 0.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub enum Single: u16 { Only = 300 }
 
@@ -57,7 +57,7 @@ vmffi::ffi_interface! {
         Pair(u8, u64),
     }
 
-    /// An enum with values in a struct in an enum with values.
+    /// An enum with fields in a struct in an enum with fields.
     #[derive(Clone, Debug, PartialEq)]
     pub struct Labelled { label: char, shape: Shape }
 
@@ -103,8 +103,8 @@ pub fn nested(maybe: Option<Padded>) -> Nested {
     Nested { tag: 9, inner: padded(), wide: u128::MAX, letter: char::MAX, maybe }
 }
 
-/// Makes a module for each plain type: an interface that sends it in every place where a plain type can
-/// stand, its server, which sends it back, and a check that sends all the values.
+/// Makes a module for each plain type: an interface that sends it in every position of a plain type,
+/// its server, which returns it, and a check that sends all the values.
 macro_rules! echoes {
     ($($module:ident: $t:ty = [$($value:expr),* $(,)?];)*) => {
         pub const CHECKS: &[Check] = &[$((stringify!($module), $module::check)),*];
@@ -313,7 +313,7 @@ mod all {
 
 pub use all::*;
 
-/// The names of the modules, for whoever serves all of them: `serve_plain!(callback! { … })` gives
+/// The names of the modules, for a macro that serves all of them: `serve_plain!(callback! { … })` expands to
 /// `callback! { … [names] }`.
 macro_rules! with_plain {
     ($($callback:ident)::+ ! { $($tokens:tt)* }) => {

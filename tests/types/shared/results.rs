@@ -1,4 +1,4 @@
-//! `Result<T, E>` with all sorts of `T` and `E`: the same on both ends.
+//! `Result<T, E>` with several types `T` and `E`: equal on both ends.
 
 use vmffi::{
     CallError, ErrorKind, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared,
@@ -50,7 +50,7 @@ impl<S: Side> Fallible for S {
         if fail { Err((-5).into()) } else { Ok(()) }
     }
     fn number_or_enum(&self, _: &Peer, fail: bool) -> Result<i64, Failure<Kind>> {
-        // `?` turns the declared error into a failure by itself.
+        // `?` converts the declared error into a failure.
         let number = if fail { Err(Kind::Worst) } else { Ok(-1) };
         Ok(number?)
     }

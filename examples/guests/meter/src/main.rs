@@ -1,4 +1,4 @@
-//! What the benchmarks of machines measure.
+//! The guest for the benchmarks of machines.
 #![no_std]
 #![no_main]
 

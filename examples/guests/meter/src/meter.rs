@@ -1,4 +1,4 @@
-//! What the benchmarks of machines call: the same declaration for the guest and its host.
+//! The interface of the benchmarks of machines. Guest and host compile the same file.
 
 vmffi::ffi_interface! {
     /// Served by the host.
@@ -11,12 +11,12 @@ vmffi::ffi_interface! {
     pub interface Load {
         fn echo(x: u64) -> u64;
         fn sum(a: u64, b: u32, c: u8) -> u64;
-        /// So many calls of `Meter::scalar`, of `Meter::three`.
+        /// Calls `Meter::scalar` or `Meter::three` `n` times.
         fn scalars(n: u64) -> u64;
         fn threes(n: u64) -> u64;
-        /// Writes to so many bytes of its memory, up to 1 MiB.
+        /// Writes to the first `bytes` bytes of its memory, up to 1 MiB.
         fn touch(bytes: u64);
-        /// Does not come back.
+        /// Does not return.
         fn spin();
     }
 }

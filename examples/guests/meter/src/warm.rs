@@ -10,14 +10,14 @@ mod warmth;
 
 use warmth::Warmth;
 
-const PAGE: usize = 4096;
+const PAGE_SIZE: usize = 4096;
 static MEMORY: [AtomicU8; 64 << 20] = [const { AtomicU8::new(0) }; 64 << 20];
 
 struct Guest;
 
-/// A byte of each page of a range.
+/// One byte of each page of a range.
 fn pages(from: usize, bytes: u64) -> impl Iterator<Item = &'static AtomicU8> {
-    MEMORY.iter().skip(from).take(bytes as usize).step_by(PAGE)
+    MEMORY.iter().skip(from).take(bytes as usize).step_by(PAGE_SIZE)
 }
 
 impl Warmth for Guest {
@@ -32,7 +32,7 @@ impl Warmth for Guest {
 
     fn dirty(&self, _: &Peer, bytes: u64) -> Result<(), CallError> {
         let read: u64 =
-            pages(1 << 20, 16 * PAGE as u64).map(|at| u64::from(at.load(Relaxed))).sum();
+            pages(1 << 20, 16 * PAGE_SIZE as u64).map(|at| u64::from(at.load(Relaxed))).sum();
         let value = 2 + (read & 1) as u8;
         pages(16 << 20, bytes).for_each(|at| at.store(value, Relaxed));
         Ok(())

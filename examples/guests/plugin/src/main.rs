@@ -1,4 +1,4 @@
-//! A guest as one is written: it declares what crosses, serves an interface, and calls its host.
+//! A guest: it declares what crosses, serves an interface, and calls its host.
 #![no_std]
 #![no_main]
 
@@ -8,13 +8,13 @@ vmffi::ffi_interface! {
     /// What the host offers to its plug-ins.
     pub interface Desk {
         fn print(line: ForeignStr);
-        /// The prices of some articles, by number.
+        /// The prices of some articles, by number, in cents.
         fn prices(first: u32, count: u32) -> ForeignSlice<u32>;
     }
 
     /// What a plug-in offers to its host.
     pub interface Bill {
-        /// The sum of so many articles, in cents.
+        /// The sum of the prices of `count` articles, in cents.
         fn sum(first: u32, count: u32, discount: u8) -> u64;
     }
 }
@@ -24,7 +24,7 @@ struct Plugin;
 impl Bill for Plugin {
     fn sum(&self, host: &Peer, first: u32, count: u32, discount: u8) -> Result<u64, CallError> {
         let desk = DeskClient::from(host);
-        // The prices lie in the host's memory, and are its own again when `prices` is dropped.
+        // The prices lie in the host's memory, which is released when `prices` is dropped.
         let prices = desk.prices(first, count)?;
         let mut sum = 0;
         for price in prices.iter() {
@@ -39,7 +39,7 @@ vmffi::serve!(Plugin: Bill; calls Desk);
 
 fn start(host: &Peer) {
     log::info!("the plug-in has started");
-    // The host may have gone on without us; then there is nothing to be done here.
+    // If the host does not take the line, the guest can do nothing about it.
     let _ = DeskClient::from(host).print("ready");
 }
 

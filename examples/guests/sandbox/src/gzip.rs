@@ -1,5 +1,5 @@
-//! The gzip format (RFC 1952), read as `gzip -dc` reads it: members one behind the other, then perhaps zeros,
-//! then perhaps garbage, which is ignored. All of it in memory of a fixed size.
+//! Reads the gzip format (RFC 1952) as `gzip -dc` does: one or more members, then optional zeros, then optional
+//! garbage, which is ignored. It uses memory of a fixed size.
 
 use alloc::{boxed::Box, vec, vec::Vec};
 
@@ -12,21 +12,21 @@ use vmffi::{CallError, Failure};
 
 use super::{GzipError, Summary};
 
-/// How much crosses at a time. With less, the calls are felt; with more, the processor's caches are too
-/// small.
+/// How much crosses at a time. With less, the cost of the calls shows; with more, the data does not fit into the
+/// processor's caches.
 pub const CHUNK: usize = 256 << 10;
 
-/// Where a file comes from, and where it goes.
+/// The source of a compressed file, and the destination of its content.
 pub trait Files {
-    /// Adds what comes next of the file to an empty `chunk`; nothing is its end.
+    /// Appends the next bytes of the file to an empty `chunk`; it stays empty at the end of the file.
     fn read(&mut self, chunk: &mut Vec<u8>) -> Result<(), CallError>;
-    /// Takes what has come out.
+    /// Takes the next bytes of the content.
     fn write(&mut self, bytes: &[u8]) -> Result<(), CallError>;
 }
 
 type Result<T, E = Failure<GzipError>> = core::result::Result<T, E>;
 
-/// Unpacks a file. Where it is bad, what was good of it is written first.
+/// Unpacks a file. If it is corrupt, the content before that point is written first.
 pub fn unpack(files: &mut impl Files) -> Result<Summary> {
     let mut input = Input { files, chunk: Vec::new(), at: 0 };
     let mut output =
@@ -64,7 +64,7 @@ const NAME: u8 = 8;
 const COMMENT: u8 = 16;
 const RESERVED: u8 = 0xe0;
 
-/// Reads what follows the magic number, up to the data.
+/// Reads a member's header after the magic number.
 fn header(input: &mut Input<'_, impl Files>) -> Result<()> {
     let mut crc = Hasher::new();
     crc.update(&MAGIC);
@@ -73,7 +73,7 @@ fn header(input: &mut Input<'_, impl Files>) -> Result<()> {
         crc.update(&[byte]);
         Ok::<u8, Failure<GzipError>>(byte)
     };
-    // The time, the compressor's effort and its system tell a reader nothing.
+    // A reader needs neither the time nor the compressor's effort nor its system.
     let [method, flags, ..] =
         [byte()?, byte()?, byte()?, byte()?, byte()?, byte()?, byte()?, byte()?];
     if method != DEFLATE || flags & RESERVED != 0 {
@@ -96,7 +96,7 @@ fn header(input: &mut Input<'_, impl Files>) -> Result<()> {
     Ok(())
 }
 
-/// Inflates a member's data, and compares what has come out with what the trailer says.
+/// Inflates a member's data, and compares the content with the trailer.
 fn member(
     input: &mut Input<'_, impl Files>,
     output: &mut Output,
@@ -108,7 +108,7 @@ fn member(
     let mut len = 0_u32;
     loop {
         let before = output.len;
-        // A member cannot refer to what lies before it.
+        // A member cannot refer to content before it.
         let (status, read, written) = decompress(
             inflate,
             input.rest(),
@@ -142,7 +142,7 @@ fn member(
 struct Input<'f, F> {
     files: &'f mut F,
     chunk: Vec<u8>,
-    /// How far it has been read.
+    /// The number of bytes that have been read.
     at: usize,
 }
 
@@ -151,7 +151,7 @@ impl<F: Files> Input<'_, F> {
         &self.chunk[self.at..]
     }
 
-    /// Gets the next chunk, if there is one; the last was read to its end.
+    /// Gets the next chunk, if there is one; the last one was read to its end.
     fn more(&mut self) -> Result<bool> {
         self.chunk.clear();
         self.at = 0;
@@ -191,20 +191,20 @@ impl<F: Files> Input<'_, F> {
 
 struct Output {
     bytes: Vec<u8>,
-    /// Where the member begins, or the window where that is later.
+    /// Where the member's content begins, or the window if that is later.
     member: usize,
-    /// Up to here it was sent, up to `len` there is something.
+    /// Bytes before this were sent; those up to `len` were not yet.
     sent: usize,
     len: usize,
 }
 
 impl Output {
-    /// Sends what was not sent yet, and makes room behind the window.
+    /// Sends what has not been sent, and makes room after the window.
     fn send(&mut self, files: &mut impl Files) -> Result<()> {
         if self.sent < self.len {
             files.write(&self.bytes[self.sent..self.len])?;
         }
-        // What comes may refer to it.
+        // The content that follows may refer to the window.
         let past = self.len - WINDOW;
         self.bytes.copy_within(past..self.len, 0);
         self.member = self.member.saturating_sub(past);

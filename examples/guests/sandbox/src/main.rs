@@ -1,4 +1,4 @@
-//! Inflates gzip files where it can do no harm: all that it has is what its host hands it.
+//! Inflates gzip files in a guest, which has nothing but what its host passes to it.
 #![no_std]
 #![no_main]
 
@@ -10,14 +10,14 @@ use vmffi::{CallError, Failure, ForeignBuf, Peer};
 mod gzip;
 
 vmffi::ffi_interface! {
-    /// What was in a file.
+    /// The result of unpacking a file.
     pub struct Summary {
         members: u64,
         /// Something follows the last member that is neither a member nor zeros.
         garbage: bool,
     }
 
-    /// What is wrong with a file.
+    /// Why a file cannot be unpacked.
     pub enum GzipError: u32 {
         NotGzip = 1,
         Unsupported = 2,
@@ -30,15 +30,15 @@ vmffi::ffi_interface! {
 
     /// What the host offers to its unpacker.
     pub interface Files {
-        /// What comes next of the file, up to so many bytes; none are its end.
+        /// The next bytes of the file, at most `limit`; none at its end.
         fn read(max: u32) -> ForeignBuf;
-        /// Takes what has come out.
+        /// Takes the next bytes of the content.
         fn write(bytes: ForeignBuf);
     }
 
     /// What the unpacker offers to its host.
     pub interface Unpacker {
-        /// Reads the file to its end, and writes what is in it.
+        /// Reads the file to its end, and writes its content.
         fn unpack() -> Result<Summary, GzipError>;
     }
 }

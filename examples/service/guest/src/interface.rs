@@ -1,4 +1,4 @@
-//! What the scanner serves. Its host has this file, too.
+//! The interface of the scanner. Guest and host compile the same file.
 
 use vmffi::{ForeignBuf, ForeignSlice, ForeignStr};
 
@@ -7,9 +7,9 @@ vmffi::ffi_interface! {
     pub struct Report {
         /// Strings, numbers, `true`, `false` and `null`, objects and arrays.
         values: u64,
-        /// How deep arrays and objects are nested; a scalar has depth 0.
+        /// The depth to which arrays and objects are nested; a scalar has depth 0.
         depth: u32,
-        /// In the order of the terms.
+        /// The terms that occur, in their order.
         findings: ForeignSlice<Finding>,
     }
 
@@ -20,13 +20,13 @@ vmffi::ffi_interface! {
         strings: u32,
     }
 
-    /// Why a document has no report. Lines and columns count from 1.
+    /// Why a document has no report. Lines and columns begin at 1.
     pub enum ScanError: u32 {
-        /// It is not JSON, or nested deeper than 127 levels.
+        /// The document is not JSON, or nested deeper than 127 levels.
         Syntax { line: u32, column: u32 } = 1,
-        /// It ends too early.
+        /// The document ends too early.
         Truncated { line: u32, column: u32 } = 2,
-        /// There are no terms yet.
+        /// The terms are not configured yet.
         NotConfigured = 3,
     }
 
@@ -41,9 +41,9 @@ vmffi::ffi_interface! {
     pub interface Scanner {
         /// Builds the index of the terms, one on a line, and returns their number. It can be called once.
         fn configure(terms: ForeignStr) -> u32;
-        /// Reads a document, and looks for the terms in its strings and keys.
+        /// Parses a document, and searches its strings and keys for the terms.
         fn scan(document: ForeignBuf) -> Result<Report, ScanError>;
-        /// Misbehaves as a broken parser would. It is here for the load generator and the tests.
+        /// Misbehaves as a broken parser would, for the load generator and the tests.
         fn attack(attack: Attack);
     }
 }

@@ -1,4 +1,4 @@
-//! Parses JSON, and looks in it for things that should not be there: a parser of what strangers send.
+//! Parses JSON from untrusted clients, and searches it for forbidden terms.
 #![no_std]
 #![no_main]
 
@@ -16,10 +16,10 @@ mod interface;
 
 use interface::{Attack, Finding, ScanError, Scanner, SharedReport};
 
-/// The index of the terms. A snapshot is taken when it is built, so every clone has it.
+/// The index of the terms. The snapshot is taken after it was built, so every clone has it.
 struct Guest(Once<AhoCorasick>);
 
-/// What is counted on the way through a document.
+/// Counts while a document is parsed.
 struct Count<'t> {
     terms: &'t AhoCorasick,
     values: u64,
@@ -87,7 +87,7 @@ impl Scanner for Guest {
             Attack::Loop => loop {
                 core::hint::spin_loop();
             },
-            Attack::Panic => panic!("somebody has sent the document that was never tested"),
+            Attack::Panic => panic!("a client has sent an untested document"),
             Attack::Overflow => {
                 black_box(overflow(1));
                 Ok(())

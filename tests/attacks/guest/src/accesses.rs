@@ -1,9 +1,9 @@
-//! Instructions that reach memory in more ways than by one load or store of a word: in several pieces, by way of a stack, by
-//! what the processor itself loads, with registers that few programs use.
+//! Instructions that access memory in other ways than one load or store of a word: in several pieces, through the stack, by
+//! the processor's own loads, or with rarely used registers.
 
 use core::arch::{asm, global_asm};
 
-/// Assembles the table: 64 bytes each, which end with `ret`, and how many there are.
+/// Assembles the table, 64 bytes for each instruction, which end with `ret`, and its length.
 macro_rules! table {
     ($($instruction:literal),* $(,)?) => {
         global_asm!(
@@ -14,12 +14,12 @@ macro_rules! table {
             ".popsection",
         );
 
-        /// How many there are.
+        /// The number of instructions.
         const COUNT: u64 = [$($instruction),*].len() as u64;
     };
 }
 
-// The place is in RDX, RSI and RDI; R11 is free. What moves the stack there brings it back.
+// The address is in RDX, RSI and RDI; R11 is free. An instruction that moves the stack restores it.
 table! {
     "movups [rdx], xmm0",
     "movups xmm0, [rdx]",
@@ -96,14 +96,14 @@ table! {
     "cmpxchg [rdx], al",
     "cmovz rax, [rdx]",
     "adc [rdx], ax",
-    // What lies in the shadow of a change of the stack's segment, or of a single step.
+    // Accesses by the instruction after a change of the stack's segment, or in a single step.
     "mov ecx, ss\nmov ss, ecx\nmov [rdx], rax",
     "pushfq\nor dword ptr [rsp], 0x100\npopfq\nmov [rdx], rax",
     "pushfq\nor dword ptr [rsp], 0x100\npopfq\nmov rax, [rdx]",
     "pushfq\nor dword ptr [rsp], 0x100\npopfq\nrep movsq\nnop",
-    // Where the instruction itself is.
+    // Accesses to the instruction itself.
     "jmp rdx",
-    // Counts of 32 bits, and another segment.
+    // Counts and addresses of 32 bits, and another segment.
     "rep lods byte ptr [esi]",
     "rep lods byte ptr fs:[rsi]",
     "repne scasb",
@@ -114,11 +114,11 @@ unsafe extern "C" {
     static attacks_accesses: u8;
 }
 
-/// Executes one of them.
+/// Executes one of these instructions.
 #[inline(never)]
 pub fn does(which: u64, at: u64, count: u64) {
     let code = (&raw const attacks_accesses).wrapping_add(64 * (which % COUNT) as usize);
-    // SAFETY: none: that it harms nobody but this guest is what is tested.
+    // SAFETY: none: the test is that only this guest is harmed.
     unsafe {
         asm!(
             "push rbx", "mov rbx, rdx", "call r10", "pop rbx", "cld",

@@ -1,4 +1,4 @@
-//! What a guest may not do, or has no need to: mostly one instruction each.
+//! Operations that a guest may not execute, or never needs: mostly one instruction each.
 
 use core::{
     arch::{asm, global_asm},
@@ -23,10 +23,10 @@ unsafe extern "C" {
     static attacks_interrupts: u8;
 }
 
-/// Executes instructions with the operands in registers of the compiler's choice, or in those that are named.
+/// Executes instructions with operands in registers that the compiler chooses, or in the named ones.
 macro_rules! execute {
     ($($asm:tt)*) => {
-        // SAFETY: none: that it harms nobody but this guest is what is tested.
+        // SAFETY: none: the test is that only this guest is harmed.
         unsafe { asm!($($asm)*) }
     };
 }
@@ -34,7 +34,7 @@ macro_rules! execute {
 /// The number of the method by which a guest calls its gate (ABI, "Boot block").
 const METHOD_GATE: u64 = 3;
 
-/// Does it. What comes back has not been caught, or does no harm. `method` is the number of the guest's method to trap.
+/// Executes a deed. If it returns, the deed was permitted. `method` is the number of the guest's method to trap.
 #[inline(never)]
 pub fn does(deed: Deed, at: u64, value: u64, method: u64) {
     let table = [u64::MAX; 2];
@@ -44,7 +44,7 @@ pub fn does(deed: Deed, at: u64, value: u64, method: u64) {
         Deed::Store1 => execute!("mov [rdx], al", in("rdx") at, in("rax") value),
         Deed::Store2 => execute!("mov [rdx], ax", in("rdx") at, in("rax") value),
         Deed::Store4 => execute!("mov [rdx], eax", in("rdx") at, in("rax") value),
-        // The trap's is `mov [rdx], rax`.
+        // A trap uses `mov [rdx], rax`.
         Deed::Store8 => execute!("mov [rdi], rax", in("rdi") at, in("rax") value),
         Deed::Store16 => execute!("movups [rdx], xmm0", in("rdx") at),
         Deed::StoreX87 => execute!("fnsave [rdx]", in("rdx") at),
@@ -118,7 +118,7 @@ pub fn does(deed: Deed, at: u64, value: u64, method: u64) {
         Deed::Int80 => execute!("int 0x80", inout("rax") value => _),
         Deed::Vmcall => execute!("vmcall", inout("rax") value => _, out("rcx") _, out("rdx") _),
         Deed::Vmmcall => execute!("vmmcall", inout("rax") value => _, out("rcx") _, out("rdx") _),
-        // The segment is Linux's, of its processes of 32 bits.
+        // The code segment is the one that Linux has for 32-bit processes.
         Deed::Compat => {
             let at = (&raw const attacks_interrupts).wrapping_add(4 * 0x80);
             execute!("push 0x23", "push {}", "retfq", in(reg) at, in("rax") value);
@@ -166,7 +166,7 @@ pub fn does(deed: Deed, at: u64, value: u64, method: u64) {
 #[inline(never)]
 fn overflow(depth: u64) -> u64 {
     let room = black_box([depth; 64]);
-    // It does not end, but the compiler is not to know; nor is the call to be the last thing it does.
+    // This jump does not return, but the compiler must not know that, and must not make it a tail call.
     if room[3] == u64::MAX {
         0
     } else {
@@ -174,7 +174,7 @@ fn overflow(depth: u64) -> u64 {
     }
 }
 
-/// Loads all general registers but RSP, in the order RAX, RBX, RCX, RDX, RSI, RDI, RBP, R8 to R15, then RIP, RFLAGS and
+/// Loads all general registers except RSP, in the order RAX, RBX, RCX, RDX, RSI, RDI, RBP, R8 to R15, then RIP, RFLAGS and
 /// RSP, by one instruction.
 pub fn jump(registers: [u64; 15], to: u64, flags: u64, stack: u64) -> ! {
     let mut frame = [0; 20];

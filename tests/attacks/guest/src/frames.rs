@@ -1,7 +1,7 @@
-//! A trap with chosen contents of all registers that a trap preserves, and what they are behind it.
+//! A trap with chosen contents of all registers that a trap preserves; it records their contents afterwards.
 //!
 //! A frame begins with an area of XSAVE in the standard format. [`GENERAL`] has RBP, R12 to R15, RFLAGS, the bases of FS and GS,
-//! and whether to set these bases. It is aligned to 64 bytes.
+//! and whether to set these bases. The frame is aligned to 64 bytes.
 
 use core::arch::global_asm;
 
@@ -10,7 +10,7 @@ use vmffi::abi::{Registers, Transport};
 /// The offset of the other registers.
 const GENERAL: usize = 4096;
 
-// `frame`: the frame, the words, RSP, the trap's operand, the bases of FS and GS as they were.
+// `frame`: the frame, the words, RSP, the trap's operand, and the previous bases of FS and GS.
 global_asm!(
     ".pushsection .bss.frames, \"aw\", @nobits",
     ".balign 8",
@@ -29,7 +29,7 @@ global_asm!(
     "rdfsbase rax", "mov [r11 + 32], rax", "rdgsbase rax", "mov [r11 + 40], rax",
     "mov rax, [rsi + {general} + 48]", "wrfsbase rax",
     "mov rax, [rsi + {general} + 56]", "wrgsbase rax",
-    // The components that are there: x87, SSE, AVX, AVX-512.
+    // The components that the processor has: x87, SSE, AVX, AVX-512.
     "5: xor ecx, ecx", "xgetbv", "and eax, 0xe7", "mov [rsi + 512], rax",
     "mov eax, 0xe7", "xor edx, edx", "xrstor64 [rsi]",
     "mov rbp, [rsi + {general}]", "mov r12, [rsi + {general} + 8]", "mov r13, [rsi + {general} + 16]",
@@ -64,12 +64,12 @@ unsafe extern "C" {
     fn attacks_framed(words: *mut [u64; 4], frame: u64, operand: u64, method: u64);
 }
 
-/// Traps, and returns what comes back. One vCPU does it at a time.
+/// Traps, and returns the answer. Only one vCPU may do so at a time.
 #[inline(never)]
 pub fn trap(out: Registers, frame: u64, [method, operand]: [u64; 2]) -> Registers {
     let Registers { kind, word, transport: Transport { primary, secondary } } = out;
     let mut words = [kind, word, primary, secondary];
-    // SAFETY: none: that it harms nobody but this guest is what is tested.
+    // SAFETY: none: the test is that only this guest is harmed.
     unsafe { attacks_framed(&raw mut words, frame, operand, method) };
     let [kind, word, primary, secondary] = words;
     Registers { kind, word, transport: Transport { primary, secondary } }

@@ -1,6 +1,6 @@
-//! The guest of the attacks: it does what it is told, by a list of operations (`ops.rs`), and what an honest guest
-//! would not. Every upcall is such a list, whatever its signature. So this is an interpreter, and what the
-//! attacks are is written where they are validated, on the host.
+//! The guest of the attacks: it executes a list of operations (`ops.rs`), among them those of no honest
+//! guest. Every upcall passes such a list, whatever its signature. So the guest is an interpreter, and the host's
+//! tests define the attacks and the results that they expect.
 #![no_std]
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -24,7 +24,7 @@ use vmffi::{
     arch::{Trap, x86_64::NegotiatedTrap},
 };
 
-// Lists refer to what follows the first instructions: an endless loop at 16, and one that uses the stack at 32.
+// Lists refer to the code after the first instructions: an endless loop at 16, and one that uses the stack at 32.
 global_asm!(
     ".globl _start",
     ".type _start, @function",
@@ -51,19 +51,19 @@ vmffi::memory_functions!();
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
-    // SAFETY: it ends the guest.
+    // SAFETY: the instruction ends the guest.
     unsafe { asm!("ud2", options(noreturn)) }
 }
 
-/// Parts of the standard library name these two, and never call them.
+/// Parts of the standard library refer to these two functions, and never call them.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 /// See above.
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume() {}
 
-/// What is done before the guest is ready. The host finds it in this program's file by its mark, and writes a
-/// list there; with no length, the guest says in the usual way that it serves and calls nothing.
+/// The list to execute before the guest is ready. The host finds it in the program's file by its mark, and writes a
+/// list there; if its length is unset, the guest performs the usual handshake, with an empty contract.
 #[repr(C)]
 struct Script {
     mark: [u8; 16],
@@ -74,23 +74,23 @@ struct Script {
 #[used]
 static SCRIPT: Script = Script { mark: *b"attacks: script:", len: u64::MAX, list: [0; 300 << 10] };
 
-/// Where the region's header says what is where (ABI, Region header R-2).
+/// Offsets of fields in the region's header (ABI, Region header R-2).
 const GUEST_ARENA: u64 = 24;
 const HOST_ARENA: u64 = 40;
 const HOST_MARKS: u64 = 64;
-/// Where the boot block says by which method the guest traps (ABI, "Boot block").
+/// The offset of the method to trap in the boot block (ABI, "Boot block").
 const METHOD: u64 = 24;
 
-/// Reads a word, wherever: a fault is for the host to see.
+/// Reads a word at any address: the host handles the fault.
 fn load(at: u64) -> u64 {
-    // SAFETY: none: what this guest is told may be its end. That goes for all of its accesses.
+    // SAFETY: none: an operation may end this guest. That holds for all accesses in this file.
     unsafe { from::<u64>(at as usize).read_unaligned() }
 }
 
-/// Writes bytes, likewise.
+/// Writes bytes at any address.
 fn store(at: u64, bytes: &[u8]) {
     for (nr, byte) in bytes.iter().enumerate() {
-        // SAFETY: see above.
+        // SAFETY: none, as above.
         unsafe { to::<u8>((at as usize).wrapping_add(nr)).write_volatile(*byte) }
     }
 }
@@ -98,7 +98,7 @@ fn store(at: u64, bytes: &[u8]) {
 extern "C" fn enter(boot: u64) -> ! {
     let words = core::array::from_fn(|nr| load(boot + 8 * nr as u64));
     let Some(Boot { region, way, cpu: number, .. }) = Boot::from_words(words) else { panic!() };
-    // SAFETY: the host says so. That it is there is all that matters here.
+    // SAFETY: the boot block comes from the host, and names a trap that it serves.
     let way = unsafe { NegotiatedTrap::new(way) };
     let last = Registers { kind: 0, word: 0, transport: Transport::EMPTY };
     let mut cpu = Cpu { way, boot, region, last, hold: false };
@@ -111,19 +111,19 @@ extern "C" fn enter(boot: u64) -> ! {
     }
 }
 
-/// A vCPU, and what it does.
+/// A vCPU, and the state of its lists.
 struct Cpu {
     way: NegotiatedTrap,
     boot: u64,
     region: u64,
     last: Registers,
-    /// The list that is being done is not given back.
+    /// Do not release the current list.
     hold: bool,
 }
 
 impl Cpu {
     fn begin(&mut self) {
-        // SAFETY: it is there. The host has changed it, so the compiler is not to know it.
+        // SAFETY: it reads a static. The host has changed the file, so the compiler must not assume the value.
         let len = unsafe { (&raw const SCRIPT.len).read_volatile() };
         if len != u64::MAX {
             let list = core::hint::black_box(&SCRIPT.list);
@@ -131,7 +131,7 @@ impl Cpu {
             let _: Option<Done> = self.list(&list[..len]);
             return;
         }
-        // A contract of no records.
+        // A contract without records.
         let at = load(self.region + GUEST_ARENA);
         store(self.region + at, &[0, 0]);
         let transport = Transport { primary: at, secondary: 2 };
@@ -148,29 +148,29 @@ impl Cpu {
         base.wrapping_add(offset)
     }
 
-    /// Traps, and does the upcalls that come before the answer.
+    /// Traps, and serves the upcalls that come before the answer.
     fn trap(&mut self, out: Registers, inside: &[u8]) {
         let back = self.way.trap(out);
         self.answered(back, inside);
     }
 
-    /// Does the upcalls that come before an answer.
+    /// Serves the upcalls that come before an answer.
     fn answered(&mut self, mut back: Registers, inside: &[u8]) {
         while back.kind == answer::UPCALL {
             let before = replace(&mut self.hold, false);
             let Transport { primary, secondary } = back.transport;
-            // What is short is copied: where the guest forges marks, its host may use the block for more.
+            // Short lists are copied: a guest that forges marks may see its host reuse the block.
             let mut copy = [0_u8; 2048];
             let at = self.region + pointer::offset(primary);
             let list = match secondary {
                 0 => inside,
                 len if len <= copy.len() as u64 => {
                     let copy = &mut copy[..len as usize];
-                    // SAFETY: the host has lent as much.
+                    // SAFETY: the host has lent this many bytes.
                     unsafe { from::<u8>(at as usize).copy_to(copy.as_mut_ptr(), copy.len()) };
                     copy
                 }
-                // SAFETY: the host has lent it.
+                // SAFETY: the host has lent this many bytes.
                 len => unsafe { core::slice::from_raw_parts(from(at as usize), len as usize) },
             };
             let Done { status, transport } = self.list(list).unwrap_or(Done::GOOD);
@@ -183,14 +183,14 @@ impl Cpu {
         self.last = back;
     }
 
-    /// Leaves a mark for a block of the host's (ABI, Release map M-2).
+    /// Marks a block of the host as released (ABI, Release map M-2).
     fn release(&self, word: u64) {
         let (arena, marks) = (load(self.region + HOST_ARENA), load(self.region + HOST_MARKS));
         let granule = (pointer::offset(word) - arena) / 64;
         store(self.region + marks + granule, &[pointer::loan(word)]);
     }
 
-    /// Does a list, which may end its upcall.
+    /// Executes a list, which may end its upcall.
     fn list(&mut self, list: &[u8]) -> Option<Done> {
         let mut feed = Feed::new(list);
         loop {
@@ -290,7 +290,7 @@ impl Cpu {
     }
 }
 
-/// What an upcall comes to.
+/// The result of an upcall.
 struct Done {
     status: u64,
     transport: Transport,
@@ -302,13 +302,13 @@ impl Done {
 
 /// Reads a word that another vCPU may write.
 fn look(at: u64) -> u64 {
-    // SAFETY: as for all accesses here.
+    // SAFETY: none, as for all accesses here.
     unsafe { from::<u64>(at as usize).read_volatile() }
 }
 
-/// Writes a word that others read.
+/// Writes a word that other vCPUs read.
 fn set(at: u64, word: u64) {
-    // SAFETY: as for all accesses here.
+    // SAFETY: none, as for all accesses here.
     unsafe { to::<u64>(at as usize).write_volatile(word) }
 }
 
@@ -319,7 +319,7 @@ fn storm(at: u64, len: u64, seed: u64, count: u64, until: u64) {
         noise ^= noise << 13;
         noise ^= noise >> 7;
         noise ^= noise << 17;
-        // Mostly small bytes, since those mean something.
+        // Mostly small bytes, since they are valid in more places.
         let word = if noise >> 62 == 0 { noise } else { noise & 0x0101_0101_0101_0101 };
         set(at.wrapping_add(((noise >> 8) % len.max(8)) & !7), word);
         done += 1;

@@ -1,7 +1,7 @@
-//! What a hostile guest is told to do: a list of operations, as bytes. Any bytes are such a list, so a fuzzer
-//! may write them. The guest reads what its host has written with the same file.
+//! The operations of the hostile guest: a list, as bytes. Any bytes are such a list, so a fuzzer
+//! may generate them. The guest reads with this file what its host has written with it.
 
-/// Draws from a list. Behind its end all is 0, and the operation 0 is the end.
+/// Reads values from a list. After its end all are 0, and operation 0 ends the list.
 #[derive(Clone, Copy)]
 pub struct Feed<'l>(&'l [u8]);
 
@@ -22,7 +22,7 @@ impl<'l> Feed<'l> {
         u64::from_le_bytes(word)
     }
 
-    /// So many bytes, or as many as there are.
+    /// The next `len` bytes, or as many as are left.
     fn bytes(&mut self, len: u64) -> &'l [u8] {
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(self.0.len());
         let (bytes, rest) = self.0.split_at(len);
@@ -31,7 +31,7 @@ impl<'l> Feed<'l> {
     }
 }
 
-/// Something that an operation has: numbers are little-endian, bytes have their count before them.
+/// An operand of an operation: numbers are little-endian, and a count precedes bytes.
 trait Field<'l> {
     fn take(feed: &mut Feed<'l>) -> Self;
     fn put(&self, to: &mut impl Extend<u8>);
@@ -57,7 +57,7 @@ impl<'l> Field<'l> for &'l [u8] {
     }
 }
 
-/// Enums that are a byte, of which every number is a value.
+/// Enums of one byte, for which every number is valid.
 macro_rules! bytes {
     ($($(#[$meta:meta])* pub enum $name:ident { $($(#[$of:meta])* $variant:ident),* $(,)? })*) => {$(
         $(#[$meta])*
@@ -77,21 +77,21 @@ macro_rules! bytes {
 }
 
 bytes! {
-    /// What an address counts from.
+    /// The base that an offset is added to.
     pub enum Base {
-        /// 0.
+        /// Address 0.
         Null,
         /// The region.
         Region,
         /// The guest's first instruction.
         Code,
-        /// The boot block of the vCPU, which is the end of its stack.
+        /// The boot block of the vCPU, at the upper end of its stack.
         Boot,
     }
 
-    /// What a guest may not do, or has no need to: mostly one instruction. `at` and `value` are its operands.
+    /// Operations that a guest may not execute, or never needs: mostly one instruction. `at` and `value` are its operands.
     pub enum Deed {
-        /// Stores of other widths than a trap's, and of its width by another instruction.
+        /// Stores of other widths than a trap's, and of the same width by another instruction.
         Store1,
         Store2,
         Store4,
@@ -106,17 +106,17 @@ bytes! {
         In1,
         In2,
         In4,
-        /// `rep outsd`, so many words.
+        /// `rep outsd`, of this many words.
         OutString,
         Jump,
         Call,
         Divide,
-        /// By a zero in vector registers, with that exception asked for.
+        /// Divides by zero in vector registers, with that exception enabled.
         DivideFloat,
         Overflow,
-        /// `movaps` from there.
+        /// `movaps` from this address.
         LoadAligned,
-        /// An ordinary access, with alignment checks asked for.
+        /// An ordinary access, with alignment checks enabled.
         Checked,
         Halt,
         Cli,
@@ -147,7 +147,7 @@ bytes! {
         LoadSs,
         /// An interrupt of this number.
         Int,
-        /// A system call of this number; by `sysenter`, and by an interrupt of the 32-bit kind.
+        /// A system call of this number, by `syscall`, by `sysenter`, or by the interrupt of 32-bit programs.
         Syscall,
         Sysenter,
         Int80,
@@ -160,23 +160,23 @@ bytes! {
         /// `wrpkru`.
         Pkru,
         FsBase,
-        /// Every vector register becomes this.
+        /// Sets every vector register to this value.
         Vectors,
         Spin,
         /// Stores 108 bytes, of x87 registers.
         StoreX87,
-        /// A system call of 32 bits, from code of 32 bits, if there is such a thing.
+        /// A 32-bit system call from 32-bit code, if the system permits it.
         Compat,
-        /// `ud2`, without a stack.
+        /// `ud2` without a stack.
         NoStack,
         /// `int1`.
         Icebp,
-        /// Calls a function that there is not, with these flags set. `at` is the port, the doorbell, or the gate.
+        /// Calls a function that does not exist, with these flags set. `at` is the port, the doorbell, or the gate.
         Flagged,
     }
 }
 
-/// An address: so many bytes behind something.
+/// An address: an offset from a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At(pub Base, pub u64);
 
@@ -190,7 +190,7 @@ impl Field<'_> for At {
     }
 }
 
-/// The operations, each with its fields in their order behind a byte that is its number.
+/// The operations. Each is a byte with its number, followed by its fields in their order.
 macro_rules! ops {
     ($($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* },)*) => {
         #[derive(Clone, Copy, Debug, PartialEq)]
@@ -200,7 +200,7 @@ macro_rules! ops {
         enum Number { $($name),* }
 
         impl<'l> Op<'l> {
-            /// The next operation of a list.
+            /// Reads the next operation of a list.
             pub fn take(feed: &mut Feed<'l>) -> Self {
                 const ALL: &[Number] = &[$(Number::$name),*];
                 match ALL[usize::from(feed.byte()) % ALL.len()] {
@@ -208,7 +208,7 @@ macro_rules! ops {
                 }
             }
 
-            /// Appends it to a list.
+            /// Appends the operation to a list.
             #[allow(dead_code, reason = "for the host")]
             pub fn put(&self, to: &mut impl Extend<u8>) {
                 match self {
@@ -223,25 +223,25 @@ macro_rules! ops {
 }
 
 ops! {
-    /// The end of the list: what is behind it is not looked at.
+    /// The end of the list; the bytes after it are ignored.
     End {},
     Write { at: At, bytes: &'l [u8] },
     Fill { at: At, len: u64, byte: u64 },
     Copy { to: At, from: At, len: u64 },
-    /// Reads a word, and takes it for the primary of the last answer.
+    /// Reads a word, and stores it as the primary of the last answer.
     Read { at: At },
-    /// Traps as agreed. What comes back is the last answer. Upcalls that come first are done; those without
-    /// a list of their own do what is in `inside`.
+    /// Traps by the negotiated method. The answer becomes the last answer. Upcalls before it are served; those without
+    /// a list execute `inside`.
     Trap { kind: u64, word: u64, primary: u64, secondary: u64, inside: &'l [u8] },
-    /// Writes the four words of the last answer there.
+    /// Writes the four words of the last answer to an address.
     Save { at: At },
-    /// Ends the list, and all that it is in, up to its upcall, which has this result.
+    /// Ends the list and all lists around it up to the upcall, with this result of the upcall.
     Return { status: u64, primary: u64, secondary: u64 },
-    /// Does not give the list's memory back, when it is done.
+    /// Does not release the list's memory at its end.
     Hold {},
-    /// Does a list so often, or for ever if that is 0.
+    /// Executes a list `count` times, or forever if that is 0.
     Repeat { count: u64, list: &'l [u8] },
-    /// Writes so many words of noise over this memory, or for ever if that is 0, but only while the word at
+    /// Writes `count` random words over this memory, or without a limit if that is 0, and only while the word at
     /// `until` is 0.
     Storm { at: At, len: u64, seed: u64, count: u64, until: At },
     /// Waits until the word is not 0.
@@ -250,16 +250,16 @@ ops! {
     /// Executes a string instruction: number `which` of the table in `strings.rs`, with this count in RCX, the port in RDX,
     /// and the direction flag set if `down` is not 0.
     Strings { which: u64, from: At, to: At, count: u64, port: u64, down: u64 },
-    /// Executes number `which` of the table in `accesses.rs` on that place, with this count in RCX.
+    /// Executes instruction `which` of the table in `accesses.rs` on this address, with this count in RCX.
     Access { which: u64, at: At, count: u64 },
-    /// Writes one word and then the other one, again and again, while the word at `until` is 0.
+    /// Writes one word and then another one, alternately, while the word at `until` is 0.
     Flip { at: At, one: u64, two: u64, until: At },
-    /// Jumps there, with these flags and this stack pointer. `registers` holds the other general registers: RAX, RBX, RCX,
-    /// RDX, RSI, RDI, RBP, then R8 to R15. Those that it lacks are 0.
+    /// Jumps to an address, with these flags and this stack pointer. `registers` holds the other general registers: RAX, RBX, RCX,
+    /// RDX, RSI, RDI, RBP, then R8 to R15. Missing ones are 0.
     Jump { to: At, flags: u64, stack: At, registers: &'l [u8] },
-    /// Computes a hash of so many bytes, a multiple of eight, and takes it for the primary of the last answer.
+    /// Computes a hash of `len` bytes, a multiple of eight, and stores it as the primary of the last answer.
     Hash { at: At, len: u64 },
-    /// Traps with these words, and with the contents of `frame` (`frames.rs`) in all other registers, then replaces these by what
-    /// the registers are behind the trap. What comes back is done as for `Trap`.
+    /// Traps with these words, and with the contents of `frame` (`frames.rs`) in all other registers, then stores in the frame
+    /// the registers after the trap. The answer is handled as for `Trap`.
     Framed { kind: u64, word: u64, frame: At },
 }

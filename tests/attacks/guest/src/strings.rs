@@ -2,7 +2,7 @@
 
 use core::arch::{asm, global_asm};
 
-// Eight bytes each: the instruction, and `ret`. Three of each: as it is, with `rep`, with `repne`.
+// Eight bytes each: the instruction, and `ret`. Three of each: plain, with `rep`, with `repne`.
 global_asm!(
     ".pushsection .text.strings, \"ax\", @progbits",
     ".macro attacks_string code:vararg",
@@ -14,7 +14,7 @@ global_asm!(
     "attacks_string 0xf3, \\code",
     "attacks_string 0xf2, \\code",
     ".endm",
-    // Of 1, 2, 4 and 8 bytes.
+    // Sizes of 1, 2, 4 and 8 bytes.
     ".macro attacks_sizes byte, others",
     "attacks_prefixes \\byte",
     "attacks_prefixes 0x66, \\others",
@@ -35,18 +35,18 @@ global_asm!(
     ".popsection",
 );
 
-/// How many there are.
+/// The number of instructions.
 const COUNT: u64 = 7 * 4 * 3;
 
 unsafe extern "C" {
     static attacks_strings: u8;
 }
 
-/// Executes one of them.
+/// Executes one of these instructions.
 #[inline(never)]
 pub fn does(which: u64, from: u64, to: u64, count: u64, port: u64, down: bool) {
     let at = (&raw const attacks_strings).wrapping_add(8 * (which % COUNT) as usize);
-    // SAFETY: none: that it harms nobody but this guest is what is tested.
+    // SAFETY: none: the test is that only this guest is harmed.
     unsafe {
         asm!(
             "test {down:e}, {down:e}", "jz 2f", "std", "2:", "call {at}", "cld",

@@ -1,5 +1,5 @@
-//! What a guest does to the gate so that it comes late, or in the wrong life: exceptions, stops, numbers of traps, and storms
-//! of another vCPU over all that the gate writes.
+//! Attacks on the gate that act late, or in the next life: exceptions, stops, numbers of traps, and storms
+//! of another vCPU over all memory that the gate writes.
 
 use std::{
     thread,
@@ -25,18 +25,18 @@ use super::{
     UD2, assert_anew, trap_by_jump, watched,
 };
 
-/// In the guest's program: an endless loop, and one that uses the stack.
+/// Offsets in the guest's program: an endless loop, and one that uses the stack.
 const LOOP: At = At(Base::Code, 16);
 const PUSHES: At = At(Base::Code, 32);
 
 pub(super) fn cases() -> Vec<Case> {
     let two = |case: Case| case.with(|setup| setup.vcpus = 2);
     vec![
-        Case::new("a_reset_behind_a_trap_in_single_steps", single_steps),
-        Case::new("a_reset_behind_a_trap_without_room_for_a_signal", |target| {
+        Case::new("a_reset_after_a_trap_in_single_steps", single_steps),
+        Case::new("a_reset_after_a_trap_without_room_for_a_signal", |target| {
             no_room(target, SINGLE_STEP, assert_anew)
         }),
-        two(Case::new("a_reset_behind_a_stop_without_room_for_a_signal", |target| {
+        two(Case::new("a_reset_after_a_stop_without_room_for_a_signal", |target| {
             no_room(target, 0, assert_both_anew)
         })),
         Case::new("a_number_of_a_trap_of_the_last_life", number_of_last_life),
@@ -48,12 +48,12 @@ pub(super) fn cases() -> Vec<Case> {
         two(Case::new("faults_with_stacks_everywhere", stacks)),
         two(Case::new("a_storm_of_stops_and_resets", stops)),
         Case::new("memory_without_a_key", keys),
-        two(Case::new("what_is_left_in_the_gates_memory_after_a_reset", left)),
-        Case::new("what_a_late_stop_leaves_after_a_reset", left_by_stops),
+        two(Case::new("the_gates_memory_after_a_reset", left)),
+        Case::new("a_late_stop_before_a_reset", left_by_stops),
     ]
 }
 
-/// What the guest reads from an address on.
+/// The memory that the guest reads from an address on.
 fn read(target: &Target, from: u64, len: u64) -> Vec<u8> {
     let copy = Op::Copy { to: region(target.own(0)), from: at(from), len };
     let words = Transport { primary: target.lent(0), secondary: len };
@@ -61,8 +61,8 @@ fn read(target: &Target, from: u64, len: u64) -> Vec<u8> {
     bytes.and_then(|bytes| bytes.read_vec()).unwrap()
 }
 
-/// A stop that comes while the guest waits is delivered when the next life begins, and the kernel writes the registers of
-/// the last one into the signal stack.
+/// A stop that arrives while the guest waits is delivered when the next life begins, and the kernel writes the registers of
+/// the last life into the signal stack.
 fn left_by_stops(target: &Target) -> Came {
     const SECRET: u64 = 0x5a5a_5a5a_5a5a_5a5a;
     for _ in 0..5 {
@@ -75,13 +75,13 @@ fn left_by_stops(target: &Target) -> Came {
     Came::Lives("nothing is found".into())
 }
 
-/// Neither what the guest has written into the signal stacks, nor what the host has answered to a vCPU that has not run
-/// since.
+/// The next life finds neither what the guest has written into the signal stacks, nor the host's answer to a vCPU that has
+/// not run since.
 fn left(target: &Target) -> Came {
     const SECRET: u8 = 0x5a;
     for _ in 0..3 {
         assert_both_anew(target);
-        // Beside the counter.
+        // After the counter.
         let list = List::new().fill(at(SCRATCH + 8), STACK - SCRATCH - 8 + 2 * STACK_LEN, SECRET);
         target.does(&list);
         assert_eq!(read(target, STACK, STACK_LEN), [SECRET; STACK_LEN as usize]);
@@ -96,7 +96,7 @@ fn left(target: &Target) -> Came {
     Came::Lives("nothing is found".into())
 }
 
-/// A reset of a guest with two vCPUs, and behind it calls of both at once, which wait for each other.
+/// A reset of a guest with two vCPUs, and then calls of both at once, which wait for each other.
 #[track_caller]
 fn assert_both_anew(target: &Target) {
     assert_eq!(target.host.reset(), Ok(()));
@@ -113,7 +113,7 @@ fn assert_both_anew(target: &Target) {
     assert_eq!(target.end(), None);
 }
 
-/// The guest traps in single steps, so an exception waits where the trap ends, which is not the next life's.
+/// The guest traps in single steps, so that an exception is pending after the trap. The next life must not get it.
 fn single_steps(target: &Target) -> Came {
     let list = List::new().jump(
         at(SYSCALL),
@@ -130,7 +130,7 @@ fn single_steps(target: &Target) -> Came {
     came.unwrap()
 }
 
-/// The same, on a signal stack on which there is no room for a signal.
+/// The same, with a signal stack that is too small for a signal.
 fn no_room(target: &Target, flags: u64, assert_anew: fn(&Target)) -> Came {
     for room in [0, 8, 64, 1024] {
         let list = List::new().jump(
@@ -147,7 +147,7 @@ fn no_room(target: &Target, flags: u64, assert_anew: fn(&Target)) -> Came {
     dies(target, &list, &[Dies::Order(7)])
 }
 
-/// The next life's first trap has the number of this life's last one, if the guest can choose them.
+/// The first trap of the next life has the number of the last trap of this life, if the guest can choose it.
 fn number_of_last_life(target: &Target) -> Came {
     let last = |number: u64| {
         let list = List::new().write(at(SCRATCH), &number.to_le_bytes());
@@ -155,14 +155,14 @@ fn number_of_last_life(target: &Target) -> Came {
     };
     let lives = (0..12).map(|life| (life + 1) << 32).chain([0, 1, 2, 3, 77, 1 << 60, u64::MAX]);
     for number in lives {
-        // With the number of the trap before, it gets the answer of that one, and returns to nowhere.
+        // With the number of the previous trap, the guest gets that trap's answer, and returns to an invalid address.
         dies(target, &last(number), &[Dies::Order(7), Dies::Exception(13, None)]);
         assert_anew(target);
     }
     dies(target, &last(1000), &[Dies::Order(7)])
 }
 
-/// A reset replaces the process of a guest that has forged a number, in whichever order it restores the vCPUs.
+/// A reset replaces the process of a guest that has forged a number, in each order of restoring the vCPUs.
 fn replaced(target: &Target) -> Came {
     let word = |nr: u64| region(target.own(0x400 + 8 * nr));
     let set = |nr| List::new().write(word(nr), &[1]);
@@ -171,7 +171,7 @@ fn replaced(target: &Target) -> Came {
         |list: List| assert_eq!(target.told().does(list.bytes()), Ok(0), "{:?}", target.end());
     let forged = List::new().jump(at(SYSCALL), trap_by_jump(7, 1 << 60), PLAIN, At(Base::Boot, 0));
     for _ in 0..4 {
-        // The one that is taken first is put back first, while the other one waits.
+        // The vCPU that is taken first is returned first, while the other one waits.
         watched(|| {
             thread::scope(|scope| {
                 let one = scope.spawn(|| does(set(0).and(&wait(1))));
@@ -183,14 +183,14 @@ fn replaced(target: &Target) -> Came {
         });
         dies(target, &forged, &[Dies::Order(7)]);
         assert_both_anew(target);
-        // Once more, from the other vCPU.
+        // Again, from the other vCPU.
         dies(target, &forged, &[Dies::Order(7)]);
         assert_eq!(target.host.reset(), Ok(()));
     }
     dies(target, &forged, &[Dies::Order(7)])
 }
 
-/// The snapshot is interrupted by an exception: it fails, and the guest has ended.
+/// An exception interrupts the snapshot: it fails, and the guest has ended.
 fn snapshot_in_single_steps(on: On) -> String {
     let ready = trap_by_jump(trap::READY, 1 << 60);
     let flags = PLAIN | SINGLE_STEP;
@@ -208,7 +208,7 @@ fn snapshot_in_single_steps(on: On) -> String {
     says(&target.end().unwrap())
 }
 
-/// Stops the guest from another thread while it does this, and resets it. Returns how long it took.
+/// Executes a list and stops the guest from another thread meanwhile, then resets it. Returns how long that took.
 #[track_caller]
 fn stops_it(target: &Target, list: &List) -> Duration {
     let stopper = target.host.stopper();
@@ -232,18 +232,18 @@ fn nothing() -> List {
     List::new().call(ParamsEverythingNothing::FUNCTION.signature, Transport::EMPTY)
 }
 
-/// Every trap has the same number, so the host takes each for the one before, begun again.
+/// Every trap has the same number, so the host takes each for the previous one, restarted.
 fn still_counter(target: &Target) -> Came {
-    // Far from the numbers that the host has seen of this process.
+    // Far from the trap numbers that the host has seen in this process.
     let still = List::new().write(at(SCRATCH), &(5_u64 << 40).to_le_bytes());
     for _ in 0..5 {
         stops_it(target, &List::new().repeat(0, &still.clone().and(&nothing())));
         assert_anew(target);
-        // A fault is told.
+        // A fault is reported.
         let list = still.clone().and(&nothing()).and(&still).and(&deed(Deed::Undefined, at(0), 0));
         dies(target, &list, &[Dies::Exception(6, None)]);
         assert_anew(target);
-        // Other kinds of traps get the answer of the one before.
+        // Other kinds of traps get the answer of the previous one.
         let trap = List::new().trap(7, 0, Transport::EMPTY, &List::new());
         let list = still.clone().and(&nothing()).and(&still).and(&trap);
         assert_eq!(target.told().does(list.bytes()), Ok(0));
@@ -253,7 +253,7 @@ fn still_counter(target: &Target) -> Came {
     Came::Ended(says(&target.end().unwrap()))
 }
 
-/// Has one vCPU do something for ever while this thread does something else, which is the guest's end.
+/// One vCPU executes a list without end while this thread executes another list, which ends the guest.
 #[track_caller]
 fn beside<R>(target: &Target, forever: &List, run: impl FnOnce() -> R) -> R {
     let begun = region(target.own(0x300));
@@ -262,7 +262,7 @@ fn beside<R>(target: &Target, forever: &List, run: impl FnOnce() -> R) -> R {
     watched(|| {
         thread::scope(|scope| {
             let other = scope.spawn(|| target.told().does(list.bytes()));
-            // This may not come back, or be the end of the guest.
+            // This list may not return, or may end the guest.
             let within = target.host.with_deadline(Duration::from_millis(10));
             let _ = ToldClient::from(within.guest()).does(wait.bytes());
             let result = run();
@@ -278,7 +278,7 @@ fn never(target: &Target) -> At {
     region(target.own(0x308))
 }
 
-/// What one vCPU does while the other one disturbs the gate: calls, a fault, a stop. Each is told in time.
+/// Lists of one vCPU while the other one disturbs the gate: calls, a fault, a stop. Each outcome is reported in time.
 #[track_caller]
 fn disturbed(target: &Target, forever: &List, counts: &mut Counts) {
     let endless = List::new().repeat(0, &nothing());
@@ -301,10 +301,10 @@ fn disturbed(target: &Target, forever: &List, counts: &mut Counts) {
                 (_, Ok(result)) => assert!(what == "traps" && *result == 0, "{what}: {done:?}"),
                 _ => {
                     let ended = ended.unwrap();
-                    // What is told of a fault is in memory that the other one writes.
+                    // The description of a fault is in memory that the other vCPU writes.
                     let known = match ended {
                         GuestExit::Deadline => true,
-                        // What another one's trap was answered may come for this one's.
+                        // The answer to another vCPU's trap may be taken for this one's.
                         GuestExit::Fault(_) | GuestExit::Exited { .. } => true,
                         GuestExit::Protocol(ProtocolViolation::Order(_)) => true,
                         _ => false,
@@ -324,7 +324,7 @@ fn disturbed(target: &Target, forever: &List, counts: &mut Counts) {
     }
 }
 
-/// Another vCPU writes the counter all the time.
+/// Another vCPU writes the counter without pause.
 fn held_counter(target: &Target) -> Came {
     let mut counts = Counts::default();
     for _ in 0..4 {
@@ -336,11 +336,11 @@ fn held_counter(target: &Target) -> Came {
     Came::Lives(counts.text())
 }
 
-/// Another vCPU writes over the counter, and over both signal stacks, its own included.
+/// Another vCPU writes over the counter and over both signal stacks, its own included.
 fn storm(target: &Target) -> Came {
     let mut counts = Counts::default();
     for seed in 1..8 {
-        // Where the other one's frames lie, which are at the top, or everywhere.
+        // The frames of the other vCPU, which are at the upper end, or the whole stack.
         let (place, len) = [
             (SCRATCH, 0x1000 + 2 * STACK_LEN),
             (STACK + STACK_LEN - 0x3000, 0x3000),
@@ -353,7 +353,7 @@ fn storm(target: &Target) -> Came {
     Came::Lives(counts.text())
 }
 
-/// A fault, a trap and a stop are told wherever RSP points.
+/// A fault, a trap and a stop are reported wherever RSP points.
 fn stacks(target: &Target) -> Came {
     let mut counts = Counts::default();
     let top = STACK + STACK_LEN;
@@ -396,7 +396,7 @@ fn stacks(target: &Target) -> Came {
         counts.add("stops");
         assert_both_anew(target);
     }
-    // Where the stack can be written, it is, while the signal comes.
+    // If the stack is writable, it is written while the signal arrives.
     for place in [STACK + 8, STACK + 0x1000, top, top + 64, REGION + target.own(0x2000)] {
         stops_it(target, &List::new().jump(PUSHES, [7; 15], PLAIN, at(place)));
         counts.add("stops");
@@ -405,7 +405,7 @@ fn stacks(target: &Target) -> Came {
     Came::Lives(counts.text())
 }
 
-/// Stops at any moment, while calls and resets go on.
+/// Stops at any moment, during calls and resets.
 fn stops(target: &Target) -> Came {
     let (began, mut counts) = (Instant::now(), Counts::default());
     let long = &List::new().repeat(300, &nothing()).returns(0, Transport::word(77));
@@ -444,7 +444,7 @@ fn stops(target: &Target) -> Came {
     Came::Lives(counts.text())
 }
 
-/// A guest that shuts itself out of all of its memory, where the processor has keys, and then traps without using it.
+/// A guest that denies itself all of its memory, if the processor has protection keys, and then traps without using it.
 fn keys(target: &Target) -> Came {
     let error = target.told().does(deed(Deed::Pkru, at(0), 3).bytes()).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));

@@ -1,4 +1,4 @@
-//! The guest at any address.
+//! The guest that can be loaded at any address.
 #![no_std]
 #![no_main]
 

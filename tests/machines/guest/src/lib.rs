@@ -1,4 +1,4 @@
-//! The guest, which two programs are made of: one at a fixed address, one at any.
+//! The guest of which the programs are made: one at a fixed address, two that can be loaded at any address.
 #![no_std]
 
 extern crate alloc;

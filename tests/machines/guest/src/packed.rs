@@ -1,4 +1,4 @@
-//! The guest at any address, with packed relocations.
+//! The guest that can be loaded at any address, with packed relocations.
 #![no_std]
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What makes a program of the guest that the test has as well.
+//! Makes a program of the guest, whose other parts the test compiles as well.
 
 use vmffi::Peer;
 
@@ -17,7 +17,7 @@ vmffi::panic_handler!();
 vmffi::memory_functions!();
 vmffi::heap!(4 << 20);
 
-/// Ends the guest from wherever it is.
+/// Ends the guest, at any depth of calls.
 fn end(status: u64, text: &str) {
     vmffi::guest::exit(status, format_args!("{text}"))
 }

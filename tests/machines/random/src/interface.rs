@@ -1,12 +1,12 @@
-//! What the guest serves. The test has it as well.
+//! The interface that the guest serves. The test compiles the same file.
 
 vmffi::ffi_interface! {
     pub interface Random {
         /// A UUID of version 4.
         fn uuid() -> u128;
-        /// A number by the crate `rand`.
+        /// A number from the crate `rand`.
         fn number() -> u64;
-        /// A number of a generator that was made while the guest started up.
+        /// A number from a generator that was seeded during the guest's startup.
         fn stale_number() -> u64;
         /// The number of this life; 0 if there is none.
         fn generation() -> u64;

@@ -1,4 +1,4 @@
-//! A guest with random numbers, by the crates `uuid` and `rand`, and one source of numbers that does not know of lives.
+//! A guest with random numbers of the crates `uuid` and `rand`, and with one generator that ignores lives.
 #![no_std]
 #![no_main]
 
@@ -19,7 +19,7 @@ use interface::Random;
 struct Guest {
     /// The seed of the life in which the guest started up.
     first: Option<Seed>,
-    /// A generator that is made from that, and never again.
+    /// A generator that is seeded with it, once.
     stale: Mutex<ChaCha20Rng>,
 }
 
@@ -33,7 +33,7 @@ impl Guest {
 
 /// The first half of a seed's bytes.
 fn half(seed: Seed) -> u128 {
-    let (half, _) = seed.bytes.split_first_chunk().expect("there are 32");
+    let (half, _) = seed.bytes.split_first_chunk().expect("a seed has 32 bytes");
     u128::from_le_bytes(*half)
 }
 

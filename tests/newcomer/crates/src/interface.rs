@@ -1,8 +1,8 @@
-//! What the guest with many crates serves: the same declaration for it and its host.
+//! The interface of the guest with many crates. Guest and host compile the same file.
 
 vmffi::ffi_interface! {
     pub interface Crates {
-        /// Has a crate do its work on some bytes.
+        /// Makes a crate process some bytes.
         fn work(crate_name: vmffi::ForeignStr, input: vmffi::ForeignBuf) -> vmffi::ForeignStr;
     }
 }

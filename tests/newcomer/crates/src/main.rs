@@ -1,4 +1,4 @@
-//! A guest with many crates, each of which does what it is for.
+//! A guest with many crates, each used for its main purpose.
 #![no_std]
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What each crate does. A mistake is a panic, whose text the host sees.
+//! The work of each crate. A mistake is a panic, whose text the host sees.
 
 use alloc::{
     format,
@@ -7,7 +7,7 @@ use alloc::{
 };
 use core::str;
 
-/// What a crate makes of its input.
+/// The result of a crate for its input.
 pub fn of(name: &str, input: &[u8]) -> String {
     let text = || str::from_utf8(input).unwrap();
     match name {
@@ -62,7 +62,7 @@ fn minicbor(text: &str) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is in a gzip file whose header has a name or nothing.
+/// The content of a gzip file, whose header has a name or not.
 fn miniz_oxide(input: &[u8]) -> String {
     let body = match input[3] {
         0 => &input[10..],
@@ -85,13 +85,13 @@ fn postcard(text: &str) -> String {
     bytes.len().to_string()
 }
 
-/// The links of a document in Markdown.
+/// The links of a Markdown document.
 fn regex_automata(text: &str) -> String {
     let links = regex_automata::meta::Regex::new(r"\]\([^)]+\)").unwrap();
     links.find_iter(text).count().to_string()
 }
 
-/// The names of what cargo's metadata has as targets.
+/// The names of the targets in cargo's metadata.
 fn serde_json(input: &[u8]) -> String {
     let data: serde_json::Value = serde_json::from_slice(input).unwrap();
     let targets = data["packages"][0]["targets"].as_array().unwrap();
@@ -104,14 +104,14 @@ fn sha2(input: &[u8]) -> String {
     sha2::Sha256::digest(input).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A day later, in seconds since 1970.
+/// The time one day later, in seconds since 1970.
 fn time(text: &str) -> String {
     use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
     let time = OffsetDateTime::parse(text, &Rfc3339).unwrap() + Duration::DAY;
     time.unix_timestamp().to_string()
 }
 
-/// The `double` of a module, of 21.
+/// Calls the `double` of a module with 21.
 #[cfg(feature = "interpreters")]
 fn wasmi(input: &[u8]) -> String {
     use wasmi::{Engine, Linker, Module, Store};
@@ -133,7 +133,7 @@ fn winnow(text: &str) -> String {
     list.parse(text).unwrap().iter().sum::<u32>().to_string()
 }
 
-/// Width, height and the last pixel.
+/// The width, the height and the last pixel.
 fn zune_png(input: &[u8]) -> String {
     let mut decoder = zune_png::PngDecoder::new(input);
     let pixels = decoder.decode_raw().unwrap();

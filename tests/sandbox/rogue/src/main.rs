@@ -1,4 +1,4 @@
-//! What the sandbox's guest must be taken for: one that a file has taken over. The file says what it does.
+//! A guest that a file has taken over, as the sandbox must assume: the file says what it does.
 #![no_std]
 #![no_main]
 
@@ -40,7 +40,7 @@ impl Unpacker for Rogue {
             b"panics" => panic!("there is \x1b[31mred\x1b[0m in it"),
             b"writes to nowhere" => {
                 let nowhere = black_box(core::ptr::without_provenance_mut::<u64>(0x1000));
-                // SAFETY: there is nothing; the guest ends here.
+                // SAFETY: none: the store faults, which ends the guest.
                 unsafe { nowhere.write_volatile(1) }
             }
             b"recurses" => {

@@ -1,4 +1,4 @@
-//! A user of edition 2021, who declares what is used here, in another module and in another order.
+//! A user of edition 2021, who declares the same interfaces in another module and in another order.
 #![no_std]
 #![no_implicit_prelude]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! A user of edition 2024, under every strict lint that a user may have.
+//! A user of edition 2024, under every strict lint that a user may enable.
 #![no_std]
 #![no_implicit_prelude]
 #![forbid(unsafe_code)]
@@ -245,7 +245,7 @@ pub mod names {
         }
     }
 
-    /// Serves them, and says so where another type has the same functions.
+    /// Serves them, and names the interface where another trait has a function of the same name.
     #[derive(Debug)]
     pub struct Server;
 
@@ -343,7 +343,7 @@ pub mod names {
     }
 }
 
-/// The user's own types have the names of the prelude's.
+/// The user's own types have the names of types in the prelude.
 pub mod own {
     /// Not core's.
     #[derive(::core::fmt::Debug)]

@@ -1,4 +1,4 @@
-//! Crates that know nothing of each other meet, function by function.
+//! Crates that do not know each other declare the same interface, function by function.
 
 use stranger_2021::{deep::deeper as young, keywords as young_keywords, other};
 use stranger_2024 as old;
@@ -25,16 +25,16 @@ fn main() -> Result<(), vmffi::CallError> {
     assert_ne!(
         old::ParamsFilesStat::FUNCTION.signature,
         other::ParamsFilesStat::FUNCTION.signature,
-        "the struct behind it is another one"
+        "the struct behind it is different"
     );
     assert_ne!(
         old::ParamsFilesDelete::FUNCTION.signature,
         young::ParamsFilesDelete::FUNCTION.signature,
-        "it returns something else"
+        "the return type is different"
     );
 
     same! { old::keywords::ParamsKeywordsGen::FUNCTION, young_keywords::ParamsKeywordsGen::FUNCTION; }
-    // A raw identifier is the name without its mark, on the wire as everywhere.
+    // A raw identifier is the name without `r#`, on the wire as everywhere.
     assert_eq!(old::names::ParamsNamesType::FUNCTION.name, "type");
 
     let pair = Loopback::new(old::names::Server, renamed::Server).expect("a region");

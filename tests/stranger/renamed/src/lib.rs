@@ -1,4 +1,4 @@
-//! A user who calls the crate by another name, and says so once.
+//! A user who has the crate under another name, and declares that once.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(warnings, missing_docs, unreachable_pub, unused)]

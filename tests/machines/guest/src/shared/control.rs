@@ -1,4 +1,4 @@
-//! The guest: what its host can have it do, and what it asks of its host.
+//! The guest's interface for its host's commands, and its requests to its host.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ vmffi::ffi_interface! {
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Used { capacity: u64, used: u64, blocks: u64 }
 
-    /// What a guest does that may not do it. Those with a place get it from the host.
+    /// Operations that the system denies to a guest. The host passes the address for those that have one.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub enum Crime: u32 {
         Read, Write, Jump, Undefined, Divide, Overflow, SystemCall, Halt, Breakpoint, Narrow, Chatter,
@@ -22,29 +22,29 @@ vmffi::ffi_interface! {
 
     /// What the guest offers to its host.
     pub interface Control {
-        /// Runs a check of the guest's against its host.
+        /// Runs one of the guest's checks against its host.
         fn check(nr: u32);
-        /// How much of the guest's arena is in use.
+        /// The blocks in use in the guest's arena.
         fn used() -> Used;
         fn says(text: ForeignStr) -> u32;
         fn panics(text: ForeignStr);
         fn log(level: u8, text: ForeignStr);
-        /// Where a block of the host's lies in the guest.
+        /// The address of a block of the host in the guest.
         fn place(bytes: ForeignBuf) -> u64;
-        /// Where a function of the guest's lies.
+        /// The address of a function of the guest.
         fn code() -> u64;
         fn commit(crime: Crime, place: u64);
-        /// Tells the host that it begins, and never ends.
+        /// Tells the host that it begins, and never returns.
         fn spin();
-        /// Computes for a time that is proportional to this.
+        /// Computes for a time that is proportional to this number.
         fn work(rounds: u64) -> u64;
-        /// Comes back when so many are in this call at once.
+        /// Returns when this many calls of it are in progress at once.
         fn together(count: u32);
-        /// Adds up, with one call of the host's for each number.
+        /// Computes a sum, with one call of the host for each number.
         fn sum(count: u64) -> u64;
-        /// Has the host call back, and then give something: how much.
+        /// Makes the host call back and then return a buffer; returns its length.
         fn calls_back() -> u64;
-        /// Whether a panic in the host's handler is an error here, and no more than that.
+        /// Whether a panic in the host's handler is only an error here.
         fn host_panics() -> bool;
     }
 
@@ -57,11 +57,11 @@ vmffi::ffi_interface! {
     }
 }
 
-/// What the guest serves, wherever it is.
+/// The guest's server, in a machine or on the loopback.
 pub struct Guest {
     kept: spin::Mutex<Vec<ForeignBuf>>,
     here: AtomicU32,
-    /// Ends the guest, with a status and a text, if that is possible.
+    /// Ends the guest, with a status and a text, if it can end.
     end: fn(u64, &str),
 }
 
@@ -86,11 +86,11 @@ impl Side for Guest {
     }
 }
 
-/// What is done at the bottom of nested calls.
+/// The values of `bottom`: what the innermost of nested calls does.
 pub const BOTTOM_EXIT: u32 = 1;
-/// See above.
+/// The innermost call exits.
 pub const BOTTOM_PANIC: u32 = 2;
-/// See above.
+/// The innermost call panics.
 pub const BOTTOM_CRIME: u32 = 3;
 
 impl Control for Guest {

@@ -1,10 +1,10 @@
-//! What a guest may not do: one function each, whose name the host is to find.
+//! Operations that the system denies to a guest: one function each, whose name the host must find.
 
 use core::{arch::asm, hint::black_box};
 
 use super::control::Crime;
 
-/// Does it. Who comes back has not been caught.
+/// Executes a crime. If it returns, the crime was not prevented.
 pub fn commit(crime: Crime, place: u64) {
     match crime {
         Crime::Read => reads(place),
@@ -23,7 +23,7 @@ pub fn commit(crime: Crime, place: u64) {
 
 #[inline(never)]
 fn reads(place: u64) {
-    // SAFETY: none: that it is stopped is what is tested. That goes for all of these.
+    // SAFETY: none: the test is that the guest is stopped. That holds for all of these functions.
     unsafe { asm!("mov {to}, [{at}]", at = in(reg) place, to = lateout(reg) _) }
 }
 
@@ -54,7 +54,7 @@ fn divides() {
 #[inline(never)]
 fn overflows(depth: u64) -> u64 {
     let room = black_box([depth; 64]);
-    // It does not end, but the compiler is not to know; nor is the call to be the last thing it does.
+    // This call does not return, but the compiler must not know that, and must not make it a tail call.
     if room[3] == u64::MAX { 0 } else { overflows(room[3] + 1) + black_box(&room)[5] }
 }
 
@@ -77,7 +77,7 @@ fn breaks() {
     unsafe { asm!("int3") }
 }
 
-/// Rings at the doorbell, but with four bytes.
+/// Stores to the doorbell with a width of four bytes.
 #[inline(never)]
 fn rings_narrow(place: u64) {
     // SAFETY: see above.

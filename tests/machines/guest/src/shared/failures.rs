@@ -1,4 +1,4 @@
-//! Calls that fail, and memory that is kept or runs out.
+//! Calls that fail, and arenas that fill up.
 
 use alloc::vec::Vec;
 
@@ -17,7 +17,7 @@ vmffi::ffi_interface! {
         fn forget() -> u64;
     }
 
-    /// Served by nobody.
+    /// An interface that no side serves.
     pub interface Missing {
         fn missing(text: ForeignStr);
     }
@@ -28,7 +28,7 @@ impl<S: Side> Failing for S {
         Err(CallError::refused())
     }
     fn makes(&self, peer: &Peer, len: u64) -> Result<SharedBuf, CallError> {
-        let _before = SharedBuf::copy_from(peer, b"given back on the way out")?;
+        let _before = SharedBuf::copy_from(peer, b"released on the way out")?;
         SharedBuf::zeroed(peer, len as usize)
     }
     fn takes(&self, _: &Peer, text: ForeignStr, bytes: ForeignBuf) -> Result<u64, CallError> {
@@ -54,11 +54,11 @@ impl<S: Side> Failing for S {
 
 pub const CHECKS: &[Check] = &[
     ("a_handler_refuses", refused),
-    ("bytes_that_are_no_text", no_text),
+    ("bytes_that_are_not_utf8", no_text),
     ("an_unknown_function", unknown),
     ("out_of_memory_in_the_callers_arena", callers_arena),
     ("out_of_memory_in_the_callees_arena", callees_arena),
-    ("a_full_arena_and_what_is_given_back", full),
+    ("a_full_arena_and_released_blocks", full),
     ("handles_outlive_their_call", kept),
 ];
 
@@ -70,7 +70,7 @@ fn refused(peer: &Peer) {
 }
 
 fn no_text(peer: &Peer) {
-    // Only the raw call can say that bytes are text which are none.
+    // Only a raw call can send invalid UTF-8 as text.
     let mut out = peer.outgoing();
     let bytes = SharedBuf::copy_from(peer, &[0xff, 0xfe]).unwrap();
     let bytes = vmffi::SendAs::<ForeignBuf>::into_transport(bytes, &mut out).unwrap();
@@ -93,14 +93,14 @@ fn unknown(peer: &Peer) {
     assert_eq!(CallError::from_status(answer.status).kind(), ErrorKind::UnknownFunction);
 }
 
-/// More than an arena has.
+/// More bytes than an arena has.
 const TOO_MUCH: usize = 3 << 20;
 
 fn callers_arena(peer: &Peer) {
     let error = SharedBuf::zeroed(peer, TOO_MUCH).unwrap_err();
     assert_eq!((error.kind(), error.bytes()), (ErrorKind::OutOfMemory, TOO_MUCH as u64));
     let bytes = alloc::vec![1; peer.arena_stats().capacity];
-    // The text has its block by then.
+    // At that point the text has its block.
     let error = FailingClient::from(peer).takes("a text", &bytes).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::OutOfMemory, false));
     assert_eq!(error.side(), Some(peer.side()));
@@ -117,7 +117,7 @@ fn callees_arena(peer: &Peer) {
 fn full(peer: &Peer) {
     let call = FailingClient::from(peer);
     const BLOCK: usize = 64 << 10;
-    // On this side: made, and not sent.
+    // On this side: blocks that were made and not sent.
     let mut made = Vec::new();
     let error = loop {
         match SharedBuf::zeroed(peer, BLOCK) {
@@ -129,11 +129,11 @@ fn full(peer: &Peer) {
     assert!(made.len() >= 12, "an arena of 1 MiB holds {} blocks of 64 KiB", made.len());
     let error = call.takes("text", &[0; BLOCK]).unwrap_err();
     assert_eq!((error.kind(), error.side()), (ErrorKind::OutOfMemory, Some(peer.side())));
-    // Two, since the text needs a block as well.
+    // Two blocks, since the text needs one as well.
     made.truncate(made.len() - 2);
     assert_eq!(call.takes("text", &[0; BLOCK]), Ok(BLOCK as u64 + 4));
     drop(made);
-    // On the other side: received, and kept.
+    // On the other side: handles that were received and kept.
     let mut held = Vec::new();
     let error = loop {
         match call.makes(BLOCK as u64) {
@@ -158,7 +158,7 @@ fn kept(peer: &Peer) {
     assert_eq!(call.forget(), Ok(100));
     assert_eq!(peer.arena_stats().blocks, before);
     assert_eq!(call.kept(), Ok(0));
-    // And here, in another order than they came.
+    // And here, in another order than they arrived.
     let mut held: Vec<_> = (1..=20).map(|len| call.makes(len).unwrap()).collect();
     while !held.is_empty() {
         let buf = held.swap_remove(held.len() / 2);

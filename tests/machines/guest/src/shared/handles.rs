@@ -1,4 +1,4 @@
-//! Every kind of handle: alone, among others, in structs, and none of them.
+//! Every kind of handle: alone, among others, in structs, and absent.
 
 use alloc::vec::Vec;
 

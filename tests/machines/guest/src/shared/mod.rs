@@ -1,6 +1,7 @@
-//! What the guest is, and what both sides check of each other: compiled into the guest's program, and into
-//! the test, which runs the same code on the loopback.
+//! The guest, and the checks that both sides run against each other. The guest's program and the test both compile
+//! this module; the test runs it on the loopback.
 
+// Three files by their paths: `tests/types` is in the published package, and this guest is not.
 #[path = "../../../../types/shared/compounds.rs"]
 pub mod compounds;
 pub mod control;
@@ -20,19 +21,19 @@ use alloc::vec::Vec;
 
 use vmffi::{ForeignBuf, Peer};
 
-/// A side of a connection: both serve what is checked in both directions.
+/// A side of a connection. Both serve the interfaces that are checked in both directions.
 pub trait Side: Send + Sync + 'static {
-    /// Handles that were kept beyond their call.
+    /// Handles that are kept after their call.
     fn kept(&self) -> &spin::Mutex<Vec<ForeignBuf>>;
 
-    /// What is done at the bottom of nested calls.
+    /// Runs in the innermost of nested calls.
     fn bottom(&self, what: u32);
 }
 
-/// Something that one side checks by calling the other: panics where it does not hold.
+/// A check that calls the other side, and panics if something does not hold.
 pub type Check = (&'static str, fn(&Peer));
 
-/// All of them. A group each, by name.
+/// All checks, in groups, by name.
 pub const CHECKS: &[&[Check]] = &[
     plain::CHECKS,
     handles::CHECKS,
@@ -44,19 +45,19 @@ pub const CHECKS: &[&[Check]] = &[
     undeclared::CHECKS,
 ];
 
-/// The check of this number, counted over all groups.
+/// The check of this number, over all groups.
 pub fn check(nr: u32) -> Option<Check> {
     CHECKS.iter().copied().flatten().nth(nr as usize).copied()
 }
 
-/// Runs a check, after which nothing that this side lent may be left.
+/// Runs a check, after which no block that this side has lent may be in use.
 pub fn run(check: Check, peer: &Peer) {
     let before = peer.arena_stats();
     (check.1)(peer);
     assert_eq!(peer.arena_stats(), before, "the {}'s arena after {}", peer.side(), check.0);
 }
 
-/// Says what a side serves and calls: what it names, and what both do.
+/// Declares what a side serves and calls: the interfaces named, and those of both sides.
 macro_rules! serve_side {
     ($type:ty: $($own:path),+; calls $($called:path),+) => {
         $crate::shared::plain::with_plain! {

@@ -1,4 +1,4 @@
-//! Calls in calls in calls.
+//! Nested calls.
 
 use vmffi::{CallError, ErrorKind, ForeignStr, MAX_DEPTH, Peer, SharedStr, abi::Side as Which};
 
@@ -6,7 +6,7 @@ use super::{Check, Side};
 
 vmffi::ffi_interface! {
     pub interface Nesting {
-        /// So many calls more, and then something at the bottom: the number of calls.
+        /// Nests this many calls more, then does `bottom`; returns the number of calls.
         fn down(levels: u32, bottom: u32) -> u32;
         /// The same with memory that is lent at each level.
         fn spell(levels: u32, text: ForeignStr) -> ForeignStr;
@@ -37,7 +37,7 @@ impl<S: Side> Nesting for S {
 pub const CHECKS: &[Check] =
     &[("nesting_to_the_limit", to_the_limit), ("nesting_with_memory", memory)];
 
-/// How many calls are under way where a check runs: in the guest, the one that asked for it.
+/// The number of calls in progress where a check runs: in the guest, the call that asked for it.
 fn under_way(peer: &Peer) -> u32 {
     u32::from(peer.side() == Which::Guest)
 }
@@ -52,7 +52,7 @@ fn to_the_limit(peer: &Peer) {
         let error = call.down(most, 0).unwrap_err();
         assert_eq!((error.kind(), error.reached()), (ErrorKind::TooDeep, true));
     }
-    assert_eq!(call.down(most - 1, 0), Ok(most), "it is as deep as before");
+    assert_eq!(call.down(most - 1, 0), Ok(most), "as deep as before");
 }
 
 fn memory(peer: &Peer) {

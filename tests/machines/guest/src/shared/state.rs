@@ -1,4 +1,4 @@
-//! What a guest remembers: what a reset is to bring back.
+//! State of a guest that a reset must restore.
 
 use core::{
     arch::asm,
@@ -10,23 +10,23 @@ use vmffi::{CallError, ForeignBuf, Peer, SharedBuf};
 use super::{control::Guest, vectors};
 
 vmffi::ffi_interface! {
-    /// Registers that no code of the guest's changes: how vector and x87 instructions round, and the high half
-    /// of a register of AVX, where there is such a thing.
+    /// Registers that no code of the guest uses: the rounding modes of vector and x87 instructions, and the high half
+    /// of an AVX register, if there is AVX.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Registers { vectors: u32, x87: u16, high: u64 }
 
-    /// Which life of the guest this is, with the first bytes of its seed; zeros where lives are not told apart.
+    /// The number of the guest's life, with the first bytes of its seed; zeros if lives are not distinguished.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Life { generation: u64, seed: u64 }
 
     pub interface State {
-        /// A number that lies in the guest's memory, to which something is added.
+        /// Adds to a number in the guest's memory, and returns it.
         fn count(more: u64) -> u64;
-        /// Has so many bytes of its heap written, and keeps them.
+        /// Writes this many bytes of the guest's heap, and keeps them.
         fn fill(len: u64);
-        /// Changes those registers, or not, and says what is in them.
+        /// Changes those registers, if `change`, and returns their contents.
         fn registers(change: bool) -> Registers;
-        /// What it got when it started up.
+        /// The gift that the guest got from its host during startup.
         fn gift() -> ForeignBuf;
         fn life() -> Life;
         /// The time-stamp counter.
@@ -39,7 +39,7 @@ vmffi::ffi_interface! {
 }
 
 static COUNT: AtomicU64 = AtomicU64::new(3);
-/// What it got from its host when it started up.
+/// The gift that the guest got from its host during startup.
 pub static GIFT: spin::Mutex<Option<ForeignBuf>> = spin::Mutex::new(None);
 
 impl State for Guest {
@@ -53,18 +53,18 @@ impl State for Guest {
     fn registers(&self, _: &Peer, change: bool) -> Result<Registers, CallError> {
         let (mut vectors, mut x87, mut high) = (0_u32, 0_u16, 0_u64);
         if change {
-            // SAFETY: it rounds to zero now, which no code here looks at.
+            // SAFETY: it changes the rounding mode, on which no code here depends.
             unsafe { asm!("ldmxcsr [{}]", in(reg) &0x7f80_u32) };
             // SAFETY: as above.
             unsafe { asm!("fldcw [{}]", in(reg) &0x0f7f_u16) };
         }
-        // SAFETY: it stores 4 bytes there.
+        // SAFETY: the instruction stores 4 bytes in the variable.
         unsafe { asm!("stmxcsr [{}]", in(reg) &mut vectors) };
-        // SAFETY: it stores 2 bytes there.
+        // SAFETY: the instruction stores 2 bytes in the variable.
         unsafe { asm!("fnstcw [{}]", in(reg) &mut x87) };
         if vectors::has_avx() {
             if change {
-                // SAFETY: there is AVX, and nothing here is compiled for it, so nobody uses that half. All ones.
+                // SAFETY: the processor has AVX, and no code here is compiled for it, so none uses that half. All bits are set.
                 unsafe { asm!("vcmptrueps ymm15, ymm15, ymm15", out("xmm15") _) };
             }
             // SAFETY: as above.
@@ -87,7 +87,7 @@ impl State for Guest {
         }))
     }
     fn ticks(&self, _: &Peer) -> Result<u64, CallError> {
-        // SAFETY: the instruction reads a counter, and nothing denies it to a guest.
+        // SAFETY: the instruction only reads a counter, and a guest may execute it.
         Ok(unsafe { core::arch::x86_64::_rdtsc() })
     }
 }

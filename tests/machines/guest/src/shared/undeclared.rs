@@ -1,4 +1,4 @@
-//! Growing buffers, borrows, and calls that are made from the other side's contract.
+//! Growing buffers, borrows, and calls by the other side's contract.
 
 use core::fmt::Write as _;
 
@@ -16,7 +16,7 @@ pub const CHECKS: &[Check] = &[
     ("shared_values_grow", shared_values_grow),
     ("guests_borrow", guests_borrow),
     ("calls_without_a_declaration", calls_without_a_declaration),
-    ("undeclared_calls_are_checked_before_they_leave", checked_before),
+    ("undeclared_calls_are_checked_before_they_are_sent", checked_before),
 ];
 
 fn shared_values_grow(peer: &Peer) {
@@ -36,7 +36,7 @@ fn shared_values_grow(peer: &Peer) {
     assert_eq!(full.as_slice(), bytes);
 }
 
-/// ABI, Arenas and loans A-3: what is lent does not change, so a guest reads it in place. A host does not trust that.
+/// ABI, Arenas and loans A-3: a loan does not change, so a guest reads it in place. A host does not rely on that.
 fn guests_borrow(peer: &Peer) {
     let call = HandlesClient::from(peer);
     let (bytes, text) = (call.buf(b"GET / HTTP/1.1").unwrap(), call.text("größer").unwrap());
@@ -46,7 +46,7 @@ fn guests_borrow(peer: &Peer) {
         return;
     }
     let borrowed = (bytes.as_slice().unwrap(), text.as_str().unwrap());
-    // Other calls, and more loans of the host, meanwhile.
+    // Meanwhile other calls, and more loans of the host.
     for len in 1..50 {
         assert_eq!(call.buf(&vec![7; len * 30]).unwrap().as_slice().unwrap(), vec![7; len * 30]);
     }
@@ -79,7 +79,7 @@ fn calls_without_a_declaration(peer: &Peer) {
         peer.call_dynamic(function, arguments).unwrap()
     };
     let some = |value: Value<'static>| Value::Some(Box::new(value));
-    // Each comes back as it was.
+    // Each value is returned unchanged.
     for (name, value) in [
         ("buf", b"bytes".as_slice().into()),
         ("buf", b"".as_slice().into()),

@@ -1,4 +1,4 @@
-//! Namespaces, and a file system that is not there: what a program is put into, or puts itself into, before it makes machines.
+//! Namespaces, and a missing file system: the environment of a program, or one that it enters before it makes machines.
 
 use std::{env, ffi::CString, fs, os::fd::AsRawFd, time::Duration};
 
@@ -24,7 +24,7 @@ pub const CASES: &[Case] = &[
     ("programs_in_memory_are_restricted", process, no_exec),
 ];
 
-/// Gives a namespace to this process, or ends the case.
+/// Moves this process into a new namespace, or skips the case.
 fn unshare(what: libc::c_int) {
     // SAFETY: takes an integer.
     if unsafe { libc::unshare(what) } != 0 {
@@ -48,12 +48,12 @@ fn empty_root() {
     done(unsafe { libc::chroot(root.as_ptr()) });
     // SAFETY: takes a path.
     done(unsafe { libc::chdir(c"/".as_ptr()) });
-    // It is gone when nobody is in it any more.
+    // The mount ends when no process uses it.
     // SAFETY: takes a descriptor, a path and an integer.
     done(unsafe { libc::unlinkat(above.as_raw_fd(), name.as_ptr(), libc::AT_REMOVEDIR) });
 }
 
-/// A machine that was made before goes on, and another one can be made where it needs no file.
+/// A machine that was made before continues to work, and another one can be made if it needs no file.
 fn another_root(backend: Backend) {
     let host = started(&machine(), backend);
     empty_root();
@@ -72,27 +72,27 @@ fn another_root(backend: Backend) {
     drop(host);
 }
 
-/// The file system is there, without /proc.
+/// A root file system without /proc.
 fn no_proc(backend: Backend) {
     image();
     unshare(libc::CLONE_NEWNS);
     let (none, root) = (c"none".as_ptr(), c"/".as_ptr());
     let flags = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: takes strings and an integer; what is null is not looked at.
+    // SAFETY: takes strings and an integer; null arguments are ignored.
     done(unsafe { libc::mount(none, root, std::ptr::null(), flags, std::ptr::null()) });
     // SAFETY: takes a string and an integer.
     while unsafe { libc::umount2(c"/proc".as_ptr(), libc::MNT_DETACH) } == 0 {}
-    assert!(fs::metadata("/proc/self").is_err(), "/proc is still there");
+    assert!(fs::metadata("/proc/self").is_err(), "/proc still exists");
     backend.check().unwrap();
     for vcpus in [1, 3] {
         works_in_every_way(&started(&machine().vcpus(vcpus), backend));
     }
-    // The processor time of several threads is read there.
+    // The processor time of several threads is read in /proc.
     works_in_every_way(&started(&limited(1), backend));
     not_measured(3, backend);
 }
 
-/// A machine with a limit of processor time that nothing reaches.
+/// A machine with a limit of processor time that is never reached.
 fn limited(vcpus: u32) -> MachineBuilder {
     machine().vcpus(vcpus).limits(Limits::new().cpu_time(Duration::from_secs(100)))
 }
@@ -103,7 +103,7 @@ fn not_measured(vcpus: u32, backend: Backend) {
     assert!(error.contains("Limits::cpu_time") && error.contains("/proc"), "{error}");
 }
 
-/// Each alone, and all at once: they are the program's when it makes machines.
+/// Each namespace alone, and all at once, when the program makes machines.
 fn namespaces(backend: Backend) {
     image();
     let each = [
@@ -122,7 +122,7 @@ fn namespaces(backend: Backend) {
             unshare(what);
             let checked = backend.check();
             if kvm(backend) && checked.is_err() {
-                // The device is another user's.
+                // The device belongs to another user.
                 return;
             }
             checked.unwrap_or_else(|error| panic!("{what:#x}: {error}"));
@@ -130,7 +130,7 @@ fn namespaces(backend: Backend) {
             super::makes::nothing_left_but_descriptors();
         });
         works_in_every_way(&host);
-        // And of one that has a machine.
+        // The same for a program that has a machine already.
         forked(|| {
             let host = started(&machine(), backend);
             unshare(what);
@@ -140,8 +140,8 @@ fn namespaces(backend: Backend) {
     nothing_left();
 }
 
-/// The next child would be the first process of the namespace. A guest's process is not to be it, since the kernel protects
-/// that one from signals, also from the one that ends a guest with its host.
+/// The next child would be the first process of the namespace. A guest's process must not be that, since the kernel protects
+/// it from signals, also from the one that ends a guest with its host.
 fn pid_namespace(backend: Backend) {
     image();
     let before = started(&machine(), backend);
@@ -162,7 +162,7 @@ fn pid_namespace(backend: Backend) {
             }
         });
     }
-    // A machine that was there stays, until it needs another process. Nor can the program start threads any more.
+    // An existing machine stays until it needs another process. The program cannot start threads any more, either.
     forked(|| {
         let host = started(&machine(), backend);
         works_in_every_way(&host);
@@ -170,7 +170,7 @@ fn pid_namespace(backend: Backend) {
         works_in_every_way(&host);
         if process(backend) {
             super::makes::children().into_iter().for_each(|pid| {
-                // SAFETY: takes two integers.
+                // SAFETY: kill(2) takes two integers.
                 done(unsafe { libc::kill(pid, libc::SIGKILL) });
                 super::drops::ends(pid);
             });
@@ -181,7 +181,7 @@ fn pid_namespace(backend: Backend) {
     works(&before);
 }
 
-/// As in a container whose first process is the program.
+/// A program that is the first process of a container.
 fn first_process(backend: Backend) {
     image();
     unshare(libc::CLONE_NEWPID);
@@ -194,16 +194,16 @@ fn first_process(backend: Backend) {
         backend.check().unwrap();
         works_in_every_way(&started(&limited(1), backend));
         if process(backend) {
-            // The IDs in `/proc` are those of another namespace.
+            // Process IDs in `/proc` are those of another namespace.
             not_measured(3, backend);
         }
-        // It ends with a machine.
+        // The child ends together with its machine.
         std::mem::forget(host);
     });
     nothing_left();
 }
 
-/// vm.memfd_noexec, which is of a PID namespace.
+/// The sysctl vm.memfd_noexec, which belongs to a PID namespace.
 fn no_exec(backend: Backend) {
     const SYSCTL: &str = "/proc/sys/vm/memfd_noexec";
     image();

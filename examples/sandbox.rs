@@ -1,5 +1,5 @@
-//! Unpacks a gzip file as `gzip -dc` does, in a machine where it can do no harm: `guests/sandbox` inflates
-//! it there.
+//! Unpacks a gzip file as `gzip -dc` does, in a machine that isolates the decompressor: `guests/sandbox`
+//! inflates it there.
 //!
 //! ```console
 //! $ cargo run --release --example sandbox -- FILE.gz > FILE
@@ -17,25 +17,29 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use vmffi::machine::{Backend, Image};
 
-#[path = "../guests/mod.rs"]
 mod guests;
-mod host;
+/// The module in the folder `examples/sandbox`.
+mod sandbox {
+    pub mod host;
+}
+
+use sandbox::host;
 
 const HELP: &str = "\
 Unpacks a gzip file as `gzip -dc` does, in a sandbox.
 
     sandbox [--backend kvm|process] [--patience SECONDS] [FILE]
 
-Without FILE, it unpacks a sample. The status is 0, 1 for a bad file and whatever else goes wrong, and 2
-where something follows in the file that is not gzip; that is ignored.";
+Without FILE, it unpacks a sample. The status is 0; 1 for a bad file or another failure; 2 if the file ends
+with data that is not gzip, which is ignored.";
 
-/// What is unpacked where no file is named.
-const SAMPLE: &[u8] = include_bytes!("sample.txt.gz");
+/// The file that is unpacked if none is named.
+const SAMPLE: &[u8] = include_bytes!("sandbox/sample.txt.gz");
 
 struct Options {
     backend: Backend,
     patience: Duration,
-    /// Its name, and what is in it.
+    /// The file's name, and the open file.
     file: Option<(String, File)>,
 }
 
@@ -95,7 +99,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         }
         None => ("the sample".into(), Box::new(SAMPLE)),
     };
-    // Without the buffer that the standard library has there: what comes is large.
+    // Unbuffered, unlike the standard library's, since the writes are large.
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let done = host::Sandbox { image, backend, patience }.unpack(input, output);
     bar.finish_and_clear();
@@ -105,7 +109,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::from(2))
         }
         Ok(_) => Ok(ExitCode::SUCCESS),
-        // Whoever has read so far has read enough, as `head` does.
+        // The reader has closed the pipe early, as `head` does; that is no error to report.
         Err(host::Error::Write(error)) if error.kind() == ErrorKind::BrokenPipe => {
             Ok(ExitCode::FAILURE)
         }

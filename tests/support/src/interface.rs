@@ -1,4 +1,4 @@
-//! An interface with every type, and a server that reads all that it gets, twice, and judges it.
+//! An interface with every type, and a server that reads all that it receives, twice, and validates it.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use vmffi::{
 };
 
 vmffi::ffi_interface! {
-    /// With padding, and three types that do not take every bit pattern.
+    /// With padding, and with three types for which some bit patterns are invalid.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Point { on: bool, x: i16, glyph: char, y: f32, colour: Colour, far: u64 }
 
@@ -49,7 +49,7 @@ vmffi::ffi_interface! {
         chars: Option<ForeignSlice<char>>,
     }
 
-    /// Those of `Everything::chat`.
+    /// The parameters of `Everything::chat`.
     pub struct Chat { value: ForeignStr, depth: u32 }
 
     pub interface Everything {
@@ -81,7 +81,7 @@ vmffi::ffi_interface! {
         fn bundle(value: [(Colour, ForeignStr); 2], wait: Duration, flags: [bool; 3]) -> u64;
     }
 
-    /// What `chat` calls back.
+    /// The interface that `chat` calls back.
     pub interface Callback {
         fn note(text: ForeignStr, left: u32) -> u32;
         fn fetch(key: u32) -> ForeignBuf;
@@ -122,8 +122,8 @@ pub const FUNCTIONS: [u64; 26] = [
     ParamsEverythingBundle::FUNCTION.signature,
 ];
 
-/// Values with the bits that their types may have. Read as bytes: the compiler knows what a `bool`
-/// can be, and would not look.
+/// Checks that values have valid bit patterns, through their bytes, since the compiler assumes that
+/// a `bool` is valid.
 pub trait Sane {
     fn sane(&self);
 }
@@ -146,7 +146,7 @@ impl Sane for char {
 
 impl Sane for Colour {
     fn sane(&self) {
-        // SAFETY: its representation is a `u8`.
+        // SAFETY: the representation of `Colour` is `u8`.
         let bits = unsafe { std::ptr::from_ref(self).cast::<u8>().read_volatile() };
         assert!([1, 2, 200].contains(&bits), "a colour of {bits}");
     }
@@ -154,7 +154,7 @@ impl Sane for Colour {
 
 impl Sane for Shape {
     fn sane(&self) {
-        // SAFETY: its representation begins with a `u16`.
+        // SAFETY: the representation begins with a `u16`.
         let bits = unsafe { std::ptr::from_ref(self).cast::<u16>().read_volatile() };
         match self {
             Self::Dot => assert_eq!(bits, 0),
@@ -194,10 +194,10 @@ impl Sane for u64 {
     fn sane(&self) {}
 }
 
-/// Bytes and values that handlers have read and judged, over all tests.
+/// The number of bytes and values that handlers have read and validated, over all tests.
 pub static READ: AtomicUsize = AtomicUsize::new(0);
 
-/// Handles that outlive their call.
+/// Handles that are kept after their call.
 pub type Kept = Arc<Mutex<Vec<ForeignBuf>>>;
 
 /// Serves both interfaces, on either side.
@@ -249,7 +249,7 @@ impl Server {
     ) -> Result<Vec<T>, CallError> {
         let mut seen = 0;
         for value in slice.iter() {
-            // In one go the next may be good again: each is judged by itself.
+            // The elements may differ between readings: each reading is validated by itself.
             if let Ok(value) = value {
                 value.sane();
             }
@@ -486,7 +486,7 @@ impl Everything for Server {
             kept.remove(0);
         }
         kept.push(value);
-        // Some of these are from calls long past.
+        // Some of these are from earlier calls.
         kept.iter().try_fold(0, |sum, buf| Ok(sum + self.bytes_of(buf)?.len() as u64))
     }
 
@@ -508,7 +508,7 @@ impl Everything for Server {
     fn chat(&self, peer: &Peer, value: ForeignStr, depth: u32) -> Result<u64, CallError> {
         let text = self.text_of(&value)?;
         let other = CallbackClient::from(peer);
-        // An upcall that fails is the peer's affair: it goes on with the next.
+        // A failed upcall is the peer's choice: the handler continues with the next one.
         let mut good = u64::from(other.note(text.as_str(), depth).is_ok());
         if let Ok(bytes) = other.fetch(depth) {
             good += u64::from(self.bytes_of(&bytes).is_ok());
@@ -544,7 +544,7 @@ impl Callback for Server {
         let text = self.text_of(&text)?;
         match left {
             0 => Ok(0),
-            // Deeper and deeper, until one says no or the limit does.
+            // Calls nest deeper until one is refused or the limit is reached.
             _ => Ok(EverythingClient::from(peer)
                 .chat(text.as_str(), left.min(20) - 1)
                 .is_ok()

@@ -1,4 +1,4 @@
-//! Children of the program: whatever it does about them, and whoever waits for them.
+//! Children of the program: whatever it does about SIGCHLD, and whoever waits for them.
 
 use std::{
     ptr,
@@ -21,16 +21,16 @@ use super::{
 pub const CASES: &[Case] = &[
     ("dropped_with_children_ignored", any, ignored),
     ("dropped_with_children_not_waited_for", any, not_waited_for),
-    ("dropped_while_somebody_waits_for_all_children", any, waited_for),
+    ("dropped_while_a_thread_waits_for_all_children", any, waited_for),
     ("a_handler_waits_for_all_children", process, handler_waits),
     ("a_thread_waits_for_all_children", process, thread_waits),
 ];
 
 fn on_child(how: usize, flags: i32) {
-    // SAFETY: integers and pointers, for which zeros are values.
+    // SAFETY: the struct has integers and pointers, for which zeros are values.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     (action.sa_sigaction, action.sa_flags) = (how, flags);
-    // SAFETY: the one handler of this file does what a handler may do.
+    // SAFETY: the only handler of this file calls only functions that are safe in a handler.
     done(unsafe { libc::sigaction(libc::SIGCHLD, &action, ptr::null_mut()) });
 }
 
@@ -63,14 +63,14 @@ fn not_waited_for(backend: Backend) {
     drops(backend, ignore, ignore);
 }
 
-/// Another thread waits for whichever child ends, all the time.
+/// Another thread waits for any child that ends, without pause.
 fn waited_for(backend: Backend) {
     let hosts: Vec<Built> = (0..20).map(|_| started(&machine(), backend)).collect();
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
-                // SAFETY: it is given no place for the status.
+                // SAFETY: the pointer to the status is null.
                 unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) };
             }
         });
@@ -91,13 +91,13 @@ static WAITED: AtomicU32 = AtomicU32::new(0);
 
 /// Waits for all children that have ended.
 extern "C" fn wait_for_all(_: libc::c_int) {
-    // SAFETY: it is given no place for the status.
+    // SAFETY: the pointer to the status is null.
     while unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) } > 0 {
         WAITED.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// All that machines do, with processes that end in it.
+/// All operations of a machine that end a process.
 fn lives(backend: Backend) {
     for vcpus in [1, 3] {
         let (host, begins) = spinner(&machine().vcpus(vcpus), backend);
@@ -105,7 +105,7 @@ fn lives(backend: Backend) {
             works_in_every_way(&host);
             is_stopped(&host, &begins);
             for pid in super::makes::children() {
-                // SAFETY: takes two integers; nobody else has children here.
+                // SAFETY: kill(2) takes two integers; no other thread has children here.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
             host.reset().unwrap();
@@ -123,7 +123,7 @@ fn handler_waits(backend: Backend) {
     for flags in [libc::SA_RESTART, 0, libc::SA_NOCLDSTOP] {
         on_child(handler, flags);
         lives(backend);
-        // And children of the program's own.
+        // Children of the program itself, as well.
         let before = WAITED.load(Ordering::Relaxed);
         fork(|| {});
         while WAITED.load(Ordering::Relaxed) == before {
@@ -133,7 +133,7 @@ fn handler_waits(backend: Backend) {
     }
 }
 
-/// One that blocks in it, one that asks all the time, and both.
+/// A thread that blocks in waitpid(2), one that polls, and both.
 fn thread_waits(backend: Backend) {
     for how in [&[0][..], &[libc::WNOHANG], &[0, libc::WNOHANG]] {
         let ended = AtomicBool::new(false);
@@ -142,7 +142,7 @@ fn thread_waits(backend: Backend) {
                 let ended = &ended;
                 scope.spawn(move || {
                     while !ended.load(Ordering::Relaxed) {
-                        // SAFETY: it is given no place for the status.
+                        // SAFETY: the pointer to the status is null.
                         if unsafe { libc::waitpid(-1, ptr::null_mut(), *flags) } < 1 {
                             thread::sleep(Duration::from_micros(100));
                         }

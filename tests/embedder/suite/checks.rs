@@ -1,4 +1,4 @@
-//! What `Backend::check` says, `MachineBuilder::build` does, whatever the program may not do.
+//! `Backend::check` predicts the result of `MachineBuilder::build`, whatever is denied to the program.
 
 use std::{io::Error, mem::offset_of};
 
@@ -13,12 +13,12 @@ use super::{
 use support::host::Host;
 
 pub const CASES: &[Case] = &[
-    ("a_check_makes_what_is_made", any, checks),
+    ("a_check_predicts_the_build", any, checks),
     ("each_system_call_is_denied", any, denied_calls),
     ("each_request_to_kvm_is_denied", kvm, denied_requests),
 ];
 
-/// Has the kernel refuse a system call of this thread's, or one with this second argument, with EPERM.
+/// Makes the kernel refuse a system call of this thread, or one with this second argument, with EPERM.
 pub fn deny(call: libc::c_long, request: Option<u32>) {
     let mut filter = vec![load(offset_of!(seccomp_data, nr))];
     match request {
@@ -46,7 +46,7 @@ fn checks(backend: Backend) {
     nothing_left();
 }
 
-/// In a child, whose filter is its own: it says of a backend what comes of making a machine and starting the guest.
+/// In a child, which has its own filter: reports whether a machine can be made with a backend, and its guest be started.
 fn agree(backend: Backend, what: &str, call: libc::c_long, request: Option<u32>) {
     forked(|| {
         deny(call, request);
@@ -66,8 +66,8 @@ fn agree(backend: Backend, what: &str, call: libc::c_long, request: Option<u32>)
         );
         assert_eq!(checked.is_ok(), ran.is_ok(), "{what}: {checked:?}, {ran:?}");
         if let Some(built) = built {
-            // What keeps it from being made keeps the check from it, and both say so. A check installs no handler of a
-            // signal.
+            // The check fails for the reason for which the build fails, with the same text. A check installs no signal
+            // handler.
             let why = |error: &str| match process(backend) {
                 true => error.to_owned(),
                 false => error.rsplit(": ").next().unwrap().to_owned(),
@@ -129,7 +129,7 @@ fn denied_calls(backend: Backend) {
     ] {
         agree(backend, what, call, None);
     }
-    // A filter of a child's is not the parent's.
+    // A child's filter is not its parent's.
     backend.check().map_err(|error| Error::other(error.to_string())).unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! What the cases have in common: machines, guests that run for ever, children.
+//! What the cases share: machines, guests that run forever, children.
 
 use std::{
     env, fs,
@@ -20,20 +20,20 @@ use support::{host::Host, shared::control::ControlClient};
 /// A guest in a machine.
 pub type Built = vmffi::machine::Machine;
 
-/// How long a deadline of 50 ms may take to be met on a busy machine.
+/// How late a deadline of 50 ms may be on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     let open = || Image::open(env::var_os(GUEST).expect("the guest's program"));
-    IMAGE.get_or_init(|| open().expect("the guest's program is one"))
+    IMAGE.get_or_init(|| open().expect("a valid program"))
 }
 
 pub fn machine() -> MachineBuilder {
     MachineBuilder::new(image()).arenas(1 << 20, 1 << 20)
 }
 
-/// The same for an image of which no machine was made.
+/// The same program as a new image, of which no machine was made.
 pub fn fresh() -> MachineBuilder {
     let image = Image::open(env::var_os(GUEST).expect("the guest's program"));
     MachineBuilder::new(&image.expect("an image")).arenas(1 << 20, 1 << 20)
@@ -50,7 +50,7 @@ pub fn start(machine: &MachineBuilder, backend: Backend, server: Host) -> Built 
     host
 }
 
-/// Is told when a guest is about to run for ever.
+/// Receives a message when a guest is about to run forever.
 pub struct Begins(Mutex<mpsc::Receiver<()>>);
 
 impl Begins {
@@ -58,24 +58,24 @@ impl Begins {
         self.0.lock().unwrap().recv_timeout(Duration::from_secs(20)).expect("the guest begins");
     }
 
-    /// Forgets what earlier calls have told.
+    /// Discards messages of earlier calls.
     pub fn forget(&self) {
         while self.0.lock().unwrap().try_recv().is_ok() {}
     }
 }
 
-/// A guest that tells, when it is about to run for ever.
+/// A guest that sends a message before it runs forever.
 pub fn spinner(machine: &MachineBuilder, backend: Backend) -> (Built, Begins) {
     let (begun, begins) = mpsc::channel();
     let begun = Mutex::new(begun);
     let server = Host::on_spin(move || {
-        // Nobody waits for it in some cases.
+        // In some cases there is no receiver.
         let _ = begun.lock().unwrap().send(());
     });
     (start(machine, backend, server), Begins(Mutex::new(begins)))
 }
 
-/// The guest computes.
+/// The guest computes a sum.
 #[track_caller]
 pub fn works(host: &Built) {
     assert_eq!(ControlClient::from(host.guest()).sum(4), Ok(10), "{:?}", host.guest_exit());
@@ -96,7 +96,7 @@ pub fn meets_a_deadline(host: &Built) {
     works(host);
 }
 
-/// All that a guest does for its host.
+/// Every operation of the guest works.
 #[track_caller]
 pub fn works_in_every_way(host: &Built) {
     works(host);
@@ -105,7 +105,7 @@ pub fn works_in_every_way(host: &Built) {
     works(host);
 }
 
-/// Has a guest run for ever on this thread, and another thread stop it, 20 ms after it has begun.
+/// The guest runs forever on this thread, and another thread stops it, 20 ms after it has begun.
 #[track_caller]
 pub fn is_stopped(host: &Built, begins: &Begins) {
     let stopper = host.stopper();
@@ -139,37 +139,37 @@ pub fn done(result: i32) -> i32 {
     result
 }
 
-/// Forks; the child does something, and ends. A child that panics, crashes or takes 20 s has failed.
+/// Forks; the child runs a function and exits. A child that panics, crashes or takes 20 s fails the case.
 #[track_caller]
 pub fn forked(child: impl FnOnce()) {
     join(fork(child));
 }
 
-/// Forks, and does not wait: gives the child's number.
+/// Forks, and returns the child's process ID without waiting.
 #[track_caller]
 pub fn fork(child: impl FnOnce()) -> i32 {
-    // SAFETY: the child does what a program may do after fork(2) with the C library of this one, which lets it use the
-    // heap, and ends without returning.
+    // SAFETY: the child does what this C library permits after fork(2), including the use of the
+    // heap, and exits without returning.
     let pid = done(unsafe { libc::fork() });
     if pid != 0 {
         return pid;
     }
-    // SAFETY: takes an integer; the child does not handle the signal, so it is its end.
+    // SAFETY: alarm(2) takes an integer; the child does not handle the signal, which therefore ends it.
     unsafe { libc::alarm(20) };
     let failed = panic::catch_unwind(AssertUnwindSafe(child)).is_err();
-    // SAFETY: it ends this process.
+    // SAFETY: the call ends this process.
     unsafe { libc::_exit(i32::from(failed)) }
 }
 
 #[track_caller]
 pub fn join(pid: i32) {
     let mut status = 0;
-    // SAFETY: the status is written there.
+    // SAFETY: the pointer to the status is valid.
     while unsafe { libc::waitpid(pid, &raw mut status, 0) } == -1 {
         assert_eq!(Error::last_os_error().raw_os_error(), Some(libc::EINTR));
     }
     assert!(!libc::WIFSIGNALED(status), "the child died of signal {}", libc::WTERMSIG(status));
-    assert_eq!(libc::WEXITSTATUS(status), 0, "the child has failed");
+    assert_eq!(libc::WEXITSTATUS(status), 0, "the child's exit status");
 }
 
 /// The lines of /proc/self/maps that are a machine's memory.
@@ -178,7 +178,7 @@ pub fn mapped() -> Vec<String> {
     maps.lines().filter(|line| line.contains("memfd:vmffi")).map(str::to_owned).collect()
 }
 
-/// What this process has open of machines'.
+/// The open descriptors of this process that belong to machines.
 pub fn descriptors() -> Vec<String> {
     let listed = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let targets = listed.filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -187,7 +187,7 @@ pub fn descriptors() -> Vec<String> {
     targets.filter(ours).filter(|target| !support::left::is_shared(target)).collect()
 }
 
-/// The processes that this one has started and not waited for, of any state.
+/// The children of this process that were not waited for, in any state.
 pub fn children() -> Vec<i32> {
     let mut found = Vec::new();
     for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
@@ -197,13 +197,13 @@ pub fn children() -> Vec<i32> {
     found
 }
 
-/// Nothing of a machine is left in this process.
+/// This process has no resource of a machine.
 #[track_caller]
 pub fn nothing_left() {
     assert_eq!((mapped(), descriptors(), children()), (vec![], vec![], vec![]));
 }
 
-/// In a process that has inherited machines: it has made none that are left.
+/// A process that has inherited machines has made no other ones that are left.
 #[track_caller]
 pub fn nothing_left_but_descriptors() {
     assert_eq!((mapped(), children()), (vec![], vec![]));

@@ -1,4 +1,4 @@
-//! Whose the program is, and what it may do: users, capabilities, what it gives up before a machine is made or later.
+//! The program's user and its privileges: users, capabilities, and what it gives up before a machine is made or later.
 
 use std::{fs, thread, time::Duration};
 
@@ -42,7 +42,7 @@ pub fn become_nobody() {
     done(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) });
 }
 
-/// Is somebody whom limits hold for.
+/// Becomes a user for whom limits apply.
 pub fn be_nobody() {
     // SAFETY: takes no argument.
     if unsafe { libc::geteuid() } == 0 {
@@ -50,7 +50,7 @@ pub fn be_nobody() {
     }
 }
 
-/// Where a program may no longer send signals to its guests.
+/// A program that may no longer send signals to its guests.
 fn other_user(backend: Backend) {
     for vcpus in [1, 3] {
         image();
@@ -61,7 +61,7 @@ fn other_user(backend: Backend) {
             stopped.stopper().stop();
             let built = machine.build(backend, support::host::Host::default()).unwrap();
             let guests = children();
-            // It holds copies of all descriptors.
+            // The guest's process has copies of all descriptors.
             let child = fork(|| thread::sleep(Duration::from_millis(300)));
             become_nobody();
             for host in [host, stopped, built] {
@@ -97,7 +97,7 @@ fn other_user_calls(backend: Backend) {
             let before = children();
             become_nobody();
             keeps_on(&host);
-            // A stop killed the process, and a reset made another one, which is this user's.
+            // The stop has killed the process, and the reset made another one, which belongs to this user.
             if process(backend) {
                 assert_ne!(children(), before);
             }
@@ -119,7 +119,7 @@ fn keeps_on((host, begins): &(Built, super::makes::Begins)) {
     works_in_every_way(host);
 }
 
-/// No call is under way when it is stopped.
+/// The guest is stopped while no call is in progress.
 fn other_user_stops(backend: Backend) {
     let host = started(&machine().vcpus(2), backend);
     become_nobody();
@@ -141,7 +141,7 @@ fn other_user_stops(backend: Backend) {
     nothing_left();
 }
 
-/// As one who was root when it started.
+/// A program that was started by root.
 fn another_user(backend: Backend) {
     image();
     if kvm(backend) {
@@ -178,7 +178,7 @@ fn give_up_capabilities() {
     done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) } as i32);
 }
 
-/// Root without what makes it more than a user, before and after it has made machines.
+/// Root without privileges, before and after it has made machines.
 fn no_capabilities(backend: Backend) {
     image();
     let before = spinner(&machine(), backend);
@@ -190,7 +190,7 @@ fn no_capabilities(backend: Backend) {
     nothing_left();
 }
 
-/// A user who may nothing, and will never be allowed to.
+/// A user without privileges, who can never get any.
 fn nobody(backend: Backend) {
     image();
     be_nobody();

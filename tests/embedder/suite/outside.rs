@@ -1,4 +1,4 @@
-//! Signals that another program sends to a guest's process: most mean nothing, and the others are told.
+//! Signals that another program sends to a guest's process: most have no effect, and the others are reported.
 
 use std::{
     ptr,
@@ -23,34 +23,34 @@ use super::{
 use support::{host::Host, shared::control::ControlClient};
 
 pub const CASES: &[Case] = &[
-    ("signals_from_outside_mean_nothing", process, nothing),
-    ("faults_from_outside_are_told", process, faults),
-    ("a_killed_guest_is_told", process, killed),
-    ("a_suspended_guest_goes_on", process, suspended),
+    ("signals_from_outside_are_ignored", process, nothing),
+    ("faults_from_outside_are_reported", process, faults),
+    ("a_killed_guest_is_reported", process, killed),
+    ("a_suspended_guest_continues", process, suspended),
     ("a_suspended_guest_is_stopped", process, suspended_and_stopped),
     ("a_suspended_guest_is_reset", process, suspended_and_reset),
     ("a_suspended_guest_is_dropped", process, suspended_and_dropped),
 ];
 
-/// The number of the one guest's process.
+/// The process ID of the only guest.
 pub fn guest() -> i32 {
     let [pid] = children()[..] else { panic!("one child: {:?}", children()) };
     pid
 }
 
-/// Sends a signal in the three ways that there are.
+/// Sends a signal in each of the three ways.
 const WAYS: [fn(i32, i32); 3] = [
     |pid, signal| {
-        // SAFETY: takes two integers.
+        // SAFETY: kill(2) takes two integers.
         done(unsafe { libc::kill(pid, signal) });
     },
     |pid, signal| {
         let value = libc::sigval { sival_ptr: ptr::without_provenance_mut(0x5a) };
-        // SAFETY: takes integers; nobody follows the pointer.
+        // SAFETY: rt_sigqueueinfo(2) copies the signal's data from a valid pointer.
         done(unsafe { libc::sigqueue(pid, signal, value) });
     },
     |pid, signal| {
-        // The thread is the process's first one.
+        // The thread is the first one of its process.
         // SAFETY: takes three integers.
         done(unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, signal) } as i32);
     },
@@ -60,7 +60,7 @@ pub fn kill(signal: i32) {
     WAYS[0](guest(), signal);
 }
 
-/// Has the guest run for ever on this thread, and something happen meanwhile on another one.
+/// The guest runs forever on this thread, and another thread acts meanwhile.
 #[track_caller]
 fn meanwhile<R: Send>(
     host: &Built,
@@ -141,7 +141,7 @@ fn faults(backend: Backend) {
             let (kind, _, ()) = meanwhile(&host, &begins, || way(guest(), signal));
             assert_eq!(kind, ErrorKind::PeerDied, "{signal}");
             is_told(&host, signal);
-            // It waits, and the signal with it.
+            // The guest waits, and so does the signal.
             way(guest(), signal);
             let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PeerDied, "{signal}");
@@ -186,7 +186,7 @@ fn killed(backend: Backend) {
     println!("from the signal to the error, median and least: {series:?}");
     // The fastest of all, since any of them may have waited for a processor.
     assert!(series.iter().any(|(_, least)| *least < MOST), "{series:?}");
-    // While it waits: the next call is told, or a reset starts another process.
+    // While the guest waits: the next call reports it, or a reset starts another process.
     kill(libc::SIGKILL);
     let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PeerDied);
@@ -271,7 +271,7 @@ fn suspended_and_stopped(backend: Backend) {
             assert!(ended - began < super::makes::SOON, "{:?}", ended - began);
             host.reset().unwrap();
             works(&host);
-            // While it waits, and by a deadline.
+            // While the guest waits, and by a deadline.
             kill(libc::SIGSTOP);
             host.stopper().stop();
             host.reset().unwrap();
@@ -282,7 +282,7 @@ fn suspended_and_stopped(backend: Backend) {
     }
 }
 
-/// Another process takes the place of the suspended one.
+/// Another process replaces the suspended one.
 fn suspended_and_reset(backend: Backend) {
     let (host, _) = spinner(&machine(), backend);
     for _ in 0..2 {

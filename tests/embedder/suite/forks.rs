@@ -1,4 +1,4 @@
-//! A program that has machines, and forks.
+//! A program that has machines and forks.
 
 use std::{
     ptr,
@@ -54,7 +54,7 @@ pub const CASES: &[Case] = &[
     ("exec_leaks_nothing", any, exec),
 ];
 
-/// A machine that is new in this process does all that machines do.
+/// A machine that is made in this process passes all checks.
 fn makes_another(machine: &MachineBuilder, backend: Backend) {
     let another = started(machine, backend);
     works_in_every_way(&another);
@@ -72,7 +72,7 @@ fn after_a_machine(backend: Backend) {
         assert_eq!(descriptors(), Vec::<String>::new());
         makes_another(&machine, backend);
     });
-    let host = slot.expect("the child has dropped its own");
+    let host = slot.expect("the child has dropped only its copy");
     works_in_every_way(&host);
     drop(host);
     nothing_left();
@@ -86,7 +86,7 @@ fn after_a_deadline(backend: Backend) {
         forked(|| makes_another(&machine, backend));
         meets_a_deadline(&host);
     }
-    // Dropped before it makes another.
+    // Dropped before the child makes another machine.
     let mut slot = Some((host, machine));
     forked(|| {
         let (host, machine) = slot.take().unwrap();
@@ -98,7 +98,7 @@ fn after_a_deadline(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// The builder alone is inherited, and the image.
+/// The child inherits the builder and the image, and no machine.
 fn of_a_builder(backend: Backend) {
     let machine = machine();
     forked(|| makes_another(&machine, backend));
@@ -120,7 +120,7 @@ fn counts(host: &Built, count: u64) {
     assert_eq!(StateClient::from(host.guest()).count(0), Ok(count), "{:?}", host.guest_exit());
 }
 
-/// A child makes machines from it, and prepares none of its own; those that its parent has prepared it leaves alone.
+/// A child makes machines from the snapshot, but prepares none in advance; it does not use those that its parent has prepared.
 fn of_a_snapshot(backend: Backend) {
     let snapshot = snapshot(backend);
     let clone = || snapshot.build(Host::default()).unwrap();
@@ -139,7 +139,7 @@ fn of_a_snapshot(backend: Backend) {
             again.prepare(1).unwrap();
             counts(&again.build(Host::default()).unwrap(), 7);
             forked(|| counts(&again.build(Host::default()).unwrap(), 7));
-            // It has no use for it, but it may ask.
+            // The child does not use prepared machines, but may ask for them.
             snapshot.prepare(1).unwrap();
         });
         assert_eq!(descriptors(), own);
@@ -159,7 +159,7 @@ fn of_a_snapshot(backend: Backend) {
     nothing_left();
 }
 
-/// Another thread makes machines of the snapshot, at any point, when the program forks.
+/// Another thread makes machines from the snapshot, and is at any point when the program forks.
 fn while_prepared(backend: Backend) {
     let snapshot = snapshot(backend);
     let done = AtomicBool::new(false);
@@ -192,7 +192,7 @@ fn cannot_make_a_checkpoint(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// Threads are inside of calls, and of deadlines, at any point, when the program forks.
+/// Threads are within calls, and within deadlines, at any point when the program forks.
 fn while_threads_call(backend: Backend) {
     let machine = machine();
     let done = Arc::new(AtomicBool::new(false));
@@ -239,7 +239,7 @@ fn while_threads_call(backend: Backend) {
     nothing_left();
 }
 
-/// The parent's deadline is armed when it forks, in a handler on the same thread.
+/// The parent's deadline is active when it forks, in a handler on the same thread.
 fn during_a_deadline(backend: Backend) {
     let machine = machine();
     let inner = machine.clone();
@@ -256,7 +256,7 @@ fn during_a_deadline(backend: Backend) {
     works(&host);
 }
 
-/// Has another thread fork all the time; the children execute nothing, and live longer than what it forks beside.
+/// Another thread forks without pause; the children execute no program, and live longer than a round of `act` takes.
 fn while_forking(act: impl FnOnce()) {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -283,7 +283,7 @@ fn killed(child: i32) {
     }
 }
 
-/// Children that hold whatever descriptors there are at any moment of a build, a reset, a stop and a drop.
+/// Children hold the descriptors that exist at any moment of a build, a reset, a stop and a drop.
 fn while_made(backend: Backend) {
     image();
     while_forking(|| {
@@ -302,7 +302,7 @@ fn while_made(backend: Backend) {
     nothing_left();
 }
 
-/// A child waits for nothing that another thread of its parent was about to make for all machines of a builder.
+/// A child does not wait for shared state of a builder that another thread of its parent was about to make.
 fn while_planned(backend: Backend) {
     for round in 0..60 {
         let machine = fresh();
@@ -315,7 +315,7 @@ fn while_planned(backend: Backend) {
     nothing_left();
 }
 
-/// The guest's process ends before it has sent anything. A child may hold its end of the socket.
+/// The guest's process ends before it has sent anything, while a child may hold its end of the socket.
 fn while_not_made(backend: Backend) {
     image();
     super::checks::deny(libc::SYS_setpgid, None);
@@ -334,13 +334,13 @@ fn while_not_made(backend: Backend) {
 
 fn no_region(backend: Backend) {
     let host = started(&machine(), backend);
-    // The machine's memory, and its page tables; of a process the region, and what it shares with the gate.
+    // The machine's memory and its page tables; of a process the region, and the memory that it shares with the gate.
     assert_eq!(mapped().len(), 2, "{:?}", mapped());
     forked(|| assert_eq!(mapped(), Vec::<String>::new()));
     works(&host);
 }
 
-/// What lies where the parent has its machine is the child's own, and stays when the child drops what it inherited.
+/// Memory of the child at the address of the parent's machine stays when the child drops what it inherited.
 fn keeps_its_own(backend: Backend) {
     let host = started(&machine(), backend);
     let map = mapped().remove(0);
@@ -351,15 +351,15 @@ fn keeps_its_own(backend: Backend) {
     forked(|| {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
         let at = ptr::without_provenance_mut(from);
-        // SAFETY: the flag keeps it from replacing anything.
+        // SAFETY: the flag prevents the replacement of other mappings.
         let at = unsafe { libc::mmap(at, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         assert_eq!(at.addr(), from, "{}", std::io::Error::last_os_error());
         let at = at.cast::<u8>();
-        // SAFETY: as much was mapped.
+        // SAFETY: this many bytes were mapped.
         unsafe { at.write_bytes(0x5a, len) };
         drop(slot.take());
         let all = (0..len).step_by(4096);
-        // SAFETY: it is there still, or this is the end of the child, which is what is tested.
+        // SAFETY: the memory is mapped still; otherwise the child ends here, and the test fails.
         all.for_each(|offset| assert_eq!(unsafe { at.add(offset).read_volatile() }, 0x5a));
     });
     works(&slot.unwrap());
@@ -392,7 +392,7 @@ fn cannot_run(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// Neither while the guest waits, nor while it runs.
+/// The child stops its parent's guest neither while it waits nor while it runs.
 fn cannot_stop(backend: Backend) {
     let (host, begins) = super::makes::spinner(&machine(), backend);
     let stopper = host.stopper();
@@ -419,7 +419,7 @@ fn cannot_reset(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// Handles that the parent has kept.
+/// Handles that the parent keeps.
 fn stale_handles(backend: Backend) {
     let gift: &[u8] = &[0x6b; 1000];
     let host = super::makes::start(&machine(), backend, Host::with_gift(gift));
@@ -462,14 +462,14 @@ fn of_a_child(backend: Backend) {
 fn outlives(backend: Backend) {
     let machine = machine();
     let mut pipe = [0; 2];
-    // SAFETY: there is room for two.
+    // SAFETY: the array has room for two descriptors.
     done(unsafe { libc::pipe(pipe.as_mut_ptr()) });
     let mut slot = Some(started(&machine, backend));
     let child = fork(|| {
         let mut byte = 0_u8;
-        // SAFETY: there is room for one.
+        // SAFETY: the buffer has one byte.
         unsafe { libc::close(pipe[1]) };
-        // SAFETY: as above.
+        // SAFETY: the buffer has one byte.
         assert_eq!(unsafe { libc::read(pipe[0], (&raw mut byte).cast(), 1) }, 0);
         drop(slot.take());
         makes_another(&machine, backend);
@@ -483,7 +483,7 @@ fn outlives(backend: Backend) {
     makes_another(&machine, backend);
 }
 
-/// A handler forks: its child calls back, fails, and drops all.
+/// A handler forks: its child calls back, fails, and drops everything.
 fn in_a_handler(backend: Backend) {
     let server = Host::on_call(|guest| {
         forked(|| {
@@ -497,7 +497,7 @@ fn in_a_handler(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// The thread that forks is not the one that runs the guest, which is in its loop meanwhile.
+/// Another thread than the one that runs the guest forks, while the guest is in its loop.
 fn of_another_thread(backend: Backend) {
     let machine = machine();
     let (host, begins) = super::makes::spinner(&machine, backend);
@@ -526,7 +526,7 @@ fn of_another_thread(backend: Backend) {
     works(&host);
 }
 
-/// A program that is executed has no descriptor of a machine's.
+/// An executed program inherits no descriptor of a machine.
 fn exec(backend: Backend) {
     let host = started(&machine(), backend);
     assert!(!descriptors().is_empty());

@@ -24,7 +24,7 @@ pub fn load(offset: usize) -> sock_filter {
     instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset as u32)
 }
 
-/// If the loaded word is equal to `k`, answers; else goes on.
+/// If the loaded word is equal to `k`, returns the answer; else continues.
 pub fn answer_if(k: u32, answer: u32) -> [sock_filter; 2] {
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     [instruction(equal, 0, 1, k), self::answer(answer)]
@@ -38,18 +38,18 @@ pub fn refuse(error: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | error as u32
 }
 
-/// Installs a filter; gives what seccomp(2) does.
+/// Installs a filter, and returns the result of seccomp(2).
 pub fn install(mut filter: Vec<sock_filter>, flags: libc::c_ulong) -> i32 {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: takes integers.
     done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) });
     let mode = libc::SECCOMP_SET_MODE_FILTER;
-    // SAFETY: the filter is there, of the length that is said.
+    // SAFETY: the filter lives until the call returns, and has this length.
     done(unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) } as i32)
 }
 
-/// What Docker's default profile denies to a container without capabilities, on recent kernels, and what it has denied
-/// in earlier versions.
+/// What Docker's default profile denies to a container without capabilities, on recent kernels and in earlier
+/// versions.
 const DENIED: &[libc::c_long] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
@@ -111,7 +111,7 @@ const DENIED: &[libc::c_long] = &[
 
 /// The profile, as a filter.
 fn profile() -> Vec<sock_filter> {
-    /// The last number that the profile knows, `mseal`.
+    /// The last system call that the profile knows, `mseal`.
     const LAST: u32 = 462;
     /// `AUDIT_ARCH_X86_64`.
     const X86_64: u32 = 0xc000_003e;
@@ -129,7 +129,7 @@ fn profile() -> Vec<sock_filter> {
         instruction(greater, 0, 1, LAST),
         answer(refuse(libc::ENOSYS)),
     ];
-    // Its flags are in memory, where no filter sees them.
+    // The flags of clone3(2) are in memory, which filters cannot see.
     filter.extend(answer_if(libc::SYS_clone3 as u32, refuse(libc::ENOSYS)));
     filter.extend(DENIED.iter().flat_map(|call| answer_if(*call as u32, refuse(libc::EPERM))));
     filter.extend([
@@ -147,9 +147,9 @@ fn like_docker(backend: Backend) {
     for vcpus in [1, 3] {
         forked(|| {
             install(profile(), 0);
-            // SAFETY: it is denied.
+            // SAFETY: unshare(2) takes an integer, and is denied.
             assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, -1);
-            // SAFETY: there is no such system call.
+            // SAFETY: this system call does not exist.
             assert_eq!(unsafe { libc::syscall(0x4242) }, -1);
             assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS));
             backend.check().unwrap();
@@ -160,7 +160,7 @@ fn like_docker(backend: Backend) {
         });
     }
     forked(|| {
-        // As nobody, and two of them.
+        // As a user without privileges, and with two filters.
         super::users::be_nobody();
         if backend.check().is_err() {
             return;
@@ -172,7 +172,7 @@ fn like_docker(backend: Backend) {
     });
 }
 
-/// The kernel allows one listener. The crate's virtual machines need none.
+/// The kernel permits one listener. The crate's virtual machines need none.
 fn listener(backend: Backend) {
     image();
     let mut filter = vec![load(offset_of!(seccomp_data, nr))];

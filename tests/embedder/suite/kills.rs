@@ -1,4 +1,4 @@
-//! A host that ends at any moment, in any way: no process of a guest is left.
+//! A host that ends at any moment, in any way: no process of its guests is left.
 
 use std::{
     env, fs,
@@ -22,23 +22,23 @@ pub const CASES: &[Case] = &[
     ("a_host_is_killed_and_its_child_is_not", process, with_a_child),
 ];
 
-/// How many hosts are killed.
+/// The number of hosts that are killed.
 fn times() -> u32 {
     env::var("VMFFI_KILLS").map_or(60, |times| times.parse().expect("VMFFI_KILLS is a number"))
 }
 
-/// What a host left behind comes to this process, which waits for it.
+/// Makes this process the parent of orphans, so that it can wait for the guests of a killed host.
 fn adopt() {
     // SAFETY: takes integers.
     done(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) });
 }
 
-/// Waits for all children, which end now.
+/// Waits for all children, which must end soon.
 #[track_caller]
 fn all_end(what: &str) {
     let patience = Instant::now() + Duration::from_secs(20);
     loop {
-        // SAFETY: it is given no place for the status.
+        // SAFETY: the pointer to the status is null.
         match unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) } {
             -1 => return,
             0 if Instant::now() > patience => break,
@@ -53,16 +53,16 @@ fn all_end(what: &str) {
     };
     let states: Vec<_> = left.iter().map(state).collect();
     for pid in &left {
-        // SAFETY: takes two integers.
+        // SAFETY: kill(2) takes two integers.
         unsafe { libc::kill(*pid, libc::SIGKILL) };
     }
     panic!("{what}: left {states:?}");
 }
 
-/// A name, and what a host does all the time.
+/// A name, and what the host repeats.
 type Live = (&'static str, fn(Backend));
 
-/// What hosts do.
+/// The activities of hosts.
 const LIVES: &[Live] = &[
     ("builds", |backend| drop(machine().build(backend, ()))),
     ("starts", |backend| drop(started(&machine(), backend))),
@@ -87,7 +87,7 @@ const LIVES: &[Live] = &[
         let host = started(&machine(), backend);
         for _ in 0..100 {
             children().into_iter().for_each(|pid| {
-                // SAFETY: takes two integers.
+                // SAFETY: kill(2) takes two integers.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             });
             let _ = ControlClient::from(host.guest()).sum(3);
@@ -99,7 +99,7 @@ const LIVES: &[Live] = &[
 fn at_any_moment(backend: Backend) {
     adopt();
     image();
-    // Which moments: numbers of a linear congruential generator.
+    // Random moments, by a linear congruential generator.
     let mut state = u64::from(std::process::id());
     let mut random = |below: u64| {
         state =
@@ -115,7 +115,7 @@ fn at_any_moment(backend: Backend) {
         });
         let moment = Duration::from_micros(random(20_000));
         thread::sleep(moment);
-        // SAFETY: takes two integers; the child has not been waited for.
+        // SAFETY: kill(2) takes two integers; the child has not been waited for.
         done(unsafe { libc::kill(host, libc::SIGKILL) });
         all_end(&format!("round {round}, a host that {what}, killed after {moment:?}"));
     }
@@ -125,11 +125,11 @@ fn in_any_way(backend: Backend) {
     adopt();
     image();
     let ends: [(&str, fn()); 4] = [
-        // SAFETY: it ends this process.
+        // SAFETY: the call ends this process.
         ("exits", || unsafe { libc::_exit(0) }),
         ("aborts", || {
             let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: it reads the limit.
+            // SAFETY: the call writes the limit to a valid pointer.
             done(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) });
             std::process::abort()
         }),
@@ -160,12 +160,12 @@ fn in_any_way(backend: Backend) {
     }
 }
 
-/// A child that the host has forked, and that executes nothing, holds the host's end of the socket: the guest ends with it.
+/// A child that the host has forked, and that executes no program, holds the host's end of the socket: the guest still ends.
 fn with_a_child(backend: Backend) {
     adopt();
     image();
     let mut pipe = [0; 2];
-    // SAFETY: there is room for two.
+    // SAFETY: the array has room for two descriptors.
     done(unsafe { libc::pipe(pipe.as_mut_ptr()) });
     let host = fork(|| {
         let (host, begins) = spinner(&machine(), backend);
@@ -176,7 +176,7 @@ fn with_a_child(backend: Backend) {
                     let mut byte = 0_u8;
                     // SAFETY: the descriptors are this case's own.
                     unsafe { libc::close(pipe[1]) };
-                    // SAFETY: there is room for one.
+                    // SAFETY: the buffer has one byte.
                     unsafe { libc::read(pipe[0], (&raw mut byte).cast(), 1) };
                 });
                 // SAFETY: takes an integer.

@@ -18,16 +18,16 @@ use super::{
 };
 use support::guests;
 
-/// Names the case that a process was made for.
+/// The variable that names the case for which a process was started.
 pub const CASE: &str = "VMFFI_TEST_CASE";
-/// Says where the guest's program is, which is built once.
+/// The variable with the path of the guest's program, which is built once.
 pub const GUEST: &str = "VMFFI_TEST_GUEST";
-/// What a case prints when something is missing that it needs.
+/// What a case prints before the name of a missing requirement.
 const SKIPPED: &str = "skipped: ";
-/// How long a case may take.
+/// The longest time of a case.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A name, the backends it is for, and what it does.
+/// A name, the backends that it is for, and its function.
 pub type Case = (&'static str, fn(Backend) -> bool, fn(Backend));
 
 pub fn any(_: Backend) -> bool {
@@ -64,7 +64,7 @@ fn all() -> impl Iterator<Item = Case> {
     .copied()
 }
 
-/// Ends a case that cannot be tried here.
+/// Ends a case that cannot run here.
 pub fn skip(why: &str) -> ! {
     println!("{SKIPPED}{why}");
     std::process::exit(0);
@@ -73,14 +73,14 @@ pub fn skip(why: &str) -> ! {
 pub fn main() -> ExitCode {
     if let Ok(name) = env::var(CASE) {
         let case = |&(backend, case, _): &(Backend, Case, String)| name == title(backend, case.0);
-        let (backend, (_, _, run), _) = pairs().find(case).expect("there is such a case");
+        let (backend, (_, _, run), _) = pairs().find(case).expect("a known case");
         run(backend);
         return ExitCode::SUCCESS;
     }
-    // What a child is to be does not depend on what this process was given.
+    // The environment for children must not contain this process's own case.
     // SAFETY: there is no other thread yet.
     unsafe { env::remove_var(CASE) };
-    let guest = guests::build("tests/machines/guest", "fixed").expect("the guest is built");
+    let guest = guests::build("tests/machines/guest", "fixed").expect("the guest's program");
     let missing = |backend: Backend| backend.check().err();
     let usable: Vec<_> = Backend::ALL.iter().map(|&backend| (backend, missing(backend))).collect();
     for (backend, why) in &usable {
@@ -99,14 +99,14 @@ pub fn main() -> ExitCode {
         Ok(())
     });
     let mut arguments = Arguments::from_args();
-    // Deadlines are measured.
+    // One at a time, since the cases measure deadlines.
     arguments.test_threads = Some(1);
     libtest_mimic::run(&arguments, trials.chain([documented]).collect()).exit_code()
 }
 
-/// The guide's table has each case, and no other: they stand in its rows' last column.
+/// The guide's table names each case, and no others: they are in the last column of its rows.
 fn documented() {
-    let guide = include_str!("../../docs/guide/process.md");
+    let guide = include_str!("../../../docs/guide/process.md");
     let rows = guide.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| tests |"));
     let mut named: Vec<&str> = rows
         .filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
@@ -131,7 +131,7 @@ fn pairs() -> impl Iterator<Item = (Backend, Case, String)> {
     })
 }
 
-/// Runs a case in a process of its own, with whatever that starts in one group.
+/// Runs a case in a process of its own, in one process group with all that it starts.
 fn apart(name: &str, guest: &std::path::Path) -> Result<(), Failed> {
     let mut child = Command::new(env::current_exe()?)
         .env(CASE, name)
@@ -143,7 +143,7 @@ fn apart(name: &str, guest: &std::path::Path) -> Result<(), Failed> {
         .spawn()?;
     let group = child.id() as i32;
     fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
-        let mut pipe = pipe.expect("it is piped");
+        let mut pipe = pipe.expect("a piped stream");
         thread::spawn(move || {
             let mut bytes = Vec::new();
             let _ = pipe.read_to_end(&mut bytes);
@@ -161,12 +161,12 @@ fn apart(name: &str, guest: &std::path::Path) -> Result<(), Failed> {
         }
         thread::sleep(Duration::from_millis(5));
     };
-    // SAFETY: takes two integers; the group is the case's own, which was or is now waited for.
+    // SAFETY: kill(2) takes two integers; the group is the case's own, which was or is now waited for.
     unsafe { libc::kill(-group, libc::SIGKILL) };
     if status.is_none() {
         child.wait()?;
     }
-    let (out, err) = (out.join().expect("it is read"), err.join().expect("it is read"));
+    let (out, err) = (out.join().expect("a reader"), err.join().expect("a reader"));
     print!("{out}");
     match status {
         Some(status) if status.success() => Ok(()),

@@ -1,4 +1,4 @@
-//! Descriptors 0, 1 and 2: closed, or replaced, before machines are made and while they are there.
+//! Descriptors 0, 1 and 2: closed or replaced before machines are made, and while they exist.
 
 use vmffi::machine::Backend;
 
@@ -13,7 +13,7 @@ pub const CASES: &[Case] = &[
     ("standard_descriptors_are_written_to", any, written),
 ];
 
-/// Does something while some of the standard descriptors are closed. What a case prints meanwhile is lost.
+/// Runs a function while some standard descriptors are closed. Output of the case is lost meanwhile.
 fn without<R>(closed: u32, act: impl FnOnce() -> R) -> R {
     let numbers = || (0..=2).filter(|number| closed & 1 << number != 0);
     let kept: Vec<i32> = numbers()
@@ -22,7 +22,7 @@ fn without<R>(closed: u32, act: impl FnOnce() -> R) -> R {
             done(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 10) })
         })
         .collect();
-    // SAFETY: nobody here uses them meanwhile.
+    // SAFETY: no other thread uses the descriptor meanwhile.
     numbers().for_each(|number| {
         done(unsafe { libc::close(number) });
     });
@@ -30,13 +30,13 @@ fn without<R>(closed: u32, act: impl FnOnce() -> R) -> R {
     for (number, kept) in numbers().zip(kept) {
         // SAFETY: takes integers.
         done(unsafe { libc::dup2(kept, number) });
-        // SAFETY: it is this case's own.
+        // SAFETY: the descriptor is this case's own.
         done(unsafe { libc::close(kept) });
     }
     caught.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Some of them, in each way.
+/// Closes some of them, in each way.
 fn each() -> impl Iterator<Item = u32> {
     1..8
 }
@@ -59,14 +59,14 @@ fn closed(backend: Backend) {
     }
 }
 
-/// And those that were closed when it was made are open again.
+/// Descriptors that were closed when the machine was made are open again.
 fn closed_later(backend: Backend) {
     for closed in each() {
         let host = started(&machine(), backend);
         without(closed, || lives(backend, &host));
         drop(host);
         if super::cases::kvm(backend) {
-            // A virtual machine is a descriptor, which may be one of these.
+            // A virtual machine is a descriptor, which may have one of these numbers.
             continue;
         }
         let host = without(closed, || started(&machine(), backend));
@@ -76,7 +76,7 @@ fn closed_later(backend: Backend) {
     }
 }
 
-/// A program prints, and does not look whether it can: what it prints gets into no machine.
+/// A program prints without a check for errors: its output reaches no machine.
 fn written(backend: Backend) {
     image();
     for closed in each() {
@@ -85,7 +85,7 @@ fn written(backend: Backend) {
                 let host = started(&machine().vcpus(vcpus), backend);
                 for number in 0..=2 {
                     let text = [0x5a_u8; 4096];
-                    // SAFETY: there is as much to be read.
+                    // SAFETY: the buffer has that many bytes.
                     let done = unsafe { libc::write(number, text.as_ptr().cast(), text.len()) };
                     let open = closed & 1 << number == 0;
                     assert!(open || done == -1, "{number} of {closed:#b} was written to");

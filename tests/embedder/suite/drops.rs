@@ -1,4 +1,4 @@
-//! A machine is dropped, whatever the program has become since: it takes no time, and leaves nothing that could be ended.
+//! A machine is dropped, whatever has changed in the program since: the drop is fast, and no resource is left.
 
 use std::{
     fs,
@@ -19,11 +19,11 @@ pub const CASES: &[Case] = &[
     ("dropped_after_its_thread", any, after_its_thread),
     ("dropped_after_its_process", process, after_its_process),
     ("dropped_after_its_process_was_waited_for", process, after_a_wait),
-    ("dropped_after_its_number_was_given_again", process, number_again),
+    ("dropped_after_its_process_id_was_reused", process, number_again),
     ("dropped_with_all_signals_blocked", any, all_blocked),
 ];
 
-/// Drops it, which must not take longer than a busy machine takes for nothing.
+/// Drops a host; the limit is generous, for a busy machine.
 #[track_caller]
 pub fn soon(host: impl Send) {
     let began = Instant::now();
@@ -31,7 +31,7 @@ pub fn soon(host: impl Send) {
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
-/// A guest's process is gone, or ends soon.
+/// A guest's process has ended, or ends soon.
 #[track_caller]
 pub fn ends(pid: i32) {
     let patience = Instant::now() + Duration::from_secs(20);
@@ -42,10 +42,10 @@ pub fn ends(pid: i32) {
     while lives() && Instant::now() < patience {
         thread::sleep(Duration::from_millis(5));
     }
-    assert!(!lives(), "process {pid} is still there");
+    assert!(!lives(), "process {pid} still exists");
 }
 
-/// The thread that has made it, and ran it, has ended.
+/// The thread that made the machine and ran it has ended.
 fn after_its_thread(backend: Backend) {
     let host = thread::spawn(move || {
         let host = started(&machine(), backend);
@@ -60,24 +60,24 @@ fn after_its_thread(backend: Backend) {
     works_in_every_way(&started(&machine(), backend));
 }
 
-/// Somebody else has ended its process.
+/// Another process has ended the guest's process.
 fn after_its_process(backend: Backend) {
     let host = started(&machine(), backend);
     let [pid] = children()[..] else { panic!("one child") };
-    // SAFETY: takes two integers.
+    // SAFETY: kill(2) takes two integers.
     done(unsafe { libc::kill(pid, libc::SIGKILL) });
     ends(pid);
     soon(host);
     nothing_left();
 }
 
-/// And has waited for it: its number may be anybody's.
+/// The guest's process was ended, and waited for, so its ID may be reused.
 fn after_a_wait(backend: Backend) {
     let host = started(&machine(), backend);
     let [pid] = children()[..] else { panic!("one child") };
-    // SAFETY: takes two integers.
+    // SAFETY: kill(2) takes two integers.
     done(unsafe { libc::kill(pid, libc::SIGKILL) });
-    // SAFETY: it is given no place for the status.
+    // SAFETY: the pointer to the status is null.
     assert_eq!(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) }, pid);
     let error = ControlClient::from(host.guest()).sum(3).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PeerDied);
@@ -87,16 +87,16 @@ fn after_a_wait(backend: Backend) {
     nothing_left();
 }
 
-/// And its number is another child's, which stays.
+/// The ID of the guest's process belongs to another child, which stays.
 fn number_again(backend: Backend) {
     const LAST: &str = "/proc/sys/kernel/ns_last_pid";
     let host = started(&machine(), backend);
     let [pid] = children()[..] else { panic!("one child") };
-    // SAFETY: takes two integers.
+    // SAFETY: kill(2) takes two integers.
     done(unsafe { libc::kill(pid, libc::SIGKILL) });
-    // SAFETY: it is given no place for the status.
+    // SAFETY: the pointer to the status is null.
     assert_eq!(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) }, pid);
-    // Others may take it, too.
+    // Other processes may get the ID as well.
     let other = (0..50).find_map(|_| {
         if fs::write(LAST, (pid - 1).to_string()).is_err() {
             skip("only root can choose the number of a process");
@@ -109,7 +109,7 @@ fn number_again(backend: Backend) {
         child.wait().unwrap();
         None
     });
-    let Some(mut other) = other else { skip("the number was not given again") };
+    let Some(mut other) = other else { skip("the number was not used again") };
     soon(host);
     thread::sleep(Duration::from_millis(50));
     assert_eq!(other.try_wait().unwrap(), None, "another process was ended");
@@ -121,9 +121,9 @@ fn number_again(backend: Backend) {
 fn all_blocked(backend: Backend) {
     let host = started(&machine(), backend);
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: it is made a set there.
+    // SAFETY: the pointer is valid, and sigfillset(3) initialises the set.
     done(unsafe { libc::sigfillset(all.as_mut_ptr()) });
-    // SAFETY: it is one now.
+    // SAFETY: the set was initialised above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut()) };
     works_in_every_way(&host);
     soon(host);

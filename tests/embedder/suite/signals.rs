@@ -1,4 +1,4 @@
-//! Signals: which one stops a vCPU, and what the program may do with that one and with others.
+//! Signals: which one stops a vCPU, and what the program may do with it and with others.
 
 use std::{
     mem, ptr,
@@ -42,7 +42,7 @@ pub const CASES: &[Case] = &[
     ("the_stop_signal_has_its_default_later", kvm, defaulted),
     ("the_stop_signal_is_ignored_and_blocked", kvm, ignored_and_blocked),
     ("the_stop_signal_has_a_handler_later", kvm, handled),
-    ("a_handler_that_was_there_stays", kvm, kept),
+    ("an_earlier_handler_stays", kvm, kept),
     ("a_machine_installs_no_other_handler", any, no_other),
     ("other_signals_are_pending", any, others_pending),
     ("other_signals_reach_a_thread_that_runs_a_guest", any, others_delivered),
@@ -52,14 +52,14 @@ pub const CASES: &[Case] = &[
 ];
 
 fn number(backend: Backend) -> i32 {
-    // A process is stopped by this one, which is sent to it, not to this program.
+    // A guest's process is stopped by this signal, which is sent to it and not to this program.
     if kvm(backend) { libc::SIGUSR2 } else { libc::SIGUSR1 }
 }
 
 fn set(signals: &[i32]) -> libc::sigset_t {
-    // SAFETY: integers, for which zeros are values.
+    // SAFETY: the struct has integers only, for which zeros are values.
     let mut set = unsafe { mem::zeroed() };
-    // SAFETY: it is a set.
+    // SAFETY: the set was initialised above.
     unsafe { libc::sigemptyset(&mut set) };
     for signal in signals {
         // SAFETY: as above.
@@ -69,9 +69,9 @@ fn set(signals: &[i32]) -> libc::sigset_t {
 }
 
 fn mask(how: i32, set: &libc::sigset_t) -> libc::sigset_t {
-    // SAFETY: integers, for which zeros are values.
+    // SAFETY: the struct has integers only, for which zeros are values.
     let mut before = unsafe { mem::zeroed() };
-    // SAFETY: both are sets.
+    // SAFETY: both sets are initialised.
     assert_eq!(unsafe { libc::pthread_sigmask(how, set, &mut before) }, 0);
     before
 }
@@ -82,17 +82,17 @@ fn block(signals: &[i32]) -> libc::sigset_t {
 
 fn is_pending(signal: i32) -> bool {
     let mut pending = set(&[]);
-    // SAFETY: it is a set.
+    // SAFETY: the set was initialised above.
     done(unsafe { libc::sigpending(&mut pending) });
     // SAFETY: as above.
     unsafe { libc::sigismember(&pending, signal) == 1 }
 }
 
-/// What the program does about a signal: SIG_DFL, SIG_IGN, or a handler.
+/// The program's disposition of a signal: SIG_DFL, SIG_IGN, or a handler.
 fn disposition(signal: i32) -> usize {
-    // SAFETY: integers and pointers, for which zeros are values.
+    // SAFETY: the struct has integers and pointers, for which zeros are values.
     let mut found: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: it asks what there is.
+    // SAFETY: the call only queries the current disposition.
     done(unsafe { libc::sigaction(signal, ptr::null(), &mut found) });
     found.sa_sigaction
 }
@@ -101,7 +101,7 @@ fn dispose(signal: i32, how: usize, flags: i32) {
     // SAFETY: as above.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     (action.sa_sigaction, action.sa_flags) = (how, flags);
-    // SAFETY: the handlers of this file do what a handler may do.
+    // SAFETY: the handlers of this file call only functions that are safe in a handler.
     done(unsafe { libc::sigaction(signal, &action, ptr::null_mut()) });
 }
 
@@ -148,7 +148,7 @@ fn blocked(backend: Backend) {
     is_stopped(&host, &begins);
     host.reset().unwrap();
     works_in_every_way(&host);
-    // And where it was not, when the guest ran first.
+    // Also if the signal was not blocked when the guest first ran.
     mask(libc::SIG_UNBLOCK, &set(&[number(backend)]));
     works_in_every_way(&host);
     block(&[number(backend)]);
@@ -158,7 +158,7 @@ fn blocked(backend: Backend) {
 fn all_blocked(backend: Backend) {
     let (host, begins) = spinner(&machine(), backend);
     let mut all = set(&[]);
-    // SAFETY: it is a set.
+    // SAFETY: the set was initialised above.
     unsafe { libc::sigfillset(&mut all) };
     mask(libc::SIG_BLOCK, &all);
     is_stopped(&host, &begins);
@@ -176,7 +176,7 @@ fn all_ignored(backend: Backend) {
         }
         if blocks {
             let mut all = set(&[]);
-            // SAFETY: it is a set.
+            // SAFETY: the set was initialised above.
             unsafe { libc::sigfillset(&mut all) };
             mask(libc::SIG_BLOCK, &all);
         }
@@ -221,7 +221,7 @@ fn blocked_elsewhere(backend: Backend) {
     is_stopped(&host, &begins);
 }
 
-/// A stop that was noticed leaves nothing that would end the program later.
+/// After a stop was noticed, no signal is pending that would end the program later.
 fn nothing_pending(backend: Backend) {
     for signal in [libc::SIGUSR2, libc::SIGRTMIN()] {
         let machine = machine().signal(signal).unwrap();
@@ -292,7 +292,7 @@ fn no_other(backend: Backend) {
     let ask = || all.clone().map(disposition).collect::<Vec<_>>();
     let mut before = ask();
     backend.check().unwrap();
-    assert_eq!(ask(), before, "what only looks changes nothing");
+    assert_eq!(ask(), before, "a query changes nothing");
     let host = started(&machine(), backend);
     works_in_every_way(&host);
     let mut after = ask();
@@ -302,15 +302,15 @@ fn no_other(backend: Backend) {
         (after[at], before[at]) = (0, 0);
     }
     assert_eq!(after, before);
-    // Nor is any blocked.
+    // No signal is blocked either.
     let blocked = block(&[]);
     for signal in all {
-        // SAFETY: it is a set.
+        // SAFETY: the set was initialised above.
         assert_eq!(unsafe { libc::sigismember(&blocked, signal) }, 0, "{signal}");
     }
 }
 
-/// Signals that the thread blocks, and that are there for it, neither end its calls nor keep them from going on.
+/// Signals that the thread blocks, and that are pending, neither end its calls nor block them.
 fn others_pending(backend: Backend) {
     let host = started(&machine(), backend);
     for when in 0..2 {
@@ -331,7 +331,7 @@ fn others_pending(backend: Backend) {
     }
 }
 
-/// A signal that a thread does not block is handled while its guest runs on, also where it was blocked before.
+/// A signal that a thread does not block is handled while its guest runs, also if it was blocked before.
 fn others_delivered(backend: Backend) {
     let (host, begins) = spinner(&machine(), backend);
     dispose(libc::SIGALRM, counter(), 0);
@@ -341,13 +341,13 @@ fn others_delivered(backend: Backend) {
         works(&host);
         mask(libc::SIG_SETMASK, &before);
         let stopper = host.stopper();
-        // SAFETY: the thread's own number.
+        // SAFETY: the handle is the thread's own.
         let this = unsafe { libc::pthread_self() };
         let (began, begun) = mpsc::channel::<()>();
         let other = thread::spawn(move || {
             begun.recv().unwrap();
             thread::sleep(Duration::from_millis(50));
-            // SAFETY: that thread waits for this one.
+            // SAFETY: that thread waits for this one, so its handle is valid.
             assert_eq!(unsafe { libc::pthread_kill(this, libc::SIGALRM) }, 0);
             let patience = Instant::now() + Duration::from_secs(5);
             while HANDLED.load(Ordering::Relaxed) == 0 && Instant::now() < patience {
@@ -369,7 +369,7 @@ fn others_delivered(backend: Backend) {
     }
 }
 
-/// The program sends itself the stop's signal all the time, and others.
+/// The program sends itself the stop's signal without pause, and others.
 fn storm(backend: Backend) {
     let (host, begins) = spinner(&machine(), backend);
     dispose(libc::SIGUSR1, counter(), 0);
@@ -377,13 +377,13 @@ fn storm(backend: Backend) {
         dispose(libc::SIGUSR2, counter(), 0);
     }
     let ended = AtomicBool::new(false);
-    // SAFETY: the thread's own number.
+    // SAFETY: the handle is the thread's own.
     let this = unsafe { libc::pthread_self() };
     thread::scope(|scope| {
         scope.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
                 for signal in [libc::SIGUSR1, libc::SIGUSR2] {
-                    // SAFETY: that thread waits for this one.
+                    // SAFETY: that thread waits for this one, so its handle is valid.
                     assert_eq!(unsafe { libc::pthread_kill(this, signal) }, 0);
                 }
                 thread::sleep(Duration::from_micros(200));
@@ -402,7 +402,7 @@ fn storm(backend: Backend) {
     });
 }
 
-/// Real-time signals are queued, and RLIMIT_SIGPENDING says how many may be: a stop comes when there is room.
+/// Real-time signals are queued, and RLIMIT_SIGPENDING limits their number: a stop waits for a free entry.
 fn queue(backend: Backend) {
     let machine = machine().signal(libc::SIGRTMIN()).unwrap();
     let (host, begins) = spinner(&machine, backend);
@@ -425,12 +425,12 @@ fn queue(backend: Backend) {
     }
 }
 
-/// Threads with little stack have their signals handled on another one.
+/// Threads with small stacks handle their signals on an alternate stack.
 fn alternate_stack(backend: Backend) {
     let host = started(&machine(), backend);
-    // SAFETY: integers and pointers, for which zeros are values.
+    // SAFETY: the struct has integers and pointers, for which zeros are values.
     let mut found: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: it asks what there is.
+    // SAFETY: the call only queries the current stack.
     done(unsafe { libc::sigaction(libc::SIGUSR2, ptr::null(), &mut found) });
     assert_ne!(found.sa_flags & libc::SA_ONSTACK, 0);
     assert_ne!(found.sa_flags & libc::SA_RESTART, 0);

@@ -1,4 +1,4 @@
-//! Programs under which others are run: debuggers, tracers, checkers of memory.
+//! Programs that run others: debuggers, tracers, memory checkers.
 
 use std::{
     env, fs,
@@ -26,7 +26,7 @@ pub const CASES: &[Case] = &[
 ];
 
 const PLAIN: &str = "a_machine_in_a_program_that_does_nothing_else";
-/// What a program prints whose machines work, and what before the reason why they do not.
+/// What a program prints if its machines work, and what it prints before the reason if they do not.
 const WORKS: &str = "machines work";
 const FAILS: &str = "machines do not work: ";
 
@@ -45,7 +45,7 @@ fn plain(backend: Backend) {
     println!("{WORKS}");
 }
 
-/// Runs the case above under a tool: its machines work, or one line says why they do not.
+/// Runs the case above under a tool: its machines work, or one line says why not.
 fn under(backend: Backend, tool: &[&str]) {
     let paths = env::var_os("PATH").unwrap_or_default();
     if !env::split_paths(&paths).any(|path| path.join(tool[0]).is_file()) {

@@ -1,4 +1,4 @@
-//! Resource limits (getrlimit(2)) that are too low for a machine: an error, and nothing left of it.
+//! Resource limits (getrlimit(2)) that are too low for a machine: an error, and no resource left behind.
 
 use std::{
     fs,
@@ -46,7 +46,7 @@ type Resource = libc::__rlimit_resource_t;
 
 fn get(resource: Resource) -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it writes the limit there.
+    // SAFETY: the call writes the limit to a valid pointer.
     done(unsafe { libc::getrlimit(resource, &mut limit) });
     limit
 }
@@ -54,7 +54,7 @@ fn get(resource: Resource) -> libc::rlimit {
 /// Sets the soft limit, which can be raised again.
 pub fn limit(resource: Resource, to: u64) {
     let limit = libc::rlimit { rlim_cur: to, ..get(resource) };
-    // SAFETY: it reads the limit.
+    // SAFETY: the call reads the limit from a valid pointer.
     done(unsafe { libc::setrlimit(resource, &limit) });
 }
 
@@ -67,13 +67,13 @@ fn refused(machine: &MachineBuilder, backend: Backend) -> String {
     match machine.build(backend, Host::default()) {
         Err(error @ MachineError::System { .. }) => error.to_string(),
         Err(error) => panic!("{error:?}"),
-        Ok(_) => panic!("it was made"),
+        Ok(_) => panic!("the machine was made"),
     }
 }
 
 fn file_size(backend: Backend) {
     for size in [0, 1, 64, 4096, 64 << 10, 1 << 20] {
-        // The first machine of an image lays it out in a file.
+        // The first machine of an image writes it to a file.
         let fresh = fresh();
         limit(libc::RLIMIT_FSIZE, size);
         let why = refused(&fresh, backend);
@@ -89,7 +89,7 @@ fn file_size(backend: Backend) {
     }
 }
 
-/// A guest goes on, and cannot be reset; with the limit raised it can.
+/// The guest continues, and cannot be reset; after the limit is raised it can.
 fn file_size_later(backend: Backend) {
     let host = started(&machine(), backend);
     let state = StateClient::from(host.guest());
@@ -98,7 +98,7 @@ fn file_size_later(backend: Backend) {
         limit(libc::RLIMIT_FSIZE, size);
         works(&host);
         match host.reset() {
-            // In a virtual machine, it writes no file.
+            // A virtual machine writes no file then.
             Ok(()) if kvm(backend) => {
                 unlimited(libc::RLIMIT_FSIZE);
                 continue;
@@ -112,11 +112,11 @@ fn file_size_later(backend: Backend) {
         unlimited(libc::RLIMIT_FSIZE);
         host.reset().unwrap();
         works_in_every_way(&host);
-        assert_eq!(state.count(0), Ok(3), "as it was when it had started up");
+        assert_eq!(state.count(0), Ok(3), "the state after startup");
     }
 }
 
-/// A checkpoint does not fit the limit: the guest goes on, and its earlier one remains.
+/// A checkpoint exceeds the limit: the guest continues, and its earlier checkpoint remains.
 fn file_size_of_a_checkpoint(backend: Backend) {
     let host = started(&machine(), backend);
     let state = StateClient::from(host.guest());
@@ -137,20 +137,20 @@ fn file_size_of_a_checkpoint(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// The signal of that limit is the program's as before: neither blocked nor handled, nor taken where the program has one
+/// The signal of that limit stays the program's: it is neither blocked nor handled, nor consumed if it was
 /// pending.
 fn file_size_signal(backend: Backend) {
     let signal = libc::SIGXFSZ;
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: it is made a set there.
+    // SAFETY: the pointer is valid, and sigemptyset(3) initialises the set.
     done(unsafe { libc::sigemptyset(set.as_mut_ptr()) });
     // SAFETY: as above.
     let mut set = unsafe { set.assume_init() };
-    // SAFETY: it is a set.
+    // SAFETY: the set was initialised above.
     done(unsafe { libc::sigaddset(&mut set, signal) });
     let pends = || {
         let mut pending = set;
-        // SAFETY: it is a set.
+        // SAFETY: the set was initialised above.
         done(unsafe { libc::sigpending(&mut pending) });
         // SAFETY: as above.
         unsafe { libc::sigismember(&pending, signal) == 1 }
@@ -158,9 +158,9 @@ fn file_size_signal(backend: Backend) {
     limit(libc::RLIMIT_FSIZE, 4096);
     refused(&fresh(), backend);
     let mut before = set;
-    // SAFETY: both are sets.
+    // SAFETY: both sets are initialised.
     assert_eq!(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before) }, 0);
-    // SAFETY: it is a set.
+    // SAFETY: the set was initialised above.
     assert_eq!(unsafe { libc::sigismember(&before, signal) }, 0);
     refused(&fresh(), backend);
     assert!(!pends());
@@ -187,12 +187,12 @@ fn address_space(backend: Backend) {
     works_in_every_way(&started(&large, backend));
 }
 
-/// Whichever descriptor it is that the program has no room for.
+/// Each number of free descriptors in turn, until a machine can be made.
 fn few_descriptors(backend: Backend) {
     image();
-    // SAFETY: takes an integer, and gives the lowest number that is free.
+    // SAFETY: dup(2) takes an integer, and returns the lowest free number.
     let open = done(unsafe { libc::dup(0) });
-    // SAFETY: it is this case's own.
+    // SAFETY: the descriptor is this case's own.
     done(unsafe { libc::close(open) });
     for room in 0..40 {
         let fresh = fresh();
@@ -225,7 +225,7 @@ fn few_processes(backend: Backend) {
     nothing_left();
     unlimited(libc::RLIMIT_NPROC);
     let host = started(&machine(), backend);
-    // The thread that watches deadlines cannot be started, so a call with one is stopped at once.
+    // The thread that watches deadlines cannot be started, so a call with a deadline is stopped at once.
     limit(libc::RLIMIT_NPROC, 0);
     let within = host.with_deadline(Duration::from_secs(300));
     let within = within.guest();
@@ -237,7 +237,7 @@ fn few_processes(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// Each limit alone, as low as it may be: machines work, or an error says what there is too little of.
+/// Each limit alone, as low as possible: machines work, or an error names the resource.
 fn each_is_small(backend: Backend) {
     image();
     let page = 4096;
@@ -301,7 +301,7 @@ fn each_is_small(backend: Backend) {
     }
 }
 
-/// Each lowered while a guest waits for calls, which needs nothing more; but those of memory, which is the program's heap's.
+/// Each limit is lowered while a guest waits for calls, which needs nothing more; except limits of memory, which the heap needs.
 fn each_is_lowered_later(backend: Backend) {
     image();
     for (resource, value) in [
@@ -336,20 +336,20 @@ fn each_is_lowered_later(backend: Backend) {
     }
 }
 
-/// Machines lock none.
+/// Machines lock no memory.
 fn no_locked_memory(backend: Backend) {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it reads the limit.
+    // SAFETY: the call reads the limit from a valid pointer.
     done(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &none) });
     works_in_every_way(&started(&machine(), backend));
 }
 
-/// What a machine takes of private memory is little, and where there is none, it is refused.
+/// A machine needs little private memory; if that exceeds the limit, the machine is refused.
 fn little_data(backend: Backend) {
     image();
     let host = started(&machine(), backend);
     for more in [0, 4, 64, 256, 4096] {
-        // A child, since the heap's own growth counts as well, and may find no room.
+        // In a child, since the heap's own growth counts as well, and may fail.
         let child = fork(|| {
             let status = fs::read_to_string("/proc/self/status").unwrap();
             let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
@@ -368,10 +368,10 @@ fn little_data(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// A process inherits the limit of its host's, and is its host's loss when it has used it up.
+/// The guest's process inherits the limit of its host, and the guest is lost when it is reached.
 fn processor_time(backend: Backend) {
     let second = libc::rlimit { rlim_cur: 1, rlim_max: 2 };
-    // SAFETY: it reads the limit.
+    // SAFETY: the call reads the limit from a valid pointer.
     done(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &second) });
     let host = started(&machine(), backend);
     let error = ControlClient::from(host.guest()).spin().unwrap_err();
@@ -384,14 +384,14 @@ fn processor_time(backend: Backend) {
     nothing_left();
 }
 
-/// Time in a virtual machine is this program's. A signal for it that is handled does not end the guest.
+/// The time of a virtual machine is this program's. A handled signal for it does not end the guest.
 fn processor_time_here(backend: Backend) {
     static HANDLED: AtomicU32 = AtomicU32::new(0);
     extern "C" fn count(_: libc::c_int) {
         HANDLED.fetch_add(1, Ordering::Relaxed);
     }
     let handler = count as extern "C" fn(libc::c_int) as usize;
-    // SAFETY: the handler adds to a number.
+    // SAFETY: the handler only adds to an atomic number.
     unsafe { libc::signal(libc::SIGXCPU, handler) };
     let host = started(&machine(), backend);
     limit(libc::RLIMIT_CPU, 1);

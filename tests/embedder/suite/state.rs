@@ -1,4 +1,4 @@
-//! What else a process has that a machine depends on, or that a program changes.
+//! Other state of a process that a machine depends on, or that a program changes.
 
 use std::{env, fs, mem, thread, time::Duration};
 
@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
     ("no_environment", any, no_environment),
 ];
 
-/// Nor is the device needed by a machine that is there.
+/// An existing machine does not need the device.
 fn no_device(backend: Backend) {
     let host = started(&machine(), backend);
     for descriptor in descriptors() {
@@ -67,7 +67,7 @@ fn personality(backend: Backend) {
         works_in_every_way(&host);
         if process(backend) {
             let [pid] = super::makes::children()[..] else { panic!("one child") };
-            // Root may look.
+            // Root may read it.
             if let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) {
                 let both = |line: &&str| line.contains("wx");
                 assert_eq!(maps.lines().find(both), None, "{maps}");
@@ -77,11 +77,11 @@ fn personality(backend: Backend) {
 }
 
 fn run_on(processor: usize) -> bool {
-    // SAFETY: integers, for which zeros are values.
+    // SAFETY: the struct has integers only, for which zeros are values.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: the number is in the set's range.
+    // SAFETY: the number is within the set's range.
     unsafe { libc::CPU_SET(processor, &mut set) };
-    // SAFETY: it reads a set of that size.
+    // SAFETY: the call reads a set of that size.
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) == 0 }
 }
 
@@ -96,7 +96,7 @@ fn another_processor(backend: Backend) {
     }
 }
 
-/// Of many threads that run a guest, each ends before the next begins.
+/// Many threads run a guest, and each ends before the next begins.
 fn threads_that_end(backend: Backend) {
     let (host, begins) = thread::spawn(move || spinner(&machine(), backend)).join().unwrap();
     for _ in 0..20 {
@@ -110,7 +110,7 @@ fn threads_that_end(backend: Backend) {
     works_in_every_way(&host);
 }
 
-/// The thread that watches deadlines is no child of the one that needed it first.
+/// The thread that watches deadlines is not ended with the thread that needed it first.
 fn builder_of_a_thread(backend: Backend) {
     let machine: MachineBuilder = thread::spawn(move || {
         let machine = machine();
