@@ -44,7 +44,7 @@ use alloc::vec::Vec;
 
 use crate::{
     abi::{Transport, signature},
-    call::Peer,
+    call::{Peer, span::Span},
     contract::{Form, FunctionRef, MAX_LEN, TypeRef},
     error::{CallError, ErrorKind},
     foreign::ForeignBuf,
@@ -123,7 +123,14 @@ impl Peer {
         let form = decode::room(returned.size(), returned.values(), max).map_err(here)?;
         let mut out = self.outgoing();
         let transport = encode::arguments(function, arguments, &mut out).map_err(here)?;
-        let answer = self.ask_any(&mut out, function.signature(), transport)?;
+        let name = format_args!("{}::{}", function.interface(), function.name());
+        let span = Span::call(self, name);
+        let answer = self.ask_any(&mut out, function.signature(), transport);
+        span.end(match &answer {
+            Ok(answer) => answer.status,
+            Err(error) => error.status(),
+        });
+        let answer = answer?;
         let (of, declared_error) = match (answer.status, returned) {
             (0, Returned { ok, .. }) => (ok, false),
             (_, Returned { error: Some(error), .. }) => (error, true),

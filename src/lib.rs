@@ -142,7 +142,7 @@ pub use {
     handshake::ConnectError,
     memory::{ArenaStats, GRANULE_SIZE, Incoming, Lender, Outgoing, RegionLayout, RegionMemory},
     shared::{Shared, SharedBuf, SharedSlice, SharedStr},
-    types::{CrossesAs, FfiReturn, FfiType, Plain, SendAs, Unpackable},
+    types::{CrossesAs, FfiReturn, FfiType, NONE, Never, Plain, SendAs, Unpackable},
 };
 
 /// For the expansion of the macros only: nothing here is promised to anybody else.

@@ -16,6 +16,7 @@ mod traits;
 pub mod wire;
 
 pub use convert::CrossesAs;
+pub use option::{NONE, Never};
 pub use returned::FfiReturn;
 pub use traits::{FfiType, Plain, SendAs, Unpackable};
 pub(crate) use wire::{Local, Tagged, W8, W16, W32, W64, W128, WBuf, copied, no_secondary, read};

@@ -4,6 +4,8 @@
 //! the side that serves it. Its fields are `function`, `direction` (`hypercall` or `upcall`), and, when the call has
 //! returned, `status` (ABI, "Statuses") and `nanos`, its duration in nanoseconds.
 
+use core::fmt;
+
 use super::Peer;
 use crate::abi::Function;
 
@@ -15,8 +17,9 @@ pub struct Span;
 
 #[cfg(not(feature = "tracing"))]
 impl Span {
+    /// Enters the span of a call that this side makes.
     #[inline(always)]
-    pub(crate) fn call(_: &Peer, _: &'static Function) -> Self {
+    pub(crate) fn call(_: &Peer, _: impl fmt::Display) -> Self {
         Self
     }
 
@@ -82,11 +85,12 @@ fn listens() -> bool {
 
 #[cfg(feature = "tracing")]
 impl Span {
+    /// Enters the span of a call that this side makes. The function is displayed as a [`Function`] is.
     #[inline]
-    pub(crate) fn call(peer: &Peer, function: &'static Function) -> Self {
+    pub(crate) fn call(peer: &Peer, function: impl fmt::Display) -> Self {
         #[cold]
         #[inline(never)]
-        fn enter(peer: &Peer, function: &'static Function) -> Span {
+        fn enter(peer: &Peer, function: impl fmt::Display) -> Span {
             subscriber(|| enter!("call", function, peer.side())).unwrap_or(Span(None))
         }
         if listens() { enter(peer, function) } else { Self(None) }
@@ -144,7 +148,10 @@ mod tests {
 
     use tracing::{Event, Metadata, Subscriber, field, span};
 
-    use crate::{CallError, ForeignBuf, Peer, SharedBuf, loopback::Loopback};
+    use crate::{
+        CallError, ForeignBuf, Peer, SharedBuf, contract::Contract, dynamic::Value,
+        loopback::Loopback,
+    };
 
     crate::ffi_interface! {
         pub interface Clock {
@@ -290,6 +297,31 @@ mod tests {
         );
     }
 
+    /// A call that is not declared has the spans of one that is. What is refused before it is sent is no call.
+    #[test]
+    fn both_ends_of_a_dynamic_call_are_spans() {
+        static ALL: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let pair = Loopback::new((), Machine).unwrap();
+        let host = pair.host();
+        let bytes = host.contract().unwrap();
+        let contract = Contract::read(&bytes).unwrap();
+        let function = |name| contract.served("Clock", name).unwrap();
+        tracing::subscriber::with_default(Seen(&ALL), || {
+            let now = host.call_dynamic(function("now"), &[7_u32.into()]);
+            assert_eq!(now.unwrap(), Value::U64(7));
+            assert!(host.call_dynamic(function("now"), &["seven".into()]).is_err());
+            assert!(host.call_dynamic(function("never"), &[]).is_err());
+        });
+        let spans = |function, status| {
+            ["call", "serve"].map(|name| {
+                std::format!(
+                    "{name} function=Clock::{function} direction=\"hypercall\" status={status} nanos"
+                )
+            })
+        };
+        assert_eq!(*ALL.lock().unwrap(), [spans("now", 0), spans("never", 78)].concat());
+    }
+
     /// A subscriber that panics on the nth event.
     struct Panics(core::sync::atomic::AtomicU32);
 
@@ -326,13 +358,18 @@ mod tests {
     #[test]
     fn a_subscriber_that_panics_loses_nothing() {
         let pair = Loopback::new((), Machine).unwrap();
-        for nth in 1..12 {
+        let bytes = pair.host().contract().unwrap();
+        let contract = Contract::read(&bytes).unwrap();
+        for nth in 1..18 {
             let panics = Panics(core::sync::atomic::AtomicU32::new(nth));
             tracing::subscriber::with_default(panics, || {
                 let clock = ClockClient::from(pair.host());
                 assert_eq!(clock.echo("a text"), Ok(6), "{nth}");
                 let text = clock.text().unwrap();
                 assert_eq!(text.read_string().as_deref(), Ok("a text"), "{nth}");
+                let echo = contract.served("Clock", "echo").unwrap();
+                let len = pair.host().call_dynamic(echo, &["a text".into()]);
+                assert_eq!(len.unwrap(), Value::U64(6), "{nth}");
             });
             assert_eq!(pair.host().arena_stats().blocks, 0, "{nth}");
             assert_eq!(pair.guest().arena_stats().blocks, 0, "{nth}");

@@ -108,3 +108,44 @@ unsafe impl<T: FfiType, S: SendAs<T>> SendAs<Option<T>> for Option<S> {
         Ok(transport)
     }
 }
+
+/// The type of the value that [`NONE`] does not have. It has no values.
+#[derive(Clone, Copy, Debug)]
+pub enum Never {}
+
+/// A `None` for every `Option` parameter of a client's method.
+///
+/// A value may be sent as several types, for example a text as `&str`, `&String` or [`SharedStr`](crate::SharedStr), so a
+/// bare `None` there is `Option<_>` of a type that nothing names, and the compiler asks for it. In results of handlers and
+/// in fields the type is known, and a bare `None` is right.
+///
+/// ```
+/// # use vmffi::{CallError, ForeignStr, Peer, loopback::Loopback};
+/// use vmffi::NONE;
+///
+/// vmffi::ffi_interface! {
+///     pub interface Index { fn find(name: Option<ForeignStr>, line: Option<u32>) -> Option<u32>; }
+/// }
+/// # struct Host;
+/// # impl Index for Host {
+/// #     fn find(&self, _: &Peer, name: Option<ForeignStr>, line: Option<u32>) -> Result<Option<u32>, CallError> {
+/// #         if name.is_none() { return Ok(None) }
+/// #         Ok(line)
+/// #     }
+/// # }
+/// # vmffi::serve!(Host: Index);
+/// # let pair = Loopback::new((), Host)?;
+/// # let index = IndexClient::from(pair.host());
+/// assert_eq!(index.find(NONE, Some(7_u32))?, None);
+/// assert_eq!(index.find(Some("name"), NONE)?, None);
+/// # assert_eq!(index.find(Some("name"), Some(7_u32))?, Some(7));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub const NONE: Option<Never> = None;
+
+// SAFETY: there is no value, so nothing is encoded.
+unsafe impl<T> SendAs<T> for Never {
+    fn encode(self, _: &mut [u8], _: &mut Outgoing<'_>) -> Result<(), CallError> {
+        match self {}
+    }
+}
