@@ -138,11 +138,11 @@ pub use {
     abi::{MAX_DEPTH, PAGE_SIZE},
     call::{Peer, Serve},
     error::{CallError, ErrorKind, Failure, RegionError},
-    foreign::{Foreign, ForeignBuf, ForeignSlice, ForeignStr},
+    foreign::{Foreign, ForeignBuf, ForeignPacked, ForeignSlice, ForeignStr},
     handshake::ConnectError,
     memory::{ArenaStats, GRANULE_SIZE, Incoming, Lender, Outgoing, RegionLayout, RegionMemory},
-    shared::{Shared, SharedBuf, SharedSlice, SharedStr},
-    types::{CrossesAs, FfiReturn, FfiType, Plain, SendAs, Unpackable},
+    shared::{Shared, SharedBuf, SharedPacked, SharedSlice, SharedStr},
+    types::{CrossesAs, FfiReturn, FfiType, List, ListIter, Packed, Plain, SendAs, Unpackable},
 };
 
 /// For the expansion of the macros only: nothing here is promised to anybody else.
@@ -163,6 +163,10 @@ pub mod __private {
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
+            packed::{
+                Packer, Unread, again_plain, check_field, check_plain, pack_field, view_field,
+                view_plain,
+            },
             wire::{self, BlockOf, Bool, Flag, NoHandles, Pick, Tagged, field, put, write},
         },
     };

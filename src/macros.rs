@@ -22,6 +22,7 @@ mod attributes;
 mod diagnostics;
 mod enums;
 mod interface;
+mod packed;
 mod params;
 mod structs;
 mod variants;
@@ -138,7 +139,7 @@ mod variants;
 macro_rules! ffi_interface {
     ($(
         $(#[$($attr:tt)*])*
-        $vis:vis $kind:ident $name:ident $(: $repr:ident)? { $($body:tt)* }
+        $vis:vis $kind:ident $name:ident $(<$lifetime:lifetime>)? $(: $repr:ident)? { $($body:tt)* }
     )*) => { $(
         $crate::__attributes! {
             todo: [$(#[$($attr)*])*]
@@ -148,7 +149,7 @@ macro_rules! ffi_interface {
             optional: []
             then: __item
             vis: [$vis]
-            item: $kind $name
+            item: $kind $name $(<$lifetime>)?
             repr: [$($repr)?]
             body: { $($body)* }
         }
@@ -210,6 +211,51 @@ macro_rules! __item {
             size: $size
             vis: [$vis]
             name: $name
+            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty } )* ]
+        }
+    };
+    // The same two for a struct with a lifetime, which is a packed value.
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: []
+        vis: [$vis:vis]
+        item: struct $name:ident <$lifetime:lifetime>
+        repr: []
+        body: { $(
+            $(#[$($fattr:tt)*])* $field:ident : $ty:ty
+        ),* $(,)? }
+    ) => {
+        $crate::__view_struct! {
+            cfg: $cfg
+            attrs: $attrs
+            size: $size
+            vis: [$vis]
+            name: $name
+            lifetime: $lifetime
+            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$vis] name: $field type: $ty } )* ]
+        }
+    };
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: []
+        vis: [$vis:vis]
+        item: struct $name:ident <$lifetime:lifetime>
+        repr: []
+        body: { $(
+            $(#[$($fattr:tt)*])* $fvis:vis $field:ident : $ty:ty
+        ),* $(,)? }
+    ) => {
+        $crate::__view_struct! {
+            cfg: $cfg
+            attrs: $attrs
+            size: $size
+            vis: [$vis]
+            name: $name
+            lifetime: $lifetime
             fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty } )* ]
         }
     };

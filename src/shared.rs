@@ -13,6 +13,10 @@ use crate::{
 };
 
 mod grow;
+mod packed;
+
+pub use packed::SharedPacked;
+pub(crate) use packed::packed_value;
 
 /// A block of this side's arena that this side owns, or none, which takes no memory.
 struct Block {

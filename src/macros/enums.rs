@@ -149,6 +149,7 @@ macro_rules! __shared_enum {
             }
             // SAFETY: the wire form is one integer, so `decode` makes no handles.
             unsafe impl $crate::Plain for $name {}
+            $crate::__packed_plain! { type: $name where: [] }
             // SAFETY: the wire form is one integer, so neither `encode` nor `into_transport` makes
             // pointer words.
             unsafe impl $crate::SendAs<$name> for $name {
