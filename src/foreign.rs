@@ -559,7 +559,7 @@ buffer!(
     |bytes| Self { bytes, value: PhantomData }
 );
 buffer!(
-    [T: Packed<View<'static> = T> + 'static] ForeignPacked<T>,
+    [T: Packed + 'static] ForeignPacked<T>,
     SharedPacked<T>,
     Shape::of("ForeignPacked", T::SHAPE),
     1,

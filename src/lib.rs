@@ -157,15 +157,15 @@ pub mod __private {
         },
         types::{
             check::{
-                Checked, Handled, Item, Named, Of, Received, Same, SharedOf, crosses, hide,
-                returned,
+                Checked, Handled, In, Item, Named, Of, Received, Same, SharedOf, Static, crosses,
+                hide, returned,
             },
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
             packed::{
-                Packer, Unread, again_plain, check_field, check_plain, pack_field, view_field,
-                view_plain,
+                Packer, Unread, again_plain, check_field, check_plain, pack_field, tag,
+                view_field, view_plain,
             },
             wire::{self, BlockOf, Bool, Flag, NoHandles, Pick, Tagged, field, put, write},
         },

@@ -321,6 +321,42 @@ macro_rules! __item {
             } }
         }
     };
+    // An enum with a lifetime, which is a packed value.
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: []
+        optional: []
+        vis: [$vis:vis]
+        item: enum $name:ident <$lifetime:lifetime>
+        repr: [$repr:ident]
+        body: { $(
+            $(#[$($vattr:tt)*])* $variant:ident
+                $( { $( $(#[$($fattr:tt)*])* $field:ident : $ty:ty ),* $(,)? } )?
+                $( ( $( $(#[$($tattr:tt)*])* $value:ty ),* $(,)? ) )?
+                $( = $number:expr )?
+        ),+ $(,)? }
+    ) => {
+        $crate::__integer! {
+            repr: $repr
+            enum: $name
+            then: { $crate::__view_enum! {
+                cfg: $cfg
+                attrs: $attrs
+                vis: [$vis]
+                name: $name
+                lifetime: $lifetime
+                repr: $repr
+                variants: [ $( {
+                    attrs: [$(#[$($vattr)*])*]
+                    name: $variant
+                    number: [$($number)?]
+                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* } )?]
+                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value } )* ) )?]
+                } )* ]
+            } }
+        }
+    };
     (
         cfg: $cfg:tt
         attrs: $attrs:tt

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// vmffi::ffi_interface! {
 ///     pub struct Entry<'a> { name: &'a str, size: u64 }
-///     pub interface Files { fn read_dir(path: ForeignStr) -> ForeignPacked<List<'static, Entry<'static>>>; }
+///     pub interface Files { fn read_dir(path: ForeignStr) -> ForeignPacked<List<Entry>>; }
 /// }
 ///
 /// struct Host;
@@ -32,7 +32,7 @@ use crate::{
 ///         &self,
 ///         peer: &Peer,
 ///         path: ForeignStr,
-///     ) -> Result<SharedPacked<List<'static, Entry<'static>>>, CallError> {
+///     ) -> Result<SharedPacked<List<'_, Entry<'_>>>, CallError> {
 ///         let name = path.read_string()? + "/a.txt";
 ///         let entries = [Entry { name: &name, size: 5 }, Entry { name: "b.txt", size: 7 }];
 ///         SharedPacked::copy_from(peer, &List::from(&entries))

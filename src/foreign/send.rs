@@ -75,9 +75,8 @@ as_buffer! {
     [T: Plain] SharedSlice<T> => ForeignSlice<T>: |slice: SharedSlice<T>, out| slice.bytes.lend(out);
     [T: Plain] &[T] => ForeignSlice<T>: slice;
     [T: Plain, const N: usize] &[T; N] => ForeignSlice<T>: |values: &[T; N], out| slice(values, out);
-    [T: Packed<View<'static> = T> + 'static] SharedPacked<T> => ForeignPacked<T>:
-        |packed: SharedPacked<T>, out| packed.bytes.lend(out);
-    [T: Packed<View<'static> = T> + 'static, S: Packed<View<'static> = T>] &S => ForeignPacked<T>: packed;
+    [T: Packed + 'static] SharedPacked<T> => ForeignPacked<T>: |packed: SharedPacked<T>, out| packed.bytes.lend(out);
+    [T: Packed + 'static, S: Packed<View<'static> = T::View<'static>>] &S => ForeignPacked<T>: packed;
 }
 
 #[cfg(feature = "alloc")]

@@ -295,6 +295,54 @@ macro_rules! __shared_data_enum {
             };
         }
     };
+    // An enum with a lifetime.
+    (
+        cfg: [$($cfg:tt)*]
+        name: $name:ident
+        lifetime: $lifetime:lifetime
+        repr: $repr:ident
+        variants: [$( {
+            cfg: [$($vcfg:tt)*]
+            name: $variant:ident
+            number: $number:tt
+            fields: [$( {
+                cfg: [$($fcfg:tt)*]
+                member: $member:tt
+                label: $label:tt
+                type: $ty:ty
+            } )*]
+        } )*]
+    ) => {
+        $crate::__private::paste::paste! {
+            $($cfg)*
+            #[allow(
+                dead_code, deprecated, nonstandard_style, unused_mut, unused_variables,
+                reason = "variants may have no fields, and names may be deprecated and of any style"
+            )]
+            const _: () = {
+                use $crate::__private as __p;
+                use __p::core as __core;
+                $crate::__packed_enum! {
+                    name: $name
+                    lifetime: $lifetime
+                    repr: $repr
+                    variants: [ $( {
+                        cfg: [$($vcfg)*]
+                        name: $variant
+                        number: $number
+                        wire: [<__In $variant>]
+                        fields: [ $( {
+                            cfg: [$($fcfg)*]
+                            member: $member
+                            label: $label
+                            local: [<__field_ $member>]
+                            type: $ty
+                        } )* ]
+                    } )* ]
+                }
+            };
+        }
+    };
 }
 
 /// What makes an enum with values cross. The types of the fields have been asked for.

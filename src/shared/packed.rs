@@ -7,14 +7,35 @@ use crate::{
     error::{CallError, ErrorKind},
     memory::Lender,
     types::{
-        Packed,
-        packed::{pack_into, packed_len},
+        List, Packed,
+        packed::{list_count, pack_into, packed_len, write_list},
+        wire::WList,
     },
 };
 
 /// A packed value to send as a [`ForeignPacked<T>`](crate::ForeignPacked). Its ownership is that of a [`SharedBuf`].
 ///
-/// `T` is written with the lifetime `'static`, as in the declaration. The values that are packed may have any lifetime.
+/// [`copy_from`](Self::copy_from) packs a value that is there. A list can also grow, element by element, in this side's arena;
+/// then nothing is allocated but its block:
+///
+/// ```
+/// use vmffi::{SharedPacked, loopback::Loopback};
+///
+/// vmffi::ffi_interface! {
+///     pub struct Entry<'a> { name: &'a str, size: u64 }
+/// }
+///
+/// let pair = Loopback::new((), ())?;
+/// let mut list = SharedPacked::new(pair.host())?;
+/// for size in 0..3 {
+///     list.push(&Entry { name: &format!("file-{size}"), size })?;
+/// }
+/// list.extend([Entry { name: "last", size: 3 }])?;
+/// assert_eq!(list.len(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The lifetimes in `T` have no meaning: what is packed is a copy.
 pub struct SharedPacked<T> {
     pub(crate) bytes: SharedBuf,
     value: PhantomData<fn(T)>,
@@ -54,17 +75,80 @@ impl SharedBuf {
     }
 }
 
-impl<T: Packed<View<'static> = T>> SharedPacked<T> {
+impl<T: Packed> SharedPacked<T> {
     /// Packs a value into a new block of its exact size.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
-    pub fn copy_from<S: Packed<View<'static> = T>>(
+    pub fn copy_from<S: Packed<View<'static> = T::View<'static>>>(
         peer: &impl Lender,
         value: &S,
     ) -> Result<Self, CallError> {
         Ok(Self { bytes: packed_value(value, peer)?, value: PhantomData })
+    }
+}
+
+/// The size of the fixed part of a list in bytes.
+const HEAD: usize = size_of::<WList>();
+
+/// A list that grows like a [`SharedBuf`].
+impl<T: Packed> SharedPacked<List<'_, T>> {
+    /// An empty list, in a block of 16 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block.
+    pub fn new(peer: &impl Lender) -> Result<Self, CallError> {
+        Self::copy_from(peer, &List::<T>::default())
+    }
+
+    /// Appends an element.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OutOfMemory`] if the list has to grow and cannot; it is then unchanged.
+    pub fn push<S: Packed<View<'static> = T::View<'static>>>(
+        &mut self,
+        element: &S,
+    ) -> Result<(), CallError> {
+        self.bytes.append_packed(element)?;
+        let (count, len) = (self.len() + 1, self.bytes.len - HEAD);
+        write_list(self.bytes.as_mut_slice(), count, len);
+        Ok(())
+    }
+
+    /// Appends elements.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push); the elements before are then in the list.
+    pub fn extend<S: Packed<View<'static> = T::View<'static>>>(
+        &mut self,
+        elements: impl IntoIterator<Item = S>,
+    ) -> Result<(), CallError> {
+        elements.into_iter().try_for_each(|element| self.push(&element))
+    }
+
+    /// Makes room for at least `additional` bytes of elements, as [`SharedBuf::reserve`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedBuf::reserve`].
+    pub fn reserve(&mut self, additional: usize) -> Result<(), CallError> {
+        self.bytes.reserve(additional)
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        list_count(self.bytes.as_slice())
+    }
+
+    /// Whether the list has no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

@@ -36,11 +36,30 @@ impl<T, const N: usize> Same<Checked<N>> for T {
 /// The type itself, if the types of `I` have no error.
 pub type Of<T, I> = <T as Same<<I as Item>::Checked>>::T;
 
-/// What a handler of the interface `I` returns for a declared `R`.
-pub type Handled<R, I> = <Of<R, I> as FfiReturn>::Handled;
+/// The type in the place of `T`, as which a declared type is passed: `fn(&()) -> T`.
+///
+/// A declaration may name a type with a lifetime without that lifetime: `ForeignPacked<Entry>`. A function pointer is one of
+/// the few places that allow this everywhere. The lifetime is then that of its argument, and here `'static`.
+pub trait Elided {
+    /// The type, with `'static` for the lifetimes that are left out.
+    type Static;
+}
 
-/// What a client of the interface `I` receives for a declared `R`.
-pub type Received<R, I> = <Of<R, I> as FfiReturn>::Received;
+impl<F: Fn(&'static ()) -> T, T> Elided for F {
+    type Static = T;
+}
+
+/// The type that is declared as `F`, a `fn(&()) -> T`.
+pub type Static<F> = <F as Elided>::Static;
+
+/// The type that is declared as `F`, a `fn(&()) -> T`, in the interface `I`.
+pub type In<F, I> = Of<Static<F>, I>;
+
+/// What a handler of the interface `I` returns for a declared `F`.
+pub type Handled<F, I> = <In<F, I> as FfiReturn>::Handled;
+
+/// What a client of the interface `I` receives for a declared `F`.
+pub type Received<F, I> = <In<F, I> as FfiReturn>::Received;
 
 /// What the sender of the struct `I` gives for a field that is declared as a `T`.
 pub type SharedOf<T, I> = <Of<T, I> as FfiType>::Shared;

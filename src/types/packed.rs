@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub use list::{List, ListIter};
+pub(crate) use list::{list_count, write_list};
 
 /// A type whose values can be packed into one block: what a [`ForeignPacked`](crate::ForeignPacked) holds.
 ///
@@ -237,6 +238,13 @@ pub fn check_field<T: Packed>(
     data: &mut Unread<'_>,
 ) -> Result<(), FieldError> {
     T::check(part_of::<T>(fixed, at), data).map_err(|error| error.of_field(name))
+}
+
+/// The number of an enum's variant, which its fixed part begins with.
+#[doc(hidden)]
+#[inline]
+pub fn tag<R: Plain + Packed>(fixed: &[u8]) -> Result<R, CallError> {
+    R::decode(part_of::<R>(fixed, 0), Incoming::PLAIN)
 }
 
 /// Reads the field at an offset of a fixed part.

@@ -3,6 +3,8 @@
 //! Whatever a test does, both arenas must be empty when it is done: a value that crossed must not
 //! leave a block behind, and neither must a call that failed.
 
+extern crate alloc;
+
 mod aggregates;
 mod borrows;
 mod buffers;
@@ -14,6 +16,7 @@ mod handles;
 mod lives;
 mod memory;
 mod options;
+mod packed;
 mod panics;
 mod results;
 mod scalars;

@@ -51,6 +51,6 @@ macro_rules! borrowed {
 }
 
 borrowed! {
-    str, "&str", str::as_bytes, |bytes| core::str::from_utf8(bytes).is_ok(), core::str::from_utf8_unchecked;
+    str, "&str", str::as_bytes, |bytes: &[u8]| bytes.is_ascii() || core::str::from_utf8(bytes).is_ok(), core::str::from_utf8_unchecked;
     [u8], "&[u8]", |bytes| bytes, |_| true, core::convert::identity;
 }

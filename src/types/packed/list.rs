@@ -74,7 +74,13 @@ impl<'a, T> From<&'a alloc::vec::Vec<T>> for List<'a, T> {
     }
 }
 
-impl<T> List<'_, T> {
+impl<'a, T> List<'a, T> {
+    /// A list of these elements, as `List::from`, for constants.
+    #[must_use]
+    pub const fn new(elements: &'a [T]) -> Self {
+        Self { source: Source::Slice(elements) }
+    }
+
     /// The number of elements.
     #[must_use]
     #[inline]
@@ -233,6 +239,19 @@ fn as_bytes<T: Packed>(elements: &[T]) -> Option<&[u8]> {
         .then(|| unsafe { slice::from_raw_parts(elements.as_ptr().cast(), size_of_val(elements)) })
 }
 
+/// Writes the fixed part of a list: the number of its elements, and of their bytes.
+#[inline]
+pub(crate) fn write_list(fixed: &mut [u8], count: usize, len: usize) {
+    put_word(fixed, 0, count);
+    put_word(fixed, 8, len);
+}
+
+/// The number of elements in the fixed part of a list that this side has written.
+#[inline]
+pub(crate) fn list_count(fixed: &[u8]) -> usize {
+    word(fixed, 0) as usize
+}
+
 // SAFETY: the elements append what they count, and the list has no other data. `check` accepts a list only if its elements,
 // accepted one behind the other, end where its byte count says, and `view` takes as many bytes.
 unsafe impl<'a, T: Packed> Packed for List<'a, T> {
@@ -266,8 +285,7 @@ unsafe impl<'a, T: Packed> Packed for List<'a, T> {
             // The packed form is the same wherever it lies.
             Source::Packed { data: packed, .. } => data.bytes(packed.0),
         }
-        put_word(fixed, 0, self.len());
-        put_word(fixed, 8, before - data.rest.len());
+        write_list(fixed, self.len(), before - data.rest.len());
     }
 
     fn check(fixed: &[u8], data: &mut Unread<'_>) -> Result<(), CallError> {
