@@ -164,8 +164,8 @@ pub mod __private {
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
             packed::{
-                Packer, Unread, again_plain, check_field, check_plain, pack_field, tag,
-                view_field, view_plain,
+                Packer, Unread, again_plain, check_field, check_plain, pack_field, tag, view_field,
+                view_plain,
             },
             wire::{self, BlockOf, Bool, Flag, NoHandles, Pick, Tagged, field, put, write},
         },

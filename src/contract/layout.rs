@@ -15,6 +15,8 @@ pub(crate) struct Layout {
     pub(crate) form: Form,
     /// Whether it contains pointer words.
     pub(crate) handles: bool,
+    /// Whether data lies behind it, so that it can only be a part of a packed value.
+    pub(crate) data: bool,
     depth: u8,
 }
 
@@ -35,6 +37,14 @@ pub(crate) enum Form {
     One,
     /// `ForeignSlice<T>`.
     Slice,
+    /// `ForeignPacked<T>`.
+    Packed,
+    /// `&str`, in a packed value.
+    Text,
+    /// `&[u8]`, in a packed value.
+    Bytes,
+    /// `List<T>`, in a packed value.
+    List,
     /// An `Option` whose `None` is a null pointer (ABI, TY-10).
     Nullable,
     /// An `Option` with a tag, and the value at this offset in bytes (TY-11).
@@ -56,11 +66,16 @@ pub(crate) enum Form {
 
 impl Layout {
     const fn plain(form: Form, size: usize) -> Self {
-        Self { size, align: if size == 0 { 1 } else { size }, form, handles: false, depth: 0 }
+        let align = if size == 0 { 1 } else { size };
+        Self { size, align, form, handles: false, data: false, depth: 0 }
     }
 
     const fn pointer(form: Form, size: usize, depth: u8) -> Self {
-        Self { size, align: 8, form, handles: true, depth: depth + 1 }
+        Self { size, align: 8, form, handles: true, data: false, depth: depth + 1 }
+    }
+
+    const fn with_data(form: Form, size: usize, depth: u8) -> Self {
+        Self { handles: false, data: true, ..Self::pointer(form, size, depth) }
     }
 }
 
@@ -74,6 +89,7 @@ impl Layout {
         self.size = at.checked_add(of.size).filter(|size| *size <= MAX_SIZE)?;
         self.align = self.align.max(of.align);
         self.handles |= of.handles;
+        self.data |= of.data;
         self.depth = self.depth.max(of.depth + 1);
         Some(at)
     }
@@ -102,6 +118,15 @@ pub(super) fn of(
     kind: &Kind<'_>,
     earlier: impl Fn(Index) -> Option<Layout>,
 ) -> Option<Layout> {
+    // A packed value has no handles.
+    by_rules(name, kind, earlier).filter(|layout| !(layout.handles && layout.data))
+}
+
+fn by_rules(
+    name: &str,
+    kind: &Kind<'_>,
+    earlier: impl Fn(Index) -> Option<Layout>,
+) -> Option<Layout> {
     // A type within another: a `Result` cannot be.
     let inner = |index: Index| {
         earlier(index).filter(|inner| inner.form != Form::Result && inner.depth < DEPTH)
@@ -115,19 +140,30 @@ pub(super) fn of(
             ("f64", []) => Some(Layout::plain(Form::Float, 8)),
             ("ForeignBuf", []) => Some(Layout::pointer(Form::Buf, 16, 0)),
             ("ForeignStr", []) => Some(Layout::pointer(Form::Str, 16, 0)),
+            ("&str", []) => Some(Layout::with_data(Form::Text, 8, 0)),
+            ("&[u8]", []) => Some(Layout::with_data(Form::Bytes, 8, 0)),
             (_, []) => integer(name),
             ("Foreign", [of]) => {
-                let of = inner(*of).filter(|of| !of.handles)?;
+                let of = inner(*of).filter(|of| !of.handles && !of.data)?;
                 Some(Layout::pointer(Form::One, 8, of.depth))
             }
             ("ForeignSlice", [of]) => {
-                let of = inner(*of).filter(|of| !of.handles && of.size != 0)?;
+                let of = inner(*of).filter(|of| !of.handles && !of.data && of.size != 0)?;
                 Some(Layout::pointer(Form::Slice, 16, of.depth))
+            }
+            ("ForeignPacked", [of]) => {
+                let of = inner(*of).filter(|of| !of.handles)?;
+                Some(Layout::pointer(Form::Packed, 16, of.depth))
+            }
+            ("List", [of]) => {
+                let of = inner(*of).filter(|of| !of.handles && of.size != 0)?;
+                Some(Layout::with_data(Form::List, 16, of.depth))
             }
             ("Option", [of]) => {
                 let of = inner(*of)?;
                 let depth = of.depth + 1;
-                if matches!(of.form, Form::Buf | Form::Str | Form::One | Form::Slice) {
+                if matches!(of.form, Form::Buf | Form::Str | Form::One | Form::Slice | Form::Packed)
+                {
                     return Some(Layout { form: Form::Nullable, depth, ..of });
                 }
                 // A struct of the tag and the value, which is at a multiple of both alignments (TY-11).
@@ -137,7 +173,8 @@ pub(super) fn of(
                 Some(Layout { size, depth, ..all })
             }
             ("Result", [ok, error]) => {
-                let (ok, error) = (inner(*ok)?, inner(*error)?);
+                let whole = |index| inner(index).filter(|inner| !inner.data);
+                let (ok, error) = (whole(*ok)?, whole(*error)?);
                 let size = ok.size.max(error.size);
                 let handles = ok.handles || error.handles;
                 Some(Layout { handles, ..Layout::plain(Form::Result, size) })
@@ -149,8 +186,8 @@ pub(super) fn of(
             let len = usize::try_from(*len).ok()?;
             let size = of.size.checked_mul(len).filter(|size| *size <= MAX_SIZE)?;
             // Without elements it has no handles, so one with handles has no more elements than bytes.
-            let handles = of.handles && len != 0;
-            Some(Layout { size, form: Form::Array(len), handles, depth: of.depth + 1, ..of })
+            let (handles, data) = (of.handles && len != 0, of.data && len != 0);
+            Some(Layout { size, form: Form::Array(len), handles, data, depth: of.depth + 1, ..of })
         }
         Kind::Tuple(fields) => {
             let mut all = Layout::plain(Form::Tuple, 0);
@@ -176,6 +213,7 @@ pub(super) fn of(
                 all.size = all.size.max(one.size);
                 all.align = all.align.max(one.align);
                 all.handles |= one.handles;
+                all.data |= one.data;
                 all.depth = all.depth.max(one.depth);
             }
             as_declared(all, *size)

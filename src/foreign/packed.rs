@@ -117,6 +117,20 @@ impl<T: Packed> ForeignPacked<T> {
     }
 }
 
+/// The bytes of a packed value.
+impl<T> From<ForeignPacked<T>> for ForeignBuf {
+    fn from(packed: ForeignPacked<T>) -> Self {
+        packed.bytes
+    }
+}
+
+/// The bytes as a packed value, which [`read`](ForeignPacked::read) checks.
+impl<T> From<ForeignBuf> for ForeignPacked<T> {
+    fn from(bytes: ForeignBuf) -> Self {
+        Self::new(bytes)
+    }
+}
+
 impl<T> fmt::Debug for ForeignPacked<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForeignPacked").field("byte_len", &self.byte_len()).finish_non_exhaustive()

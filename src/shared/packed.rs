@@ -19,14 +19,14 @@ use crate::{
 /// then nothing is allocated but its block:
 ///
 /// ```
-/// use vmffi::{SharedPacked, loopback::Loopback};
+/// use vmffi::{List, SharedPacked, loopback::Loopback};
 ///
 /// vmffi::ffi_interface! {
 ///     pub struct Entry<'a> { name: &'a str, size: u64 }
 /// }
 ///
 /// let pair = Loopback::new((), ())?;
-/// let mut list = SharedPacked::new(pair.host())?;
+/// let mut list = SharedPacked::<List<Entry>>::new(pair.host())?;
 /// for size in 0..3 {
 ///     list.push(&Entry { name: &format!("file-{size}"), size })?;
 /// }
