@@ -22,7 +22,10 @@ mod packed;
 mod send;
 mod slice;
 
-pub use {packed::ForeignPacked, slice::ForeignSlice};
+pub use {
+    packed::{ForeignList, ForeignPacked},
+    slice::ForeignSlice,
+};
 
 /// A loan of the peer, or an empty buffer, whose word is 0.
 struct Loan {
@@ -559,7 +562,7 @@ buffer!(
     |bytes| Self { bytes, value: PhantomData }
 );
 buffer!(
-    [T: Packed + 'static] ForeignPacked<T>,
+    [T: Packed + ?Sized + 'static] ForeignPacked<T>,
     SharedPacked<T>,
     Shape::of("ForeignPacked", T::SHAPE),
     1,

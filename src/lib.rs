@@ -138,10 +138,10 @@ pub use {
     abi::{MAX_DEPTH, PAGE_SIZE},
     call::{Peer, Serve},
     error::{CallError, ErrorKind, Failure, RegionError},
-    foreign::{Foreign, ForeignBuf, ForeignPacked, ForeignSlice, ForeignStr},
+    foreign::{Foreign, ForeignBuf, ForeignList, ForeignPacked, ForeignSlice, ForeignStr},
     handshake::ConnectError,
     memory::{ArenaStats, GRANULE_SIZE, Incoming, Lender, Outgoing, RegionLayout, RegionMemory},
-    shared::{Shared, SharedBuf, SharedPacked, SharedSlice, SharedStr},
+    shared::{Shared, SharedBuf, SharedList, SharedPacked, SharedSlice, SharedStr},
     types::{CrossesAs, FfiReturn, FfiType, List, ListIter, Packed, Plain, SendAs, Unpackable},
 };
 

@@ -15,8 +15,8 @@ use crate::{
 mod grow;
 mod packed;
 
-pub use packed::SharedPacked;
 pub(crate) use packed::packed_value;
+pub use packed::{SharedList, SharedPacked};
 
 /// A block of this side's arena that this side owns, or none, which takes no memory.
 struct Block {

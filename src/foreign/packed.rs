@@ -19,44 +19,57 @@ use crate::{
 /// type, which is packed into a block of its exact size, or a [`SharedPacked`](crate::SharedPacked).
 ///
 /// ```
-/// use vmffi::{CallError, ForeignPacked, ForeignStr, List, Peer, SharedPacked, loopback::Loopback};
+/// use vmffi::{CallError, ForeignList, ForeignPacked, ForeignStr, List, Peer, SharedList, loopback::Loopback};
 ///
 /// vmffi::ffi_interface! {
 ///     pub struct Entry<'a> { name: &'a str, size: u64 }
-///     pub interface Files { fn read_dir(path: ForeignStr) -> ForeignPacked<List<Entry>>; }
+///     pub struct Query<'a> { path: &'a str, endings: List<'a, &'a str> }
+///
+///     pub interface Files {
+///         fn find(query: ForeignPacked<Query>) -> ForeignList<Entry>;
+///     }
 /// }
 ///
 /// struct Host;
 /// impl Files for Host {
-///     fn read_dir(
+///     fn find(
 ///         &self,
 ///         peer: &Peer,
-///         path: ForeignStr,
-///     ) -> Result<SharedPacked<List<'_, Entry<'_>>>, CallError> {
-///         let name = path.read_string()? + "/a.txt";
-///         let entries = [Entry { name: &name, size: 5 }, Entry { name: "b.txt", size: 7 }];
-///         SharedPacked::copy_from(peer, &List::from(&entries))
+///         query: ForeignPacked<Query>,
+///     ) -> Result<SharedList<Entry<'_>>, CallError> {
+///         let Query { path, endings } = query.read()?;
+///         let mut found = SharedList::new(peer)?;
+///         for ending in &endings {
+///             found.push(&Entry { name: &format!("{path}/a.{ending}"), size: 5 })?;
+///         }
+///         Ok(found)
 ///     }
 /// }
 /// vmffi::serve!(Host: Files);
 ///
 /// let pair = Loopback::new((), Host)?;
-/// let entries = FilesClient::from(pair.host()).read_dir("tmp")?;
+/// let files = FilesClient::from(pair.host());
+/// let found = files.find(&Query { path: "tmp", endings: List::from(&["c", "h"]) })?;
 /// let mut names = Vec::new();
-/// for entry in entries.read()? {
+/// for entry in found.read()? {
+///     // A reference ends with `found`: what is kept is copied.
 ///     names.push(entry.name.to_owned());
 /// }
-/// assert_eq!(names, ["tmp/a.txt", "b.txt"]);
+/// assert_eq!(names, ["tmp/a.c", "tmp/a.h"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct ForeignPacked<T> {
+pub struct ForeignPacked<T: ?Sized> {
     bytes: ForeignBuf,
     /// Whether the contents, which no longer change, have been checked.
     checked: AtomicBool,
-    value: PhantomData<fn(T)>,
+    value: PhantomData<fn(*const T)>,
 }
 
-impl<T> ForeignPacked<T> {
+/// A list of packed elements: one loan, whatever its length. [`read`](ForeignPacked::read) returns a
+/// [`List`](crate::List).
+pub type ForeignList<T> = ForeignPacked<[T]>;
+
+impl<T: ?Sized> ForeignPacked<T> {
     pub(super) fn new(bytes: ForeignBuf) -> Self {
         Self { bytes, checked: AtomicBool::new(false), value: PhantomData }
     }
@@ -68,7 +81,7 @@ impl<T> ForeignPacked<T> {
     }
 }
 
-impl<T: Packed> ForeignPacked<T> {
+impl<T: Packed + ?Sized> ForeignPacked<T> {
     /// The value, which borrows from this handle.
     ///
     /// On a host, the first call copies the bytes to private memory, which the handle keeps, and checks the copy. In a guest, to
@@ -118,20 +131,20 @@ impl<T: Packed> ForeignPacked<T> {
 }
 
 /// The bytes of a packed value.
-impl<T> From<ForeignPacked<T>> for ForeignBuf {
+impl<T: ?Sized> From<ForeignPacked<T>> for ForeignBuf {
     fn from(packed: ForeignPacked<T>) -> Self {
         packed.bytes
     }
 }
 
 /// The bytes as a packed value, which [`read`](ForeignPacked::read) checks.
-impl<T> From<ForeignBuf> for ForeignPacked<T> {
+impl<T: ?Sized> From<ForeignBuf> for ForeignPacked<T> {
     fn from(bytes: ForeignBuf) -> Self {
         Self::new(bytes)
     }
 }
 
-impl<T> fmt::Debug for ForeignPacked<T> {
+impl<T: ?Sized> fmt::Debug for ForeignPacked<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForeignPacked").field("byte_len", &self.byte_len()).finish_non_exhaustive()
     }

@@ -62,7 +62,7 @@ fn slice<T: Plain>(values: &[T], out: &mut Outgoing<'_>) -> Result<Transport, Ca
     SharedSlice::copy_from(out, values)?.bytes.lend(out)
 }
 
-fn packed<S: Packed>(value: &S, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+fn packed<S: Packed + ?Sized>(value: &S, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
     shared::packed_value(value, out)?.lend(out)
 }
 
@@ -75,8 +75,8 @@ as_buffer! {
     [T: Plain] SharedSlice<T> => ForeignSlice<T>: |slice: SharedSlice<T>, out| slice.bytes.lend(out);
     [T: Plain] &[T] => ForeignSlice<T>: slice;
     [T: Plain, const N: usize] &[T; N] => ForeignSlice<T>: |values: &[T; N], out| slice(values, out);
-    [T: Packed + 'static] SharedPacked<T> => ForeignPacked<T>: |packed: SharedPacked<T>, out| packed.bytes.lend(out);
-    [T: Packed + 'static, S: Packed<View<'static> = T::View<'static>>] &S => ForeignPacked<T>: packed;
+    [T: Packed + ?Sized + 'static] SharedPacked<T> => ForeignPacked<T>: |packed: SharedPacked<T>, out| packed.bytes.lend(out);
+    [T: Packed + ?Sized + 'static, S: Packed<View<'static> = T::View<'static>> + ?Sized] &S => ForeignPacked<T>: packed;
 }
 
 #[cfg(feature = "alloc")]

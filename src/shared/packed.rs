@@ -7,7 +7,7 @@ use crate::{
     error::{CallError, ErrorKind},
     memory::Lender,
     types::{
-        List, Packed,
+        Packed,
         packed::{list_count, pack_into, packed_len, write_list},
         wire::WList,
     },
@@ -19,14 +19,14 @@ use crate::{
 /// then nothing is allocated but its block:
 ///
 /// ```
-/// use vmffi::{List, SharedPacked, loopback::Loopback};
+/// use vmffi::{SharedList, loopback::Loopback};
 ///
 /// vmffi::ffi_interface! {
 ///     pub struct Entry<'a> { name: &'a str, size: u64 }
 /// }
 ///
 /// let pair = Loopback::new((), ())?;
-/// let mut list = SharedPacked::<List<Entry>>::new(pair.host())?;
+/// let mut list = SharedList::<Entry>::new(pair.host())?;
 /// for size in 0..3 {
 ///     list.push(&Entry { name: &format!("file-{size}"), size })?;
 /// }
@@ -36,14 +36,17 @@ use crate::{
 /// ```
 ///
 /// The lifetimes in `T` have no meaning: what is packed is a copy.
-pub struct SharedPacked<T> {
+pub struct SharedPacked<T: ?Sized> {
     pub(crate) bytes: SharedBuf,
-    value: PhantomData<fn(T)>,
+    value: PhantomData<fn(*const T)>,
 }
+
+/// A list of packed elements to send as a [`ForeignList<T>`](crate::ForeignList).
+pub type SharedList<T> = SharedPacked<[T]>;
 
 /// Packs a value into a new buffer of its exact size.
 #[inline]
-pub(crate) fn packed_value<S: Packed>(
+pub(crate) fn packed_value<S: Packed + ?Sized>(
     value: &S,
     lender: &impl Lender,
 ) -> Result<SharedBuf, CallError> {
@@ -55,7 +58,7 @@ pub(crate) fn packed_value<S: Packed>(
 impl SharedBuf {
     /// Appends a packed value; on an error the buffer is unchanged.
     #[inline]
-    fn append_packed<S: Packed>(&mut self, value: &S) -> Result<(), CallError> {
+    fn append_packed<S: Packed + ?Sized>(&mut self, value: &S) -> Result<(), CallError> {
         let len = packed_len(value);
         self.reserve(len)?;
         if len == 0 {
@@ -75,13 +78,13 @@ impl SharedBuf {
     }
 }
 
-impl<T: Packed> SharedPacked<T> {
+impl<T: Packed + ?Sized> SharedPacked<T> {
     /// Packs a value into a new block of its exact size.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block of this size.
-    pub fn copy_from<S: Packed<View<'static> = T::View<'static>>>(
+    pub fn copy_from<S: Packed<View<'static> = T::View<'static>> + ?Sized>(
         peer: &impl Lender,
         value: &S,
     ) -> Result<Self, CallError> {
@@ -93,14 +96,14 @@ impl<T: Packed> SharedPacked<T> {
 const HEAD: usize = size_of::<WList>();
 
 /// A list that grows like a [`SharedBuf`].
-impl<T: Packed> SharedPacked<List<'_, T>> {
+impl<T: Packed> SharedList<T> {
     /// An empty list, in a block of 16 bytes.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::OutOfMemory`] if this side's arena has no free block.
     pub fn new(peer: &impl Lender) -> Result<Self, CallError> {
-        Self::copy_from(peer, &List::<T>::default())
+        Self::copy_from::<[T]>(peer, &[])
     }
 
     /// Appends an element.
@@ -152,7 +155,7 @@ impl<T: Packed> SharedPacked<List<'_, T>> {
     }
 }
 
-impl<T> SharedPacked<T> {
+impl<T: ?Sized> SharedPacked<T> {
     /// The size of the packed value in bytes.
     #[must_use]
     pub fn byte_len(&self) -> usize {
@@ -160,7 +163,7 @@ impl<T> SharedPacked<T> {
     }
 }
 
-impl<T> fmt::Debug for SharedPacked<T> {
+impl<T: ?Sized> fmt::Debug for SharedPacked<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedPacked").field("byte_len", &self.byte_len()).finish_non_exhaustive()
     }

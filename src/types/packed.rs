@@ -22,7 +22,7 @@ pub(crate) use list::{list_count, write_list};
 ///
 /// These are `&str`, `&[u8]`, [`List`]s, structs and enums with a lifetime that are declared in
 /// [`ffi_interface!`](crate::ffi_interface), types without handles ([`Plain`]), and an `Option`, an array or a tuple of
-/// these. It is not meant to be implemented by hand.
+/// these; and `[T]`, which is packed as a `List<T>` is and has no lifetime to name. It is not meant to be implemented by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a packed value",
     label = "not a type that can be packed",
@@ -37,7 +37,7 @@ pub(crate) use list::{list_count, write_list};
 ///   same data and is sound.
 /// - `View<'v>` is `Self` with `'v` in place of its lifetime, in which it is covariant. Two types with equal `SHAPE`s have the
 ///   same packed form.
-pub unsafe trait Packed: Sized {
+pub unsafe trait Packed {
     /// The wire twin of the fixed part.
     #[doc(hidden)]
     type Wire: Wire;
@@ -84,21 +84,21 @@ pub unsafe trait Packed: Sized {
 
 /// The size of a packed value in bytes, or `usize::MAX` if it is larger than any memory.
 #[inline]
-pub(crate) fn packed_len<T: Packed>(value: &T) -> usize {
+pub(crate) fn packed_len<T: Packed + ?Sized>(value: &T) -> usize {
     size_of::<T::Wire>().saturating_add(value.data_len())
 }
 
 /// Packs a value into exactly the bytes of `out`; `false` if it has another size, and then some of them may be
 /// uninitialised.
 #[inline]
-pub(crate) fn pack_into<T: Packed>(value: &T, out: &mut [MaybeUninit<u8>]) -> bool {
+pub(crate) fn pack_into<T: Packed + ?Sized>(value: &T, out: &mut [MaybeUninit<u8>]) -> bool {
     let mut packer = Packer { rest: out, short: false };
     packer.value(value);
     !packer.short && packer.rest.is_empty()
 }
 
 /// Validates bytes as one packed value, which must end with them.
-pub(crate) fn check_all<T: Packed>(bytes: &[u8]) -> Result<(), CallError> {
+pub(crate) fn check_all<T: Packed + ?Sized>(bytes: &[u8]) -> Result<(), CallError> {
     let mut unread = Unread(bytes);
     let fixed = unread.take(size_of::<T::Wire>() as u64)?;
     T::check(fixed, &mut unread)?;
@@ -111,7 +111,7 @@ pub(crate) fn check_all<T: Packed>(bytes: &[u8]) -> Result<(), CallError> {
 ///
 /// [`check_all`] has accepted the bytes.
 #[inline]
-pub(crate) unsafe fn view_all<T: Packed>(bytes: &[u8]) -> T::View<'_> {
+pub(crate) unsafe fn view_all<T: Packed + ?Sized>(bytes: &[u8]) -> T::View<'_> {
     let mut unread = Unread(bytes);
     let fixed = unread.part(size_of::<T::Wire>());
     // SAFETY: the caller promises that the bytes have been accepted.
@@ -135,7 +135,7 @@ pub struct Packer<'b> {
 impl<'b> Packer<'b> {
     /// Packs a value: its fixed part, and the data behind it.
     #[inline]
-    fn value<T: Packed>(&mut self, value: &T) {
+    fn value<T: Packed + ?Sized>(&mut self, value: &T) {
         let size = size_of::<T::Wire>();
         if let Some(fixed) = self.part(size) {
             // SAFETY: the part has `size` bytes.

@@ -1,7 +1,7 @@
 //! Packed values, written byte by byte as the document says.
 
 use super::*;
-use vmffi::{Packed, SharedPacked};
+use vmffi::{ForeignList, Packed, SharedList};
 
 /// What is sent as bytes is read as a packed value.
 struct Bytes;
@@ -13,14 +13,14 @@ vmffi::ffi_interface! {
         fn cells(bytes: ForeignBuf) -> u64;
         fn flags(bytes: ForeignBuf) -> u64;
         fn deep(bytes: ForeignBuf) -> u64;
-        fn same(value: ForeignPacked<List<(&str, u16)>>) -> ForeignBuf;
+        fn same(value: ForeignList<(&str, u16)>) -> ForeignBuf;
         fn same_entry(value: ForeignPacked<Entry>) -> ForeignBuf;
         fn same_cells(value: ForeignPacked<List<Cell>>) -> ForeignBuf;
     }
 }
 
 /// Reads a packed value of a type, in both ways, which must come to the same.
-fn read<T: Packed>(bytes: ForeignBuf) -> Result<u64, CallError> {
+fn read<T: Packed + ?Sized>(bytes: ForeignBuf) -> Result<u64, CallError> {
     let packed = ForeignPacked::<T>::from(bytes);
     let mut local = vec![0; packed.byte_len()];
     let into = packed.read_into(&mut local).map(drop);
@@ -29,7 +29,7 @@ fn read<T: Packed>(bytes: ForeignBuf) -> Result<u64, CallError> {
 }
 
 /// The bytes that were sent.
-fn bytes<T>(peer: &Peer, value: ForeignPacked<T>) -> Result<SharedBuf, CallError> {
+fn bytes<T: ?Sized>(peer: &Peer, value: ForeignPacked<T>) -> Result<SharedBuf, CallError> {
     SharedBuf::copy_from(peer, &ForeignBuf::from(value).read_vec()?)
 }
 
@@ -44,16 +44,12 @@ impl Unpacked for Bytes {
         read::<List<'_, Cell<'_>>>(bytes)
     }
     fn flags(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
-        read::<List<'_, bool>>(bytes)
+        read::<[bool]>(bytes)
     }
     fn deep(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
         read::<List<'_, List<'_, List<'_, u32>>>>(bytes)
     }
-    fn same(
-        &self,
-        peer: &Peer,
-        value: ForeignPacked<List<(&str, u16)>>,
-    ) -> Result<SharedBuf, CallError> {
+    fn same(&self, peer: &Peer, value: ForeignList<(&str, u16)>) -> Result<SharedBuf, CallError> {
         bytes(peer, value)
     }
     fn same_entry(&self, peer: &Peer, value: ForeignPacked<Entry>) -> Result<SharedBuf, CallError> {
@@ -117,7 +113,8 @@ fn packed_values_are_the_documents() {
         };
         let pairs = [("ab", 1_u16), ("", 2)];
         is(client.same(&List::from(&pairs)), &example());
-        let mut list = SharedPacked::<List<'_, (&str, u16)>>::new(peer).unwrap();
+        is(client.same(&pairs[..]), &example());
+        let mut list = SharedList::<(&str, u16)>::new(peer).unwrap();
         list.push(&pairs[0]).unwrap();
         list.extend([pairs[1]]).unwrap();
         is(client.same(list), &example());

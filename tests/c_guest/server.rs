@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use vmffi::{
-    CallError, Failure, Foreign, ForeignBuf, ForeignPacked, ForeignSlice, ForeignStr, List, Peer,
-    Shared, SharedBuf, SharedPacked, SharedStr,
+    CallError, Failure, Foreign, ForeignBuf, ForeignList, ForeignSlice, ForeignStr, Peer, Shared,
+    SharedBuf, SharedList, SharedStr,
 };
 
 vmffi::ffi_interface! {
@@ -84,7 +84,7 @@ vmffi::ffi_interface! {
         /// The sums of the first and of the second fields, their number, and a text.
         fn grid(grid: [(u8, u64); 2]) -> ([u16; 3], ForeignStr);
         /// The records in reverse, with their names in upper case and one more as their sizes.
-        fn turned(records: ForeignPacked<List<Record>>) -> ForeignPacked<List<Record>>;
+        fn turned(records: ForeignList<Record>) -> ForeignList<Record>;
         fn empty(nothing: Nothing) -> Nothing;
         fn units(one: (), two: ()) -> u8;
         fn fill(len: u64, byte: u8) -> ForeignBuf;
@@ -122,7 +122,7 @@ vmffi::ffi_interface! {
         fn halve(number: i32) -> Result<i32, OpenError>;
         fn climb(left: u32) -> u32;
         /// A list of the record whose size is the largest.
-        fn largest(records: ForeignPacked<List<Record>>) -> ForeignPacked<List<Record>>;
+        fn largest(records: ForeignList<Record>) -> ForeignList<Record>;
         /// Keeps a buffer for good.
         fn keep(bytes: ForeignBuf);
         /// Breaks the rules, in the way that the guest was started with.
@@ -283,10 +283,10 @@ impl Desk for Server {
     fn turned(
         &self,
         guest: &Peer,
-        records: ForeignPacked<List<Record>>,
-    ) -> Result<SharedPacked<List<'_, Record<'_>>>, CallError> {
+        records: ForeignList<Record>,
+    ) -> Result<SharedList<Record<'_>>, CallError> {
         let records: Vec<Record> = records.read()?.iter().collect();
-        let mut turned = SharedPacked::new(guest)?;
+        let mut turned = SharedList::new(guest)?;
         for record in records.into_iter().rev() {
             let name = record.name.to_uppercase();
             turned.push(&Record { name: &name, size: record.size + 1, ..record })?;

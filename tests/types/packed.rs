@@ -1,8 +1,8 @@
 //! Packed values: every type in them, both ways, lists that grow, and what becomes of them after a reset.
 
 use vmffi::{
-    CallError, ErrorKind, ForeignBuf, ForeignPacked, ForeignStr, List, Peer, SharedPacked,
-    loopback::Loopback,
+    CallError, ErrorKind, ForeignBuf, ForeignPacked, ForeignStr, List, Peer, SharedList,
+    SharedPacked, loopback::Loopback,
 };
 
 use crate::{
@@ -31,7 +31,7 @@ const ENTRY: Entry<'_> = Entry { name: "name", target: "t", size: 1, modified: 2
 fn lists_grow_until_the_arena_is_full() {
     let pair = Loopback::builder().arenas(1 << 16, 1 << 16).build((), Server).unwrap();
     let peer = pair.host();
-    let mut list = SharedPacked::<List<'_, Entry<'_>>>::new(peer).unwrap();
+    let mut list = SharedList::<Entry<'_>>::new(peer).unwrap();
     assert!(list.is_empty());
     let error = loop {
         let before = (list.len(), list.byte_len());

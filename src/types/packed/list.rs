@@ -51,26 +51,26 @@ impl<T> Copy for List<'_, T> {}
 /// An empty list.
 impl<T> Default for List<'_, T> {
     fn default() -> Self {
-        Self { source: Source::Slice(&[]) }
+        Self::new(&[])
     }
 }
 
 impl<'a, T> From<&'a [T]> for List<'a, T> {
     fn from(elements: &'a [T]) -> Self {
-        Self { source: Source::Slice(elements) }
+        Self::new(elements)
     }
 }
 
 impl<'a, T, const N: usize> From<&'a [T; N]> for List<'a, T> {
     fn from(elements: &'a [T; N]) -> Self {
-        Self { source: Source::Slice(elements) }
+        Self::new(elements)
     }
 }
 
 #[cfg(feature = "alloc")]
 impl<'a, T> From<&'a alloc::vec::Vec<T>> for List<'a, T> {
     fn from(elements: &'a alloc::vec::Vec<T>) -> Self {
-        Self { source: Source::Slice(elements) }
+        Self::new(elements)
     }
 }
 
@@ -232,6 +232,14 @@ const fn element<T: Packed>() -> usize {
     size_of::<T::Wire>()
 }
 
+/// A list of elements, with the lifetime of the reference to them.
+fn again<T: Packed>(elements: &[T]) -> List<'_, T::View<'_>> {
+    const { assert!(size_of::<T>() == size_of::<T::View<'_>>()) };
+    // SAFETY: `T::View` is `T` with the lifetime of the reference, which those in `T` outlive, and in which `T` is covariant
+    // (`Packed`).
+    List::new(unsafe { slice::from_raw_parts(elements.as_ptr().cast(), elements.len()) })
+}
+
 /// The elements as bytes, if these are their packed form.
 fn as_bytes<T: Packed>(elements: &[T]) -> Option<&[u8]> {
     // SAFETY: the elements are borrowed, and all of their bytes are initialised: `ANY_BITS` says that none is padding.
@@ -250,6 +258,40 @@ pub(crate) fn write_list(fixed: &mut [u8], count: usize, len: usize) {
 #[inline]
 pub(crate) fn list_count(fixed: &[u8]) -> usize {
     word(fixed, 0) as usize
+}
+
+// SAFETY: as for a `List`, as which it is packed, checked and read.
+unsafe impl<T: Packed> Packed for [T] {
+    type Wire = WList;
+    type View<'v> = List<'v, T::View<'v>>;
+    const SHAPE: &'static Shape = <List<'_, T> as Packed>::SHAPE;
+    const DATA: bool = true;
+
+    #[inline]
+    fn data_len(&self) -> usize {
+        List::new(self).data_len()
+    }
+
+    #[inline]
+    fn pack(&self, fixed: &mut [u8], data: &mut Packer<'_>) {
+        List::new(self).pack(fixed, data);
+    }
+
+    #[inline]
+    fn check(fixed: &[u8], data: &mut Unread<'_>) -> Result<(), CallError> {
+        List::<T>::check(fixed, data)
+    }
+
+    #[inline]
+    unsafe fn view<'v>(fixed: &'v [u8], data: &mut Unread<'v>) -> List<'v, T::View<'v>> {
+        // SAFETY: the caller promises that the bytes have been accepted.
+        unsafe { List::<T>::view(fixed, data) }
+    }
+
+    #[inline]
+    fn again(&self) -> List<'_, T::View<'_>> {
+        again(self)
+    }
 }
 
 // SAFETY: the elements append what they count, and the list has no other data. `check` accepts a list only if its elements,
@@ -316,19 +358,11 @@ unsafe impl<'a, T: Packed> Packed for List<'a, T> {
 
     #[inline]
     fn again(&self) -> List<'_, T::View<'_>> {
-        let source = match self.source {
-            Source::Slice(elements) => {
-                const { assert!(size_of::<T>() == size_of::<T::View<'_>>()) };
-                // SAFETY: `T::View` is `T` with the lifetime of `self`, which those in `T` outlive, and in which `T` is
-                // covariant (`Packed`).
-                let elements =
-                    unsafe { slice::from_raw_parts(elements.as_ptr().cast(), elements.len()) };
-                Source::Slice(elements)
-            }
+        match self.source {
+            Source::Slice(elements) => again(elements),
             Source::Packed { count, data, .. } => {
-                Source::Packed { count, data, element: PhantomData }
+                List { source: Source::Packed { count, data, element: PhantomData } }
             }
-        };
-        List { source }
+        }
     }
 }

@@ -4,7 +4,8 @@ use alloc::{format, vec, vec::Vec};
 use core::time::Duration;
 
 use vmffi::{
-    CallError, ErrorKind, Failure, ForeignPacked, ForeignStr, List, Peer, SharedPacked, SharedStr,
+    CallError, ErrorKind, Failure, ForeignList, ForeignPacked, ForeignStr, List, Peer, SharedList,
+    SharedPacked, SharedStr,
 };
 
 use super::{Check, Side};
@@ -45,10 +46,10 @@ vmffi::ffi_interface! {
     pub struct Envelope { id: u32, rows: ForeignPacked<List<'static, List<'static, Cell<'static>>>> }
 
     pub interface Packs {
-        fn read_dir(path: ForeignStr, count: u32) -> ForeignPacked<List<Entry>>;
+        fn read_dir(path: ForeignStr, count: u32) -> ForeignList<Entry>;
         fn serve(request: ForeignPacked<Request>) -> ForeignPacked<Request>;
         fn rows(rows: ForeignPacked<List<List<Cell>>>, more: Option<ForeignPacked<Cell<'static>>>) -> Envelope;
-        fn sum(numbers: ForeignPacked<List<'_, u32>>) -> Result<u64, ForeignStr>;
+        fn sum(numbers: ForeignList<u32>) -> Result<u64, ForeignStr>;
         fn one(value: ForeignPacked<u32>) -> u32;
         fn text(value: ForeignPacked<&str>) -> ForeignPacked<&str>;
     }
@@ -60,9 +61,9 @@ impl<S: Side> Packs for S {
         peer: &Peer,
         path: ForeignStr,
         count: u32,
-    ) -> Result<SharedPacked<List<'_, Entry<'_>>>, CallError> {
+    ) -> Result<SharedList<Entry<'_>>, CallError> {
         let path = path.read_string()?;
-        let mut list = SharedPacked::new(peer)?;
+        let mut list = SharedList::new(peer)?;
         for nr in 0..count {
             list.push(&Entry {
                 name: &format!("{path}/{nr}"),
@@ -98,11 +99,7 @@ impl<S: Side> Packs for S {
         Ok(SharedEnvelope { id: all.len() as u32, rows })
     }
 
-    fn sum(
-        &self,
-        peer: &Peer,
-        numbers: ForeignPacked<List<u32>>,
-    ) -> Result<u64, Failure<SharedStr>> {
+    fn sum(&self, peer: &Peer, numbers: ForeignList<u32>) -> Result<u64, Failure<SharedStr>> {
         match numbers.read()?.iter().map(u64::from).sum() {
             0 => Err(Failure::App(SharedStr::copy_from(peer, "nothing")?)),
             sum => Ok(sum),
@@ -215,7 +212,7 @@ pub const CHECKS: &[Check] = &[
     }),
     ("lists_of_numbers", |peer| {
         let client = PacksClient::from(peer);
-        let sum = client.sum(&List::from(&[1_u32, 2, u32::MAX])).unwrap();
+        let sum = client.sum(&[1_u32, 2, u32::MAX][..]).unwrap();
         assert_eq!(sum, 3 + u64::from(u32::MAX));
         let Err(Failure::App(why)) = client.sum(&List::<u32>::default()) else {
             panic!("it fails")
