@@ -44,9 +44,9 @@
 //! # Who owns what
 //!
 //! Each side has an arena in the region and allocates only there. A sender makes a [`SharedBuf`] (or
-//! [`SharedStr`], [`SharedSlice`], [`Shared`]), or passes a borrowed `&[u8]` or `&str`, which is copied
+//! [`SharedStr`], [`SharedSlice`], [`SharedPacked`], [`Shared`]), or passes a borrowed `&[u8]` or `&str`, which is copied
 //! there. The call hands it over: the receiver owns a [`ForeignBuf`] (or [`ForeignStr`],
-//! [`ForeignSlice`], [`Foreign`]), may keep it after the call, and releases the memory by dropping it. A call that fails
+//! [`ForeignSlice`], [`ForeignPacked`], [`Foreign`]), may keep it after the call, and releases the memory by dropping it. A call that fails
 //! before its function is reached lends nothing; a call that fails later has consumed its arguments
 //! ([`CallError::reached`]).
 //!
@@ -157,8 +157,8 @@ pub mod __private {
         },
         types::{
             check::{
-                Checked, Handled, In, Item, Named, Of, Received, Same, SharedOf, Static, crosses,
-                hide, returned,
+                Asked, Checked, Handled, In, Item, Named, Of, Received, Same, SharedOf, Static,
+                crosses, hide, packs, returned,
             },
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},

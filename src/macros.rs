@@ -64,11 +64,11 @@ mod variants;
 /// declaration = item*
 /// item        = ATTRIBUTE* VISIBILITY ( struct | enum | interface )
 ///
-/// struct      = "struct" NAME "{" fields "}"
+/// struct      = "struct" NAME ( "<" LIFETIME ">" )? "{" fields "}"
 /// fields      = ( field ( "," field )* ","? )?
 /// field       = ATTRIBUTE* VISIBILITY NAME ":" TYPE
 ///
-/// enum        = "enum" NAME ":" integer "{" variant ( "," variant )* ","? "}"
+/// enum        = "enum" NAME ( "<" LIFETIME ">" )? ":" integer "{" variant ( "," variant )* ","? "}"
 /// integer     = "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize"
 /// variant     = ATTRIBUTE* NAME ( "(" values ")" | "{" fields "}" )? ( "=" NUMBER )?
 /// values      = ( ATTRIBUTE* TYPE ( "," ATTRIBUTE* TYPE )* ","? )?
@@ -86,9 +86,13 @@ mod variants;
 /// Types are ordinary Rust types, which the module that contains the declaration imports: integers,
 /// floats, `bool`, `char`, `()`, declared structs and enums, [`Foreign<T>`](crate::Foreign),
 /// [`ForeignBuf`](crate::ForeignBuf), [`ForeignStr`](crate::ForeignStr),
-/// [`ForeignSlice<T>`](crate::ForeignSlice), types that implement [`CrossesAs`](crate::CrossesAs), and an `Option`, an
+/// [`ForeignSlice<T>`](crate::ForeignSlice), [`ForeignPacked<T>`](crate::ForeignPacked), types that implement [`CrossesAs`](crate::CrossesAs), and an `Option`, an
 /// array or a tuple of any of these. A function may also return a `Result` of two of them. The documentation of each type says what its sender passes.
 /// Generic types, references and recursive types cannot cross.
+///
+/// A struct or an enum with a lifetime has references in its fields, and is part of a *packed value*: a function names it
+/// within [`ForeignPacked`](crate::ForeignPacked) or [`ForeignList`](crate::ForeignList) only, where its lifetime may be left
+/// out. Its fields are what can be [`Packed`](crate::Packed).
 ///
 /// # Generated items
 ///
@@ -163,7 +167,7 @@ macro_rules! ffi_interface {
 ///
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
-///          vis: [VISIBILITY] item: KIND NAME repr: [IDENT?] body: { TOKEN* }
+///          vis: [VISIBILITY] item: KIND NAME ( < LIFETIME > )? repr: [IDENT?] body: { TOKEN* }
 /// output = a call of __struct, __enum, __data_enum, __interface or __refuse_item
 /// ```
 #[doc(hidden)]

@@ -322,6 +322,13 @@ macro_rules! __shared_data_enum {
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;
+                struct __Asked<$lifetime>(&$lifetime ());
+                impl<$lifetime> __Asked<$lifetime> {
+                    const ALL: usize = { $( $($vcfg)* {
+                        $( $($fcfg)* { __p::packs::<$ty>(); } )*
+                    } )* 0 };
+                }
+                type __Checked = __p::Asked<{ <__Asked<'static>>::ALL }>;
                 $crate::__packed_enum! {
                     name: $name
                     lifetime: $lifetime
@@ -336,7 +343,7 @@ macro_rules! __shared_data_enum {
                             member: $member
                             label: $label
                             local: [<__field_ $member>]
-                            type: $ty
+                            type: <$ty as __p::Same<__Checked>>::T
                         } )* ]
                     } )* ]
                 }

@@ -43,7 +43,7 @@ macro_rules! __view_struct {
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] size: [EXPR?] name: NAME lifetime: LIFETIME fields: [field*]
 /// field  = { cfg: [ATTRIBUTE*] name: NAME type: TYPE }
-/// output = items in a `const _`: `__Wire`, which has the layout of the fixed part, and the impl
+/// output = items in a `const _`: a constant that asks for the types, and what __packed_struct_impls makes
 /// ```
 #[doc(hidden)]
 #[macro_export]
@@ -67,6 +67,47 @@ macro_rules! __packed_struct {
         const _: () = {
             use $crate::__private as __p;
             use __p::core as __core;
+            struct __Asked<$lifetime>(&$lifetime ());
+            impl<$lifetime> __Asked<$lifetime> {
+                const ALL: usize = { $( $($fcfg)* { __p::packs::<$ty>(); } )* 0 };
+            }
+            type __Checked = __p::Asked<{ <__Asked<'static>>::ALL }>;
+            $crate::__packed_struct_impls! {
+                size: [$($size)?]
+                name: $name
+                lifetime: $lifetime
+                fields: [ $( {
+                    cfg: [$($fcfg)*]
+                    name: $field
+                    type: <$ty as __p::Same<__Checked>>::T
+                } )* ]
+            }
+        };
+    };
+}
+
+/// What makes a struct with a lifetime a packed value. The types of the fields have been asked for.
+///
+/// ```text
+/// input  = size: [EXPR?] name: NAME lifetime: LIFETIME fields: [field*]
+/// field  = { cfg: [ATTRIBUTE*] name: NAME type: TYPE }
+/// output = items: `__Wire`, which has the layout of the fixed part, and the impl
+/// ```
+///
+/// The caller has `__p` and `__core` in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __packed_struct_impls {
+    (
+        size: [$($size:expr)?]
+        name: $name:ident
+        lifetime: $lifetime:lifetime
+        fields: [$( {
+            cfg: [$($fcfg:tt)*]
+            name: $field:ident
+            type: $ty:ty
+        } )*]
+    ) => {
             #[derive(__core::clone::Clone, __core::marker::Copy)]
             #[repr(C)]
             struct __Wire<$lifetime> {
@@ -105,7 +146,7 @@ macro_rules! __packed_struct {
                 #[inline]
                 fn data_len(&self) -> usize {
                     let mut __len = 0_usize;
-                    $( $($fcfg)* { __len = __len.saturating_add($crate::Packed::data_len(&self.$field)); } )*
+                    $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len(&self.$field)); } )*
                     __len
                 }
                 #[inline]
@@ -137,12 +178,11 @@ macro_rules! __packed_struct {
                 }
                 #[inline]
                 fn again(&self) -> $name<'_> {
-                    $name { $( $($fcfg)* $field: $crate::Packed::again(&self.$field), )* }
+                    $name { $( $($fcfg)* $field: <$ty as $crate::Packed>::again(&self.$field), )* }
                 }
             }
-            // The layout is checked, and the lists of the type are, whether it is used or not.
+            // The layout is checked whether the type is used or not.
             const _: &__p::Shape = <$name<'static> as $crate::Packed>::SHAPE;
-        };
     };
 }
 
@@ -294,7 +334,7 @@ macro_rules! __packed_enum {
             fn data_len(&self) -> usize {
                 match self { $( $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
                     let mut __len = 0_usize;
-                    $( $($fcfg)* { __len = __len.saturating_add($crate::Packed::data_len($local)); } )*
+                    $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len($local)); } )*
                     __len
                 } )* }
             }
@@ -339,7 +379,7 @@ macro_rules! __packed_enum {
             #[inline]
             fn again(&self) -> $name<'_> {
                 match self { $( $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
-                    $name::$variant { $( $($fcfg)* $member: $crate::Packed::again($local), )* }
+                    $name::$variant { $( $($fcfg)* $member: <$ty as $crate::Packed>::again($local), )* }
                 } )* }
             }
         }

@@ -1,14 +1,17 @@
 //! One error for a type that cannot cross, at the type's tokens, and none for what follows from it.
 //!
 //! The expansion of a declaration uses each type in many places, and each use of a type that cannot cross would be an
-//! error. Therefore an item of a declaration asks for its types once, in a constant that calls [`crosses`] or
-//! [`returned`] for each of them, and uses them only as `<T as Same<Checked<CONSTANT>>>::T`. If that constant has an error, the
+//! error. Therefore an item of a declaration asks for its types once, in a constant that calls [`crosses`],
+//! [`packs`] or [`returned`] for each of them, and uses them only as `<T as Same<Checked<CONSTANT>>>::T`. If that constant has an error, the
 //! compiler regards whatever depends on its value as wrong, and reports nothing more.
 
-use super::{FfiReturn, FfiType};
+use super::{FfiReturn, FfiType, Packed};
 
 /// Compiles if a type can cross.
 pub const fn crosses<T: FfiType>() {}
+
+/// Compiles if a type can be part of a packed value.
+pub const fn packs<T: Packed>() {}
 
 /// Compiles if a type can be returned.
 pub const fn returned<R: FfiReturn>() {}
@@ -30,6 +33,15 @@ pub trait Same<C> {
 }
 
 impl<T, const N: usize> Same<Checked<N>> for T {
+    type T = T;
+}
+
+/// As [`Checked`], for a constant that another one, of a type with a lifetime, has computed. It is 0, which the compiler has to
+/// find out.
+#[derive(Debug)]
+pub struct Asked<const N: usize>;
+
+impl<T> Same<Asked<0>> for T {
     type T = T;
 }
 
