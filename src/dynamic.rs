@@ -154,7 +154,8 @@ struct Returned<'a> {
 
 impl<'a> Returned<'a> {
     fn of(of: TypeRef<'a>) -> Result<Self, DynamicError> {
-        let layout = of.layout().ok_or_else(|| DynamicError::unknown(of))?;
+        let layout = of.layout().filter(|layout| !layout.data);
+        let layout = layout.ok_or_else(|| DynamicError::unknown(of))?;
         let mut arguments = of.arguments();
         match (layout.form, arguments.next(), arguments.next()) {
             (Form::Result, Some(ok), error) => Ok(Self { ok, error }),

@@ -12,16 +12,20 @@ use crate::{
     abi::{Side, Transport, pointer},
     error::{CallError, Detail, ErrorKind},
     memory::{Epoch, Incoming, MemoryRef, stale},
-    shared::{Shared, SharedBuf, SharedSlice, SharedStr},
-    types::{FfiType, Local, Plain, W64, WBuf, descriptor::Shape, no_secondary},
+    shared::{Shared, SharedBuf, SharedPacked, SharedSlice, SharedStr},
+    types::{FfiType, Local, Packed, Plain, W64, WBuf, descriptor::Shape, no_secondary},
 };
 
 #[cfg(feature = "alloc")]
 mod copies;
+mod packed;
 mod send;
 mod slice;
 
-pub use slice::ForeignSlice;
+pub use {
+    packed::{ForeignList, ForeignPacked},
+    slice::ForeignSlice,
+};
 
 /// A loan of the peer, or an empty buffer, whose word is 0.
 struct Loan {
@@ -39,7 +43,8 @@ struct Loan {
 impl Loan {
     #[inline]
     fn new(from: Incoming<'_>, word: u64, len: u64, align: usize) -> Result<Self, CallError> {
-        let Incoming { memory, side, epoch } = from;
+        let Incoming { side, epoch, .. } = from;
+        let memory = from.memory()?;
         // The pointer of an empty buffer is ignored (ABI, T-4).
         let word = if len == 0 { 0 } else { word };
         if len != 0 {
@@ -128,6 +133,24 @@ impl Loan {
         }
     }
 
+    /// The bytes, which do not change while they are borrowed: in place, in a guest in a program of its own, and otherwise a
+    /// copy that the handle keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Stale`] after a reset; for the copy, [`ErrorKind::OutOfMemory`], and [`ErrorKind::Unsupported`] without
+    /// the feature `alloc`.
+    fn contents(&self) -> Result<&[u8], CallError> {
+        #[cfg(feature = "alloc")]
+        if self.side == Side::Host {
+            if self.epoch != self.memory.epoch() {
+                return Err(stale());
+            }
+            return self.copy.get(self.len, |copy| self.copy(0, copy));
+        }
+        self.borrow()
+    }
+
     /// The bytes in place.
     ///
     /// # Safety
@@ -148,7 +171,7 @@ impl Loan {
     }
 
     fn incoming(&self) -> Incoming<'_> {
-        Incoming { memory: &self.memory, side: self.side, epoch: self.epoch }
+        Incoming::new(&self.memory, self.side, self.epoch)
     }
 }
 
@@ -273,6 +296,16 @@ impl ForeignBuf {
         let out = out.split_at_mut(len).0;
         self.loan.copy(0, out)?;
         Ok(out)
+    }
+
+    /// Copies all bytes to `out`, or fails with [`ErrorKind::OutOfMemory`] if it is too short.
+    fn read_whole<'o>(&self, out: &'o mut [u8]) -> Result<&'o mut [u8], CallError> {
+        if out.len() < self.len() {
+            let short = CallError::new(ErrorKind::OutOfMemory);
+            let short = short.at(out.len() as u64, self.len() as u64);
+            return Err(short.because_of(Detail::Room));
+        }
+        self.read_into(out)
     }
 
     /// Copies all bytes to a new vector.
@@ -419,12 +452,7 @@ impl ForeignStr {
     /// [`ErrorKind::OutOfMemory`] if `out` is too short, [`ErrorKind::BadValue`] if the bytes are not UTF-8,
     /// [`ErrorKind::Stale`] after a reset.
     pub fn read_into<'o>(&self, out: &'o mut [u8]) -> Result<&'o str, CallError> {
-        if out.len() < self.len() {
-            let short = CallError::new(ErrorKind::OutOfMemory);
-            let short = short.at(out.len() as u64, self.len() as u64);
-            return Err(short.because_of(Detail::Room));
-        }
-        utf8(self.bytes.read_into(out)?)
+        utf8(self.bytes.read_whole(out)?)
     }
 
     /// Copies the text to a new string.
@@ -532,4 +560,12 @@ buffer!(
     align_of::<T::Wire>(),
     Self::SIZE,
     |bytes| Self { bytes, value: PhantomData }
+);
+buffer!(
+    [T: Packed + ?Sized + 'static] ForeignPacked<T>,
+    SharedPacked<T>,
+    Shape::of("ForeignPacked", T::SHAPE),
+    1,
+    1,
+    Self::new
 );

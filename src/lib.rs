@@ -44,9 +44,9 @@
 //! # Who owns what
 //!
 //! Each side has an arena in the region and allocates only there. A sender makes a [`SharedBuf`] (or
-//! [`SharedStr`], [`SharedSlice`], [`Shared`]), or passes a borrowed `&[u8]` or `&str`, which is copied
+//! [`SharedStr`], [`SharedSlice`], [`SharedPacked`], [`Shared`]), or passes a borrowed `&[u8]` or `&str`, which is copied
 //! there. The call hands it over: the receiver owns a [`ForeignBuf`] (or [`ForeignStr`],
-//! [`ForeignSlice`], [`Foreign`]), may keep it after the call, and releases the memory by dropping it. A call that fails
+//! [`ForeignSlice`], [`ForeignPacked`], [`Foreign`]), may keep it after the call, and releases the memory by dropping it. A call that fails
 //! before its function is reached lends nothing; a call that fails later has consumed its arguments
 //! ([`CallError::reached`]).
 //!
@@ -138,11 +138,14 @@ pub use {
     abi::{MAX_DEPTH, PAGE_SIZE},
     call::{Peer, Serve},
     error::{CallError, ErrorKind, Failure, RegionError},
-    foreign::{Foreign, ForeignBuf, ForeignSlice, ForeignStr},
+    foreign::{Foreign, ForeignBuf, ForeignList, ForeignPacked, ForeignSlice, ForeignStr},
     handshake::ConnectError,
     memory::{ArenaStats, GRANULE_SIZE, Incoming, Lender, Outgoing, RegionLayout, RegionMemory},
-    shared::{Shared, SharedBuf, SharedSlice, SharedStr},
-    types::{CrossesAs, FfiReturn, FfiType, NONE, Never, Plain, SendAs, Unpackable},
+    shared::{Shared, SharedBuf, SharedList, SharedPacked, SharedSlice, SharedStr},
+    types::{
+        CrossesAs, FfiReturn, FfiType, List, ListIter, NONE, Never, Packed, Plain, SendAs,
+        Unpackable,
+    },
 };
 
 /// For the expansion of the macros only: nothing here is promised to anybody else.
@@ -157,12 +160,16 @@ pub mod __private {
         },
         types::{
             check::{
-                Checked, Handled, Item, Named, Of, Received, Same, SharedOf, crosses, hide,
-                returned,
+                Asked, Checked, Handled, In, Item, Named, Of, Received, Same, SharedOf, Static,
+                crosses, hide, packs, returned,
             },
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
+            packed::{
+                Packer, Unread, again_plain, check_field, check_plain, pack_field, tag, view_field,
+                view_plain,
+            },
             wire::{self, BlockOf, Bool, Flag, NoHandles, Pick, Tagged, field, put, write},
         },
     };

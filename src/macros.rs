@@ -22,6 +22,7 @@ mod attributes;
 mod diagnostics;
 mod enums;
 mod interface;
+mod packed;
 mod params;
 mod structs;
 mod variants;
@@ -63,11 +64,11 @@ mod variants;
 /// declaration = item*
 /// item        = ATTRIBUTE* VISIBILITY ( struct | enum | interface )
 ///
-/// struct      = "struct" NAME "{" fields "}"
+/// struct      = "struct" NAME ( "<" LIFETIME ">" )? "{" fields "}"
 /// fields      = ( field ( "," field )* ","? )?
 /// field       = ATTRIBUTE* VISIBILITY NAME ":" TYPE
 ///
-/// enum        = "enum" NAME ":" integer "{" variant ( "," variant )* ","? "}"
+/// enum        = "enum" NAME ( "<" LIFETIME ">" )? ":" integer "{" variant ( "," variant )* ","? "}"
 /// integer     = "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize"
 /// variant     = ATTRIBUTE* NAME ( "(" values ")" | "{" fields "}" )? ( "=" NUMBER )?
 /// values      = ( ATTRIBUTE* TYPE ( "," ATTRIBUTE* TYPE )* ","? )?
@@ -85,9 +86,13 @@ mod variants;
 /// Types are ordinary Rust types, which the module that contains the declaration imports: integers,
 /// floats, `bool`, `char`, `()`, declared structs and enums, [`Foreign<T>`](crate::Foreign),
 /// [`ForeignBuf`](crate::ForeignBuf), [`ForeignStr`](crate::ForeignStr),
-/// [`ForeignSlice<T>`](crate::ForeignSlice), types that implement [`CrossesAs`](crate::CrossesAs), and an `Option`, an
+/// [`ForeignSlice<T>`](crate::ForeignSlice), [`ForeignPacked<T>`](crate::ForeignPacked), types that implement [`CrossesAs`](crate::CrossesAs), and an `Option`, an
 /// array or a tuple of any of these. A function may also return a `Result` of two of them. The documentation of each type says what its sender passes.
 /// Generic types, references and recursive types cannot cross.
+///
+/// A struct or an enum with a lifetime has references in its fields, and is part of a *packed value*: a function names it
+/// within [`ForeignPacked`](crate::ForeignPacked) or [`ForeignList`](crate::ForeignList) only, where its lifetime may be left
+/// out. Its fields are what can be [`Packed`](crate::Packed).
 ///
 /// # Generated items
 ///
@@ -138,7 +143,7 @@ mod variants;
 macro_rules! ffi_interface {
     ($(
         $(#[$($attr:tt)*])*
-        $vis:vis $kind:ident $name:ident $(: $repr:ident)? { $($body:tt)* }
+        $vis:vis $kind:ident $name:ident $(<$lifetime:lifetime>)? $(: $repr:ident)? { $($body:tt)* }
     )*) => { $(
         $crate::__attributes! {
             todo: [$(#[$($attr)*])*]
@@ -148,7 +153,7 @@ macro_rules! ffi_interface {
             optional: []
             then: __item
             vis: [$vis]
-            item: $kind $name
+            item: $kind $name $(<$lifetime>)?
             repr: [$($repr)?]
             body: { $($body)* }
         }
@@ -162,7 +167,7 @@ macro_rules! ffi_interface {
 ///
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
-///          vis: [VISIBILITY] item: KIND NAME repr: [IDENT?] body: { TOKEN* }
+///          vis: [VISIBILITY] item: KIND NAME ( < LIFETIME > )? repr: [IDENT?] body: { TOKEN* }
 /// output = a call of __struct, __enum, __data_enum, __interface or __refuse_item
 /// ```
 #[doc(hidden)]
@@ -210,6 +215,51 @@ macro_rules! __item {
             size: $size
             vis: [$vis]
             name: $name
+            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty } )* ]
+        }
+    };
+    // The same two for a struct with a lifetime, which is a packed value.
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: []
+        vis: [$vis:vis]
+        item: struct $name:ident <$lifetime:lifetime>
+        repr: []
+        body: { $(
+            $(#[$($fattr:tt)*])* $field:ident : $ty:ty
+        ),* $(,)? }
+    ) => {
+        $crate::__view_struct! {
+            cfg: $cfg
+            attrs: $attrs
+            size: $size
+            vis: [$vis]
+            name: $name
+            lifetime: $lifetime
+            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$vis] name: $field type: $ty } )* ]
+        }
+    };
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: []
+        vis: [$vis:vis]
+        item: struct $name:ident <$lifetime:lifetime>
+        repr: []
+        body: { $(
+            $(#[$($fattr:tt)*])* $fvis:vis $field:ident : $ty:ty
+        ),* $(,)? }
+    ) => {
+        $crate::__view_struct! {
+            cfg: $cfg
+            attrs: $attrs
+            size: $size
+            vis: [$vis]
+            name: $name
+            lifetime: $lifetime
             fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty } )* ]
         }
     };
@@ -264,6 +314,42 @@ macro_rules! __item {
                 attrs: $attrs
                 vis: [$vis]
                 name: $name
+                repr: $repr
+                variants: [ $( {
+                    attrs: [$(#[$($vattr)*])*]
+                    name: $variant
+                    number: [$($number)?]
+                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* } )?]
+                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value } )* ) )?]
+                } )* ]
+            } }
+        }
+    };
+    // An enum with a lifetime, which is a packed value.
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: []
+        optional: []
+        vis: [$vis:vis]
+        item: enum $name:ident <$lifetime:lifetime>
+        repr: [$repr:ident]
+        body: { $(
+            $(#[$($vattr:tt)*])* $variant:ident
+                $( { $( $(#[$($fattr:tt)*])* $field:ident : $ty:ty ),* $(,)? } )?
+                $( ( $( $(#[$($tattr:tt)*])* $value:ty ),* $(,)? ) )?
+                $( = $number:expr )?
+        ),+ $(,)? }
+    ) => {
+        $crate::__integer! {
+            repr: $repr
+            enum: $name
+            then: { $crate::__view_enum! {
+                cfg: $cfg
+                attrs: $attrs
+                vis: [$vis]
+                name: $name
+                lifetime: $lifetime
                 repr: $repr
                 variants: [ $( {
                     attrs: [$(#[$($vattr)*])*]

@@ -13,6 +13,10 @@ use crate::{
 };
 
 mod grow;
+mod packed;
+
+pub(crate) use packed::packed_value;
+pub use packed::{SharedList, SharedPacked};
 
 /// A block of this side's arena that this side owns, or none, which takes no memory.
 struct Block {

@@ -10,6 +10,7 @@ mod convert;
 pub mod descriptor;
 pub mod layout_rule;
 mod option;
+pub mod packed;
 mod returned;
 mod scalars;
 mod traits;
@@ -17,6 +18,7 @@ pub mod wire;
 
 pub use convert::CrossesAs;
 pub use option::{NONE, Never};
+pub use packed::{List, ListIter, Packed};
 pub use returned::FfiReturn;
 pub use traits::{FfiType, Plain, SendAs, Unpackable};
 pub(crate) use wire::{Local, Tagged, W8, W16, W32, W64, W128, WBuf, copied, no_secondary, read};

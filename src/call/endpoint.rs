@@ -222,7 +222,7 @@ impl Endpoint {
 
     fn has(&self, transport: Transport) -> Result<Transport, CallError> {
         let SideMemory { ref memory, side } = self.own;
-        let from = Incoming { memory, side, epoch: memory.epoch() };
+        let from = Incoming::new(memory, side, memory.epoch());
         let asked = u64::from_transport(transport, from)?;
         Ok(Transport::word(u64::from(self.server.table.has(asked))))
     }

@@ -97,7 +97,7 @@ impl Peer {
     /// The source of the words of a call that is served. Raw calls use [`Outgoing::incoming`].
     #[inline]
     pub(crate) fn incoming(&self) -> Incoming<'_> {
-        Incoming { memory: self.memory(), side: self.side(), epoch: self.memory().epoch() }
+        Incoming::new(self.memory(), self.side(), self.memory().epoch())
     }
 
     /// Begins a raw call: [`SendAs::into_transport`](crate::SendAs::into_transport) lends memory through the result,

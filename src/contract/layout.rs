@@ -17,6 +17,8 @@ pub(crate) struct Layout {
     pub(crate) handles: bool,
     /// The maximum number of values that are visited to find all handles in it, itself included.
     pub(crate) values: usize,
+    /// Whether data lies behind it, so that it can only be a part of a packed value.
+    pub(crate) data: bool,
     depth: u8,
 }
 
@@ -37,6 +39,14 @@ pub(crate) enum Form {
     One,
     /// `ForeignSlice<T>`.
     Slice,
+    /// `ForeignPacked<T>`.
+    Packed,
+    /// `&str`, in a packed value.
+    Text,
+    /// `&[u8]`, in a packed value.
+    Bytes,
+    /// `List<T>`, in a packed value.
+    List,
     /// An `Option` whose `None` is a null pointer (ABI, TY-10).
     Nullable,
     /// An `Option` with a tag, and the value at this offset in bytes (TY-11).
@@ -63,13 +73,18 @@ impl Layout {
             align: if size == 0 { 1 } else { size },
             form,
             handles: false,
+            data: false,
             values: 1,
             depth: 0,
         }
     }
 
     const fn pointer(form: Form, size: usize, depth: u8) -> Self {
-        Self { size, align: 8, form, handles: true, values: 1, depth: depth + 1 }
+        Self { size, align: 8, form, handles: true, data: false, values: 1, depth: depth + 1 }
+    }
+
+    const fn with_data(form: Form, size: usize, depth: u8) -> Self {
+        Self { handles: false, data: true, ..Self::pointer(form, size, depth) }
     }
 }
 
@@ -84,6 +99,7 @@ impl Layout {
         self.align = self.align.max(of.align);
         self.handles |= of.handles;
         self.values = self.values.saturating_add(if of.handles { of.values } else { 1 });
+        self.data |= of.data;
         self.depth = self.depth.max(of.depth + 1);
         Some(at)
     }
@@ -112,6 +128,15 @@ pub(super) fn of(
     kind: &RecordKind<'_>,
     earlier: impl Fn(Index) -> Option<Layout>,
 ) -> Option<Layout> {
+    // A packed value has no handles.
+    by_rules(name, kind, earlier).filter(|layout| !(layout.handles && layout.data))
+}
+
+fn by_rules(
+    name: &str,
+    kind: &RecordKind<'_>,
+    earlier: impl Fn(Index) -> Option<Layout>,
+) -> Option<Layout> {
     // A type within another: a `Result` cannot be.
     let inner = |index: Index| {
         earlier(index).filter(|inner| inner.form != Form::Result && inner.depth < DEPTH)
@@ -125,19 +150,30 @@ pub(super) fn of(
             ("f64", []) => Some(Layout::plain(Form::Float, 8)),
             ("ForeignBuf", []) => Some(Layout::pointer(Form::Buf, 16, 0)),
             ("ForeignStr", []) => Some(Layout::pointer(Form::Str, 16, 0)),
+            ("&str", []) => Some(Layout::with_data(Form::Text, 8, 0)),
+            ("&[u8]", []) => Some(Layout::with_data(Form::Bytes, 8, 0)),
             (_, []) => integer(name),
             ("Foreign", [of]) => {
-                let of = inner(*of).filter(|of| !of.handles)?;
+                let of = inner(*of).filter(|of| !of.handles && !of.data)?;
                 Some(Layout::pointer(Form::One, 8, of.depth))
             }
             ("ForeignSlice", [of]) => {
-                let of = inner(*of).filter(|of| !of.handles && of.size != 0)?;
+                let of = inner(*of).filter(|of| !of.handles && !of.data && of.size != 0)?;
                 Some(Layout::pointer(Form::Slice, 16, of.depth))
+            }
+            ("ForeignPacked", [of]) => {
+                let of = inner(*of).filter(|of| !of.handles)?;
+                Some(Layout::pointer(Form::Packed, 16, of.depth))
+            }
+            ("List", [of]) => {
+                let of = inner(*of).filter(|of| !of.handles && of.size != 0)?;
+                Some(Layout::with_data(Form::List, 16, of.depth))
             }
             ("Option", [of]) => {
                 let of = inner(*of)?;
                 let depth = of.depth + 1;
-                if matches!(of.form, Form::Buf | Form::Str | Form::One | Form::Slice) {
+                if matches!(of.form, Form::Buf | Form::Str | Form::One | Form::Slice | Form::Packed)
+                {
                     return Some(Layout { form: Form::Nullable, values: 2, depth, ..of });
                 }
                 // A struct of the tag and the value, which is at a multiple of both alignments (TY-11).
@@ -147,7 +183,8 @@ pub(super) fn of(
                 Some(Layout { size, depth, ..all })
             }
             ("Result", [ok, error]) => {
-                let (ok, error) = (inner(*ok)?, inner(*error)?);
+                let whole = |index| inner(index).filter(|inner| !inner.data);
+                let (ok, error) = (whole(*ok)?, whole(*error)?);
                 let size = ok.size.max(error.size);
                 let handles = ok.handles || error.handles;
                 Some(Layout { handles, ..Layout::plain(Form::Result, size) })
@@ -159,12 +196,13 @@ pub(super) fn of(
             let len = usize::try_from(*len).ok()?;
             let size = of.size.checked_mul(len).filter(|size| *size <= MAX_SIZE)?;
             // Without elements it has no handles, so one with handles has no more elements than bytes.
-            let handles = of.handles && len != 0;
+            let (handles, data) = (of.handles && len != 0, of.data && len != 0);
             let values = if handles { len.saturating_mul(of.values).saturating_add(1) } else { 1 };
             Some(Layout {
                 size,
                 form: Form::Array(len),
                 handles,
+                data,
                 values,
                 depth: of.depth + 1,
                 ..of
@@ -195,6 +233,7 @@ pub(super) fn of(
                 let one = with_fields(start, &variant.fields, plain)?;
                 all.size = all.size.max(one.size);
                 all.align = all.align.max(one.align);
+                all.data |= one.data;
                 all.depth = all.depth.max(one.depth);
             }
             as_declared(all, *size)

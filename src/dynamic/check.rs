@@ -17,7 +17,7 @@ pub(super) fn arguments(
         return Err(DynamicError::Count { function: format!("{function}"), expected, given });
     }
     for ((name, of), given) in function.parameters().zip(arguments) {
-        if of.layout().is_none_or(|layout| layout.form == Form::Result) {
+        if of.layout().is_none_or(|layout| layout.form == Form::Result || layout.data) {
             return Err(DynamicError::unknown(of));
         }
         value(given, of)
@@ -33,7 +33,7 @@ fn shown(name: &str) -> BoundedText {
     text
 }
 
-/// The type argument of an `Option`, a `Foreign` or a `ForeignSlice`.
+/// The type argument of an `Option`, a `Foreign`, a `ForeignSlice`, a `ForeignPacked` or a `List`.
 pub(super) fn argument<'a>(of: TypeRef<'a>) -> Option<TypeRef<'a>> {
     of.arguments().next()
 }
@@ -54,7 +54,8 @@ fn fits((negative, magnitude): (bool, u128), size: usize, signed: bool) -> bool 
     }
 }
 
-fn value(given: &Value<'_>, of: TypeRef<'_>) -> Result<(), BadArgument> {
+/// Compares a value with a type, and returns how many bytes of data it has in a packed value (ABI, PK-2).
+pub(super) fn value(given: &Value<'_>, of: TypeRef<'_>) -> Result<usize, BadArgument> {
     let bad = || Err(BadArgument::new(of, given));
     let Some(layout) = of.layout() else { return bad() };
     let good = match (layout.form, given) {
@@ -73,13 +74,24 @@ fn value(given: &Value<'_>, of: TypeRef<'_>) -> Result<(), BadArgument> {
             Some(of) => return value(given, of),
             None => false,
         },
-        (Form::One, given) => match argument(of) {
+        (Form::One | Form::Packed, given) => match argument(of) {
             Some(of) => return value(given, of),
             None => false,
         },
+        (Form::Text, Value::Str(text)) => return Ok(text.len()),
+        (Form::Bytes, Value::Bytes(bytes)) => return Ok(bytes.len()),
+        (Form::List, Value::Bytes(bytes)) if argument(of).is_some_and(is_byte) => {
+            return Ok(bytes.len());
+        }
+        (Form::List, Value::List(list)) => {
+            let Some(of) = argument(of) else { return bad() };
+            let size = of.layout().map_or(0, |of| of.size);
+            let data = elements(list.iter().map(|given| (given, of)))?;
+            return Ok(data.saturating_add(list.len().saturating_mul(size)));
+        }
         (Form::Slice, Value::Bytes(_)) => argument(of).is_some_and(is_byte),
         (Form::Slice, Value::List(list)) => match argument(of) {
-            Some(of) => return list.iter().enumerate().try_for_each(|at| element(at, of)),
+            Some(of) => return elements(list.iter().map(|given| (given, of))),
             None => false,
         },
         (Form::Array(len), Value::Bytes(bytes)) if argument(of).is_some_and(is_byte) => {
@@ -88,12 +100,11 @@ fn value(given: &Value<'_>, of: TypeRef<'_>) -> Result<(), BadArgument> {
         (Form::Array(len), Value::List(list)) => {
             count(list.len(), len, of)?;
             let Some(of) = argument(of) else { return bad() };
-            return list.iter().enumerate().try_for_each(|at| element(at, of));
+            return elements(list.iter().map(|given| (given, of)));
         }
         (Form::Tuple, Value::List(list)) => {
             count(list.len(), of.arguments().len(), of)?;
-            let mut all = list.iter().enumerate().zip(of.arguments());
-            return all.try_for_each(|(at, of)| element(at, of));
+            return elements(list.iter().zip(of.arguments()));
         }
         (Form::Struct, Value::Struct(given)) => return fields(given, of.fields(), of),
         (Form::Enum { .. }, Value::Enum(name, given)) => {
@@ -105,18 +116,23 @@ fn value(given: &Value<'_>, of: TypeRef<'_>) -> Result<(), BadArgument> {
         }
         _ => false,
     };
-    if good { Ok(()) } else { bad() }
+    if good { Ok(0) } else { bad() }
 }
 
-/// Checks an element of a list, at its place.
-fn element((nr, given): (usize, &Value<'_>), of: TypeRef<'_>) -> Result<(), BadArgument> {
-    value(given, of).map_err(|bad| bad.within(format_args!("[{nr}]")))
+/// Checks the elements of a list, each with its type.
+fn elements<'v, 'a>(
+    given: impl Iterator<Item = (&'v Value<'v>, TypeRef<'a>)>,
+) -> Result<usize, BadArgument> {
+    given.enumerate().try_fold(0_usize, |sum, (nr, (given, of))| {
+        let data = value(given, of).map_err(|bad| bad.within(format_args!("[{nr}]")))?;
+        Ok(sum.saturating_add(data))
+    })
 }
 
 /// Checks the number of values for an array or a tuple.
-fn count(given: usize, expected: usize, of: TypeRef<'_>) -> Result<(), BadArgument> {
+fn count(given: usize, expected: usize, of: TypeRef<'_>) -> Result<usize, BadArgument> {
     if given == expected {
-        return Ok(());
+        return Ok(0);
     }
     let values = if given == 1 { "value was" } else { "values were" };
     Err(BadArgument::because(of, format!("{given} {values} given for {expected}")))
@@ -151,22 +167,23 @@ fn fields<'a>(
     given: &[(Cow<'_, str>, Value<'_>)],
     declared: impl ExactSizeIterator<Item = FieldRef<'a>>,
     of: TypeRef<'_>,
-) -> Result<(), BadArgument> {
-    let count = declared.len();
+) -> Result<usize, BadArgument> {
+    let (count, mut data) = (declared.len(), 0_usize);
     for (nr, field) in declared.enumerate() {
         let Some(given) = given_for(given, nr, field) else {
             let missing = format!("the field {} is missing", label(nr, field.name()));
             return Err(BadArgument::because(of, missing));
         };
-        value(given, field.of())
+        let of_field = value(given, field.of())
             .map_err(|bad| bad.within(format_args!(".{}", label(nr, field.name()))))?;
+        data = data.saturating_add(of_field);
     }
     if given.len() > count {
         let names = given.iter().map(|(name, _)| &**name);
         let text = format!("{} fields were given: {}", given.len(), List(names));
         return Err(BadArgument::because(of, text));
     }
-    Ok(())
+    Ok(data)
 }
 
 /// The name of a field, or its place if it has none.

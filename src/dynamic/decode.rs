@@ -38,7 +38,8 @@ pub(super) fn result(
     mut form: Vec<u8>,
     max: usize,
 ) -> Result<Value<'static>, CallError> {
-    let mut decoder = Decoder { from, left: max.saturating_sub(form.len()), error: None };
+    let left = max.saturating_sub(form.len());
+    let mut decoder = Decoder { from, left, error: None, data: &[] };
     let value = decoder.alone(of, transport, &mut form);
     match (value, decoder.error) {
         (Some(value), None) => Ok(value),
@@ -54,6 +55,8 @@ struct Decoder<'p> {
     left: usize,
     /// The first error. After it only handles are looked at.
     error: Option<CallError>,
+    /// The data of a packed value that is not read yet.
+    data: &'p [u8],
 }
 
 impl Decoder<'_> {
@@ -118,7 +121,9 @@ impl Decoder<'_> {
         let Layout { size, align, .. } = layout;
         let (from, word) = (self.from, transport.primary);
         match layout.form {
-            Form::Buf | Form::Str | Form::One | Form::Slice => return self.handle(of, transport),
+            Form::Buf | Form::Str | Form::One | Form::Slice | Form::Packed => {
+                return self.handle(of, transport);
+            }
             Form::Nullable if word == 0 => {
                 return self.good(no_secondary(transport)).map(|()| Value::None);
             }
@@ -165,11 +170,14 @@ impl Decoder<'_> {
         let Some(layout) = of.layout() else { return self.bad() };
         // What it refers to: bytes, or values of this type.
         let inner = match layout.form {
-            Form::One | Form::Slice => argument(of),
+            Form::One | Form::Slice | Form::Packed => argument(of),
             _ => None,
         };
         let inner = inner.and_then(|of| Some((of, of.layout()?)));
-        let align = inner.map_or(1, |(_, inner)| inner.align);
+        let align = match (layout.form, inner) {
+            (Form::One | Form::Slice, Some((_, inner))) => inner.align,
+            _ => 1,
+        };
         let mut sent = transport;
         if let (Form::One, Some((_, inner))) = (layout.form, inner) {
             self.good(no_secondary(transport))?;
@@ -195,8 +203,62 @@ impl Decoder<'_> {
                 }
                 Some(Value::List(list))
             }
+            (Form::Packed, Some((of, inner))) => self.packed(of, inner, &bytes),
             _ => self.bad(),
         }
+    }
+
+    /// Decodes a local copy of a packed value, which must end with the bytes.
+    fn packed(&mut self, of: TypeRef<'_>, layout: Layout, bytes: &[u8]) -> Option<Value<'static>> {
+        let Some((fixed, data)) = bytes.split_at_checked(layout.size) else { return self.bad() };
+        let Self { from, left, .. } = *self;
+        let mut within = Decoder { from, left, error: None, data };
+        let value = within.wire(of, fixed);
+        let Decoder { left, error, data, .. } = within;
+        self.left = left;
+        match (value, error) {
+            (Some(value), None) if data.is_empty() => Some(value),
+            (_, error) => self.good(Err(error.unwrap_or(CallError::new(ErrorKind::BadValue)))),
+        }
+    }
+
+    /// A copy of the next `len` bytes of data.
+    fn next(&mut self, len: u64) -> Option<Vec<u8>> {
+        let at = usize::try_from(len).ok().and_then(|len| self.data.split_at_checked(len));
+        let Some((bytes, rest)) = at else { return self.bad() };
+        let mut copy = self.vec(bytes.len())?;
+        copy.extend_from_slice(bytes);
+        self.data = rest;
+        Some(copy)
+    }
+
+    /// The elements of a list in a packed value, which must end where its byte count says.
+    fn elements(&mut self, of: TypeRef<'_>, bytes: &[u8]) -> Option<Value<'static>> {
+        let Transport { primary: count, secondary: len } = words(bytes);
+        let Some(of) = argument(of) else { return self.bad() };
+        let size = of.layout().map_or(0, |layout| layout.size);
+        let at = usize::try_from(len).ok().and_then(|len| self.data.split_at_checked(len));
+        let Some((data, rest)) = at else { return self.bad() };
+        // An element has at least its fixed part, so the bytes bound the number of rounds.
+        if size == 0 || count > (data.len() / size) as u64 {
+            return self.bad();
+        }
+        if is_byte(of) {
+            let all = if count == len { self.next(len) } else { self.bad() };
+            return all.map(|bytes| Value::Bytes(Cow::Owned(bytes)));
+        }
+        self.data = data;
+        let mut list = self.vec(count as usize)?;
+        for _ in 0..count {
+            let Some((fixed, data)) = self.data.split_at_checked(size) else { return self.bad() };
+            self.data = data;
+            list.push(self.wire(of, fixed)?);
+        }
+        if !self.data.is_empty() {
+            return self.bad();
+        }
+        self.data = rest;
+        Some(Value::List(list))
     }
 
     /// Decodes a local copy of a wire form.
@@ -224,9 +286,19 @@ impl Decoder<'_> {
             },
             Form::Float if layout.size == 4 => f32::decode(bytes, from).map(Value::F32),
             Form::Float => f64::decode(bytes, from).map(Value::F64),
-            Form::Buf | Form::Str | Form::One | Form::Slice => {
+            Form::Buf | Form::Str | Form::One | Form::Slice | Form::Packed => {
                 return self.handle(of, words(bytes));
             }
+            Form::Text => {
+                let text = self.next(words(bytes).primary)?;
+                return self.text(text).map(|text| Value::Str(Cow::Owned(text)));
+            }
+            Form::Bytes => {
+                return self
+                    .next(words(bytes).primary)
+                    .map(|bytes| Value::Bytes(Cow::Owned(bytes)));
+            }
+            Form::List => return self.elements(of, bytes),
             Form::Nullable => {
                 let sent = words(bytes);
                 return match sent.primary {

@@ -2,7 +2,7 @@
 
 use super::{
     Value,
-    check::{argument, given_for, narrow, variant},
+    check::{argument, given_for, narrow, value, variant},
 };
 use crate::{
     abi::{Transport, pointer},
@@ -51,7 +51,7 @@ pub(super) fn arguments(
         let mut end = 0;
         for (of, given) in types().zip(arguments) {
             let at = place(end, of)?;
-            wire(given, of, bytes.get_mut(at.0..at.1).ok_or_else(unchecked)?, out)?;
+            whole(given, of, bytes.get_mut(at.0..at.1).ok_or_else(unchecked)?, out)?;
             end = at.1;
         }
         Ok(())
@@ -67,16 +67,18 @@ fn alone(
 ) -> Result<Transport, CallError> {
     let Layout { size, form, .. } = layout(of)?;
     match form {
-        Form::Buf | Form::Str | Form::One | Form::Slice | Form::Nullable => handle(given, of, out),
+        Form::Buf | Form::Str | Form::One | Form::Slice | Form::Packed | Form::Nullable => {
+            handle(given, of, out)
+        }
         Form::Int { .. } if size <= 8 => Ok(Transport::word(integer(given)? as u64)),
         Form::Enum { plain: true, .. } => number(given, of).map(Transport::word),
         Form::Bool | Form::Char | Form::Float => {
             let mut word = [0; 8];
-            wire(given, of, &mut word[..size], out)?;
+            whole(given, of, &mut word[..size], out)?;
             Ok(Transport::word(u64::from_le_bytes(word)))
         }
         _ if size == 0 => Ok(Transport::EMPTY),
-        _ => out.lend_form(size, |bytes, out| wire(given, of, bytes, out)).map(Transport::word),
+        _ => out.lend_form(size, |bytes, out| whole(given, of, bytes, out)).map(Transport::word),
     }
 }
 
@@ -114,7 +116,7 @@ fn handle(
             let size = layout(of)?.size;
             // A value without bytes has a block of one byte (TY-5).
             out.lend_form(size.max(1), |bytes, out| {
-                wire(given, of, bytes.get_mut(..size).unwrap_or_default(), out)
+                whole(given, of, bytes.get_mut(..size).unwrap_or_default(), out)
             })
             .map(Transport::word)
         }
@@ -127,7 +129,20 @@ fn handle(
             }
             let primary = out.lend_form(len, |bytes, out| {
                 let mut forms = bytes.chunks_exact_mut(size).zip(list);
-                forms.try_for_each(|(bytes, given)| wire(given, of, bytes, out))
+                forms.try_for_each(|(bytes, given)| whole(given, of, bytes, out))
+            })?;
+            Ok(Transport { primary, secondary: len as u64 })
+        }
+        (Form::Packed, given) => {
+            let of = argument(of).ok_or_else(unchecked)?;
+            let data = value(given, of).map_err(|_| unchecked())?;
+            let len = layout(of)?.size.saturating_add(data);
+            if len == 0 {
+                return Ok(Transport::EMPTY);
+            }
+            let primary = out.lend_form(len, |mut bytes, out| {
+                let fixed = take(&mut bytes, layout(of)?.size)?;
+                wire(given, of, fixed, &mut bytes, out)
             })?;
             Ok(Transport { primary, secondary: len as u64 })
         }
@@ -135,11 +150,30 @@ fn handle(
     }
 }
 
-/// Writes a wire form over zeros.
+/// Writes a wire form, behind which there is no data, over zeros.
+fn whole(
+    given: &Value<'_>,
+    of: TypeRef<'_>,
+    bytes: &mut [u8],
+    out: &mut Outgoing<'_>,
+) -> Result<(), CallError> {
+    wire(given, of, bytes, &mut <&mut [u8]>::default(), out)
+}
+
+/// Takes bytes from the beginning of those that are not written yet.
+fn take<'b>(rest: &mut &'b mut [u8], len: usize) -> Result<&'b mut [u8], CallError> {
+    let all = core::mem::take(rest);
+    let (taken, left) = all.split_at_mut_checked(len).ok_or_else(unchecked)?;
+    *rest = left;
+    Ok(taken)
+}
+
+/// Writes a wire form over zeros, and its data, if it is a part of a packed value, to the beginning of `data`.
 fn wire(
     given: &Value<'_>,
     of: TypeRef<'_>,
     bytes: &mut [u8],
+    data: &mut &mut [u8],
     out: &mut Outgoing<'_>,
 ) -> Result<(), CallError> {
     match (layout(of)?.form, given) {
@@ -156,7 +190,10 @@ fn wire(
             (_, Value::F64(value)) => put(bytes, &value.to_le_bytes()),
             _ => return Err(unchecked()),
         },
-        (Form::Buf | Form::Str | Form::One | Form::Slice | Form::Nullable, given) => {
+        (
+            Form::Buf | Form::Str | Form::One | Form::Slice | Form::Packed | Form::Nullable,
+            given,
+        ) => {
             let Transport { primary, secondary } = handle(given, of, out)?;
             // A `Foreign<T>` has the pointer word only.
             let mut words = [0; 16];
@@ -164,12 +201,41 @@ fn wire(
             put(&mut words[8..], &secondary.to_le_bytes());
             put(bytes, &words);
         }
+        (Form::Text, Value::Str(given)) => {
+            put(bytes, &(given.len() as u64).to_le_bytes());
+            put(take(data, given.len())?, given.as_bytes());
+        }
+        (Form::Bytes, Value::Bytes(given)) => {
+            put(bytes, &(given.len() as u64).to_le_bytes());
+            put(take(data, given.len())?, given);
+        }
+        (Form::List, given) => {
+            let before = data.len();
+            let count = match given {
+                Value::Bytes(given) => {
+                    put(take(data, given.len())?, given);
+                    given.len()
+                }
+                Value::List(given) => {
+                    let of = argument(of).ok_or_else(unchecked)?;
+                    let size = layout(of)?.size;
+                    for given in given {
+                        wire(given, of, take(data, size)?, data, out)?;
+                    }
+                    given.len()
+                }
+                _ => return Err(unchecked()),
+            };
+            put(bytes, &(count as u64).to_le_bytes());
+            let len = (before - data.len()) as u64;
+            put(bytes.get_mut(8..).unwrap_or_default(), &len.to_le_bytes());
+        }
         (Form::Tagged(_), Value::None) => {}
         (Form::Tagged(at), Value::Some(given)) => {
             put(bytes, &1_u32.to_le_bytes());
             let of = argument(of).ok_or_else(unchecked)?;
             let end = at + layout(of)?.size;
-            wire(given, of, bytes.get_mut(at..end).ok_or_else(unchecked)?, out)?;
+            wire(given, of, bytes.get_mut(at..end).ok_or_else(unchecked)?, data, out)?;
         }
         (Form::Array(_), Value::Bytes(given)) => put(bytes, given),
         (Form::Array(_), Value::List(given)) => {
@@ -177,18 +243,18 @@ fn wire(
             let size = layout(of)?.size;
             if size != 0 {
                 let mut forms = bytes.chunks_exact_mut(size).zip(given);
-                forms.try_for_each(|(bytes, given)| wire(given, of, bytes, out))?;
+                forms.try_for_each(|(bytes, given)| wire(given, of, bytes, data, out))?;
             }
         }
         (Form::Tuple, Value::List(given)) => {
             for ((at, of), given) in of.tuple_fields().zip(given) {
-                part(given, of, at, bytes, out)?;
+                part(given, of, at, bytes, data, out)?;
             }
         }
         (Form::Struct, Value::Struct(given)) => {
             for (nr, field) in of.fields().enumerate() {
                 let given = given_for(given, nr, field).ok_or_else(unchecked)?;
-                part(given, field.of(), field.offset(), bytes, out)?;
+                part(given, field.of(), field.offset(), bytes, data, out)?;
             }
         }
         (Form::Enum { tag, .. }, Value::Enum(name, given)) => {
@@ -196,7 +262,7 @@ fn wire(
             put(&mut bytes[..tag], &variant.number().to_le_bytes());
             for (nr, field) in variant.fields().enumerate() {
                 let given = given_for(given, nr, field).ok_or_else(unchecked)?;
-                part(given, field.of(), field.offset(), bytes, out)?;
+                part(given, field.of(), field.offset(), bytes, data, out)?;
             }
         }
         _ => return Err(unchecked()),
@@ -210,10 +276,11 @@ fn part(
     of: TypeRef<'_>,
     at: usize,
     bytes: &mut [u8],
+    data: &mut &mut [u8],
     out: &mut Outgoing<'_>,
 ) -> Result<(), CallError> {
     let end = at + layout(of)?.size;
-    wire(given, of, bytes.get_mut(at..end).ok_or_else(unchecked)?, out)
+    wire(given, of, bytes.get_mut(at..end).ok_or_else(unchecked)?, data, out)
 }
 
 /// Copies as many bytes as fit.

@@ -13,6 +13,8 @@ use alloc::{borrow::Cow, boxed::Box, string::String, vec::Vec};
 /// | `ForeignStr` | `Str` |
 /// | `ForeignBuf`, `ForeignSlice<u8>` | `Bytes` |
 /// | `ForeignSlice<T>` | `List` |
+/// | `ForeignPacked<T>` | the value of the `T` |
+/// | `&str`, `&[u8]`, `List<T>` in a packed value | `Str`, `Bytes`, `List`; a `List<u8>` is `Bytes` |
 /// | `[u8; N]` | `Bytes` |
 /// | `[T; N]`, tuple | `List`, with all values |
 /// | `Foreign<T>` | the value of the `T` |

@@ -1,13 +1,13 @@
 //! The values that may be sent for each `Foreign…` type: the corresponding `Shared…` type, or a borrowed value, which
 //! is copied.
 
-use super::{Foreign, ForeignBuf, ForeignSlice, ForeignStr};
+use super::{Foreign, ForeignBuf, ForeignPacked, ForeignSlice, ForeignStr};
 use crate::{
     abi::Transport,
     error::CallError,
     memory::Outgoing,
-    shared::{Shared, SharedBuf, SharedSlice, SharedStr},
-    types::{FfiType, Plain, SendAs},
+    shared::{self, Shared, SharedBuf, SharedPacked, SharedSlice, SharedStr},
+    types::{FfiType, Packed, Plain, SendAs},
 };
 
 // SAFETY: `Block::lend` makes the only word, through `out`, and consumes the block, so the word is sent once.
@@ -62,6 +62,10 @@ fn slice<T: Plain>(values: &[T], out: &mut Outgoing<'_>) -> Result<Transport, Ca
     SharedSlice::copy_from(out, values)?.bytes.lend(out)
 }
 
+fn packed<S: Packed + ?Sized>(value: &S, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+    shared::packed_value(value, out)?.lend(out)
+}
+
 as_buffer! {
     [] SharedBuf => ForeignBuf: SharedBuf::lend;
     [] &[u8] => ForeignBuf: copied;
@@ -71,6 +75,8 @@ as_buffer! {
     [T: Plain] SharedSlice<T> => ForeignSlice<T>: |slice: SharedSlice<T>, out| slice.bytes.lend(out);
     [T: Plain] &[T] => ForeignSlice<T>: slice;
     [T: Plain, const N: usize] &[T; N] => ForeignSlice<T>: |values: &[T; N], out| slice(values, out);
+    [T: Packed + ?Sized + 'static] SharedPacked<T> => ForeignPacked<T>: |packed: SharedPacked<T>, out| packed.bytes.lend(out);
+    [T: Packed + ?Sized + 'static, S: Packed<View<'static> = T::View<'static>> + ?Sized] &S => ForeignPacked<T>: packed;
 }
 
 #[cfg(feature = "alloc")]

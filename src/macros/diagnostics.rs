@@ -102,7 +102,7 @@ macro_rules! __refuse_items {
     // An item of the right outline. Its body may be wrong, which `__item` reports once the other
     // items are right.
     (
-        $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:ident $(: $repr:ident)? { $($body:tt)* }
+        $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:ident $(<$lifetime:lifetime>)? $(: $repr:ident)? { $($body:tt)* }
         $($rest:tt)*
     ) => {
         $crate::__refuse_items! { $($rest)* }
@@ -158,7 +158,7 @@ macro_rules! __refuse_generic {
         $crate::__refuse! {
             dollar: ($) name: $name group: $token
             text: "`" {$name} "`: what crosses to another machine has one layout; "
-                "leave out generics, lifetimes and bounds"
+                "leave out generics and bounds, and all lifetimes but one"
         }
     };
     (name: $name:tt token: $token:tt is: $skipped:tt todo: $($todo:tt)*) => {
@@ -231,12 +231,18 @@ macro_rules! __refuse_item {
 /// Reports an item whose attributes are right, and whose kind, representation or body is wrong.
 ///
 /// ```text
-/// input  = item: KIND NAME repr: [IDENT?] body: { TOKEN* }
+/// input  = item: KIND NAME ( < LIFETIME > )? repr: [IDENT?] body: { TOKEN* }
 /// output = an item
 /// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __refuse_body {
+    (item: interface $name:ident <$lifetime:lifetime> repr: $repr:tt body: $body:tt) => {
+        $crate::__say! { "interface `" {$name} "`: leave out the lifetime" }
+    };
+    (item: $kind:ident $name:ident <$lifetime:lifetime> repr: $repr:tt body: $body:tt) => {
+        $crate::__refuse_body! { item: $kind $name repr: $repr body: $body }
+    };
     (item: struct $name:ident repr: [] body: $body:tt) => {
         $crate::__say! { "struct `" {$name} "`: write `struct " {$name} " { name: Type, .. }`" }
     };

@@ -149,6 +149,7 @@ macro_rules! __shared_enum {
             }
             // SAFETY: the wire form is one integer, so `decode` makes no handles.
             unsafe impl $crate::Plain for $name {}
+            $crate::__packed_plain! { type: $name where: [] }
             // SAFETY: the wire form is one integer, so neither `encode` nor `into_transport` makes
             // pointer words.
             unsafe impl $crate::SendAs<$name> for $name {
@@ -276,6 +277,61 @@ macro_rules! __shared_data_enum {
                 } )* 0 }>;
                 $crate::__data_enum_impls! {
                     name: $name
+                    repr: $repr
+                    variants: [ $( {
+                        cfg: [$($vcfg)*]
+                        name: $variant
+                        number: $number
+                        wire: [<__In $variant>]
+                        fields: [ $( {
+                            cfg: [$($fcfg)*]
+                            member: $member
+                            label: $label
+                            local: [<__field_ $member>]
+                            type: <$ty as __p::Same<__Checked>>::T
+                        } )* ]
+                    } )* ]
+                }
+            };
+        }
+    };
+    // An enum with a lifetime.
+    (
+        cfg: [$($cfg:tt)*]
+        name: $name:ident
+        lifetime: $lifetime:lifetime
+        repr: $repr:ident
+        variants: [$( {
+            cfg: [$($vcfg:tt)*]
+            name: $variant:ident
+            number: $number:tt
+            fields: [$( {
+                cfg: [$($fcfg:tt)*]
+                member: $member:tt
+                label: $label:tt
+                type: $ty:ty
+            } )*]
+        } )*]
+    ) => {
+        $crate::__private::paste::paste! {
+            $($cfg)*
+            #[allow(
+                dead_code, deprecated, nonstandard_style, unused_mut, unused_variables,
+                reason = "variants may have no fields, and names may be deprecated and of any style"
+            )]
+            const _: () = {
+                use $crate::__private as __p;
+                use __p::core as __core;
+                struct __Asked<$lifetime>(&$lifetime ());
+                impl<$lifetime> __Asked<$lifetime> {
+                    const ALL: usize = { $( $($vcfg)* {
+                        $( $($fcfg)* { __p::packs::<$ty>(); } )*
+                    } )* 0 };
+                }
+                type __Checked = __p::Asked<{ <__Asked<'static>>::ALL }>;
+                $crate::__packed_enum! {
+                    name: $name
+                    lifetime: $lifetime
                     repr: $repr
                     variants: [ $( {
                         cfg: [$($vcfg)*]

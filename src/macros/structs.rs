@@ -294,6 +294,7 @@ macro_rules! __plain {
         // SAFETY: the predicates hold for types without handles only, as the caller of this macro
         // guarantees, so the wire form has no pointer words.
         unsafe impl $crate::Plain for $name where $($predicate)* {}
+        $crate::__packed_plain! { type: $name where: [$($predicate)*] }
         // SAFETY: the type is `Plain` under the same predicates, so `encode` writes no pointer
         // words.
         unsafe impl $crate::SendAs<$name> for $name where $($predicate)* {

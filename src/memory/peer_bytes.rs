@@ -52,7 +52,7 @@ impl Incoming<'_> {
         align: usize,
         out: &mut [u8],
     ) -> Result<(), CallError> {
-        let memory: &Memory = self.memory;
+        let memory: &Memory = self.memory()?;
         let at = memory.check(self.side, word, out.len() as u64, align as u64)?;
         // SAFETY: `check` found `out.len()` bytes at `at` in the peer's arena, which `out`, a mutable slice, does not overlap.
         unsafe { memory.copy_out(at, out.as_mut_ptr(), out.len()) };

@@ -27,6 +27,9 @@ use crate::{
 pub(crate) struct Epoch(usize);
 
 impl Epoch {
+    /// No life: words that have it belong to nobody.
+    pub(crate) const NONE: Self = Self(1);
+
     #[cfg(feature = "std")]
     pub(crate) fn number(self) -> usize {
         self.0

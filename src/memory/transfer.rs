@@ -17,10 +17,31 @@ use crate::{
 /// Only raw calls need it: [`Outgoing::incoming`] returns one for the result.
 #[derive(Clone, Copy)]
 pub struct Incoming<'p> {
-    pub(crate) memory: &'p MemoryRef,
+    /// `None` where there are no pointer words.
+    memory: Option<&'p MemoryRef>,
     pub(crate) side: Side,
     /// The life of the peer in which the words were sent.
     pub(crate) epoch: Epoch,
+}
+
+impl<'p> Incoming<'p> {
+    /// The origin of the wire forms of plain types, which have no pointer words.
+    pub(crate) const PLAIN: Self = Self { memory: None, side: Side::Host, epoch: Epoch::NONE };
+
+    #[inline]
+    pub(crate) fn new(memory: &'p MemoryRef, side: Side, epoch: Epoch) -> Self {
+        Self { memory: Some(memory), side, epoch }
+    }
+
+    /// The memory that pointer words point to.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadPointer`] if there can be no pointer words.
+    #[inline]
+    pub(crate) fn memory(&self) -> Result<&'p MemoryRef, CallError> {
+        self.memory.ok_or(CallError::new(ErrorKind::BadPointer))
+    }
 }
 
 impl fmt::Debug for Incoming<'_> {
@@ -88,7 +109,7 @@ impl<'p> Outgoing<'p> {
     /// The origin of the answer to this call.
     #[inline(always)]
     pub(crate) fn received(&self) -> Incoming<'p> {
-        Incoming { memory: &self.own.memory, side: self.own.side, epoch: self.epoch }
+        Incoming::new(&self.own.memory, self.own.side, self.epoch)
     }
 
     /// Lends an initialised block.

@@ -13,8 +13,9 @@ use crate::{
 };
 
 use super::{
-    FfiType, Plain, SendAs, Tagged,
+    FfiType, Packed, Plain, SendAs, Tagged,
     descriptor::Shape,
+    packed::{Packer, Unread, check_field, pack_field, view_field},
     wire::{field, put, write},
 };
 
@@ -165,6 +166,44 @@ macro_rules! tuples {
                 let at = const { $wire::<$($t::Wire),*>::AT };
                 $( put::<$t, $s>(self.$nr, wire, at[$nr], out)?; )*
                 Ok(())
+            }
+        }
+
+        // SAFETY: the data is that of the fields, in their order, in which the fields of a tuple expression are evaluated.
+        unsafe impl<$($t: Packed),*> Packed for ($($t,)*) {
+            type Wire = $wire<$($t::Wire),*>;
+            type View<'v> = ($($t::View<'v>,)*);
+            const SHAPE: &'static Shape = &Shape::tuple(&[$($t::SHAPE),*]);
+            const DATA: bool = $($t::DATA)||*;
+
+            #[inline]
+            fn data_len(&self) -> usize {
+                0_usize$(.saturating_add(self.$nr.data_len()))*
+            }
+
+            #[inline]
+            fn pack(&self, fixed: &mut [u8], data: &mut Packer<'_>) {
+                let at = const { $wire::<$($t::Wire),*>::AT };
+                $( pack_field(&self.$nr, fixed, at[$nr], data); )*
+            }
+
+            #[inline]
+            fn check(fixed: &[u8], data: &mut Unread<'_>) -> Result<(), CallError> {
+                let at = const { $wire::<$($t::Wire),*>::AT };
+                $( check_field::<$t>(fixed, at[$nr], stringify!($nr), data)?; )*
+                Ok(())
+            }
+
+            #[inline]
+            unsafe fn view<'v>(fixed: &'v [u8], data: &mut Unread<'v>) -> ($($t::View<'v>,)*) {
+                let at = const { $wire::<$($t::Wire),*>::AT };
+                // SAFETY: the caller promises that `check` has accepted the bytes, and so those of each field.
+                ($( unsafe { view_field::<$t>(fixed, at[$nr], data) }, )*)
+            }
+
+            #[inline]
+            fn again(&self) -> ($($t::View<'_>,)*) {
+                ($( self.$nr.again(), )*)
             }
         }
 

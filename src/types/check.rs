@@ -1,14 +1,17 @@
 //! One error for a type that cannot cross, at the type's tokens, and none for what follows from it.
 //!
 //! The expansion of a declaration uses each type in many places, and each use of a type that cannot cross would be an
-//! error. Therefore an item of a declaration asks for its types once, in a constant that calls [`crosses`] or
-//! [`returned`] for each of them, and uses them only as `<T as Same<Checked<CONSTANT>>>::T`. If that constant has an error, the
+//! error. Therefore an item of a declaration asks for its types once, in a constant that calls [`crosses`],
+//! [`packs`] or [`returned`] for each of them, and uses them only as `<T as Same<Checked<CONSTANT>>>::T`. If that constant has an error, the
 //! compiler regards whatever depends on its value as wrong, and reports nothing more.
 
-use super::{FfiReturn, FfiType};
+use super::{FfiReturn, FfiType, Packed};
 
 /// Compiles if a type can cross.
 pub const fn crosses<T: FfiType>() {}
+
+/// Compiles if a type can be part of a packed value.
+pub const fn packs<T: Packed>() {}
 
 /// Compiles if a type can be returned.
 pub const fn returned<R: FfiReturn>() {}
@@ -33,14 +36,42 @@ impl<T, const N: usize> Same<Checked<N>> for T {
     type T = T;
 }
 
+/// As [`Checked`], for a constant that another one, of a type with a lifetime, has computed. It is 0, which the compiler has to
+/// find out.
+#[derive(Debug)]
+pub struct Asked<const N: usize>;
+
+impl<T> Same<Asked<0>> for T {
+    type T = T;
+}
+
 /// The type itself, if the types of `I` have no error.
 pub type Of<T, I> = <T as Same<<I as Item>::Checked>>::T;
 
-/// What a handler of the interface `I` returns for a declared `R`.
-pub type Handled<R, I> = <Of<R, I> as FfiReturn>::Handled;
+/// The type in the place of `T`, as which a declared type is passed: `fn(&()) -> T`.
+///
+/// A declaration may name a type with a lifetime without that lifetime: `ForeignPacked<Entry>`. A function pointer is one of
+/// the few places that allow this everywhere. The lifetime is then that of its argument, and here `'static`.
+pub trait Elided {
+    /// The type, with `'static` for the lifetimes that are left out.
+    type Static;
+}
 
-/// What a client of the interface `I` receives for a declared `R`.
-pub type Received<R, I> = <Of<R, I> as FfiReturn>::Received;
+impl<F: Fn(&'static ()) -> T, T> Elided for F {
+    type Static = T;
+}
+
+/// The type that is declared as `F`, a `fn(&()) -> T`.
+pub type Static<F> = <F as Elided>::Static;
+
+/// The type that is declared as `F`, a `fn(&()) -> T`, in the interface `I`.
+pub type In<F, I> = Of<Static<F>, I>;
+
+/// What a handler of the interface `I` returns for a declared `F`.
+pub type Handled<F, I> = <In<F, I> as FfiReturn>::Handled;
+
+/// What a client of the interface `I` receives for a declared `F`.
+pub type Received<F, I> = <In<F, I> as FfiReturn>::Received;
 
 /// What the sender of the struct `I` gives for a field that is declared as a `T`.
 pub type SharedOf<T, I> = <Of<T, I> as FfiType>::Shared;

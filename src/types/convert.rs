@@ -118,6 +118,7 @@ macro_rules! crosses_as {
         }
         // SAFETY: the other type is plain, and this one has its wire form.
         unsafe impl $crate::Plain for $ty {}
+        $crate::__packed_plain! { type: $ty where: [] }
         // SAFETY: the other type is plain, so no pointer words are written; `into_transport` returns what it returns.
         unsafe impl $crate::SendAs<$ty> for $ty {
             #[inline]

@@ -21,14 +21,19 @@ impl Rule {
 
     #[must_use]
     pub const fn field<T: FfiType>(self, offset: usize) -> Self {
-        let align = align_of::<T::Wire>();
+        self.wire::<T::Wire>(offset)
+    }
+
+    #[must_use]
+    pub const fn wire<W>(self, offset: usize) -> Self {
+        let align = align_of::<W>();
         let at = self.size.next_multiple_of(align);
         assert!(
             at == offset,
             "the compiler's offset of a field is not that of the ABI's layout rule"
         );
         Self {
-            size: at + size_of::<T::Wire>(),
+            size: at + size_of::<W>(),
             align: if align > self.align { align } else { self.align },
         }
     }

@@ -18,8 +18,8 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot cross between guest and host",
     label = "not a type that `ffi_interface!` can send",
-    note = "what crosses is a scalar, a `struct` or `enum` that is declared in `ffi_interface!`, `Foreign<T>`, `ForeignBuf`, `ForeignStr`, `ForeignSlice<T>`, an array, an `Option` or a tuple of up to 8 of these, or a type of yours that implements `CrossesAs`",
-    note = "for `&str` and `String` write `ForeignStr`, for `&[u8]` and `Vec<u8>` `ForeignBuf`, for other slices and vectors `ForeignSlice<T>`, for `&T` and `Box<T>` `Foreign<T>`; a `Result` can only be returned, and a sender's `Shared..` is declared as `Foreign..`"
+    note = "what crosses is a scalar, a `struct` or `enum` that is declared in `ffi_interface!`, `Foreign<T>`, `ForeignBuf`, `ForeignStr`, `ForeignSlice<T>`, `ForeignPacked<T>`, an array, an `Option` or a tuple of up to 8 of these, or a type of yours that implements `CrossesAs`",
+    note = "for `&str` and `String` write `ForeignStr`, for `&[u8]` and `Vec<u8>` `ForeignBuf`, for other slices and vectors `ForeignSlice<T>`, for `&T` and `Box<T>` `Foreign<T>`; a `Result` can only be returned, a sender's `Shared..` is declared as `Foreign..`, and a type with a lifetime is part of a `ForeignPacked<T>`"
 )]
 ///
 /// # Safety

@@ -44,6 +44,16 @@ pub struct WBuf {
     pub len: W64,
 }
 
+/// The wire twin of a list in a packed value: the number of its elements, and of the bytes that they take.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct WList {
+    /// The number of elements.
+    pub count: W64,
+    /// The byte count.
+    pub len: W64,
+}
+
 /// The wire twin of an `Option` of a type without a null pointer (ABI, TY-10): `{ tag: u32, value }`.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -106,7 +116,7 @@ pub(crate) fn copied<W: Copy, R>(
     if size == 0 {
         <()>::from_transport(transport, from)?;
     } else {
-        let memory: &Memory = from.memory;
+        let memory: &Memory = from.memory()?;
         let word = transport.primary;
         let offset = memory.check(from.side, word, size as u64, align_of::<W>() as u64)?;
         // SAFETY: `check` accepted `size` bytes at `offset`, and `local` has `size` bytes of local memory.

@@ -60,7 +60,7 @@ fn signatures_match_the_document() {
 #[test]
 fn hashes_of_types_match_the_document() {
     use types::*;
-    let all: [(&str, u64, hash::Type); 22] = [
+    let all: [(&str, u64, hash::Type); 24] = [
         ("()", <()>::HASH, unit()),
         ("u8", u8::HASH, scalar("u8")),
         ("u64", u64::HASH, scalar("u64")),
@@ -83,6 +83,12 @@ fn hashes_of_types_match_the_document() {
         ("[Stat; 2]", <[Stat; 2]>::HASH, array(stat(), 2)),
         ("(u8, u64)", <(u8, u64)>::HASH, tuple([scalar("u8"), scalar("u64")])),
         ("(ForeignStr,)", <(ForeignStr,)>::HASH, tuple([text()])),
+        ("ForeignPacked<Entry>", <ForeignPacked<Entry<'_>>>::HASH, packed(entry())),
+        (
+            "ForeignPacked<List<Cell>>",
+            <ForeignPacked<List<'_, Cell<'_>>>>::HASH,
+            packed(list(cell())),
+        ),
     ];
     let rows = table("Signatures", &["type", "hash"]);
     assert_eq!(rows.len(), all.len());
@@ -135,6 +141,7 @@ fn sizes_match_the_document() {
         "ForeignBuf" => layout::<ForeignBuf>(),
         "ForeignStr" => layout::<ForeignStr>(),
         "ForeignSlice<T>" => layout::<ForeignSlice<u8>>(),
+        "ForeignPacked<T>" => layout::<ForeignPacked<u8>>(),
         _ => panic!("what is `{name}`?"),
     };
     let mut seen = 0;
@@ -147,7 +154,7 @@ fn sizes_match_the_document() {
             }
         }
     }
-    assert_eq!(seen, 21);
+    assert_eq!(seen, 22);
 
     assert_eq!(layout::<Nothing>(), (0, 1));
     assert_eq!(layout::<Stat>(), types::stat().layout());

@@ -7,6 +7,7 @@ pub enum Type {
     /// Name, size and alignment, and the types between the angle brackets.
     Of(&'static str, u64, u64, Box<Type>),
     Option(Box<Type>),
+    List(Box<Type>),
     Array(Box<Type>, u64),
     Tuple(Vec<Type>),
     Result(Box<Type>, Box<Type>),
@@ -83,6 +84,8 @@ impl Type {
                 }
             },
             Self::Result(..) => unreachable!("has no wire form"),
+            // ABI, Packed values PK-2
+            Self::List(_) => (16, 8),
             // ABI, Types TY-14
             Self::Array(ty, len) => {
                 let (size, align) = ty.layout();
@@ -132,6 +135,7 @@ impl Type {
             Self::Named(name, ..) => input.text(name),
             Self::Of(name, _, _, ty) => input.text(name).number(ty.hash()),
             Self::Option(ty) => input.text("Option").number(ty.hash()),
+            Self::List(ty) => input.text("List").number(ty.hash()),
             Self::Array(ty, len) => input.text("array").number(ty.hash()).number(*len),
             Self::Tuple(types) => {
                 let start = input.text("tuple").number(types.len() as u64);

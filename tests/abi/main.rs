@@ -12,9 +12,9 @@ use vmffi::abi::{ABI_VERSION, Answer, Side, Transport, answer, pointer, signatur
 use vmffi::contract::Contract;
 use vmffi::loopback::Loopback;
 use vmffi::{
-    CallError, ConnectError, ErrorKind, Failure, FfiType, Foreign, ForeignBuf, ForeignSlice,
-    ForeignStr, GRANULE_SIZE, MAX_DEPTH, PAGE_SIZE, Peer, RegionError, RegionLayout, RegionMemory,
-    SendAs, Serve, Shared, SharedBuf, SharedStr,
+    CallError, ConnectError, ErrorKind, Failure, FfiType, Foreign, ForeignBuf, ForeignPacked,
+    ForeignSlice, ForeignStr, GRANULE_SIZE, List, MAX_DEPTH, PAGE_SIZE, Peer, RegionError,
+    RegionLayout, RegionMemory, SendAs, Serve, Shared, SharedBuf, SharedStr,
 };
 
 mod calls;
@@ -23,6 +23,7 @@ mod document;
 mod guest;
 mod hash;
 mod memory;
+mod packed;
 mod types;
 
 const DOCUMENT: &str = include_str!("../../docs/abi.md");
@@ -90,6 +91,12 @@ vmffi::ffi_interface! {
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Nothing {}
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Entry<'a> { name: &'a str, size: u64, mode: Option<u32>, tags: List<'a, &'a [u8]> }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Cell<'a>: u8 { Null, Int(i64), Text(&'a str) = 9 }
 
     #[allow(clippy::too_many_arguments, reason = "a parameter struct with all scalars")]
     pub interface Vectors {

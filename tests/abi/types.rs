@@ -1,6 +1,6 @@
 //! The types of the document's vectors, as `hash` describes types.
 
-use super::hash::Type::{self, Array, Enum, Named, Of, Option, Struct, Tuple};
+use super::hash::Type::{self, Array, Enum, List, Named, Of, Option, Struct, Tuple};
 
 /// A scalar: aligned to its size (ABI, Layout L-1).
 pub fn scalar(name: &'static str) -> Type {
@@ -37,6 +37,31 @@ pub fn array(ty: Type, len: u64) -> Type {
 }
 pub fn tuple<const N: usize>(types: [Type; N]) -> Type {
     Tuple(types.into())
+}
+pub fn packed(ty: Type) -> Type {
+    Of("ForeignPacked", 16, 8, ty.into())
+}
+/// The types that have data (ABI, Packed values PK-2).
+pub fn borrowed(name: &'static str) -> Type {
+    Named(name, 8, 8)
+}
+pub fn list(ty: Type) -> Type {
+    List(ty.into())
+}
+pub fn entry() -> Type {
+    let tags = list(borrowed("&[u8]"));
+    let mode = option(scalar("u32"));
+    let fields =
+        vec![("name", borrowed("&str")), ("size", scalar("u64")), ("mode", mode), ("tags", tags)];
+    Struct("Entry", fields)
+}
+pub fn cell() -> Type {
+    let variants = vec![
+        ("Null", 0, vec![]),
+        ("Int", 1, vec![("", scalar("i64"))]),
+        ("Text", 9, vec![("", borrowed("&str"))]),
+    ];
+    Enum("Cell", scalar("u8").into(), variants)
 }
 pub fn stat() -> Type {
     let [size, mode, links] = ["u64", "u32", "u32"].map(scalar);

@@ -190,6 +190,38 @@ static void compounds(void)
     report(right && vm_in_use() == 0, "an array of tuples, and a tuple with a text");
 }
 
+/* ABI, Packed values PK-1 to PK-4: a list of records with text and bytes, and lists that are none. */
+static void packed(void)
+{
+    /* Two elements in 53 bytes: ("ab", 1, "xyz"), ("", 2, ""). */
+    static const uint8_t sent[16 + 24 + 5 + 24] =
+        "\2\0\0\0\0\0\0\0\65\0\0\0\0\0\0\0"
+        "\2\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0" "ab" "xyz"
+        "\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    static const uint8_t turned[sizeof sent] =
+        "\2\0\0\0\0\0\0\0\65\0\0\0\0\0\0\0"
+        "\0\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+        "\2\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0" "AB" "xyz";
+    const uint64_t len = sizeof sent;
+    struct vm_answer got = call(&Desk_turned, vm_lend_bytes(sent, len), len);
+    bool right = got.secondary == len && memcmp(bytes_of(got, len, 1), turned, len) == 0;
+    vm_release(got.primary);
+    report(right, "a list of records there, and another one back");
+    for (uint64_t cut = 0; cut < len; cut++)
+        right &= call(&Desk_turned, vm_lend_bytes(sent, cut), cut).status == (VM_REACHED | VM_BAD_VALUE);
+    static const uint8_t places[] = {0, 8, 16, 32, 45, 61};
+    for (unsigned i = 0; i < sizeof places; i++) {
+        static uint8_t wrong_bytes[sizeof sent];
+        for (unsigned bit = 0; bit < 64; bit++) {
+            memcpy(wrong_bytes, sent, len);
+            wrong_bytes[places[i] + bit / 8] ^= (uint8_t)(1 << bit % 8);
+            got = call(&Desk_turned, vm_lend_bytes(wrong_bytes, len), len);
+            right &= got.status == (VM_REACHED | VM_BAD_VALUE);
+        }
+    }
+    report(right && vm_in_use() == 0, "... and lists whose lengths and counts are wrong are refused");
+}
+
 /* ABI, Types TY-9 and TY-11: enums with values. */
 static void enums(void)
 {
@@ -340,6 +372,7 @@ void test_calls(void)
     scalars();
     structs();
     compounds();
+    packed();
     enums();
     buffers();
     handles_and_options();

@@ -35,6 +35,15 @@ TYPE OPTION_EVENT = VM_OPTION_OF(&EVENT);
 TYPE PAIR = VM_TUPLE_OF({0, &U8}, {0, &U64}), GRID = VM_ARRAY_OF(&PAIR, 2);
 TYPE THREE = VM_ARRAY_OF(&U16, 3), THREE_AND_TEXT = VM_TUPLE_OF({0, &THREE}, {0, &STR});
 TYPE BYTES_16 = VM_ARRAY_OF(&U8, 16), STATS_2 = VM_ARRAY_OF(&STAT, 2), TEXT_ALONE = VM_TUPLE_OF({0, &STR});
+TYPE TEXT = VM_SCALAR("&str", 8), BYTES = VM_SCALAR("&[u8]", 8);
+TYPE RECORD = VM_STRUCT_OF("Record", {"name", &TEXT}, {"size", &U32}, {"body", &BYTES});
+TYPE RECORDS = VM_LIST(&RECORD), PACKED_RECORDS = VM_PACKED(&RECORDS);
+TYPE LIST_BYTES = VM_LIST(&BYTES);
+TYPE ENTRY = VM_STRUCT_OF("Entry", {"name", &TEXT}, {"size", &U64}, {"mode", &OPTION_U32},
+                          {"tags", &LIST_BYTES});
+TYPE CELL = VM_ENUM_OF("Cell", &U8, {"Null", 0, 0}, {"Int", 1, VM_FIELDS({0, &I64})},
+                       {"Text", 9, VM_FIELDS({0, &TEXT})});
+TYPE LIST_CELL = VM_LIST(&CELL), PACKED_ENTRY = VM_PACKED(&ENTRY), PACKED_CELLS = VM_PACKED(&LIST_CELL);
 TYPE NOTHING = {VM_STRUCT, "Nothing", 0, 0, 0, 0, 0, 0};
 TYPE INNER = VM_STRUCT_OF("Inner", {"a", &U32}, {"b", &U8});
 TYPE OUTER = VM_STRUCT_OF("Outer", {"first", &U8}, {"inner", &INNER}, {"last", &U8});
@@ -114,6 +123,8 @@ void test_vectors(void)
         {"[Stat; 2]", &STATS_2, 0xbb1323b8c78167c4},
         {"(u8, u64)", &PAIR, 0x9eb05bfb36a3f357},
         {"(ForeignStr,)", &TEXT_ALONE, 0xeccaca866bcf5a54},
+        {"ForeignPacked<Entry>", &PACKED_ENTRY, 0xd3d5cb8795bc03a8},
+        {"ForeignPacked<List<Cell>>", &PACKED_CELLS, 0xd4c51ada3670f808},
     };
     for (unsigned i = 0; i < sizeof types / sizeof *types; i++) {
         uint64_t hash = vm_hash(types[i].type);

@@ -41,6 +41,7 @@
     X(Desk, flip, &LEVEL, &LEVEL, 0) \
     X(Desk, turn, &OUTER, &OUTER, 0) \
     X(Desk, grid, &THREE_AND_TEXT, &GRID, 0) \
+    X(Desk, turned, &PACKED_RECORDS, &PACKED_RECORDS, 0) \
     X(Desk, empty, &NOTHING, &NOTHING, 0) \
     X(Desk, units, &U8, &UNIT, &UNIT, 0) \
     X(Desk, fill, &BUF, &U64, &U8, 0) \
@@ -67,6 +68,7 @@
     X(Plugin, maybe, &OPTION_U32, &OPTION_BUF, 0) \
     X(Plugin, halve, &I32_OR_OPEN_ERROR, &I32, 0) \
     X(Plugin, climb, &U32, &U32, 0) \
+    X(Plugin, largest, &PACKED_RECORDS, &PACKED_RECORDS, 0) \
     X(Plugin, keep, &UNIT, &BUF, 0) \
     X(Plugin, misbehave, &UNIT, 0) \
     X(Liar, nothing, &UNIT, 0) \

@@ -94,6 +94,43 @@ static struct vm_answer halve(uint64_t primary, uint64_t secondary)
     return answer(VM_OK, (uint64_t)(int64_t)(number / 2), 0);
 }
 
+/* Reads a number of a packed value, which has no alignment (PK-2). */
+static uint64_t number_at(const uint8_t *bytes, unsigned size)
+{
+    uint64_t number = 0;
+    memcpy(&number, bytes, size);
+    return number;
+}
+
+/* Finds a record in a list, and sends a list of it: PK-1 to PK-5. */
+static struct vm_answer largest(uint64_t primary, uint64_t secondary)
+{
+    enum { LIST = 16, RECORD = 24 };
+    const uint8_t *bytes, *found = NULL;
+    uint64_t status = buffer(primary, secondary, &bytes);
+    if (status != VM_OK) return answer(status, 0, 0);
+    const struct vm_answer bad = {VM_BAD_VALUE | VM_REACHED, 0, 0};
+    if (secondary < LIST || number_at(bytes + 8, 8) != secondary - LIST) return bad;
+    uint64_t left = secondary - LIST, size = 0, count = number_at(bytes, 8);
+    const uint8_t *at = bytes + LIST;
+    for (; count > 0; count--) {
+        if (left < RECORD) return bad;
+        uint64_t name = number_at(at, 8), body = number_at(at + 16, 8);
+        if (name > left - RECORD || body > left - RECORD - name) return bad;
+        if (found == NULL || number_at(at + 8, 4) > number_at(found + 8, 4))
+            found = at, size = RECORD + name + body;
+        at += RECORD + name + body;
+        left -= RECORD + name + body;
+    }
+    uint64_t block = left == 0 ? vm_new(LIST + size) : 0;
+    if (block == 0) return bad;
+    const uint64_t list[2] = {found != NULL, size};
+    memcpy(vm_base + block, list, LIST);
+    if (found != NULL) memcpy(vm_base + block + LIST, found, size);
+    vm_release(primary);
+    return answer(VM_OK, vm_lend(block), LIST + size);
+}
+
 /* What a hypercall comes to that is one too deep, and is made all the same (N-2). */
 static uint64_t too_deep;
 
@@ -131,13 +168,14 @@ static struct vm_answer lies_about(uint64_t primary, uint64_t secondary)
 
 const struct vm_entry *served(void)
 {
-    static struct vm_entry all[16];
+    static struct vm_entry all[32];
     const struct vm_entry entries[] = {
         {Plugin_nothing.signature, nothing}, {Plugin_add.signature, add},
         {Plugin_total.signature, total}, {Plugin_shout.signature, shout},
         {Plugin_maybe.signature, maybe}, {Plugin_halve.signature, halve},
         {Plugin_climb.signature, climb}, {Plugin_keep.signature, keep},
-        {Plugin_misbehave.signature, misbehaves}, {Liar_nothing.signature, lies_about},
+        {Plugin_largest.signature, largest}, {Plugin_misbehave.signature, misbehaves},
+        {Liar_nothing.signature, lies_about},
         {Liar_truth.signature, lies_about}, {Liar_bytes.signature, lies_about},
         {Liar_stat.signature, lies_about}, {Liar_file.signature, lies_about},
         {Liar_level.signature, lies_about},

@@ -11,7 +11,7 @@ use std::{
 
 use support::skips::skip;
 use vmffi::{
-    CallError, ConnectError, ErrorKind, Failure, MAX_DEPTH, Peer, RegionLayout, RegionMemory,
+    CallError, ConnectError, ErrorKind, Failure, List, MAX_DEPTH, Peer, RegionLayout, RegionMemory,
     abi::{Answer, Side, Transport, signature},
     host::{Host, HostBuilder, RunOutcome},
 };
@@ -169,6 +169,16 @@ fn honest_upcalls(machine: &Machine) {
     assert_eq!(plugin.maybe(Some(b"abc")), Ok(Some(3)));
     assert_eq!(plugin.halve(-8), Ok(-4));
     assert_eq!(plugin.halve(7), Err(Failure::App(OpenError::Denied)));
+    let records = [
+        Record { name: "a", size: 1, body: b"" },
+        Record { name: "\u{e9}", size: 9, body: b"xyz" },
+        Record { name: "", size: 2, body: b"" },
+    ];
+    let largest = plugin.largest(&List::from(&records)).unwrap();
+    assert_eq!(largest.read(), Ok(List::from(&records[1..2])));
+    let none = plugin.largest(&List::<Record<'_>>::default()).unwrap();
+    assert_eq!(none.read().map(|list| list.len()), Ok(0));
+    drop((largest, none));
     // Two calls a step, and the first counts.
     assert_eq!(plugin.climb(MAX_DEPTH - 1), Ok(MAX_DEPTH - 1));
     assert_eq!(plugin.climb(MAX_DEPTH).unwrap_err().kind(), ErrorKind::TooDeep);

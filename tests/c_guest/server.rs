@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use vmffi::{
-    CallError, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared, SharedBuf,
-    SharedStr,
+    CallError, Failure, Foreign, ForeignBuf, ForeignList, ForeignSlice, ForeignStr, Peer, Shared,
+    SharedBuf, SharedList, SharedStr,
 };
 
 vmffi::ffi_interface! {
@@ -37,6 +37,9 @@ vmffi::ffi_interface! {
 
     #[derive(Clone, Copy)]
     pub struct Outer { first: u8, inner: Inner, last: u8 }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Record<'a> { name: &'a str, size: u32, body: &'a [u8] }
 
     pub struct Complaint { about: ForeignStr, at: u32 }
 
@@ -80,6 +83,8 @@ vmffi::ffi_interface! {
         fn turn(outer: Outer) -> Outer;
         /// The sums of the first and of the second fields, their number, and a text.
         fn grid(grid: [(u8, u64); 2]) -> ([u16; 3], ForeignStr);
+        /// The records in reverse, with their names in upper case and one more as their sizes.
+        fn turned(records: ForeignList<Record>) -> ForeignList<Record>;
         fn empty(nothing: Nothing) -> Nothing;
         fn units(one: (), two: ()) -> u8;
         fn fill(len: u64, byte: u8) -> ForeignBuf;
@@ -116,6 +121,8 @@ vmffi::ffi_interface! {
         fn maybe(bytes: Option<ForeignBuf>) -> Option<u32>;
         fn halve(number: i32) -> Result<i32, OpenError>;
         fn climb(left: u32) -> u32;
+        /// A list of the record whose size is the largest.
+        fn largest(records: ForeignList<Record>) -> ForeignList<Record>;
         /// Keeps a buffer for good.
         fn keep(bytes: ForeignBuf);
         /// Breaks the rules, in the way that the guest was started with.
@@ -273,6 +280,19 @@ impl Desk for Server {
         Ok((sums, SharedStr::copy_from(peer, "grid")?))
     }
 
+    fn turned(
+        &self,
+        guest: &Peer,
+        records: ForeignList<Record>,
+    ) -> Result<SharedList<Record<'_>>, CallError> {
+        let records: Vec<Record> = records.read()?.iter().collect();
+        let mut turned = SharedList::new(guest)?;
+        for record in records.into_iter().rev() {
+            let name = record.name.to_uppercase();
+            turned.push(&Record { name: &name, size: record.size + 1, ..record })?;
+        }
+        Ok(turned)
+    }
     fn turn(&self, _: &Peer, outer: Outer) -> Result<Outer, CallError> {
         let Outer { first, inner: Inner { a, b }, last } = outer;
         Ok(Outer { first: last, inner: Inner { a: !a, b: b + 1 }, last: first })

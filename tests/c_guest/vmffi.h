@@ -125,6 +125,8 @@ struct vm_variant { const char *name; int64_t number; const struct vm_named *fie
 #define VM_BUFFER(name) {VM_HANDLE, name, 16, 8, 0, 0, 0, 0}
 #define VM_SLICE(type) {VM_HANDLE, "ForeignSlice", 16, 8, type, 0, 0, 0}
 #define VM_FOREIGN(type) {VM_HANDLE, "Foreign", 8, 8, type, 0, 0, 0}
+#define VM_PACKED(type) {VM_HANDLE, "ForeignPacked", 16, 8, type, 0, 0, 0}
+#define VM_LIST(type) {VM_PLAIN, "List", 16, 8, type, 0, 0, 0}
 #define VM_OPTION_OF(type) {VM_OPTION, "Option", 0, 0, type, 0, 0, 0}
 #define VM_RESULT_OF(type, error) {VM_RESULT, "Result", 0, 1, type, error, 0, 0}
 #define VM_FIELDS(...) (const struct vm_named[]){__VA_ARGS__, {0, 0}}

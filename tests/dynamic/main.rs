@@ -18,6 +18,7 @@ use vmffi::{
 };
 
 mod compounds;
+mod packed;
 
 fn some(value: Value<'static>) -> Value<'static> {
     Value::Some(Box::new(value))

@@ -5,7 +5,7 @@ vmffi::ffi_interface! {
 }
 
 vmffi::ffi_interface! {
-    pub struct Borrowed<'a> { value: &'a str }
+    pub struct Borrowed<'a, 'b> { value: &'a str, more: &'b str }
 }
 
 vmffi::ffi_interface! {

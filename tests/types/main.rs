@@ -3,6 +3,8 @@
 //! After each test both arenas must be empty: neither a value that crossed nor a failed call may
 //! leave a block behind.
 
+extern crate alloc;
+
 mod aggregates;
 mod borrows;
 mod buffers;
@@ -14,6 +16,7 @@ mod handles;
 mod lives;
 mod memory;
 mod options;
+mod packed;
 mod panics;
 mod results;
 mod scalars;

@@ -9,5 +9,6 @@ pub trait Side: Send + Sync + 'static {}
 pub type Check = (&'static str, fn(&Peer));
 
 pub mod compounds;
+pub mod packed;
 pub mod plain;
 pub mod results;

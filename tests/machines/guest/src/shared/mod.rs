@@ -9,6 +9,8 @@ pub mod crimes;
 pub mod failures;
 pub mod handles;
 pub mod nesting;
+#[path = "../../../../types/shared/packed.rs"]
+pub mod packed;
 #[path = "../../../../types/shared/plain.rs"]
 pub mod plain;
 #[path = "../../../../types/shared/results.rs"]
@@ -39,6 +41,7 @@ pub const CHECKS: &[&[Check]] = &[
     handles::CHECKS,
     results::CHECKS,
     compounds::CHECKS,
+    packed::CHECKS,
     failures::CHECKS,
     nesting::CHECKS,
     vectors::CHECKS,
@@ -68,12 +71,12 @@ macro_rules! serve_side {
         vmffi::serve!($type:
             $($own),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::compounds::Compounds, $crate::shared::compounds::Converted,
-            $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
+            $crate::shared::packed::Packs, $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
             $($crate::shared::plain::$plain::Echo),*;
             calls
             $($called),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::compounds::Compounds, $crate::shared::compounds::Converted,
-            $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
+            $crate::shared::packed::Packs, $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
             $($crate::shared::plain::$plain::Echo),*
         );
     };
