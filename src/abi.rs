@@ -356,9 +356,9 @@ mod tests {
         assert_eq!(words[0].to_le_bytes(), *b"VMFFIBB\x01");
         assert_eq!(words[1..], [0x10_0000_0000, 0x5000, 1, 0x5658, 3 << 32 | 2, 4, 0]);
         assert_eq!(Boot::from_words(words), Some(boot));
-        let bell = Boot { way: TrapMethod::Doorbell(0x40), ..boot };
-        assert_eq!((bell.to_words()[3], bell.to_words()[4]), (2, 0x40));
-        assert_eq!(Boot::from_words(bell.to_words()), Some(bell));
+        let doorbell = Boot { way: TrapMethod::Doorbell(0x40), ..boot };
+        assert_eq!((doorbell.to_words()[3], doorbell.to_words()[4]), (2, 0x40));
+        assert_eq!(Boot::from_words(doorbell.to_words()), Some(doorbell));
         let gate = Boot { way: TrapMethod::Gate(0x1f0_0000_0110), ..boot };
         assert_eq!((gate.to_words()[3], gate.to_words()[4]), (3, 0x1f0_0000_0110));
         assert_eq!(Boot::from_words(gate.to_words()), Some(gate));
@@ -372,7 +372,7 @@ mod tests {
         for (word, bad) in [(0, 0), (0, words[0] ^ 1 << 56), (3, 0), (3, 4), (4, 0xfffd)] {
             assert_eq!(with(word, bad), None, "word {word} is {bad:#x}");
         }
-        let mut odd = bell.to_words();
+        let mut odd = doorbell.to_words();
         odd[4] += 4;
         assert_eq!(Boot::from_words(odd), None, "a doorbell is a multiple of 8");
         let mut nowhere = gate.to_words();

@@ -116,6 +116,15 @@ fn sources(dir: &Path, into: &mut String) {
     }
 }
 
+/// Whether a path ends with `name` in this folder, or in one of those within it.
+fn below(dir: &Path, name: &Path) -> bool {
+    dir.join(name).exists()
+        || fs::read_dir(dir)
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path())
+            .any(|path| path.is_dir() && below(&path, name))
+}
+
 /// Files and functions that the safety argument cites exist.
 #[test]
 fn citations_of_the_safety_argument_exist() {
@@ -168,7 +177,7 @@ fn tests_that_the_security_page_names_exist() {
     assert!(named > 25, "only {named} names were found");
 }
 
-/// The files and functions in the answers of `ARCHITECTURE.md` exist, each function in the file beside it.
+/// The files and functions that `ARCHITECTURE.md` names exist; in its answers, each function is in the file beside it.
 #[test]
 fn files_that_the_architecture_names_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -189,4 +198,22 @@ fn files_that_the_architecture_names_exist() {
         named += 1;
     }
     assert_eq!(named, 7);
+    // Everything else that the document names: files, in any room, and functions, variants and types behind a `::`.
+    let mut all = String::new();
+    sources(&root.join("src"), &mut all);
+    let (before, rest) = text.split_once("\n## Files\n").expect("the section");
+    let (_, after) = rest.split_once("\n## ").expect("the next section");
+    let mut cited = 0;
+    for name in [before, after].into_iter().flat_map(|text| text.split('`').skip(1).step_by(2)) {
+        let there = if name.ends_with(".rs") {
+            root.join(name).exists() || below(&root.join("src"), Path::new(name))
+        } else if let Some((_, last)) = name.rsplit_once("::") {
+            all.contains(&format!("fn {last}")) || all.contains(&format!("    {last}"))
+        } else {
+            continue;
+        };
+        assert!(there, "`{name}` is named and does not exist");
+        cited += 1;
+    }
+    assert!(cited > 80, "only {cited} names were found");
 }

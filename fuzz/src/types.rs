@@ -405,7 +405,8 @@ macro_rules! interface {
                 ok: <$r as Returned>::OK,
                 err: <$r as Returned>::ERR,
                 call: |peer| {
-                    let fun = world::find([<Params Every $f:camel>]::FUNCTION.signature).expect("in the list");
+                    let fun = world::find([<Params Every $f:camel>]::FUNCTION.signature);
+                    let fun = fun.expect("in the list");
                     let mut _sent = Vec::new();
                     // If there is no memory for the parameters, no call is made.
                     $( let Ok($a) = <$t as Look>::make(peer, &mut _sent) else { return }; )*

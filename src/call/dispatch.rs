@@ -407,7 +407,7 @@ macro_rules! serve {
     };
     ($type:ty ; calls $($called:path),+ $(,)?) => { $crate::serve! { [] $type ; calls $($called),+ } };
     ($($other:tt)*) => { $crate::__private::core::compile_error! {
-        "write `serve!(Server: Interface, Other)`, with `; calls Third` behind it for what the server calls, or \
-         `serve!([T: Bound + 'static] Server<T>: Interface)`"
+        "write `serve!(Server: Interface, Other)`, with `; calls Third` behind it for what the server calls, \
+         or `serve!([T: Bound + 'static] Server<T>: Interface)`"
     } };
 }

@@ -47,8 +47,8 @@ macro_rules! heap {
     ($($any:tt)*) => {
         $crate::__private::core::compile_error! {
             "a guest's allocator needs the feature `heap` of vmffi, on x86_64: write \
-             `vmffi = { version = \"..\", default-features = false, features = [\"guest\", \"heap\"] }` in its \
-             Cargo.toml"
+             `vmffi = { version = \"..\", default-features = false, features = [\"guest\", \"heap\"] }` in \
+             its Cargo.toml"
         }
     };
 }

@@ -108,8 +108,8 @@ macro_rules! __interface {
             #[allow(
                 dead_code, unreachable_pub, nonstandard_style, reason = "it only has methods of the client"
             )]
-            #[doc = "Asks whether the peer serves an optional function of [`" $name "`]: the client derefs to it, "
-                "so that a function may have the name of such a method."]
+            #[doc = "Asks whether the peer serves an optional function of [`" $name "`]: the client derefs to "
+                "it, so that a function may have the name of such a method."]
             #[derive(
                 $crate::__private::core::clone::Clone,
                 $crate::__private::core::marker::Copy,
@@ -124,7 +124,8 @@ macro_rules! __interface {
             $($cfg)*
             #[allow(
                 dead_code, nonstandard_style, private_interfaces, unreachable_pub,
-                missing_debug_implementations, missing_docs, reason = "users see what is re-exported, and need not use it"
+                missing_debug_implementations, missing_docs,
+                reason = "users see what is re-exported, and need not use it"
             )]
             mod [<__vmffi_ $name>] { $( $crate::__attributes! {
                 todo: [$($fattr)*]
@@ -158,8 +159,8 @@ macro_rules! __interface {
             $($cfg)*
             #[allow(
                 unused_mut, unused_assignments, deprecated, nonstandard_style,
-                reason = "an interface may have no functions, and functions may be deprecated and have names of \
-                          any style"
+                reason = "an interface may have no functions, and functions may be deprecated and have names \
+                          of any style"
             )]
             const _: () = {
                 use $crate::__private::dispatch as __dispatch;
@@ -439,8 +440,8 @@ macro_rules! __call {
         #[allow(
             dead_code, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
             missing_debug_implementations, clippy::too_many_arguments,
-            reason = "a client need not call every function, which may have any name; the user has not declared \
-                      `&self`"
+            reason = "a client need not call every function, which may have any name; the user has not \
+                      declared `&self`"
         )]
         const _: () = {
             use $crate::__private::core as __core;

@@ -110,15 +110,16 @@ macro_rules! __shared_struct {
             }
             $($cfg)*
             #[allow(
-                unused_imports, ambiguous_glob_reexports, reason = "each module has a `__key`, which nobody uses"
+                unused_imports, ambiguous_glob_reexports,
+                reason = "each module has a `__key`, which nobody uses"
             )]
             $vis use [<__vmffi_ $name>]::*;
             $($cfg)*
             #[allow(
                 dead_code, deprecated, missing_docs, missing_debug_implementations, nonstandard_style,
                 private_interfaces, unreachable_pub, unused_mut,
-                reason = "a struct may have no fields, its names may be deprecated and of any style, and its twin \
-                          is visible through an alias only"
+                reason = "a struct may have no fields, its names may be deprecated and of any style, and its \
+                          twin is visible through an alias only"
             )]
             const _: () = {
                 use $crate::__private as __p;

@@ -170,7 +170,8 @@ macro_rules! __variants {
     ) => {
         $crate::__say! {
             "variant `" {$name} "::" {$variant} "`: "
-            "a value of a tuple variant cannot be left out by `#[cfg]`: declare the variant twice, with a `#[cfg]` on each, or name its fields"
+            "a value of a tuple variant cannot be left out by `#[cfg]`: "
+            "declare the variant twice, with a `#[cfg]` on each, or name its fields"
         }
     };
     (

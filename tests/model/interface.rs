@@ -106,7 +106,9 @@ vmffi::serve!(Server<true>: Everything, Spare);
 vmffi::serve!(Server<false>: Everything);
 
 macro_rules! functions {
-    ($( $interface:ident $served:tt { $( $(#[$($m:tt)*])* fn $f:ident($($a:ident : $t:ty),*) -> $r:ty; )* } )*) => {
+    ($( $interface:ident $served:tt {
+        $( $(#[$($m:tt)*])* fn $f:ident($($a:ident : $t:ty),*) -> $r:ty; )*
+    } )*) => {
         vmffi::ffi_interface! { $(
             #[allow(clippy::too_many_arguments, reason = "a parameter struct with all scalars")]
             pub interface $interface { $( $(#[$($m)*])* fn $f($($a: $t),*) -> $r; )* }

@@ -63,7 +63,9 @@ macro_rules! slices {
 
                 pub interface Echo {
                     fn alone(values: ForeignSlice<$t>) -> ForeignSlice<$t>;
-                    fn among(nr: u8, values: ForeignSlice<$t>, more: Option<ForeignSlice<$t>>) -> Option<ForeignSlice<$t>>;
+                    fn among(
+                        nr: u8, values: ForeignSlice<$t>, more: Option<ForeignSlice<$t>>,
+                    ) -> Option<ForeignSlice<$t>>;
                     fn inside(value: Inside) -> Inside;
                 }
             }

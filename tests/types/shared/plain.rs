@@ -149,14 +149,18 @@ macro_rules! echoes {
                 fn option(&self, _: &Peer, value: Option<$t>) -> Result<Option<$t>, CallError> {
                     Ok(value)
                 }
-                fn options(&self, _: &Peer, nr: u8, value: Option<Option<$t>>) -> Result<Option<Option<$t>>, CallError> {
+                fn options(
+                    &self, _: &Peer, nr: u8, value: Option<Option<$t>>,
+                ) -> Result<Option<Option<$t>>, CallError> {
                     assert_eq!(nr, match value { None => 0, Some(None) => 1, Some(Some(_)) => 2 });
                     Ok(value)
                 }
                 fn inside(&self, _: &Peer, value: Inside) -> Result<Inside, CallError> {
                     Ok(value)
                 }
-                fn inside_among(&self, _: &Peer, before: bool, value: Inside, after: char) -> Result<Inside, CallError> {
+                fn inside_among(
+                    &self, _: &Peer, before: bool, value: Inside, after: char,
+                ) -> Result<Inside, CallError> {
                     assert_eq!((before, after), (true, 'é'));
                     Ok(value)
                 }
@@ -170,7 +174,9 @@ macro_rules! echoes {
                 fn foreign(&self, peer: &Peer, value: Foreign<$t>) -> Result<Shared<$t>, CallError> {
                     Shared::new(peer, value.read()?)
                 }
-                fn foreign_among(&self, peer: &Peer, before: u8, value: Foreign<$t>, after: u8) -> Result<Shared<Inside>, CallError> {
+                fn foreign_among(
+                    &self, peer: &Peer, before: u8, value: Foreign<$t>, after: u8,
+                ) -> Result<Shared<Inside>, CallError> {
                     Shared::new(peer, Inside { before, value: value.read()?, maybe: None, after })
                 }
                 fn result(&self, _: &Peer, fail: bool, value: $t) -> Result<$t, Failure<$t>> {
@@ -198,9 +204,13 @@ macro_rules! echoes {
                     assert_eq!(echo.inside_among(true, inside.clone(), 'é'), Ok(inside.clone()));
                     assert_eq!(echo.inside_among(true, &empty, 'é'), Ok(empty));
                     assert!(matches!(echo.choice(Choice::No), Ok(Choice::No)));
-                    let Ok(Choice::Named { pad: true, value }) = echo.choice(Choice::Tuple(same())) else { panic!() };
+                    let Ok(Choice::Named { pad: true, value }) = echo.choice(Choice::Tuple(same())) else {
+                    panic!()
+                };
                     assert_eq!(value, same());
-                    let Ok(Choice::Tuple(value)) = echo.choice(Choice::Named { pad: false, value }) else { panic!() };
+                    let Ok(Choice::Tuple(value)) = echo.choice(Choice::Named { pad: false, value }) else {
+                    panic!()
+                };
                     assert_eq!(value, same());
                     let shared = Shared::new(peer, same()).unwrap();
                     assert_eq!(echo.foreign(shared).unwrap().read(), Ok(same()));
