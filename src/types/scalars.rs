@@ -33,7 +33,7 @@ macro_rules! plain {
                 Self::App(error)
             }
         }
-        crate::__packed_plain! { type: $t where: [] }
+        $crate::__packed_plain! { type: $t where: [] }
     )* };
 }
 
