@@ -47,6 +47,11 @@ fn contracts() {
     replay("contract", fuzz::contract::run);
 }
 
+#[test]
+fn packed_values() {
+    replay("packed", fuzz::packed::run);
+}
+
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
 fn programs() {

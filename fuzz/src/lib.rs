@@ -19,6 +19,7 @@ pub mod image;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod machine;
 mod model;
+pub mod packed;
 pub mod release;
 mod types;
 mod world;

@@ -108,81 +108,81 @@ macro_rules! __packed_struct_impls {
             type: $ty:ty
         } )*]
     ) => {
-            #[derive(__core::clone::Clone, __core::marker::Copy)]
-            #[repr(C)]
-            struct __Wire<$lifetime> {
-                $( $($fcfg)* $field: <$ty as $crate::Packed>::Wire, )*
-                __lifetime: __core::marker::PhantomData<&$lifetime ()>,
+        #[derive(__core::clone::Clone, __core::marker::Copy)]
+        #[repr(C)]
+        struct __Wire<$lifetime> {
+            $( $($fcfg)* $field: <$ty as $crate::Packed>::Wire, )*
+            __lifetime: __core::marker::PhantomData<&$lifetime ()>,
+        }
+        $( __p::pin(__core::stringify!($name), __core::mem::size_of::<__Wire>(), $size); )?
+        // SAFETY: `pack`, `check` and `view` go through the fields in the order of the declaration, each at its own
+        // offset of the fixed part. The view is the struct itself, whose fields are covariant because they are
+        // `Packed`. `SHAPE` lists every field with its offset and its shape.
+        unsafe impl<$lifetime> $crate::Packed for $name<$lifetime> {
+            type Wire = __p::BlockOf<
+                { __core::mem::align_of::<__Wire<'static>>() },
+                { __core::mem::size_of::<__Wire<'static>>() },
+            >;
+            type View<'__v> = $name<'__v>;
+            const SHAPE: &'static __p::Shape = {
+                let mut __layout = __p::Rule::new();
+                $( $($fcfg)* {
+                    __layout = __layout.wire::<<$ty as $crate::Packed>::Wire>($crate::__offset!(__Wire, $field));
+                } )*
+                __layout.check::<__Wire<'static>>();
+                &__p::Shape::structure::<__Wire<'static>>(__core::stringify!($name), &[ $( $($fcfg)* {
+                    __p::Field {
+                        name: __core::stringify!($field),
+                        offset: $crate::__offset!(__Wire, $field),
+                        shape: <$ty as $crate::Packed>::SHAPE,
+                    }
+                }, )* ])
+            };
+            const DATA: bool = {
+                let mut __data = false;
+                $( $($fcfg)* { __data |= <$ty as $crate::Packed>::DATA; } )*
+                __data
+            };
+            #[inline]
+            fn data_len(&self) -> usize {
+                let mut __len = 0_usize;
+                $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len(&self.$field)); } )*
+                __len
             }
-            $( __p::pin(__core::stringify!($name), __core::mem::size_of::<__Wire>(), $size); )?
-            // SAFETY: `pack`, `check` and `view` go through the fields in the order of the declaration, each at its own
-            // offset of the fixed part. The view is the struct itself, whose fields are covariant because they are
-            // `Packed`. `SHAPE` lists every field with its offset and its shape.
-            unsafe impl<$lifetime> $crate::Packed for $name<$lifetime> {
-                type Wire = __p::BlockOf<
-                    { __core::mem::align_of::<__Wire<'static>>() },
-                    { __core::mem::size_of::<__Wire<'static>>() },
-                >;
-                type View<'__v> = $name<'__v>;
-                const SHAPE: &'static __p::Shape = {
-                    let mut __layout = __p::Rule::new();
-                    $( $($fcfg)* {
-                        __layout = __layout.wire::<<$ty as $crate::Packed>::Wire>($crate::__offset!(__Wire, $field));
-                    } )*
-                    __layout.check::<__Wire<'static>>();
-                    &__p::Shape::structure::<__Wire<'static>>(__core::stringify!($name), &[ $( $($fcfg)* {
-                        __p::Field {
-                            name: __core::stringify!($field),
-                            offset: $crate::__offset!(__Wire, $field),
-                            shape: <$ty as $crate::Packed>::SHAPE,
-                        }
-                    }, )* ])
-                };
-                const DATA: bool = {
-                    let mut __data = false;
-                    $( $($fcfg)* { __data |= <$ty as $crate::Packed>::DATA; } )*
-                    __data
-                };
-                #[inline]
-                fn data_len(&self) -> usize {
-                    let mut __len = 0_usize;
-                    $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len(&self.$field)); } )*
-                    __len
-                }
-                #[inline]
-                fn pack(&self, __fixed: &mut [u8], __data: &mut __p::Packer<'_>) {
-                    $( $($fcfg)* {
-                        __p::pack_field::<$ty>(&self.$field, __fixed, $crate::__offset!(__Wire, $field), __data);
-                    } )*
-                }
-                #[inline]
-                fn check(
-                    __fixed: &[u8],
-                    __data: &mut __p::Unread<'_>,
-                ) -> __core::result::Result<(), $crate::CallError> {
-                    $( $($fcfg)* {
-                        __p::check_field::<$ty>(
-                            __fixed, $crate::__offset!(__Wire, $field), __core::stringify!($field), __data,
-                        )?;
-                    } )*
-                    __core::result::Result::Ok(())
-                }
-                #[inline]
-                unsafe fn view<'__v>(__fixed: &'__v [u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
-                    $name { $(
-                        // SAFETY: the caller promises that `check` has accepted the bytes, and so those of each field.
-                        $($fcfg)* $field: unsafe {
-                            __p::view_field::<$ty>(__fixed, $crate::__offset!(__Wire, $field), __data)
-                        },
-                    )* }
-                }
-                #[inline]
-                fn again(&self) -> $name<'_> {
-                    $name { $( $($fcfg)* $field: <$ty as $crate::Packed>::again(&self.$field), )* }
-                }
+            #[inline]
+            fn pack(&self, __fixed: &mut [u8], __data: &mut __p::Packer<'_>) {
+                $( $($fcfg)* {
+                    __p::pack_field::<$ty>(&self.$field, __fixed, $crate::__offset!(__Wire, $field), __data);
+                } )*
             }
-            // The layout is checked whether the type is used or not.
-            const _: &__p::Shape = <$name<'static> as $crate::Packed>::SHAPE;
+            #[inline]
+            fn check(
+                __fixed: &[u8],
+                __data: &mut __p::Unread<'_>,
+            ) -> __core::result::Result<(), $crate::CallError> {
+                $( $($fcfg)* {
+                    __p::check_field::<$ty>(
+                        __fixed, $crate::__offset!(__Wire, $field), __core::stringify!($field), __data,
+                    )?;
+                } )*
+                __core::result::Result::Ok(())
+            }
+            #[inline]
+            unsafe fn view<'__v>(__fixed: &'__v [u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
+                $name { $(
+                    // SAFETY: the caller promises that `check` has accepted the bytes, and so those of each field.
+                    $($fcfg)* $field: unsafe {
+                        __p::view_field::<$ty>(__fixed, $crate::__offset!(__Wire, $field), __data)
+                    },
+                )* }
+            }
+            #[inline]
+            fn again(&self) -> $name<'_> {
+                $name { $( $($fcfg)* $field: <$ty as $crate::Packed>::again(&self.$field), )* }
+            }
+        }
+        // The layout is checked whether the type is used or not.
+        const _: &__p::Shape = <$name<'static> as $crate::Packed>::SHAPE;
     };
 }
 

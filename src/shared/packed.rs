@@ -110,13 +110,17 @@ impl<T: Packed> SharedList<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfMemory`] if the list has to grow and cannot; it is then unchanged.
+    /// [`ErrorKind::OutOfMemory`] if the list has to grow and cannot; it is then unchanged. [`ErrorKind::BadValue`] if it was
+    /// made from bytes that are too short to be a list.
     pub fn push<S: Packed<View<'static> = T::View<'static>>>(
         &mut self,
         element: &S,
     ) -> Result<(), CallError> {
+        if self.bytes.len < HEAD {
+            return Err(CallError::new(ErrorKind::BadValue));
+        }
         self.bytes.append_packed(element)?;
-        let (count, len) = (self.len() + 1, self.bytes.len - HEAD);
+        let (count, len) = (self.len().saturating_add(1), self.bytes.len - HEAD);
         write_list(self.bytes.as_mut_slice(), count, len);
         Ok(())
     }
@@ -160,6 +164,14 @@ impl<T: ?Sized> SharedPacked<T> {
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.bytes.len
+    }
+}
+
+/// Bytes that were packed elsewhere, such as those of a [`ForeignPacked`](crate::ForeignPacked) that is passed on. They are not
+/// checked here; the receiver checks them when it reads the value.
+impl<T: ?Sized> From<SharedBuf> for SharedPacked<T> {
+    fn from(bytes: SharedBuf) -> Self {
+        Self { bytes, value: PhantomData }
     }
 }
 

@@ -45,12 +45,12 @@ impl Input {
     }
 }
 
-fn up(size: u64, align: u64) -> u64 {
+pub fn up(size: u64, align: u64) -> u64 {
     size.div_ceil(align) * align
 }
 
 /// ABI, Layout L-2: the offset of each field, after `start` bytes; the end; the alignment.
-fn place(start: (u64, u64), fields: &[Field]) -> (Vec<u64>, u64, u64) {
+pub fn place(start: (u64, u64), fields: &[Field]) -> (Vec<u64>, u64, u64) {
     let (mut end, mut most) = start;
     let mut offsets = Vec::new();
     for (_, ty) in fields {

@@ -1,7 +1,8 @@
 //! Packed values, written byte by byte as the document says.
 
-use super::*;
-use vmffi::{ForeignList, Packed, SharedList};
+use super::{hash::Type, *};
+use proptest::{collection::vec, prelude::*, sample::Index};
+use vmffi::{ForeignList, Packed, SharedList, SharedPacked, dynamic::Value};
 
 /// What is sent as bytes is read as a packed value.
 struct Bytes;
@@ -13,6 +14,8 @@ vmffi::ffi_interface! {
         fn cells(bytes: ForeignBuf) -> u64;
         fn flags(bytes: ForeignBuf) -> u64;
         fn deep(bytes: ForeignBuf) -> u64;
+        fn back_entry(bytes: ForeignBuf) -> ForeignPacked<Entry>;
+        fn back_cells(bytes: ForeignBuf) -> ForeignList<Cell>;
         fn same(value: ForeignList<(&str, u16)>) -> ForeignBuf;
         fn same_entry(value: ForeignPacked<Entry>) -> ForeignBuf;
         fn same_cells(value: ForeignPacked<List<Cell>>) -> ForeignBuf;
@@ -48,6 +51,20 @@ impl Unpacked for Bytes {
     }
     fn deep(&self, _: &Peer, bytes: ForeignBuf) -> Result<u64, CallError> {
         read::<List<'_, List<'_, List<'_, u32>>>>(bytes)
+    }
+    fn back_entry(
+        &self,
+        peer: &Peer,
+        bytes: ForeignBuf,
+    ) -> Result<SharedPacked<Entry<'_>>, CallError> {
+        Ok(SharedBuf::copy_from(peer, &bytes.read_vec()?)?.into())
+    }
+    fn back_cells(
+        &self,
+        peer: &Peer,
+        bytes: ForeignBuf,
+    ) -> Result<SharedList<Cell<'_>>, CallError> {
+        Ok(SharedBuf::copy_from(peer, &bytes.read_vec()?)?.into())
     }
     fn same(&self, peer: &Peer, value: ForeignList<(&str, u16)>) -> Result<SharedBuf, CallError> {
         bytes(peer, value)
@@ -213,4 +230,140 @@ fn bytes_that_are_no_packed_value_are_refused() {
     let client = UnpackedClient::from(pair.host());
     assert_eq!(client.pairs(&padded), Ok(1));
     assert_eq!(client.entry(&set(&entry(), 16, 0xffff_ffff_0000_0000)), Ok(1));
+}
+
+/// Takes bytes from the beginning.
+fn take<'b>(data: &mut &'b [u8], len: u64) -> Option<&'b [u8]> {
+    let (taken, rest) = data.split_at_checked(usize::try_from(len).ok()?)?;
+    *data = rest;
+    Some(taken)
+}
+
+fn number_at(fixed: &[u8], at: u64, size: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    bytes[..size as usize].copy_from_slice(fixed.get(at as usize..(at + size) as usize)?);
+    Some(u64::from_le_bytes(bytes))
+}
+
+/// Whether a fixed part and its data are a value of a type, by the words of PK-2 to PK-5 alone.
+fn valid(ty: &Type, fixed: &[u8], data: &mut &[u8]) -> Option<()> {
+    let (size, _) = ty.layout();
+    let fixed = fixed.get(..size as usize)?;
+    let fields = |start, fields: &[hash::Field], data: &mut &[u8]| {
+        let (offsets, ..) = hash::place(start, fields);
+        fields
+            .iter()
+            .zip(offsets)
+            .try_for_each(|((_, ty), at)| valid(ty, &fixed[at as usize..], data))
+    };
+    match ty {
+        Type::Named("&str", ..) => {
+            let text = take(data, number_at(fixed, 0, 8)?)?;
+            std::str::from_utf8(text).ok().map(drop)
+        }
+        Type::Named("&[u8]", ..) => take(data, number_at(fixed, 0, 8)?).map(drop),
+        Type::Named(..) => Some(()),
+        Type::List(of) => {
+            let (count, mut all) = (number_at(fixed, 0, 8)?, take(data, number_at(fixed, 8, 8)?)?);
+            for _ in 0..count {
+                let fixed = take(&mut all, of.layout().0)?;
+                valid(of, fixed, &mut all)?;
+            }
+            all.is_empty().then_some(())
+        }
+        Type::Option(of) => match number_at(fixed, 0, 4)? {
+            0 => Some(()),
+            1 => valid(of, &fixed[hash::up(4, of.layout().1) as usize..], data),
+            _ => None,
+        },
+        Type::Struct(_, list) => fields((0, 1), list, data),
+        Type::Enum(_, repr, variants) => {
+            let tag = number_at(fixed, 0, repr.layout().0)?;
+            let (.., list) = variants.iter().find(|(_, number, _)| *number as u64 == tag)?;
+            fields(repr.layout(), list, data)
+        }
+        _ => unreachable!("not in these types"),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Byte(Index, u8),
+    Bit(Index, u8),
+    Word(Index, u64),
+    Cut(Index),
+    Insert(Index, Vec<u8>),
+}
+
+impl Change {
+    fn make(&self, bytes: &mut Vec<u8>) {
+        match self {
+            _ if bytes.is_empty() => {}
+            Self::Byte(at, byte) => *at.get_mut(bytes) = *byte,
+            Self::Bit(at, bit) => *at.get_mut(bytes) ^= 1 << bit,
+            Self::Word(at, word) => {
+                let at = at.index(bytes.len());
+                let len = (bytes.len() - at).min(8);
+                bytes[at..at + len].copy_from_slice(&word.to_le_bytes()[..len]);
+            }
+            Self::Cut(at) => bytes.truncate(at.index(bytes.len())),
+            Self::Insert(at, more) => {
+                let at = at.index(bytes.len());
+                bytes.splice(at..at, more.iter().copied());
+            }
+        }
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let index = any::<Index>;
+    prop_oneof![
+        (index(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
+        (index(), 0..8_u8).prop_map(|(at, bit)| Change::Bit(at, bit)),
+        (index(), prop_oneof![0..70_u64, any::<u64>()])
+            .prop_map(|(at, word)| Change::Word(at, word)),
+        index().prop_map(Change::Cut),
+        (index(), vec(prop_oneof![Just(0), any::<u8>()], 1..20))
+            .prop_map(|(at, more)| Change::Insert(at, more)),
+    ]
+}
+
+/// ABI, Packed values PK-4 and PK-5: a handler, a caller and a call that is not declared accept what the document's words
+/// accept, and nothing else.
+#[test]
+fn exactly_packed_values_are_accepted() {
+    let pair = Loopback::new(Bytes, Bytes).unwrap();
+    let contract = Contract::read(Bytes::CONTRACT).unwrap();
+    let cases = [
+        (types::entry(), entry(), "back_entry"),
+        (types::list(types::cell()), cells(), "back_cells"),
+    ];
+    let seen = Mutex::new([0, 0]);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) };
+    proptest!(config, |(nth in 0..2_usize, changes in vec(change(), 0..4), host in any::<bool>())| {
+        let (ty, right, back) = &cases[nth];
+        let mut bytes = right.clone();
+        changes.iter().for_each(|change| change.make(&mut bytes));
+        let mut data = &bytes[..];
+        let fixed = take(&mut data, ty.layout().0);
+        let fixed = fixed.and_then(|fixed| valid(ty, fixed, &mut data));
+        let expected = fixed.is_some() && data.is_empty();
+        seen.lock().unwrap()[usize::from(expected)] += 1;
+
+        let peer = if host { pair.host() } else { pair.guest() };
+        let client = UnpackedClient::from(peer);
+        let results = [
+            [client.entry(&bytes), client.back_entry(&bytes).and_then(|entry| entry.read().map(|_| 1))],
+            [client.cells(&bytes), client.back_cells(&bytes).and_then(|cells| cells.read().map(|_| 1))],
+        ];
+        for result in &results[nth] {
+            let kind = result.as_ref().map_err(CallError::kind);
+            prop_assert_eq!(kind, if expected { Ok(&1) } else { Err(ErrorKind::BadValue) });
+        }
+        let back = contract.served("Unpacked", back).unwrap();
+        let value = peer.call_dynamic(back, &[Value::from(&bytes[..])]);
+        prop_assert_eq!(value.is_ok(), expected, "{:?}", value);
+    });
+    let [bad, good] = *seen.lock().unwrap();
+    assert!(bad > 300 && good > 300, "{bad} bad and {good} good");
 }

@@ -85,6 +85,20 @@ fn targets(field: &Field) -> Vec<(&'static str, Target)> {
         in_point(function, "an enum", 12, &[200], &[199]);
     }
 
+    let (_, list) = field.template(3).expect("room");
+    let function = ParamsEverythingRows::FUNCTION;
+    let mut in_list = |name, at: u64, good: &[u8], bad: &[u8]| {
+        let at = pointer::offset(list.primary) + at;
+        let (good, bad) = (good.to_vec(), bad.to_vec());
+        all.push((name, Target { function, transport: list, at, good, bad }));
+    };
+    // The count of the list and its byte count; then the first row's fixed part, and behind it its name.
+    let row = 16 + size_of::<<Row<'_> as vmffi::Packed>::Wire>() as u64;
+    in_list("a count of rows", 0, &3_u64.to_le_bytes(), &u64::MAX.to_le_bytes());
+    in_list("the length of a name", 16, &9_u64.to_le_bytes(), &(u64::MAX - 16).to_le_bytes());
+    in_list("an enum in a list", 24, &[2], &[0]);
+    in_list("a letter of a name", row, b"f", b"\xff");
+
     let (_, transport) = field.template(0).expect("room");
     let function = ParamsEverythingParcel::FUNCTION;
     let mut in_parcel = |name, at: u64, good: u64, bad: u64| {

@@ -17,8 +17,8 @@ use support::{
     region::{self, Attacker},
 };
 use vmffi::{
-    Foreign, ForeignBuf, ForeignSlice, ForeignStr, Incoming, Peer, SendAs, Shared, SharedBuf,
-    SharedSlice, SharedStr,
+    Foreign, ForeignBuf, ForeignList, ForeignSlice, ForeignStr, Incoming, List, Peer, SendAs,
+    Shared, SharedBuf, SharedSlice, SharedStr,
     abi::{Answer, Side, Transport, pointer},
     loopback::Loopback,
 };
@@ -45,6 +45,23 @@ pub struct Field {
     /// Blocks of the victim that it has not lent, with the byte that fills each.
     treasure: Mutex<Vec<(SharedBuf, u8)>>,
 }
+
+/// A list with every type that can be packed.
+pub static ROWS: [Row<'_>; 3] = [
+    Row {
+        name: "first ✓",
+        colour: Colour::Green,
+        tags: List::new(&[Some(b"tag"), None, Some(b"")]),
+        cell: Cell::Text("text"),
+    },
+    Row { name: "", colour: Colour::Red, tags: List::new(&[]), cell: Cell::Null },
+    Row {
+        name: "last",
+        colour: Colour::Blue,
+        tags: List::new(&[None]),
+        cell: Cell::Flags(true, List::new(&['a', '字'])),
+    },
+];
 
 impl Field {
     pub fn new(victim: Side, arenas: (u64, u64), seed: u64) -> Self {
@@ -137,11 +154,13 @@ impl Field {
         assert_eq!(spot.and_then(|spot| spot.read()), Ok(point));
         let shape = Shape::Circle { radius: 2.5, filled: true };
         assert_eq!(victim.small(Colour::Red, None::<Colour>, true, 'é', shape), Ok(Some(shape)));
+        let rows = victim.rows(&ROWS[..]).expect("an honest call");
+        assert_eq!(rows.read(), Ok(List::new(&ROWS)));
         let text = victim.maybe_text(Some("grüße")).expect("an honest call");
         assert_eq!(text.map(|text| text.read_string()), Some(Ok("grüße".into())));
     }
 
-    /// A valid parameter, lent, for one of four functions with large ones: its signature and transport.
+    /// A valid parameter, lent, for one of five functions with large ones: its signature and transport.
     pub fn template(&self, nth: u8) -> Option<(u64, Transport)> {
         let peer = self.to_victim();
         let mut out = peer.outgoing();
@@ -154,7 +173,7 @@ impl Field {
             })
         };
         let spot = || Shared::new(peer, ZERO).ok();
-        let template = match nth % 4 {
+        let template = match nth % 5 {
             0 => {
                 let parcel: SharedParcel = parcel()?;
                 let transport = parcel.into_transport(&mut out).ok()?;
@@ -177,10 +196,14 @@ impl Field {
             2 => {
                 let chat = SharedChat {
                     value: SharedStr::copy_from(peer, "hello").ok()?,
-                    depth: u32::from(nth / 4),
+                    depth: u32::from(nth / 5),
                 };
                 let transport = chat.into_transport(&mut out).ok()?;
                 (ParamsEverythingChat::FUNCTION.signature, transport)
+            }
+            3 => {
+                let transport = SendAs::<ForeignList<Row<'_>>>::into_transport(&ROWS[..], &mut out);
+                (ParamsEverythingRows::FUNCTION.signature, transport.ok()?)
             }
             _ => {
                 let maybe = SharedMaybe {
@@ -216,6 +239,11 @@ impl Field {
             }
             _ if signature == ParamsEverythingNumbers::FUNCTION.signature => {
                 ForeignSlice::<u64>::from_transport(t, from).expect("a right answer");
+            }
+            _ if signature == ParamsEverythingRows::FUNCTION.signature => {
+                let rows = ForeignList::<Row<'_>>::from_transport(t, from).expect("a right answer");
+                let rows = rows.read().expect("the victim's memory is its own");
+                rows.iter().for_each(|row| row.sane());
             }
             _ if signature == ParamsEverythingSpot::FUNCTION.signature => {
                 let spot = Foreign::<Point>::from_transport(t, from).expect("a right answer");

@@ -7,7 +7,7 @@ vmffi::ffi_interface! {
         text: &'a str,
         name: ForeignStr, //~ `ForeignStr` cannot be part of a packed value
         owned: Option<String>, //~ `String` cannot be part of a packed value
-        names: List<'a, Vec<u8>>, //~ `Vec<u8>` cannot be part of a packed value
+        names: List<'a, Vec<u8>>, //~ 16: `Vec<u8>` cannot be part of a packed value
     }
     pub enum Cell<'a>: u8 {
         Null,

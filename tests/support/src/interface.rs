@@ -9,8 +9,8 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ErrorKind, Failure, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Plain,
-    Shared, SharedBuf, SharedSlice, SharedStr,
+    CallError, ErrorKind, Failure, Foreign, ForeignBuf, ForeignList, ForeignSlice, ForeignStr, List,
+    Peer, Plain, Shared, SharedBuf, SharedList, SharedSlice, SharedStr,
 };
 
 vmffi::ffi_interface! {
@@ -39,6 +39,13 @@ vmffi::ffi_interface! {
         flag: Option<bool>,
         wide: u128,
     }
+
+    /// An element of a packed list.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Row<'a> { name: &'a str, colour: Colour, tags: List<'a, Option<&'a [u8]>>, cell: Cell<'a> }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Cell<'a>: u8 { Null, Text(&'a str) = 3, Flags(bool, List<'a, char>) }
 
     /// The parameters of `Everything::maybe`, as a struct.
     pub struct Maybe {
@@ -76,6 +83,7 @@ vmffi::ffi_interface! {
         fn parcel(value: Parcel) -> Parcel;
         fn cargo(value: Cargo) -> Result<Parcel, Fault>;
         fn maybe(bytes: Option<ForeignBuf>, spot: Option<Foreign<Point>>, number: Option<u64>, parcel: Option<Parcel>, chars: Option<ForeignSlice<char>>) -> u64;
+        fn rows(value: ForeignList<Row>) -> ForeignList<Row>;
         fn keep(value: ForeignBuf) -> u64;
         fn chat(value: ForeignStr, depth: u32) -> u64;
         fn bundle(value: [(Colour, ForeignStr); 2], wait: Duration, flags: [bool; 3]) -> u64;
@@ -93,7 +101,7 @@ vmffi::ffi_interface! {
 }
 
 /// The signatures of [`Everything`].
-pub const FUNCTIONS: [u64; 26] = [
+pub const FUNCTIONS: [u64; 27] = [
     ParamsEverythingNothing::FUNCTION.signature,
     ParamsEverythingUnsigned::FUNCTION.signature,
     ParamsEverythingSigned::FUNCTION.signature,
@@ -117,6 +125,7 @@ pub const FUNCTIONS: [u64; 26] = [
     ParamsEverythingParcel::FUNCTION.signature,
     ParamsEverythingCargo::FUNCTION.signature,
     ParamsEverythingMaybe::FUNCTION.signature,
+    ParamsEverythingRows::FUNCTION.signature,
     ParamsEverythingKeep::FUNCTION.signature,
     ParamsEverythingChat::FUNCTION.signature,
     ParamsEverythingBundle::FUNCTION.signature,
@@ -133,6 +142,29 @@ impl Sane for bool {
         // SAFETY: a `bool` is one byte.
         let bits = unsafe { std::ptr::from_ref(self).cast::<u8>().read_volatile() };
         assert!(bits <= 1, "a bool of {bits}");
+    }
+}
+
+impl Sane for str {
+    fn sane(&self) {
+        assert!(std::str::from_utf8(self.as_bytes()).is_ok());
+    }
+}
+
+impl Sane for Row<'_> {
+    fn sane(&self) {
+        self.name.sane();
+        self.colour.sane();
+        let bytes: usize = self.tags.iter().flatten().map(<[u8]>::len).sum();
+        assert!(bytes < 1 << 30, "{bytes} bytes");
+        match self.cell {
+            Cell::Null => {}
+            Cell::Text(text) => text.sane(),
+            Cell::Flags(flag, letters) => {
+                flag.sane();
+                letters.iter().for_each(|letter| letter.sane());
+            }
+        }
     }
 }
 
@@ -266,6 +298,23 @@ impl Server {
         assert_eq!(values.len(), slice.len());
         self.count(values.len());
         Ok(values)
+    }
+
+    /// Reads a list twice, in both ways: whatever the peer does in between, what was read once stays.
+    fn rows_of<'r>(&self, rows: &'r ForeignList<Row>) -> Result<List<'r, Row<'r>>, CallError> {
+        let mut local = vec![0; rows.byte_len()];
+        if let Ok(rows) = rows.read_into(&mut local) {
+            rows.iter().for_each(|row| row.sane());
+        }
+        let read = rows.read()?;
+        let first: Vec<Row<'_>> = read.iter().collect();
+        assert_eq!(first.len(), read.len());
+        for (row, again) in first.iter().zip(rows.read()?) {
+            row.sane();
+            assert_eq!(*row, again);
+        }
+        self.count(first.len());
+        Ok(read)
     }
 
     fn point_at(&self, spot: &Foreign<Point>) -> Result<Point, CallError> {
@@ -413,6 +462,14 @@ impl Everything for Server {
         value: ForeignSlice<u64>,
     ) -> Result<SharedSlice<u64>, CallError> {
         SharedSlice::copy_from(peer, &self.values_of(&value, 0)?)
+    }
+
+    fn rows(
+        &self,
+        peer: &Peer,
+        value: ForeignList<Row>,
+    ) -> Result<SharedList<Row<'_>>, CallError> {
+        SharedList::copy_from(peer, &self.rows_of(&value)?)
     }
 
     fn spots(&self, _: &Peer, value: ForeignSlice<Point>) -> Result<u64, CallError> {

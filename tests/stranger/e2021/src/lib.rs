@@ -158,3 +158,88 @@ pub mod keywords {
         }
     }
 }
+
+/// Packed values.
+pub mod packed {
+    use ::core::{
+        clone::Clone,
+        cmp::{Eq, PartialEq},
+        fmt::Debug,
+        marker::Copy,
+        option::Option as Maybe,
+        result::Result,
+    };
+    use ::vmffi::{CallError, ForeignList, ForeignPacked, List, Peer, SharedList, SharedPacked};
+
+    ::vmffi::ffi_interface! {
+        /// With references.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[size(56)]
+        pub struct Entry<'e> {
+            /// A text.
+            name: &'e str,
+            /// Bytes.
+            #[cfg(not(any()))]
+            body: &'e [u8],
+            /// Nowhere.
+            #[cfg(any())]
+            gone: Missing,
+            /// A text, or none.
+            target: Maybe<&'e str>,
+            /// A list.
+            more: List<'e, Cell<'e>>,
+            /// A name that is a keyword.
+            r#type: u8,
+        }
+
+        /// With values.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Cell<'e>: u8 {
+            /// Nothing.
+            Null,
+            /// A number.
+            Int(i64),
+            /// Nowhere.
+            #[cfg(any())]
+            Gone(Missing),
+            /// Names.
+            Both {
+                /// One.
+                key: &'e str,
+                /// Another one.
+                wire: &'e [u8],
+            } = 9,
+        }
+
+        /// With lists.
+        pub interface Dirs {
+            /// The lifetimes are left out.
+            fn list(path: ForeignPacked<&str>, entries: ForeignList<Entry>) -> ForeignList<Entry>;
+            /// They are not.
+            fn one(entry: ForeignPacked<Entry<'_>>) -> Maybe<ForeignPacked<Cell<'static>>>;
+        }
+    }
+
+    struct Server;
+
+    impl Dirs for Server {
+        fn list(
+            &self,
+            peer: &Peer,
+            _: ForeignPacked<&str>,
+            _: ForeignList<Entry<'_>>,
+        ) -> Result<SharedList<Entry<'static>>, CallError> {
+            SharedList::new(peer)
+        }
+
+        fn one(
+            &self,
+            peer: &Peer,
+            _: ForeignPacked<Entry<'_>>,
+        ) -> Result<Maybe<SharedPacked<Cell<'static>>>, CallError> {
+            SharedPacked::copy_from(peer, &Cell::Null).map(Maybe::Some)
+        }
+    }
+
+    ::vmffi::serve!(Server: Dirs);
+}
