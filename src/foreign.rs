@@ -39,7 +39,7 @@ struct Loan {
 impl Loan {
     #[inline]
     fn new(from: Incoming<'_>, word: u64, len: u64, align: usize) -> Result<Self, CallError> {
-        let Incoming { memory, side, epoch } = from;
+        let (memory, side, epoch) = (from.memory, from.side, from.epoch());
         // The pointer of an empty buffer is ignored (ABI, T-4).
         let word = if len == 0 { 0 } else { word };
         if len != 0 {
@@ -148,7 +148,7 @@ impl Loan {
     }
 
     fn incoming(&self) -> Incoming<'_> {
-        Incoming { memory: &self.memory, side: self.side, epoch: self.epoch }
+        Incoming { memory: &self.memory, side: self.side, epoch: Some(self.epoch) }
     }
 }
 

@@ -41,7 +41,8 @@ pub unsafe fn finish<R: FfiReturn>(
     let span = Span::call(peer, function);
     let mut passage = out.passage();
     let loans = out.depart();
-    let transport = peer.exchange(function.signature, transport, &mut passage, &mut status);
+    let signature = function.signature;
+    let transport = peer.exchange(R::WIDE, signature, transport, &mut passage, &mut status);
     out.ran_in(passage.epoch);
     span.end(status);
     if status > 1 {

@@ -19,8 +19,17 @@ use crate::{
 pub struct Incoming<'p> {
     pub(crate) memory: &'p MemoryRef,
     pub(crate) side: Side,
-    /// The life of the peer in which the words were sent.
-    pub(crate) epoch: Epoch,
+    /// The life of the peer in which the words were sent; `None` while it cannot end: a call is in progress, or this side is
+    /// a guest. A scalar has no use for it, and a load that is not made costs nothing.
+    pub(crate) epoch: Option<Epoch>,
+}
+
+impl Incoming<'_> {
+    /// The life of the peer in which the words were sent. A reader asks before it copies bytes.
+    #[inline]
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch.unwrap_or_else(|| self.memory.epoch())
+    }
 }
 
 impl fmt::Debug for Incoming<'_> {
@@ -43,8 +52,8 @@ pub struct Outgoing<'p> {
     count: u32,
     /// The slot of the block with the parameters, which is not lent.
     params: Option<&'p Slot>,
-    /// The life of the peer in which this value was made, or in which the call ran.
-    epoch: Epoch,
+    /// The life of the peer in which the first block was lent, or in which the call ran; `None` before.
+    epoch: Option<Epoch>,
 }
 
 /// The loans and the life of a call, which its link needs and updates.
@@ -54,8 +63,9 @@ pub(crate) struct Passage {
     /// The latest loan, and how many there are.
     pub(crate) latest: Allocated,
     pub(crate) count: u32,
-    /// The life of the peer in which they were lent; after the call, the life in which it ran.
-    pub(crate) epoch: Epoch,
+    /// The life of the peer in which they were lent, if there are any; after the call, the life in which it ran, if the
+    /// link knows it.
+    pub(crate) epoch: Option<Epoch>,
     /// Whether this side set the status of the answer, because the call or its answer was not delivered.
     pub(crate) failed_here: bool,
 }
@@ -69,8 +79,7 @@ impl fmt::Debug for Outgoing<'_> {
 impl<'p> Outgoing<'p> {
     #[inline]
     pub(crate) fn new(own: &'p SideMemory, depth: u32) -> Self {
-        let epoch = own.memory.epoch();
-        Self { own, depth, latest: Allocated::NONE, count: 0, params: None, epoch }
+        Self { own, depth, latest: Allocated::NONE, count: 0, params: None, epoch: None }
     }
 
     #[inline(always)]
@@ -81,7 +90,7 @@ impl<'p> Outgoing<'p> {
 
     /// Records the life of the peer in which the call ran.
     #[inline(always)]
-    pub(crate) fn ran_in(&mut self, epoch: Epoch) {
+    pub(crate) fn ran_in(&mut self, epoch: Option<Epoch>) {
         self.epoch = epoch;
     }
 
@@ -94,6 +103,11 @@ impl<'p> Outgoing<'p> {
     /// Lends an initialised block.
     #[inline(always)]
     fn add(&mut self, arena: &Arena<Owned<[Slot]>>, block: Allocated) {
+        if self.epoch.is_none() {
+            // Before the block is lent: if a reset comes between, the loan counts as one of the life before, and the call
+            // is not made.
+            self.epoch = Some(self.own.memory.epoch());
+        }
         arena.lend(block, self.latest, self.depth > 0);
         self.latest = block;
         self.count += 1;
@@ -214,7 +228,9 @@ impl<'p> Outgoing<'p> {
     #[must_use]
     #[inline]
     pub unsafe fn incoming(&self) -> Incoming<'p> {
-        self.received()
+        let from = self.received();
+        // The caller may keep it for longer than the life of the peer lasts.
+        Incoming { epoch: Some(from.epoch()), ..from }
     }
 
     /// Hands the loans over to the peer, so that dropping `self`, also in a panic, does not take them back. Returns
