@@ -199,7 +199,7 @@ impl Peer {
         if !error.reached() {
             out.come_back(loans);
         }
-        Err(client::found(self, error, &passage))
+        Err(client::found(self, error, passage.epoch, passage.failed_here))
     }
 
     /// Makes one call: returns the transport of its answer, in registers, and writes the status if that is not 0, and

@@ -480,6 +480,7 @@ macro_rules! __call {
                 pub fn $function(self, $($param: impl $crate::SendAs<$ty>),*)
                     -> $crate::__private::Received<$crate::__ret!($($ret)?), dyn $interface>
                 {
+                    #[allow(unused_mut, reason = "a function without parameters lends nothing")]
                     let mut __out = self.optional.peer.outgoing();
                     let __transport = $crate::__send! {
                         out: __out
@@ -494,7 +495,7 @@ macro_rules! __call {
                             $crate::__private::Of<$crate::__ret!($($ret)?), dyn $interface>,
                         >(
                             self.optional.peer,
-                            &mut __out,
+                            __out,
                             $struct::FUNCTION,
                             __transport,
                         )

@@ -195,7 +195,7 @@ impl Memory {
         fence(Ordering::SeqCst);
         // In a loopback a copy and a later write to the same bytes would be a data race. A reader that is still counted
         // may have read the old epoch, so it has to finish first.
-        while self.readers.load(Ordering::Acquire) != 0 {
+        while self.readers.load(Ordering::SeqCst) != 0 {
             #[cfg(feature = "std")]
             crate::memory::sync::nap();
             #[cfg(not(feature = "std"))]
@@ -368,7 +368,7 @@ impl Memory {
         len: usize,
     ) -> Result<(), CallError> {
         let _reading = self.reading();
-        if epoch != self.epoch() || !self.is_here() {
+        if epoch.0 != self.epoch.load(Ordering::SeqCst) || !self.is_here() {
             return Err(stale());
         }
         // SAFETY: the caller promises what `copy_out` requires of `offset`, `out` and `len`.
@@ -387,10 +387,10 @@ impl Memory {
     fn reading(&self) -> Reading<'_> {
         #[cfg(feature = "alloc")]
         if self.is_loopback() {
-            // The reader counts itself and then loads the epoch; a reset changes the epoch and then loads the count.
-            // With both fences sequentially consistent, at least one of them sees the other's store.
+            // The reader counts itself and then loads the epoch; a reset changes the epoch and then loads the count. All
+            // four are sequentially consistent, so at least one of them sees the other's store. A fence between the two
+            // would do the same, and take longer than both.
             self.readers.fetch_add(1, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
             return Reading(Some(&self.readers));
         }
         Reading(None)

@@ -56,9 +56,44 @@ pub struct Outgoing<'p> {
     epoch: Option<Epoch>,
 }
 
+/// The slot of the block with the parameters. Dropping it drops the block.
+struct Params<'p>(Option<&'p Slot>);
+
+impl Drop for Params<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(slot) = self.0 {
+            slot.drop_owned();
+        }
+    }
+}
+
+/// A call under way: the peer has its loans.
+pub(crate) struct Sent<'p> {
+    own: &'p SideMemory,
+    _params: Params<'p>,
+    pub(crate) passage: Passage,
+}
+
+impl<'p> Sent<'p> {
+    /// The origin of the answer, in the life in which the call ran.
+    #[inline(always)]
+    pub(crate) fn received(&self) -> Incoming<'p> {
+        Incoming { memory: &self.own.memory, side: self.own.side, epoch: self.passage.epoch }
+    }
+
+    /// Ends the loans, because the call did not reach its function (ABI, S-4).
+    #[inline(always)]
+    pub(crate) fn take_back(&self) {
+        let Passage { latest, count, .. } = self.passage;
+        if count != 0 {
+            take_back(self.own, latest, count);
+        }
+    }
+}
+
 /// The loans and the life of a call, which its link needs and updates.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads all of it"))]
 pub(crate) struct Passage {
     /// The latest loan, and how many there are.
     pub(crate) latest: Allocated,
@@ -233,6 +268,14 @@ impl<'p> Outgoing<'p> {
         Incoming { epoch: Some(from.epoch()), ..from }
     }
 
+    /// Hands the loans over to the peer: if the call panics, they are not taken back.
+    #[inline(always)]
+    pub(crate) fn sent(mut self) -> Sent<'p> {
+        let passage = self.passage();
+        self.depart();
+        Sent { own: self.own, _params: Params(self.params.take()), passage }
+    }
+
     /// Hands the loans over to the peer, so that dropping `self`, also in a panic, does not take them back. Returns
     /// their number, for [`come_back`](Self::come_back).
     #[inline]
@@ -267,23 +310,22 @@ impl Drop for Owner<'_> {
 
 /// Ends the loans that were not delivered, and drops the block with the parameters.
 impl Drop for Outgoing<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(slot) = self.params {
-            slot.drop_owned();
-        }
+        drop(Params(self.params));
         if self.count != 0 {
-            self.take_back();
+            take_back(self.own, self.latest, self.count);
         }
     }
 }
 
-impl Outgoing<'_> {
-    #[cold]
-    fn take_back(&self) {
-        if let Ok(arena) = self.own.memory.arena(self.own.side) {
-            arena.take_back(self.latest, self.count);
-        }
+/// Ends loans that were not delivered. The parameters are by themselves, since a reference to the whole would keep it in
+/// memory, also in calls that lend nothing.
+#[cold]
+#[inline(never)]
+fn take_back(own: &SideMemory, latest: Allocated, count: u32) {
+    if let Ok(arena) = own.memory.arena(own.side) {
+        arena.take_back(latest, count);
     }
 }
 
