@@ -43,8 +43,7 @@ struct Loan {
 impl Loan {
     #[inline]
     fn new(from: Incoming<'_>, word: u64, len: u64, align: usize) -> Result<Self, CallError> {
-        let Incoming { side, epoch, .. } = from;
-        let memory = from.memory()?;
+        let (side, (memory, epoch)) = (from.side, from.source()?);
         // The pointer of an empty buffer is ignored (ABI, T-4).
         let word = if len == 0 { 0 } else { word };
         if len != 0 {
@@ -171,7 +170,7 @@ impl Loan {
     }
 
     fn incoming(&self) -> Incoming<'_> {
-        Incoming::new(&self.memory, self.side, self.epoch)
+        Incoming::new(&self.memory, self.side, Some(self.epoch))
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Peer, span::Span};
 use crate::{
     abi::{Answer, Function, Transport},
     error::{CallError, ErrorKind},
-    memory::{Outgoing, Passage},
+    memory::{Epoch, Outgoing, Passage},
     types::FfiReturn,
 };
 
@@ -16,7 +16,7 @@ pub fn nothing() -> Result<Transport, CallError> {
 }
 
 /// Sends a call and converts its answer. Code for failures is in separate functions, so that the rest is small enough
-/// to be inlined into every caller, and no result passes through memory.
+/// to be inlined into every caller. These take values: a reference to `sent` would keep it in memory in every call.
 ///
 /// # Safety
 ///
@@ -26,7 +26,7 @@ pub fn nothing() -> Result<Transport, CallError> {
 #[inline(always)]
 pub unsafe fn finish<R: FfiReturn>(
     peer: &Peer,
-    out: &mut Outgoing<'_>,
+    out: Outgoing<'_>,
     function: &'static Function,
     transport: Result<Transport, CallError>,
 ) -> R::Received {
@@ -39,15 +39,23 @@ pub unsafe fn finish<R: FfiReturn>(
     };
     let mut status = 0;
     let span = Span::call(peer, function);
-    let mut passage = out.passage();
-    let loans = out.depart();
-    let transport = peer.exchange(function.signature, transport, &mut passage, &mut status);
-    out.ran_in(passage.epoch);
+    let mut sent = out.sent();
+    let (signature, passage) = (function.signature, &mut sent.passage);
+    let transport = peer.exchange(R::WIDE, signature, transport, passage, &mut status);
     span.end(status);
     if status > 1 {
-        return R::received(Err(failed(peer, out, loans, function, status, &passage)));
+        let (kind, reached) = read_status(status);
+        let error = CallError::new(kind).in_function(function);
+        let error = if reached {
+            error.reached_handler()
+        } else {
+            sent.take_back();
+            error
+        };
+        let Passage { epoch, failed_here, .. } = sent.passage;
+        return R::received(Err(found(peer, error, epoch, failed_here)));
     }
-    match R::receive(Answer { status, transport }, out.received()) {
+    match R::receive(Answer { status, transport }, sent.received()) {
         Ok(received) => R::received(Ok(received)),
         Err(error) => {
             // The answer does not fit this function.
@@ -57,32 +65,22 @@ pub unsafe fn finish<R: FfiReturn>(
     }
 }
 
-/// The error of a call that failed with `status`. If its handler was not reached, this side owns the loans again.
+/// Adds to an error which side detected it, and how the peer exited, if this side knows. The last two parameters are those
+/// of the call's passage, by themselves: a reference to it would keep it in memory, also in calls that succeed.
 #[inline]
-fn failed(
+pub(crate) fn found(
     peer: &Peer,
-    out: &mut Outgoing<'_>,
-    loans: u32,
-    function: &'static Function,
-    status: u64,
-    passage: &Passage,
+    error: CallError,
+    epoch: Option<Epoch>,
+    failed_here: bool,
 ) -> CallError {
-    let (kind, reached) = read_status(status);
-    if !reached {
-        out.come_back(loans);
-    }
-    let error = CallError::new(kind).in_function(function);
-    let error = if reached { error.reached_handler() } else { error };
-    found(peer, error, passage)
-}
-
-/// Adds to an error which side detected it, and how the peer exited, if this side knows.
-pub(crate) fn found(peer: &Peer, error: CallError, passage: &Passage) -> CallError {
-    if !passage.failed_here {
+    if !failed_here {
         return error.on(peer.side().other());
     }
     #[cfg(feature = "std")]
-    let error = peer.endpoint().explain(error, passage.epoch);
+    let error = peer.endpoint().explain(error, epoch);
+    #[cfg(not(feature = "std"))]
+    let _ = epoch;
     error.on(peer.side())
 }
 

@@ -138,12 +138,15 @@ impl Endpoint {
     /// Adds to an error of a call, detected on this side, how the peer exited, if that is the reason.
     #[cfg(feature = "std")]
     #[cold]
-    pub(crate) fn explain(&self, error: CallError, epoch: Epoch) -> CallError {
+    pub(crate) fn explain(&self, error: CallError, epoch: Option<Epoch>) -> CallError {
         match (&self.link, error.kind()) {
             (_, ErrorKind::Stale | ErrorKind::Busy | ErrorKind::TooDeep) | (Link::Local(_), _) => {
                 error
             }
-            (Link::Remote(link), _) => error.because(link.exit(epoch)),
+            (Link::Remote(link), _) => {
+                let epoch = epoch.unwrap_or_else(|| self.own.memory.epoch());
+                error.because(link.exit(epoch))
+            }
         }
     }
 
@@ -222,7 +225,7 @@ impl Endpoint {
 
     fn has(&self, transport: Transport) -> Result<Transport, CallError> {
         let SideMemory { ref memory, side } = self.own;
-        let from = Incoming::new(memory, side, memory.epoch());
+        let from = Incoming::new(memory, side, None);
         let asked = u64::from_transport(transport, from)?;
         Ok(Transport::word(u64::from(self.server.table.has(asked))))
     }

@@ -94,10 +94,10 @@ impl Peer {
         }
     }
 
-    /// The source of the words of a call that is served. Raw calls use [`Outgoing::incoming`].
+    /// The source of the words of a call that is served, while it is served. Raw calls use [`Outgoing::incoming`].
     #[inline]
     pub(crate) fn incoming(&self) -> Incoming<'_> {
-        Incoming::new(self.memory(), self.side(), self.memory().epoch())
+        Incoming::new(self.memory(), self.side(), None)
     }
 
     /// Begins a raw call: [`SendAs::into_transport`](crate::SendAs::into_transport) lends memory through the result,
@@ -158,7 +158,7 @@ impl Peer {
         }
         let (mut passage, mut status) = (out.passage(), 0);
         let loans = out.depart();
-        let transport = self.exchange(signature, transport, &mut passage, &mut status);
+        let transport = self.exchange(true, signature, transport, &mut passage, &mut status);
         if status > 1 && !CallError::from_status(status).reached() {
             out.come_back(loans);
         }
@@ -190,7 +190,7 @@ impl Peer {
     ) -> Result<Answer, CallError> {
         let (mut passage, mut status) = (out.passage(), 0);
         let loans = out.depart();
-        let transport = self.exchange(signature, transport, &mut passage, &mut status);
+        let transport = self.exchange(true, signature, transport, &mut passage, &mut status);
         out.ran_in(passage.epoch);
         if status <= 1 {
             return Ok(Answer { status, transport });
@@ -199,14 +199,16 @@ impl Peer {
         if !error.reached() {
             out.come_back(loans);
         }
-        Err(client::found(self, error, &passage))
+        Err(client::found(self, error, passage.epoch, passage.failed_here))
     }
 
     /// Makes one call: returns the transport of its answer, in registers, and writes the status if that is not 0, and
-    /// the life of the peer in which the call ran.
+    /// the life of the peer in which the call ran. `wide` says whether the secondary word of a good answer may be other than
+    /// 0, and is a constant.
     #[inline(always)]
     pub(crate) fn exchange(
         &self,
+        wide: bool,
         signature: u64,
         transport: Transport,
         passage: &mut Passage,
@@ -219,29 +221,33 @@ impl Peer {
         // SAFETY: `is_some` has returned true, and `Peer::new` made `self.inline` from the instruction of this
         // endpoint.
         let back = unsafe { self.inline.trap(self.endpoint().inline, out) };
-        // One branch tests for an answer with status 0.
-        if (back.kind ^ answer::ANSWER) | back.word == 0 {
-            return back.transport;
+        // One branch tests for an answer with status 0, and for the secondary word if that must be 0.
+        let differs = back.kind ^ answer::ANSWER;
+        let Transport { primary, secondary } = back.transport;
+        let (expected, other) = if wide { (secondary, 0) } else { (0, secondary) };
+        if differs | back.word | other == 0 {
+            return Transport { primary, secondary: expected };
         }
         // A local variable, so that the compiler can keep the caller's `status` in a register on the path above.
         let mut word = 0;
-        let transport = self.serve_upcalls(back.kind, back.word, back.transport, &mut word);
+        let transport = self.serve_upcalls(differs, back.word, back.transport, &mut word);
         *status = word;
         transport
     }
 
-    /// Handles the other results of an inline trap: an upcall, or a failure. The registers are separate parameters,
-    /// since as one value they would be passed in memory, also by calls that succeed.
+    /// Handles the other results of an inline trap: an upcall, a failure, or an answer whose secondary word is not 0.
+    /// `differs` is the kind, exclusive or that of an answer, which the caller has in a register. The registers are separate
+    /// parameters, since as one value they would be passed in memory, also by calls that succeed.
     #[cold]
     #[inline(never)]
     fn serve_upcalls(
         &self,
-        kind: u64,
+        differs: u64,
         word: u64,
         transport: Transport,
         status: &mut u64,
     ) -> Transport {
-        let back = Registers { kind, word, transport };
+        let back = Registers { kind: differs ^ answer::ANSWER, word, transport };
         let endpoint = self.endpoint();
         match endpoint.inline.trap() {
             Some(trap) => trap_loop::serve_upcalls(&trap, endpoint, self.depth + 1, back, status),

@@ -457,14 +457,14 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
     ) -> Result<Transport, CallError> {
         let (endpoint, depth) = (peer.endpoint(), self.depth_of_call(peer)?);
         let until = self.due(deadline);
-        let lent = (passage.count != 0).then_some(passage.epoch);
+        let lent = passage.epoch.filter(|_| passage.count != 0);
         let held = self.take(endpoint, until, lent, |cpu| cpu.parked);
         let mut held = held.map_err(|(kind, life)| {
-            passage.epoch = life;
+            passage.epoch = Some(life);
             CallError::new(kind)
         })?;
         // The answer is validated in the life in which the call runs.
-        passage.epoch = held.life;
+        passage.epoch = Some(held.life);
         if let (true, Ok(arena)) = (passage.count != 0, endpoint.own.memory.arena(Side::Host)) {
             arena.deliver(passage.latest, passage.count);
         }

@@ -490,6 +490,7 @@ macro_rules! __call {
                 pub fn $function(self, $($param: impl $crate::SendAs<$crate::__private::Static<fn(&()) -> $ty>>),*)
                     -> $crate::__private::Received<fn(&()) -> $crate::__ret!($($ret)?), dyn $interface>
                 {
+                    #[allow(unused_mut, reason = "a function without parameters lends nothing")]
                     let mut __out = self.optional.peer.outgoing();
                     let __transport = $crate::__send! {
                         out: __out
@@ -504,7 +505,7 @@ macro_rules! __call {
                             $crate::__private::In<fn(&()) -> $crate::__ret!($($ret)?), dyn $interface>,
                         >(
                             self.optional.peer,
-                            &mut __out,
+                            __out,
                             $struct::FUNCTION,
                             __transport,
                         )

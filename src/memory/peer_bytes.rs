@@ -52,11 +52,12 @@ impl Incoming<'_> {
         align: usize,
         out: &mut [u8],
     ) -> Result<(), CallError> {
-        let memory: &Memory = self.memory()?;
+        let (memory, epoch) = self.source()?;
+        let memory: &Memory = memory;
         let at = memory.check(self.side, word, out.len() as u64, align as u64)?;
         // SAFETY: `check` found `out.len()` bytes at `at` in the peer's arena, which `out`, a mutable slice, does not overlap.
         unsafe { memory.copy_out(at, out.as_mut_ptr(), out.len()) };
-        memory.release(self.side, word, self.epoch);
-        if memory.is_still(self.epoch) { Ok(()) } else { Err(stale()) }
+        memory.release(self.side, word, epoch);
+        if memory.is_still(epoch) { Ok(()) } else { Err(stale()) }
     }
 }

@@ -27,9 +27,6 @@ use crate::{
 pub(crate) struct Epoch(usize);
 
 impl Epoch {
-    /// No life: words that have it belong to nobody.
-    pub(crate) const NONE: Self = Self(1);
-
     #[cfg(feature = "std")]
     pub(crate) fn number(self) -> usize {
         self.0
@@ -49,13 +46,10 @@ pub(crate) struct Memory {
     layout: RegionLayout,
     arenas: [Option<Arena<Owned<[Slot]>>>; 2],
     epoch: AtomicUsize,
-    /// Held while a release mark is written and while the epoch changes, so that a mark is written in the life of its
-    /// loan or not at all.
+    /// Held while the epoch changes, while a release mark is written, and while a handle is read if both sides are one
+    /// program. So a mark is written in the life of its loan or not at all, and a loopback writes to no block that is read.
     #[cfg(feature = "alloc")]
-    release_lock: Lock<()>,
-    /// The number of handles that are being read, if both sides are one program.
-    #[cfg(feature = "alloc")]
-    readers: AtomicUsize,
+    epoch_lock: Lock<()>,
     /// The maximum number of live handles.
     #[cfg(feature = "alloc")]
     handles: usize,
@@ -70,8 +64,8 @@ pub(crate) struct Memory {
 // `_keep` lives, which moves with it, and a mapping is valid in every thread.
 unsafe impl Send for Memory {}
 // SAFETY: release maps are accessed as atomics; a block of an own arena is accessed only by the owner of its
-// `Allocated`; bytes of the peer are only copied out, and `readers` delays the resets of a loopback, whose peer is this
-// program.
+// `Allocated`; bytes of the peer are only copied out, and `epoch_lock` delays the resets of a loopback, whose peer is
+// this program.
 unsafe impl Sync for Memory {}
 
 impl Memory {
@@ -106,9 +100,7 @@ impl Memory {
             arenas,
             epoch: AtomicUsize::new(0),
             #[cfg(feature = "alloc")]
-            release_lock: Lock::new(()),
-            #[cfg(feature = "alloc")]
-            readers: AtomicUsize::new(0),
+            epoch_lock: Lock::new(()),
             #[cfg(feature = "alloc")]
             handles: usize::MAX,
             #[cfg(feature = "std")]
@@ -191,19 +183,11 @@ impl Memory {
     #[cfg(feature = "alloc")]
     pub(crate) fn begin_reset(&self) -> Epoch {
         let epoch = {
-            let _guard = self.release_lock.lock();
+            let _guard = self.epoch_lock.lock();
             Epoch(self.epoch.fetch_add(1, Ordering::SeqCst).wrapping_add(1))
         };
         // Orders the new epoch before all bytes of later loans.
         fence(Ordering::SeqCst);
-        // In a loopback a copy and a later write to the same bytes would be a data race. A reader that is still counted
-        // may have read the old epoch, so it has to finish first.
-        while self.readers.load(Ordering::Acquire) != 0 {
-            #[cfg(feature = "std")]
-            crate::memory::sync::nap();
-            #[cfg(not(feature = "std"))]
-            crate::memory::sync::spin_loop();
-        }
         self.end_loans();
         epoch
     }
@@ -370,7 +354,9 @@ impl Memory {
         out: *mut u8,
         len: usize,
     ) -> Result<(), CallError> {
-        let _reading = self.reading();
+        // In a loopback, a copy and a write of the next life to the same bytes would be a data race.
+        #[cfg(feature = "alloc")]
+        let _guard = self.is_loopback().then(|| self.epoch_lock.lock());
         if epoch != self.epoch() || !self.is_here() {
             return Err(stale());
         }
@@ -383,20 +369,6 @@ impl Memory {
     #[inline]
     pub(crate) fn is_loopback(&self) -> bool {
         self.arenas.iter().all(Option::is_some)
-    }
-
-    /// Delays resets while the result lives, if this program writes to the peer's arena (in a loopback).
-    #[inline]
-    fn reading(&self) -> Reading<'_> {
-        #[cfg(feature = "alloc")]
-        if self.is_loopback() {
-            // The reader counts itself and then loads the epoch; a reset changes the epoch and then loads the count.
-            // With both fences sequentially consistent, at least one of them sees the other's store.
-            self.readers.fetch_add(1, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
-            return Reading(Some(&self.readers));
-        }
-        Reading(None)
     }
 
     /// The address of bytes in the peer's arena.
@@ -429,21 +401,9 @@ impl Memory {
         let mark = unsafe { &*mark.cast::<AtomicU8>() };
         // Only a host and a loopback reset connections, so a guest needs no lock.
         #[cfg(feature = "alloc")]
-        let _guard = self.arenas[Side::Host as usize].as_ref().map(|_| self.release_lock.lock());
+        let _guard = self.arenas[Side::Host as usize].as_ref().map(|_| self.epoch_lock.lock());
         if epoch == self.epoch() {
             arena::release(mark, loan);
-        }
-    }
-}
-
-/// A read of a handle in progress, counted in `readers`.
-struct Reading<'m>(Option<&'m AtomicUsize>);
-
-impl Drop for Reading<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(readers) = self.0 {
-            readers.fetch_sub(1, Ordering::Release);
         }
     }
 }

@@ -20,27 +20,36 @@ pub struct Incoming<'p> {
     /// `None` where there are no pointer words.
     memory: Option<&'p MemoryRef>,
     pub(crate) side: Side,
-    /// The life of the peer in which the words were sent.
-    pub(crate) epoch: Epoch,
+    /// The life of the peer in which the words were sent; `None` while it cannot end: a call is in progress, or this side is
+    /// a guest. A scalar has no use for it, and a load that is not made costs nothing.
+    pub(crate) epoch: Option<Epoch>,
 }
 
 impl<'p> Incoming<'p> {
     /// The origin of the wire forms of plain types, which have no pointer words.
-    pub(crate) const PLAIN: Self = Self { memory: None, side: Side::Host, epoch: Epoch::NONE };
+    pub(crate) const PLAIN: Self = Self { memory: None, side: Side::Host, epoch: None };
 
     #[inline]
-    pub(crate) fn new(memory: &'p MemoryRef, side: Side, epoch: Epoch) -> Self {
+    pub(crate) fn new(memory: &'p MemoryRef, side: Side, epoch: Option<Epoch>) -> Self {
         Self { memory: Some(memory), side, epoch }
     }
 
-    /// The memory that pointer words point to.
+    /// The memory that pointer words point to, and the life of the peer in which they were sent. A reader asks before it copies
+    /// bytes.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::BadPointer`] if there can be no pointer words.
     #[inline]
-    pub(crate) fn memory(&self) -> Result<&'p MemoryRef, CallError> {
-        self.memory.ok_or(CallError::new(ErrorKind::BadPointer))
+    pub(crate) fn source(&self) -> Result<(&'p MemoryRef, Epoch), CallError> {
+        let memory = self.memory.ok_or(CallError::new(ErrorKind::BadPointer))?;
+        Ok((memory, self.epoch.unwrap_or_else(|| memory.epoch())))
+    }
+
+    /// The same origin, whose words are used after the call.
+    pub(crate) fn kept(self) -> Self {
+        let epoch = self.epoch.or_else(|| self.memory.map(|memory| memory.epoch()));
+        Self { epoch, ..self }
     }
 }
 
@@ -64,19 +73,55 @@ pub struct Outgoing<'p> {
     count: u32,
     /// The slot of the block with the parameters, which is not lent.
     params: Option<&'p Slot>,
-    /// The life of the peer in which this value was made, or in which the call ran.
-    epoch: Epoch,
+    /// The life of the peer in which the first block was lent, or in which the call ran; `None` before.
+    epoch: Option<Epoch>,
+}
+
+/// The slot of the block with the parameters. Dropping it drops the block.
+struct Params<'p>(Option<&'p Slot>);
+
+impl Drop for Params<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(slot) = self.0 {
+            slot.drop_owned();
+        }
+    }
+}
+
+/// A call under way: the peer has its loans.
+pub(crate) struct Sent<'p> {
+    own: &'p SideMemory,
+    _params: Params<'p>,
+    pub(crate) passage: Passage,
+}
+
+impl<'p> Sent<'p> {
+    /// The origin of the answer, in the life in which the call ran.
+    #[inline(always)]
+    pub(crate) fn received(&self) -> Incoming<'p> {
+        Incoming::new(&self.own.memory, self.own.side, self.passage.epoch)
+    }
+
+    /// Ends the loans, because the call did not reach its function (ABI, S-4).
+    #[inline(always)]
+    pub(crate) fn take_back(&self) {
+        let Passage { latest, count, .. } = self.passage;
+        if count != 0 {
+            take_back(self.own, latest, count);
+        }
+    }
 }
 
 /// The loans and the life of a call, which its link needs and updates.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads all of it"))]
 pub(crate) struct Passage {
     /// The latest loan, and how many there are.
     pub(crate) latest: Allocated,
     pub(crate) count: u32,
-    /// The life of the peer in which they were lent; after the call, the life in which it ran.
-    pub(crate) epoch: Epoch,
+    /// The life of the peer in which they were lent, if there are any; after the call, the life in which it ran, if the
+    /// link knows it.
+    pub(crate) epoch: Option<Epoch>,
     /// Whether this side set the status of the answer, because the call or its answer was not delivered.
     pub(crate) failed_here: bool,
 }
@@ -90,8 +135,7 @@ impl fmt::Debug for Outgoing<'_> {
 impl<'p> Outgoing<'p> {
     #[inline]
     pub(crate) fn new(own: &'p SideMemory, depth: u32) -> Self {
-        let epoch = own.memory.epoch();
-        Self { own, depth, latest: Allocated::NONE, count: 0, params: None, epoch }
+        Self { own, depth, latest: Allocated::NONE, count: 0, params: None, epoch: None }
     }
 
     #[inline(always)]
@@ -102,7 +146,7 @@ impl<'p> Outgoing<'p> {
 
     /// Records the life of the peer in which the call ran.
     #[inline(always)]
-    pub(crate) fn ran_in(&mut self, epoch: Epoch) {
+    pub(crate) fn ran_in(&mut self, epoch: Option<Epoch>) {
         self.epoch = epoch;
     }
 
@@ -115,6 +159,11 @@ impl<'p> Outgoing<'p> {
     /// Lends an initialised block.
     #[inline(always)]
     fn add(&mut self, arena: &Arena<Owned<[Slot]>>, block: Allocated) {
+        if self.epoch.is_none() {
+            // Before the block is lent: if a reset comes between, the loan counts as one of the life before, and the call
+            // is not made.
+            self.epoch = Some(self.own.memory.epoch());
+        }
         arena.lend(block, self.latest, self.depth > 0);
         self.latest = block;
         self.count += 1;
@@ -235,7 +284,16 @@ impl<'p> Outgoing<'p> {
     #[must_use]
     #[inline]
     pub unsafe fn incoming(&self) -> Incoming<'p> {
-        self.received()
+        // The caller may keep it for longer than the life of the peer lasts.
+        self.received().kept()
+    }
+
+    /// Hands the loans over to the peer: if the call panics, they are not taken back.
+    #[inline(always)]
+    pub(crate) fn sent(mut self) -> Sent<'p> {
+        let passage = self.passage();
+        self.depart();
+        Sent { own: self.own, _params: Params(self.params.take()), passage }
     }
 
     /// Hands the loans over to the peer, so that dropping `self`, also in a panic, does not take them back. Returns
@@ -272,23 +330,22 @@ impl Drop for Owner<'_> {
 
 /// Ends the loans that were not delivered, and drops the block with the parameters.
 impl Drop for Outgoing<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(slot) = self.params {
-            slot.drop_owned();
-        }
+        drop(Params(self.params));
         if self.count != 0 {
-            self.take_back();
+            take_back(self.own, self.latest, self.count);
         }
     }
 }
 
-impl Outgoing<'_> {
-    #[cold]
-    fn take_back(&self) {
-        if let Ok(arena) = self.own.memory.arena(self.own.side) {
-            arena.take_back(self.latest, self.count);
-        }
+/// Ends loans that were not delivered. The parameters are by themselves, since a reference to the whole would keep it in
+/// memory, also in calls that lend nothing.
+#[cold]
+#[inline(never)]
+fn take_back(own: &SideMemory, latest: Allocated, count: u32) {
+    if let Ok(arena) = own.memory.arena(own.side) {
+        arena.take_back(latest, count);
     }
 }
 

@@ -25,6 +25,10 @@ pub unsafe trait FfiReturn: Sized {
     #[doc(hidden)]
     const SHAPE: &'static Shape;
 
+    /// Whether the secondary word of an answer with status 0 may be other than 0 ([`FfiType::WIDE`]).
+    #[doc(hidden)]
+    const WIDE: bool;
+
     /// Converts a handler's result into an answer.
     ///
     /// # Errors
@@ -48,6 +52,7 @@ unsafe impl<T: FfiType> FfiReturn for T {
     type Handled = Result<T::Shared, CallError>;
     type Received = Result<T, CallError>;
     const SHAPE: &'static Shape = T::SHAPE;
+    const WIDE: bool = T::WIDE;
 
     #[inline]
     fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError> {
@@ -76,6 +81,7 @@ unsafe impl<T: FfiType, E: FfiType> FfiReturn for Result<T, E> {
     type Handled = Result<T::Shared, Failure<E::Shared>>;
     type Received = Result<T, Failure<E>>;
     const SHAPE: &'static Shape = &Shape::result(T::SHAPE, E::SHAPE);
+    const WIDE: bool = T::WIDE;
 
     #[inline]
     fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError> {

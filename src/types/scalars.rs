@@ -55,6 +55,7 @@ macro_rules! numbers {
             const SHAPE: &'static Shape = &Shape::builtin(stringify!($t));
             const HANDLES: bool = false;
             const ANY_BITS: bool = true;
+            const WIDE: bool = false;
             #[inline]
             fn decode(wire: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
                 Ok(read!($t, wire))
@@ -111,6 +112,7 @@ macro_rules! through {
             const SHAPE: &'static Shape = &Shape::builtin(stringify!($t));
             const HANDLES: bool = false;
             const ANY_BITS: bool = $bits;
+            const WIDE: bool = false;
             #[inline]
             fn decode(wire: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
                 $from(read!($as, wire)).ok_or(CallError::new(ErrorKind::BadValue))
@@ -187,6 +189,7 @@ unsafe impl FfiType for () {
     type Shared = Self;
     const SHAPE: &'static Shape = &Shape::builtin("()");
     const HANDLES: bool = false;
+    const WIDE: bool = false;
     #[inline]
     fn decode(_: &[u8], _: Incoming<'_>) -> Result<Self, CallError> {
         Ok(())

@@ -50,6 +50,10 @@ pub unsafe trait FfiType: Sized + 'static {
     const NULLABLE: bool = false;
     /// Whether the type's own memory is its wire form, and any bytes are a value: such values are copied as bytes.
     const ANY_BITS: bool = false;
+    /// Whether a transport with a secondary word other than 0 may be a value of this type. `false` lets a client test that
+    /// word together with the status.
+    #[doc(hidden)]
+    const WIDE: bool = true;
 
     /// Validates and decodes `wire`, a local copy of the wire form with `size_of::<Self::Wire>()` bytes.
     ///

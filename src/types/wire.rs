@@ -116,13 +116,14 @@ pub(crate) fn copied<W: Copy, R>(
     if size == 0 {
         <()>::from_transport(transport, from)?;
     } else {
-        let memory: &Memory = from.memory()?;
+        let (memory, epoch) = from.source()?;
+        let memory: &Memory = memory;
         let word = transport.primary;
         let offset = memory.check(from.side, word, size as u64, align_of::<W>() as u64)?;
         // SAFETY: `check` accepted `size` bytes at `offset`, and `local` has `size` bytes of local memory.
         unsafe { memory.copy_out(offset, local.as_mut_ptr(), size) };
-        memory.release(from.side, word, from.epoch);
-        if !memory.is_still(from.epoch) {
+        memory.release(from.side, word, epoch);
+        if !memory.is_still(epoch) {
             return Err(stale());
         }
     }

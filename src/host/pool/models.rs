@@ -123,13 +123,14 @@ impl PoolModel {
         let peer = unsafe { Peer::top(self.endpoint.address(), context) };
         let epoch = self.endpoint.own.memory.epoch();
         let life = self.number(epoch);
-        let mut passage = Passage { latest: Allocated::NONE, count: 1, epoch, failed_here: false };
+        let (latest, lent) = (Allocated::NONE, Some(epoch));
+        let mut passage = Passage { latest, count: 1, epoch: lent, failed_here: false };
         let mut status = 0;
         let transport = self.pool.call(&peer, 16, Transport::EMPTY, &mut passage, &mut status);
         match status {
             0 => {
                 assert_eq!(Some(transport.primary), life, "the call ran in another life");
-                assert_eq!(passage.epoch, epoch);
+                assert_eq!(passage.epoch, lent);
                 // A copy of the result counts only if the life has not changed after it.
                 let copied = self.guest.memory.load(Ordering::Relaxed) as u64;
                 if self.endpoint.own.memory.is_still(epoch) {

@@ -1,0 +1,5 @@
+//! Links the programs as guests.
+
+fn main() {
+    vmffi::build::link();
+}
