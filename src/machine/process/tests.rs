@@ -190,8 +190,8 @@ fn a_hypercall_takes_few_instructions() {
         return;
     }
     for (many, one, most) in [
-        (ParamsLoadScalars::FUNCTION, ParamsMeterScalar::FUNCTION, 21),
-        (ParamsLoadThrees::FUNCTION, ParamsMeterThree::FUNCTION, 100),
+        (ParamsLoadScalars::FUNCTION, ParamsMeterScalar::FUNCTION, 18),
+        (ParamsLoadThrees::FUNCTION, ParamsMeterThree::FUNCTION, 93),
     ] {
         let (_, call) = process.step_on(answer::UPCALL, many.signature, 5);
         release(&process, call.transport.primary);
