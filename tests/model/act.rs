@@ -178,7 +178,7 @@ impl World {
             };
             match result {
                 // Whether the arena has room depends on the places of its blocks, which the model does not predict.
-                Ok(()) if len > capacity => thing.blocks = vec![grown],
+                Ok(()) if len > capacity => (thing.blocks, thing.grown) = (vec![grown], true),
                 Ok(()) => assert_eq!(grown, capacity),
                 Err(error) => {
                     assert!(len + more.len() > capacity && grown == capacity);

@@ -84,13 +84,17 @@ impl World {
         };
         if source != Source::Value {
             if let Some((made, id, thing)) = self.made(nth, owner, |thing| thing.ty.is(&ty)) {
-                let Thing { value, mut blocks, .. } = thing;
+                let Thing { value, mut blocks, grown, .. } = thing;
                 if value.is_empty() {
                     // An empty value is not lent: its block is freed at once.
                     let freed = blocks.drain(..).map(Step::Free);
                     steps.extend(freed.filter(|_| owner == from));
                 } else if owner != from && !blocks.is_empty() {
                     steps.push(Step::Meet);
+                } else if grown {
+                    let sent = (ty.blocks)(&value);
+                    steps.push(Step::Shorten(blocks[0], sent[0]));
+                    blocks = sent;
                 }
                 let going = Going { ty, value, blocks, made: Some(id), forged: false };
                 return Ok((Sent::Made(made), going));
@@ -192,8 +196,15 @@ impl World {
                 }
                 self.arrived(&got.value(), &value);
                 self.told(to, None);
-                let thing =
-                    Thing { side: from, place: Place::Held, ty, value, blocks, forged: false };
+                let thing = Thing {
+                    side: from,
+                    place: Place::Held,
+                    ty,
+                    value,
+                    blocks,
+                    grown: false,
+                    forged: false,
+                };
                 let id = ty.handles.then(|| self.with(|state| state.model.add(thing)));
                 self.meet(call.fate, got, id);
                 None
@@ -295,6 +306,7 @@ impl World {
         let made = match &plan.end {
             End::Value(value) | End::App(value) => self.make(peer, &ty, value),
             End::Kept(nth, value) => match self.made(*nth, to, |thing| thing.ty.is(&ty)) {
+                Some((made, id, thing)) if thing.grown => Ok((made, id, (ty.blocks)(&thing.value))),
                 Some((made, id, thing)) => Ok((made, id, thing.blocks)),
                 None => self.make(peer, &ty, value),
             },
@@ -348,7 +360,8 @@ impl State {
             let Going { ty, value, blocks, forged, .. } = going;
             let (value, blocks) = (value.clone(), blocks.clone());
             let place = Place::Held;
-            let thing = Thing { side: to, place, ty: *ty, value, blocks, forged: *forged };
+            let thing =
+                Thing { side: to, place, ty: *ty, value, blocks, grown: false, forged: *forged };
             ids.push(ty.handles.then(|| self.model.add(thing)));
         }
         flight.entered = Some(ids.clone());

@@ -321,7 +321,7 @@ impl World {
     fn lose(&self, side: Side, block: usize) {
         if block > 0 {
             let (place, ty, value, blocks) = (Place::Lost, KINDS[0], Value::Unknown, vec![block]);
-            let thing = Thing { side, place, ty, value, blocks, forged: false };
+            let thing = Thing { side, place, ty, value, blocks, grown: false, forged: false };
             self.with(|state| state.model.add(thing));
         }
     }

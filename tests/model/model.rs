@@ -31,6 +31,8 @@ pub struct Thing {
     pub value: Value,
     /// The size of each of its blocks in bytes.
     pub blocks: Vec<usize>,
+    /// It has grown, so its block is shortened to its value when it is sent.
+    pub grown: bool,
     /// Received with the wrong number of a loan: dropping it releases nothing.
     pub forged: bool,
 }
@@ -66,6 +68,8 @@ pub enum Failed {
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     Take(usize),
+    /// A block of so many bytes is shortened to so many.
+    Shorten(usize, usize),
     Free(usize),
     /// A block of another connection or side is passed.
     Meet,
@@ -141,6 +145,7 @@ impl Model {
                     (blocks, used) = (blocks + 1, used + wanted);
                     self.taken[side as usize] += 1;
                 }
+                Step::Shorten(from, to) => used -= granules(from) - granules(to),
                 Step::Free(bytes) => (blocks, used) = (blocks - 1, used - granules(bytes)),
                 Step::Meet => {
                     outcomes.failures.push(Failed::NotOurs);

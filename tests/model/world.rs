@@ -211,7 +211,8 @@ impl World {
         let made = make();
         self.validate(side, &outcomes, None, made.as_ref().map(drop));
         let (value, blocks) = (value.clone(), blocks.to_vec());
-        let thing = Thing { side, place: Place::Made, ty: *ty, value, blocks, forged: false };
+        let thing =
+            Thing { side, place: Place::Made, ty: *ty, value, blocks, grown: false, forged: false };
         made.map(|made| (made, self.with(|state| state.model.add(thing))))
     }
 
