@@ -35,6 +35,13 @@ TYPE OPTION_EVENT = VM_OPTION_OF(&EVENT);
 TYPE PAIR = VM_TUPLE_OF({0, &U8}, {0, &U64}), GRID = VM_ARRAY_OF(&PAIR, 2);
 TYPE THREE = VM_ARRAY_OF(&U16, 3), THREE_AND_TEXT = VM_TUPLE_OF({0, &THREE}, {0, &STR});
 TYPE BYTES_16 = VM_ARRAY_OF(&U8, 16), STATS_2 = VM_ARRAY_OF(&STAT, 2), TEXT_ALONE = VM_TUPLE_OF({0, &STR});
+/* TY-16: what a `Duration` and an `IpAddr` cross as; a `NonZero` crosses as its integer. */
+TYPE TIME = VM_TUPLE_OF({0, &U64}, {0, &U32}), IP = VM_TUPLE_OF({0, &U8}, {0, &BYTES_16});
+TYPE TIME_AND_IP = VM_TUPLE_OF({0, &TIME}, {0, &IP});
+TYPE STROKE = VM_ENUM_OF("Stroke", &U8, {"Lift", 0, 0},
+                         {"Line", 3, VM_FIELDS({0, &U8}, {0, &U32}, {0, &BOOL})},
+                         {"Dash", 4, VM_FIELDS({0, &LEVEL}, {0, &U16})});
+TYPE OPTION_STROKE = VM_OPTION_OF(&STROKE), STROKE_AND_TIME = VM_TUPLE_OF({0, &STROKE}, {0, &TIME});
 TYPE NOTHING = {VM_STRUCT, "Nothing", 0, 0, 0, 0, 0, 0};
 TYPE INNER = VM_STRUCT_OF("Inner", {"a", &U32}, {"b", &U8});
 TYPE OUTER = VM_STRUCT_OF("Outer", {"first", &U8}, {"inner", &INNER}, {"last", &U8});
