@@ -157,12 +157,13 @@ pub mod __private {
         },
         types::{
             check::{
-                Checked, Handled, Item, Named, Of, Received, Same, SharedOf, crosses, hide,
-                returned,
+                Argument, Checked, Handled, Item, Named, Of, Received, Same, SharedOf, crosses,
+                hide, returned,
             },
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
+            mistakes,
             wire::{self, BlockOf, Bool, Flag, NoHandles, Pick, Tagged, field, put, write},
         },
     };

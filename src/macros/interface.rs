@@ -42,7 +42,8 @@ macro_rules! __ret {
 /// ```text
 /// input    = cfg: [ATTRIBUTE*] cfg_list: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME
 ///            functions: [function*]
-/// function = { attrs: [ATTRIBUTE*] name: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? ) returns: [TYPE?] }
+/// function = { attrs: [ATTRIBUTE*] name: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? ) returns: [TYPE?]
+///            asked: ( ( TYPE ( , TYPE )* )? ) [TYPE?] }
 /// output   = items: the trait, the client, the items of `__call` for each function, and the impls that
 ///            `serve!` reads
 /// ```
@@ -61,9 +62,10 @@ macro_rules! __interface {
         name: $name:ident
         functions: [$( {
             attrs: [$($fattr:tt)*]
-            name: $function:ident
+            name: $function:tt
             params: ($($param:ident : $ty:ty),*)
             returns: $returns:tt
+            asked: ($($asked:ty),*) $asked_return:tt
         } )*]
     ) => {
         $($cfg)*
@@ -82,8 +84,8 @@ macro_rules! __interface {
                 then: __trait_fn
                 interface: $name
                 name: $function
-                params: ($($param : $ty),*)
-                returns: $returns
+                params: ($($param : $asked),*)
+                returns: $asked_return
             }
         )* }
         $crate::__private::paste::paste! {
@@ -159,7 +161,7 @@ macro_rules! __interface {
             )]
             const _: () = {
                 use $crate::__private::dispatch as __dispatch;
-                const __N: usize = {
+                const __N: $crate::__private::core::primitive::usize = {
                     let mut __n = 0;
                     $( $crate::__attributes! {
                         todo: [$($fattr)*]
@@ -169,8 +171,8 @@ macro_rules! __interface {
                         optional: []
                         then: __count
                         index: __n
-                        types: [$($ty),*]
-                        returns: $returns
+                        types: [$($asked),*]
+                        returns: $asked_return
                     } )*
                     __n
                 };
@@ -429,17 +431,17 @@ macro_rules! __call {
         $vis use $($module)*::*;
         $($cfg)*
         #[allow(
-            dead_code, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
+            dead_code, deprecated, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
             missing_debug_implementations, clippy::too_many_arguments,
             reason = "a client need not call every function, which may have any name; the user has not declared `&self`"
         )]
         const _: () = {
             use $crate::__private::core as __core;
-            #[derive(__core::clone::Clone, __core::marker::Copy)]
             #[repr(C)]
             $vis struct $struct {
                 $( $param: <$crate::__private::Of<$ty, dyn $interface> as $crate::FfiType>::Wire, )*
             }
+            $crate::__copy! { $struct }
             impl $crate::__private::Named for $($module)*::__Key {
                 type Type = $struct;
             }
@@ -539,7 +541,7 @@ macro_rules! __has {
     ) => {
         impl $asks<'_> {
             #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
-            pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
+            pub fn $has(&self) -> __core::result::Result<__core::primitive::bool, $crate::CallError> {
                 self.peer.has($struct::FUNCTION)
             }
         }

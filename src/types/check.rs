@@ -36,6 +36,20 @@ impl<T, const N: usize> Same<Checked<N>> for T {
 /// The type itself, if the types of `I` have no error.
 pub type Of<T, I> = <T as Same<<I as Item>::Checked>>::T;
 
+/// The type of a function's argument, if the types of an item have no error. A reference in the type of a function pointer
+/// needs no lifetime, wherever that type stands.
+pub trait ArgumentOf<C> {
+    /// The type of the argument.
+    type T;
+}
+
+impl<T, const N: usize> ArgumentOf<Checked<N>> for fn(T) {
+    type T = T;
+}
+
+/// The type of the argument of the function pointer `F`, if the types of `I` have no error.
+pub type Argument<F, I> = <F as ArgumentOf<<I as Item>::Checked>>::T;
+
 /// What a handler of the interface `I` returns for a declared `R`.
 pub type Handled<R, I> = <Of<R, I> as FfiReturn>::Handled;
 

@@ -209,8 +209,14 @@ fn none_needs_no_type() {
             let counts = CountsClient::from(peer);
             assert_eq!(counts.plain(NONE, NONE, NONE, NONE, NONE, NONE), Ok(0));
             let (time, shape) = (Duration::from_secs(1), Shape::Circle(1, 2));
-            let all =
-                counts.plain(Some(1), Some(Colour::Red), Some(shape), NONE, Some(time), Some([1; 2]));
+            let all = counts.plain(
+                Some(1),
+                Some(Colour::Red),
+                Some(shape),
+                NONE,
+                Some(time),
+                Some([1; 2]),
+            );
             assert_eq!(all, Ok(5));
             assert_eq!(counts.owned(NONE, NONE, NONE, NONE), Ok(0));
             let named = SharedNamed { name: None, at: Some(Point { x: 1 }) };
@@ -219,7 +225,8 @@ fn none_needs_no_type() {
             let shared = Shared::new(peer, Point { x: 1 }).unwrap();
             assert_eq!(counts.owned(Some("text"), NONE, Some(shared), NONE), Ok(2));
             assert!(counts.name(NONE).unwrap().is_none());
-            let back = counts.name(Some(SharedStr::copy_from(peer, "text").unwrap())).unwrap().unwrap();
+            let back =
+                counts.name(Some(SharedStr::copy_from(peer, "text").unwrap())).unwrap().unwrap();
             assert!(back.name.is_none() && back.at.is_none());
             let name: Option<&str> = None;
             assert!(counts.name(name).unwrap().is_none());
