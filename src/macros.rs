@@ -136,7 +136,8 @@ mod wrong_functions;
 /// # Errors
 ///
 /// Generics, receivers, bodies, `async`, references and other types that cannot cross are compile
-/// errors that say what to write instead. A type that contains itself, directly or through other
+/// errors that say what to write instead. Each mistake is one error, at the words that are wrong, and the rest of the
+/// declaration is declared; of a name that stands twice, the second is left out. A type that contains itself, directly or through other
 /// types, is a compile error of rustc's: "cycle detected when evaluating type-level constant".
 #[macro_export]
 macro_rules! ffi_interface {
@@ -193,8 +194,8 @@ macro_rules! __items {
 /// output = a call of __struct, __enum, __data_enum, __interface or __refuse_item
 /// ```
 ///
-/// The `macros` are those for structs, enums with values, and interfaces. Each type is passed on twice: `=` stands between the one for what is generated and the one
-/// that is asked for, which is as the user wrote it.
+/// The `macros` are those for structs, enums with values, and interfaces. Each type is passed on twice: `=` stands between
+/// the one for what is generated and the one that is asked for, which is as the user wrote it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __item {
