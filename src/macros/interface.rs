@@ -61,7 +61,7 @@ macro_rules! __interface {
         name: $name:ident
         functions: [$( {
             attrs: [$($fattr:tt)*]
-            name: $function:ident
+            name: $function:tt
             params: ($($param:ident : $ty:ty),*)
             returns: $returns:tt
         } )*]
@@ -164,7 +164,7 @@ macro_rules! __interface {
             )]
             const _: () = {
                 use $crate::__private::dispatch as __dispatch;
-                const __N: usize = {
+                const __N: $crate::__private::core::primitive::usize = {
                     let mut __n = 0;
                     $( $crate::__attributes! {
                         todo: [$($fattr)*]
@@ -438,18 +438,18 @@ macro_rules! __call {
         $vis use $($module)*::*;
         $($cfg)*
         #[allow(
-            dead_code, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
+            dead_code, deprecated, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
             missing_debug_implementations, clippy::too_many_arguments,
             reason = "a client need not call every function, which may have any name; the user has not \
                       declared `&self`"
         )]
         const _: () = {
             use $crate::__private::core as __core;
-            #[derive(__core::clone::Clone, __core::marker::Copy)]
             #[repr(C)]
             $vis struct $struct {
                 $( $param: <$crate::__private::In<fn(&()) -> $ty, dyn $interface> as $crate::FfiType>::Wire, )*
             }
+            $crate::__copy! { $struct }
             impl $crate::__private::Named for $($module)*::__Key {
                 type Type = $struct;
             }
@@ -550,7 +550,7 @@ macro_rules! __has {
     ) => {
         impl $asks<'_> {
             #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
-            pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
+            pub fn $has(&self) -> __core::result::Result<__core::primitive::bool, $crate::CallError> {
                 self.peer.has($struct::FUNCTION)
             }
         }

@@ -91,10 +91,10 @@ macro_rules! crosses_as {
             type Shared = $ty;
             const SHAPE: &'static $crate::__private::descriptor::Shape =
                 <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::SHAPE;
-            const HANDLES: bool = false;
+            const HANDLES: __core::primitive::bool = false;
             #[inline]
             fn decode(
-                wire: &[u8],
+                wire: &[__core::primitive::u8],
                 from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$ty, $crate::CallError> {
                 let wire = <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::decode(wire, from)?;
@@ -112,7 +112,7 @@ macro_rules! crosses_as {
                     .ok_or($crate::CallError::new($crate::ErrorKind::BadValue))
             }
             #[inline]
-            fn write(&self, wire: &mut [u8]) {
+            fn write(&self, wire: &mut [__core::primitive::u8]) {
                 $crate::FfiType::write(&<$ty as $crate::CrossesAs>::to_wire(self), wire);
             }
         }
@@ -124,7 +124,7 @@ macro_rules! crosses_as {
             #[inline]
             fn encode(
                 self,
-                wire: &mut [u8],
+                wire: &mut [__core::primitive::u8],
                 _: &mut $crate::Outgoing<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
                 $crate::FfiType::write(&self, wire);
