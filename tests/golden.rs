@@ -74,8 +74,11 @@ fn placeless(code: &str) -> String {
     }
 }
 
+/// A function of a program: its title in the file, and how its name and its code are recognised.
+type Wanted<'w> = (&'w str, &'w dyn Fn(&str, &[String]) -> bool);
+
 /// Compares functions with the file of that name, or writes it.
-fn compare(file: &str, program: &Path, wanted: &[(&str, &dyn Fn(&str, &[String]) -> bool)]) {
+fn compare(file: &str, program: &Path, wanted: &[Wanted<'_>]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     let functions = functions(program);
     let mut text = format!("{}\n", version("rustc"));

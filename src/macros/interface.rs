@@ -286,7 +286,7 @@ macro_rules! __trait_fn {
         $($cfg)*
         $($attr)*
         fn $function(&self, peer: &$crate::Peer, $($param: $ty),*)
-            -> $crate::__private::Handled<fn(&()) -> $crate::__ret!($($ret)?), dyn $interface>;
+            -> $crate::__private::Handled<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>;
     };
 }
 
@@ -377,11 +377,11 @@ macro_rules! __entry {
                     transport: __transport
                     from: __from
                     status: __status
-                    params: ($($param $local : $crate::__private::In<fn(&()) -> $ty, dyn $interface>),*)
+                    params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
                 } {
                     $crate::__private::core::result::Result::Ok(($($local,)*)) => {
                         $crate::__private::answer::<
-                            $crate::__private::In<fn(&()) -> $crate::__ret!($($ret)?), dyn $interface>,
+                            $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>,
                         >(
                             __peer,
                             __Params::FUNCTION,
@@ -447,7 +447,7 @@ macro_rules! __call {
             use $crate::__private::core as __core;
             #[repr(C)]
             $vis struct $struct {
-                $( $param: <$crate::__private::In<fn(&()) -> $ty, dyn $interface> as $crate::FfiType>::Wire, )*
+                $( $param: <$crate::__private::In<fn(&'static ()) -> $ty, dyn $interface> as $crate::FfiType>::Wire, )*
             }
             $crate::__copy! { $struct }
             impl $crate::__private::Named for $($module)*::__Key {
@@ -462,7 +462,7 @@ macro_rules! __call {
                         size: $size
                         struct: $struct
                         name: $function
-                        params: ($($param $local : $crate::__private::In<fn(&()) -> $ty, dyn $interface>),*)
+                        params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
                     }
                     $crate::__private::Declared::new(
                         __core::stringify!($interface),
@@ -470,16 +470,16 @@ macro_rules! __call {
                         __core::stringify!($optional),
                         &[$( (
                             __core::stringify!($param),
-                            <$crate::__private::In<fn(&()) -> $ty, dyn $interface> as $crate::FfiType>::SHAPE,
+                            <$crate::__private::In<fn(&'static ()) -> $ty, dyn $interface> as $crate::FfiType>::SHAPE,
                         ) ),*],
-                        <$crate::__private::In<fn(&()) -> $crate::__ret!($($ret)?), dyn $interface> as $crate::FfiReturn>::SHAPE,
+                        <$crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface> as $crate::FfiReturn>::SHAPE,
                     )
                 };
             }
             $crate::__unpack! {
                 struct: $struct
-                types: ($($crate::__private::Static<fn(&()) -> $ty>),*)
-                params: ($($param $local : $crate::__private::In<fn(&()) -> $ty, dyn $interface>),*)
+                types: ($($crate::__private::Static<fn(&'static ()) -> $ty>),*)
+                params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
             }
             // A constant of the user's could have a parameter's name, and a pattern of that name would compare with the
             // constant. A function of that name hides it, and patterns may shadow functions.
@@ -487,22 +487,22 @@ macro_rules! __call {
             impl $client<'_> {
                 $($attr)*
                 #[inline]
-                pub fn $function(self, $($param: impl $crate::SendAs<$crate::__private::Static<fn(&()) -> $ty>>),*)
-                    -> $crate::__private::Received<fn(&()) -> $crate::__ret!($($ret)?), dyn $interface>
+                pub fn $function(self, $($param: impl $crate::SendAs<$crate::__private::Static<fn(&'static ()) -> $ty>>),*)
+                    -> $crate::__private::Received<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>
                 {
                     #[allow(unused_mut, reason = "a function without parameters lends nothing")]
                     let mut __out = self.optional.peer.outgoing();
                     let __transport = $crate::__send! {
                         out: __out
                         struct: $struct
-                        params: ($($param : $crate::__private::In<fn(&()) -> $ty, dyn $interface>),*)
+                        params: ($($param : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
                     };
                     // SAFETY: this macro makes `__send` and `FUNCTION` from the same declaration:
                     // `__send` makes the transport through `__out`, with the `SendAs` of each
                     // declared parameter, and `FUNCTION` returns the declared type.
                     unsafe {
                         $crate::__private::finish::<
-                            $crate::__private::In<fn(&()) -> $crate::__ret!($($ret)?), dyn $interface>,
+                            $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>,
                         >(
                             self.optional.peer,
                             __out,

@@ -48,23 +48,23 @@ impl<T> Same<Asked<0>> for T {
 /// The type itself, if the types of `I` have no error.
 pub type Of<T, I> = <T as Same<<I as Item>::Checked>>::T;
 
-/// The type in the place of `T`, as which a declared type is passed: `fn(&()) -> T`.
+/// The `T` of a `fn(&'static ()) -> T`, as which a declared type is passed.
 ///
-/// A declaration may name a type with a lifetime without that lifetime: `ForeignPacked<Entry>`. A function pointer is one of
-/// the few places that allow this everywhere. The lifetime is then that of its argument, and here `'static`.
+/// A declaration may name a type with a lifetime without that lifetime: `ForeignPacked<Entry>`. The result of a function pointer
+/// is one of the few places that allow this everywhere: the lifetime is then that of the argument, `'static`.
 pub trait Elided {
     /// The type, with `'static` for the lifetimes that are left out.
     type Static;
 }
 
-impl<F: Fn(&'static ()) -> T, T> Elided for F {
+impl<T> Elided for fn(&'static ()) -> T {
     type Static = T;
 }
 
-/// The type that is declared as `F`, a `fn(&()) -> T`.
+/// The type that is declared as `F`, a `fn(&'static ()) -> T`.
 pub type Static<F> = <F as Elided>::Static;
 
-/// The type that is declared as `F`, a `fn(&()) -> T`, in the interface `I`.
+/// The type that is declared as `F`, a `fn(&'static ()) -> T`, in the interface `I`.
 pub type In<F, I> = Of<Static<F>, I>;
 
 /// What a handler of the interface `I` returns for a declared `F`.

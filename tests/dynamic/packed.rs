@@ -109,7 +109,7 @@ fn packed_values_go_there_and_back() {
             page(some("".into()), vec![header("only", b"1")], Value::variant("None")),
         ];
         for page in pages {
-            assert_eq!(peer.call_dynamic(of("page"), &[page.clone()]).unwrap(), page);
+            assert_eq!(peer.call_dynamic(of("page"), std::slice::from_ref(&page)).unwrap(), page);
         }
         let kinds = some(Value::List(vec![named("x"), Value::variant("None"), named("")]));
         for kinds in [kinds, some(Value::List(vec![])), Value::None] {
@@ -147,7 +147,7 @@ fn results_have_a_maximum() {
         let page = page(Value::None, vec![header("a", b"b"); 100], Value::variant("None"));
         let mut good = None;
         for max in (0..40_000).step_by(500) {
-            match peer.call_dynamic_with_max(of, &[page.clone()], max) {
+            match peer.call_dynamic_with_max(of, std::slice::from_ref(&page), max) {
                 Ok(same) => {
                     assert_eq!(same, page);
                     good.get_or_insert(max);

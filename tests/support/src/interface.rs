@@ -9,8 +9,8 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ErrorKind, Failure, Foreign, ForeignBuf, ForeignList, ForeignSlice, ForeignStr, List,
-    Peer, Plain, Shared, SharedBuf, SharedList, SharedSlice, SharedStr,
+    CallError, ErrorKind, Failure, Foreign, ForeignBuf, ForeignList, ForeignSlice, ForeignStr,
+    List, Peer, Plain, Shared, SharedBuf, SharedList, SharedSlice, SharedStr,
 };
 
 vmffi::ffi_interface! {
@@ -472,11 +472,7 @@ impl Everything for Server {
         SharedSlice::copy_from(peer, &self.values_of(&value, 0)?)
     }
 
-    fn rows(
-        &self,
-        peer: &Peer,
-        value: ForeignList<Row>,
-    ) -> Result<SharedList<Row<'_>>, CallError> {
+    fn rows(&self, peer: &Peer, value: ForeignList<Row>) -> Result<SharedList<Row<'_>>, CallError> {
         SharedList::copy_from(peer, &self.rows_of(&value)?)
     }
 
