@@ -609,4 +609,4 @@ impl Callback for Server {
     }
 }
 
-vmffi::serve!(Server: Everything, Drawing, Callback);
+vmffi::serve!(Server: Everything, Callback, Drawing);
