@@ -130,7 +130,7 @@ macro_rules! __elided_struct {
                 attrs: $fattrs
                 vis: $fvis
                 name: $field
-                type: $crate::__private::In<fn(&()) -> $ty, $name> = $asked
+                type: $crate::__private::In<fn(&'static ()) -> $ty, $name> = $asked
             } )* ]
         }
     };
@@ -176,11 +176,11 @@ macro_rules! __elided_data_enum {
                 fields: [$( { $( {
                     attrs: $fattrs
                     name: $field
-                    type: $crate::__private::In<fn(&()) -> $ty, $name> = $asked
+                    type: $crate::__private::In<fn(&'static ()) -> $ty, $name> = $asked
                 } )* } )?]
                 values: [$( ( $( {
                     attrs: $tattrs
-                    type: $crate::__private::In<fn(&()) -> $value, $name> = $asked_value
+                    type: $crate::__private::In<fn(&'static ()) -> $value, $name> = $asked_value
                 } )* ) )?]
             } )* ]
         }

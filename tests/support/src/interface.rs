@@ -662,4 +662,4 @@ impl Callback for Server {
     }
 }
 
-vmffi::serve!(Server: Everything, Drawing, Callback);
+vmffi::serve!(Server: Everything, Callback, Drawing);
