@@ -168,7 +168,7 @@ macro_rules! __stand_in {
     ($kind:ident vis: $vis:tt name: $name:tt lifetime: [$lifetime:lifetime]) => {
         $crate::__view_struct! {
             cfg: [] attrs: [] size: [] vis: $vis name: $name lifetime: [$lifetime]
-            fields: [{ attrs: [] vis: [] name: __text type: &$lifetime str = &$lifetime str }]
+            fields: [{ attrs: [] vis: $vis name: __text type: &$lifetime str = &$lifetime str }]
         }
     };
 }

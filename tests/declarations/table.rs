@@ -136,4 +136,10 @@ pub const TABLE: &[Case] = &[
         page! { /// A page.
             #[allow(dead_code)] pub(crate) struct Page { /// A.
                 a: u8, #[doc(hidden)] b: Option<u16> } \"a kind\" u8 1 + 2 }", declaration: "", after: "" },
+    // Packed values, beside what else a declaration has.
+    plain("packed_values", "#[derive(Clone, Copy, Debug, PartialEq)] pub struct Entry<'a> { name: &'a str, size: Option<u64>, body: &'a [u8], tags: VMFFI::List<'a, &'a str> }
+        #[derive(Clone, Copy, Debug, PartialEq)] pub enum Cell<'a>: u8 { Null, Int(i64), Text(&'a str) = 9, Both { left: &'a str, #[cfg(any())] gone: &'a Missing, right: (u8, &'a str) }, #[cfg(any())] Gone(&'a Missing) }
+        pub interface Cells { fn cells(entries: VMFFI::ForeignList<Entry>, cell: VMFFI::ForeignPacked<Cell>) -> VMFFI::ForeignPacked<VMFFI::List<Cell>>; }"),
+    beside("packed_values_with_names_of_primitives", "#[allow(non_camel_case_types, dead_code)] pub struct usize; #[allow(non_camel_case_types, dead_code)] pub struct bool; #[allow(non_camel_case_types, dead_code)] pub struct u64;",
+        "pub struct Entry<'a> { pub name: &'a str, pub(crate) body: &'a [u8] } pub enum Cell<'a>: u64 { Text(&'a str), Named { name: &'a str } }"),
 ];
