@@ -97,7 +97,6 @@ macro_rules! __refuse_attribute {
         client: $client:tt
         asks: $asks:tt
         module: $module:tt
-        struct: $struct:tt
         name: $name:tt
         $($rest:tt)*
     ) => {

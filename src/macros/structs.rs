@@ -150,12 +150,15 @@ macro_rules! __shared_struct {
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;
-                pub struct [<Shared $name>] {
-                    $( $($fcfg)* $fvis $field: __p::SharedOf<$ty, $name>, )*
-                }
-                impl __p::Named for [<__vmffi_ $name>]::__key::__Key {
-                    type Type = [<Shared $name>];
-                }
+                // The twin is in a block of its own: the type of a field may have its name.
+                $( $($fcfg)* type [<__Shared_ $field>] = __p::SharedOf<$ty, $name>; )*
+                const _: () = {
+                    pub struct [<Shared $name>] { $( $($fcfg)* $fvis $field: [<__Shared_ $field>], )* }
+                    impl __p::Named for [<__vmffi_ $name>]::__key::__Key {
+                        type Type = [<Shared $name>];
+                    }
+                };
+                type __Twin = <[<__vmffi_ $name>]::__key::__Key as __p::Named>::Type;
                 type __Checked = __p::Checked<{ $( $($fcfg)* { __p::crosses::<$asked>(); } )* 0 }>;
                 impl __p::Item for $name {
                     type Checked = __Checked;
@@ -163,7 +166,7 @@ macro_rules! __shared_struct {
                 $crate::__struct_impls! {
                     size: $size
                     name: $name
-                    twin: [<Shared $name>]
+                    twin: __Twin
                     fields: [ $( {
                         cfg: [$($fcfg)*]
                         name: $field
