@@ -42,7 +42,7 @@ impl<'p> Incoming<'p> {
     /// [`ErrorKind::BadPointer`] if there can be no pointer words.
     #[inline]
     pub(crate) fn source(&self) -> Result<(&'p MemoryRef, Epoch), CallError> {
-        let memory = self.memory.ok_or(CallError::new(ErrorKind::BadPointer))?;
+        let Some(memory) = self.memory else { return Err(no_pointers()) };
         Ok((memory, self.epoch.unwrap_or_else(|| memory.epoch())))
     }
 
@@ -51,6 +51,11 @@ impl<'p> Incoming<'p> {
         let epoch = self.epoch.or_else(|| self.memory.map(|memory| memory.epoch()));
         Self { epoch, ..self }
     }
+}
+
+#[cold]
+fn no_pointers() -> CallError {
+    CallError::new(ErrorKind::BadPointer)
 }
 
 impl fmt::Debug for Incoming<'_> {

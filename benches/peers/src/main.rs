@@ -109,14 +109,20 @@ fn works() -> Vec<Work> {
             .floor("vmffi, 1 MiB of bytes", ours::borrowed(1 << 20))
             .floor("memcpy twice, and the vector", floors::two_copies(1 << 20))
             .at_most(1.2, &["vmffi, 1 MiB of bytes"]),
-        Work::new("1,000 records of two texts and three numbers, read into a vector")
+        Work::new("1,000 records of two texts and three numbers, read in place")
+            .ours(ours::entries_in_place())
             .peer(TO_HOST, component::entries_to_host())
             .peer(TO_GUEST, component::entries_to_guest())
             .peer("postcard", encodings::postcard_entries())
-            .peer("rkyv", encodings::rkyv_entries())
             .peer("rkyv, read in place", encodings::rkyv_entries_in_place())
             .at_most(0.5, &["postcard"])
             .at_most(0.2, BEST_COMPONENT),
+        Work::new("1,000 records of two texts and three numbers, read into a vector")
+            .ours(ours::owned_entries())
+            .peer(TO_HOST, component::entries_to_host())
+            .peer(TO_GUEST, component::entries_to_guest())
+            .peer("postcard", encodings::postcard_entries())
+            .peer("rkyv", encodings::rkyv_entries()),
         Work::new("random among 1,024 functions")
             .ours(random::calls())
             .floor("indirect call, random", random::indirect_calls())

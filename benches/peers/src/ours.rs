@@ -2,14 +2,21 @@
 
 use std::hint::black_box;
 
-use vmffi::{CallError, ForeignBuf, ForeignSlice, Peer, SharedBuf, loopback::Loopback};
+use vmffi::{
+    CallError, ForeignBuf, ForeignList, ForeignSlice, Peer, SharedBuf, loopback::Loopback,
+};
 
-use crate::measure::{Run, each};
+use crate::{
+    Entry, entries,
+    measure::{Run, each},
+};
 
 vmffi::ffi_interface! {
     #[derive(Clone, Copy)]
     #[size(32)]
     pub struct Block { a: u64, b: u32, c: i32, d: f64, e: u16, f: u16, g: bool }
+
+    pub struct EntryView<'a> { name: &'a str, path: &'a str, size: u64, mode: u32, links: u32 }
 
     pub interface Calls {
         fn scalar(x: u64) -> u64;
@@ -18,6 +25,8 @@ vmffi::ffi_interface! {
         fn returned() -> ForeignBuf;
         fn numbers(numbers: ForeignSlice<u64>) -> u64;
         fn record(block: Block) -> Block;
+        fn entries(entries: ForeignList<EntryView>) -> u64;
+        fn owned_entries(entries: ForeignList<EntryView>) -> u64;
     }
 }
 
@@ -47,13 +56,30 @@ impl Calls for Host {
     fn record(&self, _: &Peer, block: Block) -> Result<Block, CallError> {
         Ok(Block { a: block.a.wrapping_add(1), ..block })
     }
+
+    fn entries(&self, _: &Peer, entries: ForeignList<EntryView>) -> Result<u64, CallError> {
+        let read = |entry: EntryView| (entry.name.len() + entry.path.len()) as u64 + entry.size;
+        Ok(entries.read()?.iter().map(read).sum())
+    }
+
+    fn owned_entries(&self, _: &Peer, entries: ForeignList<EntryView>) -> Result<u64, CallError> {
+        let own = |entry: EntryView| Entry {
+            name: entry.name.to_owned(),
+            path: entry.path.to_owned(),
+            size: entry.size,
+            mode: entry.mode,
+            links: entry.links,
+        };
+        Ok(black_box(entries.read()?.iter().map(own).collect::<Vec<_>>()).len() as u64)
+    }
 }
 
 vmffi::serve!(Host: Calls);
 
 /// The host, as the guest sees it. The connection stays as long as the process.
 fn host() -> &'static Peer {
-    let pair = Loopback::new((), Host(vec![7; 4096])).expect("memory for a loopback");
+    let pair = Loopback::builder().arenas(4 << 20, 4 << 20).build((), Host(vec![7; 4096]));
+    let pair = pair.expect("memory for a loopback");
     Box::leak(Box::new(pair)).host()
 }
 
@@ -93,6 +119,16 @@ mod call {
     }
 
     #[inline(never)]
+    pub fn entries(peer: &Peer, entries: &[EntryView]) -> Result<u64, CallError> {
+        CallsClient::from(peer).entries(entries)
+    }
+
+    #[inline(never)]
+    pub fn owned_entries(peer: &Peer, entries: &[EntryView]) -> Result<u64, CallError> {
+        CallsClient::from(peer).owned_entries(entries)
+    }
+
+    #[inline(never)]
     pub fn record(peer: &Peer, block: Block) -> Result<Block, CallError> {
         CallsClient::from(peer).record(block)
     }
@@ -128,6 +164,29 @@ pub fn returned() -> Run {
 pub fn numbers() -> Run {
     let numbers = vec![7; 1 << 17];
     calls(move |peer| call::numbers(peer, black_box(&numbers)))
+}
+
+impl<'a> From<&'a Entry> for EntryView<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        let Entry { name, path, size, mode, links } = entry;
+        Self { name, path, size: *size, mode: *mode, links: *links }
+    }
+}
+
+/// What a caller sends who has the entries with text of its own.
+fn views(entries: &[Entry]) -> Vec<EntryView<'_>> {
+    entries.iter().map(EntryView::from).collect()
+}
+
+/// The receiver checks the bytes and reads each entry, but keeps nothing.
+pub fn entries_in_place() -> Run {
+    let entries = entries();
+    calls(move |peer| call::entries(peer, &views(black_box(&entries))))
+}
+
+pub fn owned_entries() -> Run {
+    let entries = entries();
+    calls(move |peer| call::owned_entries(peer, &views(black_box(&entries))))
 }
 
 pub fn record() -> Run {

@@ -66,7 +66,14 @@ pub(super) fn read(bytes: &[u8]) -> Option<Vec<Record>> {
         let kind = from.number(1)?;
         let record = match kind {
             0 => Record::Builtin(from.name()?, from.list(1, ty)?),
-            1 => Record::Struct(from.name()?, from.size()?, from.fields(ty)?),
+            1 => {
+                let (name, size, fields) = (from.name()?, from.size()?, from.fields(ty)?);
+                // ABI, CT-5.
+                if fields.iter().any(|(name, ..)| name.is_empty()) {
+                    return None;
+                }
+                Record::Struct(name, size, fields)
+            }
             2 => Record::Enum(
                 from.name()?,
                 from.size()?,

@@ -112,7 +112,7 @@ fn among_resets(host: &Built, score: &Score, threads: usize, does: impl Fn() + S
             });
         }
         let begin = Instant::now();
-        while !over.load(Ordering::Acquire) && goes_on(begin, score, &MANY) {
+        while !over.load(Ordering::Acquire) && goes_on(begin, score, &["resets"]) {
             match host.reset() {
                 Ok(()) => score.count("resets"),
                 Err(error) => assert_eq!(error, ResetError::Busy),

@@ -123,7 +123,7 @@ fn lives(on: On) {
             end();
         }
         drop(guest);
-        if nr + 1 == lives.div_ceil(10) {
+        if nr + 1 == lives.div_ceil(2) {
             early = Some((descriptors(), left::mappings(), resident()));
         }
     }
