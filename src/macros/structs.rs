@@ -150,15 +150,12 @@ macro_rules! __shared_struct {
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;
-                // The twin is in a block of its own: the type of a field may have its name.
-                $( $($fcfg)* type [<__Shared_ $field>] = __p::SharedOf<$ty, $name>; )*
-                const _: () = {
-                    pub struct [<Shared $name>] { $( $($fcfg)* $fvis $field: [<__Shared_ $field>], )* }
-                    impl __p::Named for [<__vmffi_ $name>]::__key::__Key {
-                        type Type = [<Shared $name>];
-                    }
-                };
-                type __Twin = <[<__vmffi_ $name>]::__key::__Key as __p::Named>::Type;
+                pub struct [<Shared $name>] {
+                    $( $($fcfg)* $fvis $field: __p::SharedOf<$ty, $name>, )*
+                }
+                impl __p::Named for [<__vmffi_ $name>]::__key::__Key {
+                    type Type = [<Shared $name>];
+                }
                 type __Checked = __p::Checked<{ $( $($fcfg)* { __p::crosses::<$asked>(); } )* 0 }>;
                 impl __p::Item for $name {
                     type Checked = __Checked;
@@ -166,7 +163,7 @@ macro_rules! __shared_struct {
                 $crate::__struct_impls! {
                     size: $size
                     name: $name
-                    twin: __Twin
+                    twin: [<Shared $name>]
                     fields: [ $( {
                         cfg: [$($fcfg)*]
                         name: $field
