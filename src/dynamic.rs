@@ -123,8 +123,8 @@ impl Peer {
         let form = decode::room(returned.size(), returned.values(), max).map_err(here)?;
         let mut out = self.outgoing();
         let transport = encode::arguments(function, arguments, &mut out).map_err(here)?;
-        let name = format_args!("{}::{}", function.interface(), function.name());
-        let span = Span::call(self, name);
+        let (interface, name) = (function.interface(), function.name());
+        let span = Span::call(self, format_args!("{interface}::{name}"));
         let answer = self.ask_any(&mut out, function.signature(), transport);
         span.end(match &answer {
             Ok(answer) => answer.status,

@@ -166,6 +166,7 @@ pub mod __private {
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
+            mistakes,
             packed::{
                 Packer, Unread, again_plain, check_field, check_plain, pack_field, tag, view_field,
                 view_plain,

@@ -4,11 +4,12 @@
 //!
 //! 1. [`ffi_interface!`](crate::ffi_interface) takes the whole declaration, one repetition an item.
 //! 2. `__attributes` (`attributes.rs`) sorts the attributes of an item.
-//! 3. `__item` (here) tells structs, enums and interfaces apart and takes their bodies apart.
+//! 3. `__references` (`references.rs`) looks for references, and `__item` (here) tells structs, enums and interfaces apart and takes their bodies apart.
 //! 4. `__struct` (`structs.rs`), `__enum` and `__data_enum` (`enums.rs`, `variants.rs`) and `__interface`
 //!    (`interface.rs`, `params.rs`) expand to the generated items. `__interface` sorts the attributes of each
 //!    function with `__attributes` again.
-//! 5. What no rule takes goes to `diagnostics.rs`, which reports the first mistake.
+//! 5. What no rule takes goes to `diagnostics.rs` and `wrong_functions.rs`, which report each mistake at its place, and
+//!    declare what is right.
 //!
 //! The macros pass their input on as a list of `key: value`, in a fixed order. Above each macro
 //! stands a grammar of its input: `*` repeats, `?` makes optional, `|` separates alternatives, and
@@ -22,10 +23,13 @@ mod attributes;
 mod diagnostics;
 mod enums;
 mod interface;
+mod once;
 mod packed;
 mod params;
+mod references;
 mod structs;
 mod variants;
+mod wrong_functions;
 
 /// Declares shared structs, shared enums, and interfaces of functions.
 ///
@@ -137,39 +141,82 @@ mod variants;
 /// # Errors
 ///
 /// Generics, receivers, bodies, `async`, references and other types that cannot cross are compile
-/// errors that say what to write instead. A type that contains itself, directly or through other
+/// errors that say what to write instead. Each mistake is one error, at the words that are wrong, and the rest of the
+/// declaration is declared; of a name that stands twice, the second is left out. A type that contains itself, directly or through other
 /// types, is a compile error of rustc's: "cycle detected when evaluating type-level constant".
 #[macro_export]
 macro_rules! ffi_interface {
     ($(
         $(#[$($attr:tt)*])*
-        $vis:vis $kind:ident $name:ident $(<$lifetime:lifetime>)? $(: $repr:ident)? { $($body:tt)* }
-    )*) => { $(
+        $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)? { $($body:tt)* }
+    )*) => {
+        $crate::__once! {
+            todo: [ $( (
+                [$(#[$($attr)*])*]
+                $name
+                {
+                    attrs: [$(#[$($attr)*])*]
+                    vis: [$vis]
+                    item: $kind $name
+                    lifetime: [$($lifetime)?]
+                    repr: [$($repr)?]
+                    body: { $($body)* }
+                }
+            ) )* ]
+            then: __items {}
+        }
+    };
+    ($($other:tt)*) => {
+        $crate::__refuse_items! { $($other)* }
+    };
+}
+
+/// The items of a declaration.
+///
+/// ```text
+/// input  = [ { attrs: [ATTRIBUTE*] vis: [VISIBILITY] item: KIND NAME lifetime: [LIFETIME?] repr: [IDENT?]
+///          body: { TOKEN* } }* ]
+/// output = a call of __attributes for each, which goes on with __references
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __items {
+    ([$( {
+        attrs: $attrs:tt
+        vis: $vis:tt
+        item: $kind:ident $name:tt
+        lifetime: $lifetime:tt
+        repr: $repr:tt
+        body: $body:tt
+    } )*]) => { $(
         $crate::__attributes! {
-            todo: [$(#[$($attr)*])*]
+            todo: $attrs
             cfg: []
             attrs: []
             size: []
             optional: []
-            then: __item
-            vis: [$vis]
-            item: $kind $name $(<$lifetime>)?
-            repr: [$($repr)?]
-            body: { $($body)* }
+            then: __references
+            vis: $vis
+            item: $kind $name
+            lifetime: $lifetime
+            repr: $repr
+            body: $body
+            seen: $body
         }
     )* };
-    ($($other:tt)*) => {
-        $crate::__refuse_items! { $($other)* }
-    };
 }
 
 /// Tells the kinds of item apart, and takes the body of the item apart.
 ///
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
-///          vis: [VISIBILITY] item: KIND NAME ( < LIFETIME > )? repr: [IDENT?] body: { TOKEN* }
-/// output = a call of __struct, __enum, __data_enum, __interface or __refuse_item
+///          vis: [VISIBILITY] item: KIND NAME lifetime: [LIFETIME?] repr: [IDENT?] body: { TOKEN* }
+///          macros: [MACRO MACRO]
+/// output = a call of one of the macros, of __enum, __interface or __refuse_item
 /// ```
+///
+/// The `macros` are those for structs and for enums with values, whose types are passed on twice: `=` stands between the one
+/// for what is generated and the one that is asked for, which is as the user wrote it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __item {
@@ -181,18 +228,22 @@ macro_rules! __item {
         optional: []
         vis: [$vis:vis]
         item: struct $name:ident
+        lifetime: $lifetime:tt
         repr: []
         body: { $(
             $(#[$($fattr:tt)*])* $field:ident : $ty:ty
         ),* $(,)? }
+        macros: [$struct:ident $data_enum:ident]
     ) => {
-        $crate::__struct! {
-            cfg: $cfg
-            attrs: $attrs
-            size: $size
-            vis: [$vis]
-            name: $name
-            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$vis] name: $field type: $ty } )* ]
+        $crate::__once! {
+            todo: [ $( (
+                [$(#[$($fattr)*])*]
+                $field
+                { attrs: [$(#[$($fattr)*])*] vis: [$vis] name: $field type: $ty = $ty }
+            ) )* ]
+            then: $struct {
+                cfg: $cfg attrs: $attrs size: $size vis: [$vis] name: $name lifetime: $lifetime fields:
+            }
         }
     };
     // A struct with a field that declares a visibility: each field has the visibility that it
@@ -204,63 +255,22 @@ macro_rules! __item {
         optional: []
         vis: [$vis:vis]
         item: struct $name:ident
+        lifetime: $lifetime:tt
         repr: []
         body: { $(
             $(#[$($fattr:tt)*])* $fvis:vis $field:ident : $ty:ty
         ),* $(,)? }
+        macros: [$struct:ident $data_enum:ident]
     ) => {
-        $crate::__struct! {
-            cfg: $cfg
-            attrs: $attrs
-            size: $size
-            vis: [$vis]
-            name: $name
-            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty } )* ]
-        }
-    };
-    // The same two for a struct with a lifetime, which is a packed value.
-    (
-        cfg: $cfg:tt
-        attrs: $attrs:tt
-        size: $size:tt
-        optional: []
-        vis: [$vis:vis]
-        item: struct $name:ident <$lifetime:lifetime>
-        repr: []
-        body: { $(
-            $(#[$($fattr:tt)*])* $field:ident : $ty:ty
-        ),* $(,)? }
-    ) => {
-        $crate::__view_struct! {
-            cfg: $cfg
-            attrs: $attrs
-            size: $size
-            vis: [$vis]
-            name: $name
-            lifetime: $lifetime
-            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$vis] name: $field type: $ty } )* ]
-        }
-    };
-    (
-        cfg: $cfg:tt
-        attrs: $attrs:tt
-        size: $size:tt
-        optional: []
-        vis: [$vis:vis]
-        item: struct $name:ident <$lifetime:lifetime>
-        repr: []
-        body: { $(
-            $(#[$($fattr:tt)*])* $fvis:vis $field:ident : $ty:ty
-        ),* $(,)? }
-    ) => {
-        $crate::__view_struct! {
-            cfg: $cfg
-            attrs: $attrs
-            size: $size
-            vis: [$vis]
-            name: $name
-            lifetime: $lifetime
-            fields: [ $( { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty } )* ]
+        $crate::__once! {
+            todo: [ $( (
+                [$(#[$($fattr)*])*]
+                $field
+                { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty = $ty }
+            ) )* ]
+            then: $struct {
+                cfg: $cfg attrs: $attrs size: $size vis: [$vis] name: $name lifetime: $lifetime fields:
+            }
         }
     };
     // An enum whose variants have no values, though they may have empty braces: it crosses as its
@@ -272,21 +282,25 @@ macro_rules! __item {
         optional: []
         vis: [$vis:vis]
         item: enum $name:ident
-        repr: [$repr:ident]
+        lifetime: []
+        repr: [$repr:tt]
         body: { $(
             $(#[$($vattr:tt)*])* $variant:ident $( {} )? $( = $number:expr )?
         ),+ $(,)? }
+        macros: $macros:tt
     ) => {
         $crate::__integer! {
             repr: $repr
+            vis: [$vis]
             enum: $name
-            then: { $crate::__enum! {
-                cfg: $cfg
-                attrs: $attrs
-                vis: [$vis]
-                name: $name
-                repr: $repr
-                variants: [ $( { attrs: [$(#[$($vattr)*])*] name: $variant number: [$($number)?] } )* ]
+            lifetime: []
+            then: { $crate::__once! {
+                todo: [ $( (
+                    [$(#[$($vattr)*])*]
+                    $variant
+                    { attrs: [$(#[$($vattr)*])*] name: $variant number: [$($number)?] }
+                ) )* ]
+                then: __enum { cfg: $cfg attrs: $attrs vis: [$vis] name: $name repr: $repr variants: }
             } }
         }
     };
@@ -298,66 +312,32 @@ macro_rules! __item {
         optional: []
         vis: [$vis:vis]
         item: enum $name:ident
-        repr: [$repr:ident]
+        lifetime: $lifetime:tt
+        repr: [$repr:tt]
         body: { $(
             $(#[$($vattr:tt)*])* $variant:ident
                 $( { $( $(#[$($fattr:tt)*])* $field:ident : $ty:ty ),* $(,)? } )?
                 $( ( $( $(#[$($tattr:tt)*])* $value:ty ),* $(,)? ) )?
                 $( = $number:expr )?
         ),+ $(,)? }
+        macros: [$struct:ident $data_enum:ident]
     ) => {
         $crate::__integer! {
             repr: $repr
+            vis: [$vis]
             enum: $name
-            then: { $crate::__data_enum! {
-                cfg: $cfg
-                attrs: $attrs
-                vis: [$vis]
-                name: $name
-                repr: $repr
-                variants: [ $( {
+            lifetime: $lifetime
+            then: { $crate::__once! {
+                todo: [ $( ([$(#[$($vattr)*])*] $variant {
                     attrs: [$(#[$($vattr)*])*]
                     name: $variant
                     number: [$($number)?]
-                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* } )?]
-                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value } )* ) )?]
-                } )* ]
-            } }
-        }
-    };
-    // An enum with a lifetime, which is a packed value.
-    (
-        cfg: $cfg:tt
-        attrs: $attrs:tt
-        size: []
-        optional: []
-        vis: [$vis:vis]
-        item: enum $name:ident <$lifetime:lifetime>
-        repr: [$repr:ident]
-        body: { $(
-            $(#[$($vattr:tt)*])* $variant:ident
-                $( { $( $(#[$($fattr:tt)*])* $field:ident : $ty:ty ),* $(,)? } )?
-                $( ( $( $(#[$($tattr:tt)*])* $value:ty ),* $(,)? ) )?
-                $( = $number:expr )?
-        ),+ $(,)? }
-    ) => {
-        $crate::__integer! {
-            repr: $repr
-            enum: $name
-            then: { $crate::__view_enum! {
-                cfg: $cfg
-                attrs: $attrs
-                vis: [$vis]
-                name: $name
-                lifetime: $lifetime
-                repr: $repr
-                variants: [ $( {
-                    attrs: [$(#[$($vattr)*])*]
-                    name: $variant
-                    number: [$($number)?]
-                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty } )* } )?]
-                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value } )* ) )?]
-                } )* ]
+                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty = $ty } )* } )?]
+                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value = $value } )* ) )?]
+                }) )* ]
+                then: $data_enum {
+                    cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr variants:
+                }
             } }
         }
     };
@@ -368,23 +348,23 @@ macro_rules! __item {
         optional: []
         vis: [$vis:vis]
         item: interface $name:ident
+        lifetime: []
         repr: []
         body: { $(
-            $(#[$($fattr:tt)*])* fn $function:ident ( $( $param:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
+            $(#[$($fattr:tt)*])* fn $function:tt ( $( $param:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
         )* }
+        macros: $macros:tt
     ) => {
-        $crate::__interface! {
-            cfg: $cfg
-            cfg_list: $cfg
-            attrs: $attrs
-            vis: [$vis]
-            name: $name
-            functions: [ $( {
+        $crate::__once! {
+            todo: [ $( ([$(#[$($fattr)*])*] $function {
                 attrs: [$(#[$($fattr)*])*]
                 name: $function
                 params: ( $( $param : $ty ),* )
                 returns: [$($ret)?]
-            } )* ]
+            }) )* ]
+            then: __interface {
+                cfg: $cfg cfg_list: $cfg attrs: $attrs vis: [$vis] name: $name functions:
+            }
         }
     };
     ($($other:tt)*) => {

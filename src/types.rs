@@ -9,6 +9,7 @@ pub mod const_text;
 mod convert;
 pub mod descriptor;
 pub mod layout_rule;
+pub mod mistakes;
 mod option;
 pub mod packed;
 mod returned;

@@ -1,8 +1,8 @@
 //! What a person reads who declares what cannot be: every file in `tests/messages` fails to compile.
 //!
 //! The texts beside the files are those of one compiler; with any other, only that it fails is checked.
-//! In `tests/messages/types` one mistake has many errors, since a type stands in many places of an
-//! expansion: there, each line says what must be among the errors at it, with any compiler.
+//! In `tests/messages/once` each mistake is one error, at its line and column, with any compiler. In `tests/messages/types`
+//! one mistake may have several errors: there, each line says what must be among the errors at it.
 
 use std::{
     fs,

@@ -149,7 +149,10 @@ macro_rules! __attributes {
         then: $then:ident
         $($input:tt)*
     ) => {
-        $crate::__refuse_attribute! { then: $then text: "write the pin as `#[size(16)]`, once" }
+        $crate::__refuse_attribute! { size [$($wrong)*] then: $then $($input)* }
+        $crate::__attributes! {
+            todo: [$($todo)*] cfg: $cfg attrs: $attrs size: $size optional: $optional then: $then $($input)*
+        }
     };
     (
         todo: [#[optional] $($todo:tt)*]
@@ -177,7 +180,10 @@ macro_rules! __attributes {
         then: $then:ident
         $($input:tt)*
     ) => {
-        $crate::__refuse_attribute! { then: $then text: "write `#[optional]`, without arguments and once" }
+        $crate::__refuse_attribute! { optional [$($wrong)*] then: $then $($input)* }
+        $crate::__attributes! {
+            todo: [$($todo)*] cfg: $cfg attrs: $attrs size: $size optional: $optional then: $then $($input)*
+        }
     };
     (
         todo: [#[$($other:tt)*] $($todo:tt)*]

@@ -73,38 +73,123 @@ macro_rules! __refuse {
     };
 }
 
-/// Reports an attribute that `__attributes` reads and that is malformed or repeated.
+/// Reports an attribute that `__attributes` reads and that is malformed or repeated: at its argument, or else at the name of
+/// the item or function.
 ///
 /// ```text
-/// input  = then: MACRO text: text
+/// input  = size|optional [TOKEN*] then: MACRO TOKEN*
 /// output = an item, or nothing
 /// ```
 ///
-/// `__attributes` sorts the attributes of an item once and those of a function five times. One of
-/// the five reports the mistake, so that the user reads it once.
+/// `__attributes` sorts the attributes of an item once and those of a function several times. One of these reports the
+/// mistake, so that the user reads it once.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __refuse_attribute {
-    (then: __item text: $($text:tt)+) => { $crate::__say! { $($text)+ } };
-    (then: __call text: $($text:tt)+) => { $crate::__say! { $($text)+ } };
-    (then: $then:ident text: $($text:tt)+) => {};
+    ($attr:ident $wrong:tt then: __references vis: $vis:tt item: $kind:tt $name:tt $($rest:tt)*) => {
+        $crate::__refuse_attribute! { $attr $wrong at: $name }
+    };
+    (
+        $attr:ident $wrong:tt
+        then: __call
+        vis: $vis:tt
+        interface: $interface:tt
+        client: $client:tt
+        asks: $asks:tt
+        module: $module:tt
+        name: $name:tt
+        $($rest:tt)*
+    ) => {
+        $crate::__refuse_attribute! { $attr $wrong at: $name }
+    };
+    ($attr:ident $wrong:tt then: $($rest:tt)*) => {};
+    ($attr:ident [($wrong:expr)] at: $name:tt) => {
+        $crate::__at! { $attr $wrong }
+    };
+    ($attr:ident [= $wrong:expr] at: $name:tt) => {
+        $crate::__at! { $attr $wrong }
+    };
+    ($attr:ident $wrong:tt at: $name:tt) => {
+        $crate::__at_word! { $attr $name }
+    };
 }
 
-/// Finds the first item that cannot be part of a declaration.
+/// A compile error that points at an expression, by the function of `__private::mistakes` that says what is wrong.
 ///
 /// ```text
-/// input  = TOKEN*
+/// input  = FUNCTION EXPR
 /// output = an item
 /// ```
 #[doc(hidden)]
 #[macro_export]
+macro_rules! __at {
+    ($mistake:ident $($at:tt)+) => {
+        const _: () = {
+            #[allow(dead_code, reason = "only its error is of interest")]
+            fn __at() { $crate::__private::mistakes::$mistake($($at)+); }
+        };
+    };
+}
+
+/// A compile error that points at a name, which stands alone in a declaration. As `__at`.
+///
+/// ```text
+/// input  = FUNCTION TOKEN
+/// output = an item
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __at_word {
+    ($mistake:ident $word:tt) => {
+        const _: () = {
+            #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
+            fn __at() {
+                struct $word;
+                $crate::__private::mistakes::$mistake($word);
+            }
+        };
+    };
+}
+
+/// Stands for a struct or an enum that is wrong, so that what uses it is not one more error.
+///
+/// ```text
+/// input  = KIND vis: [VISIBILITY] name: NAME lifetime: [LIFETIME?]
+/// output = items
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __stand_in {
+    (interface $($rest:tt)*) => {};
+    ($kind:ident vis: $vis:tt name: $name:tt lifetime: []) => {
+        $crate::__struct! { cfg: [] attrs: [] size: [] vis: $vis name: $name lifetime: [] fields: [] }
+    };
+    ($kind:ident vis: $vis:tt name: $name:tt lifetime: [$lifetime:lifetime]) => {
+        $crate::__view_struct! {
+            cfg: [] attrs: [] size: [] vis: $vis name: $name lifetime: [$lifetime]
+            fields: [{ attrs: [] vis: $vis name: __text type: &$lifetime str = &$lifetime str }]
+        }
+    };
+}
+
+/// Finds the items that cannot be part of a declaration, reports them, and declares the others.
+///
+/// ```text
+/// input  = TOKEN*
+/// output = items
+/// ```
+#[doc(hidden)]
+#[macro_export]
 macro_rules! __refuse_items {
-    // An item of the right outline. Its body may be wrong, which `__item` reports once the other
-    // items are right.
-    (
-        $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:ident $(<$lifetime:lifetime>)? $(: $repr:ident)? { $($body:tt)* }
-        $($rest:tt)*
-    ) => {
+    () => {};
+    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)? { $($body:tt)* } ; $($rest:tt)*) => {
+        $crate::__at_word! { semicolon $name }
+        $crate::ffi_interface! { $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)? { $($body)* } }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    // An item of the right outline. `__item` reports it if its body is wrong.
+    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
+        $crate::ffi_interface! { $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)? { $($body)* } }
         $crate::__refuse_items! { $($rest)* }
     };
     // A tuple struct, which ends with a semicolon.
@@ -113,25 +198,25 @@ macro_rules! __refuse_items {
             dollar: ($) name: $name group: $body
             text: "struct `" {$name} "`: write `struct " {$name} " { name: Type, .. }`"
         }
+        $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: [] }
+        $crate::__refuse_items! { $($rest)* }
     };
-    // A unit struct.
     ($(#[$($attr:tt)*])* $vis:vis struct $name:tt ; $($rest:tt)*) => {
-        $crate::__say! { "struct `" {$name} "`: write `struct " {$name} " {}`" }
+        $crate::__at_word! { unit_struct $name }
+        $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: [] }
+        $crate::__refuse_items! { $($rest)* }
     };
     ($(#[$($attr:tt)*])* $vis:vis struct $name:tt $($rest:tt)*) => {
-        $crate::__refuse_generic! { name: $name todo: $($rest)* }
+        $crate::__refuse_generic! { struct vis: [$vis] name: $name todo: $($rest)* }
     };
     ($(#[$($attr:tt)*])* $vis:vis enum $name:tt $($rest:tt)*) => {
-        $crate::__refuse_generic! { name: $name todo: $($rest)* }
+        $crate::__refuse_generic! { enum vis: [$vis] name: $name todo: $($rest)* }
     };
     ($(#[$($attr:tt)*])* $vis:vis interface $name:tt $($rest:tt)*) => {
-        $crate::__refuse_generic! { name: $name todo: $($rest)* }
+        $crate::__refuse_generic! { interface vis: [$vis] name: $name todo: $($rest)* }
     };
-    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $($rest:tt)*) => {
-        $crate::__say! {
-            "a declaration has `struct`, `enum` and `interface`; put `" {$kind} "` items beside "
-            "`ffi_interface!`"
-        }
+    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $($rest:tt)*) => {
+        $crate::__misplaced! { $(#[$($attr)*])* $vis $kind $name $($rest)* }
     };
     ($($rest:tt)*) => {
         $crate::__say! {
@@ -141,12 +226,31 @@ macro_rules! __refuse_items {
     };
 }
 
+/// Reports another kind of item at its name, and goes on behind it.
+///
+/// ```text
+/// input  = TOKEN* | skip: TOKEN*
+/// output = items
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __misplaced {
+    (skip: ; $($rest:tt)*) => { $crate::__refuse_items! { $($rest)* } };
+    (skip: { $($body:tt)* } $($rest:tt)*) => { $crate::__refuse_items! { $($rest)* } };
+    (skip: $token:tt $($rest:tt)*) => { $crate::__misplaced! { skip: $($rest)* } };
+    (skip:) => {};
+    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $($rest:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__misplaced! { skip: $($rest)* }
+    };
+}
+
 /// Reports an item with generics or bounds between its name and its body.
 ///
 /// ```text
-/// input  = name: TOKEN todo: TOKEN*
-///        | name: TOKEN token: TOKEN is: TOKEN todo: TOKEN*
-/// output = an item
+/// input  = KIND vis: [VISIBILITY] name: TOKEN todo: TOKEN*
+///        | KIND vis: [VISIBILITY] name: TOKEN token: TOKEN is: TOKEN todo: TOKEN*
+/// output = items
 /// ```
 ///
 /// The rules skip tokens up to the first group in braces, which is the body. `token` and `is` are the
@@ -154,29 +258,29 @@ macro_rules! __refuse_items {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __refuse_generic {
-    (name: $name:tt token: $token:tt is: { $($body:tt)* } todo: $($rest:tt)*) => {
+    ($kind:ident vis: $vis:tt name: $name:tt token: $token:tt is: { $($body:tt)* } todo: $($rest:tt)*) => {
         $crate::__refuse! {
             dollar: ($) name: $name group: $token
             text: "`" {$name} "`: what crosses to another machine has one layout; "
                 "leave out generics and bounds, and all lifetimes but one"
         }
+        $crate::__stand_in! { $kind vis: $vis name: $name lifetime: [] }
+        $crate::__refuse_items! { $($rest)* }
     };
-    (name: $name:tt token: $token:tt is: $skipped:tt todo: $($todo:tt)*) => {
-        $crate::__refuse_generic! { name: $name todo: $($todo)* }
+    ($kind:ident vis: $vis:tt name: $name:tt token: $token:tt is: $skipped:tt todo: $($todo:tt)*) => {
+        $crate::__refuse_generic! { $kind vis: $vis name: $name todo: $($todo)* }
     };
-    (name: $name:tt todo: $token:tt $($todo:tt)*) => {
-        $crate::__refuse_generic! { name: $name token: $token is: $token todo: $($todo)* }
+    ($kind:ident vis: $vis:tt name: $name:tt todo: $token:tt $($todo:tt)*) => {
+        $crate::__refuse_generic! { $kind vis: $vis name: $name token: $token is: $token todo: $($todo)* }
     };
-    (name: $name:tt todo:) => {
-        $crate::__say! { "`" {$name} "` needs a body: `{ .. }`" }
-    };
+    ($kind:ident vis: $vis:tt name: $name:tt todo:) => { $crate::__at_word! { no_body $name } };
 }
 
 /// Reports an item that `__item` does not take.
 ///
 /// ```text
 /// input  = the input of __item
-/// output = an item
+/// output = items
 /// ```
 #[doc(hidden)]
 #[macro_export]
@@ -188,10 +292,10 @@ macro_rules! __refuse_item {
         size: [$size:expr]
         optional: $optional:tt
         vis: $vis:tt
-        item: enum $name:ident
-        $($rest:tt)*
+        item: enum $($rest:tt)*
     ) => {
-        $crate::__say! { "enum `" {$name} "`: `#[size(..)]` pins a struct or a function's parameters" }
+        $crate::__at! { unpinned $size }
+        $crate::__item! { cfg: $cfg attrs: $attrs size: [] optional: $optional vis: $vis item: enum $($rest)* }
     };
     (
         cfg: $cfg:tt
@@ -199,10 +303,10 @@ macro_rules! __refuse_item {
         size: [$size:expr]
         optional: $optional:tt
         vis: $vis:tt
-        item: interface $name:ident
-        $($rest:tt)*
+        item: interface $($rest:tt)*
     ) => {
-        $crate::__say! { "interface `" {$name} "`: `#[size(..)]` pins a struct or a function's parameters" }
+        $crate::__at! { unpinned $size }
+        $crate::__item! { cfg: $cfg attrs: $attrs size: [] optional: $optional vis: $vis item: interface $($rest)* }
     };
     (
         cfg: $cfg:tt
@@ -210,10 +314,11 @@ macro_rules! __refuse_item {
         size: $size:tt
         optional: [optional]
         vis: $vis:tt
-        item: $kind:ident $name:ident
+        item: $kind:ident $name:tt
         $($rest:tt)*
     ) => {
-        $crate::__say! { "`" {$name} "`: `#[optional]` marks a function of an interface" }
+        $crate::__at_word! { optional_item $name }
+        $crate::__item! { cfg: $cfg attrs: $attrs size: $size optional: [] vis: $vis item: $kind $name $($rest)* }
     };
     // The attributes are right: the rules below look at the item alone.
     (
@@ -222,380 +327,94 @@ macro_rules! __refuse_item {
         size: $size:tt
         optional: $optional:tt
         vis: $vis:tt
+        item: interface $name:tt
+        lifetime: []
+        repr: []
+        body: { $($body:tt)* }
+        macros: $macros:tt
+    ) => {
+        $crate::__refuse_functions! {
+            item: { cfg: $cfg attrs: $attrs vis: $vis }
+            interface: $name
+            good: []
+            todo: $($body)*
+        }
+    };
+    (
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        vis: $vis:tt
         $($rest:tt)*
     ) => {
-        $crate::__refuse_body! { $($rest)* }
+        $crate::__refuse_body! { vis: $vis $($rest)* }
     };
 }
 
 /// Reports an item whose attributes are right, and whose kind, representation or body is wrong.
 ///
 /// ```text
-/// input  = item: KIND NAME ( < LIFETIME > )? repr: [IDENT?] body: { TOKEN* }
-/// output = an item
+/// input  = vis: [VISIBILITY] item: KIND NAME lifetime: [LIFETIME?] repr: [IDENT?] body: { TOKEN* } macros: TOKEN
+/// output = items
 /// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __refuse_body {
-    (item: interface $name:ident <$lifetime:lifetime> repr: $repr:tt body: $body:tt) => {
-        $crate::__say! { "interface `" {$name} "`: leave out the lifetime" }
+    (
+        vis: $vis:tt item: interface $name:tt lifetime: [$lifetime:lifetime] repr: $repr:tt body: $body:tt macros: $macros:tt
+    ) => {
+        $crate::__at_word! { no_lifetime $name }
     };
-    (item: $kind:ident $name:ident <$lifetime:lifetime> repr: $repr:tt body: $body:tt) => {
-        $crate::__refuse_body! { item: $kind $name repr: $repr body: $body }
+    // The grammar of the body is that of Rust, so the compiler says what is wrong in it, at its place.
+    (
+        vis: $vis:tt item: struct $name:tt lifetime: [$($lifetime:lifetime)?] repr: [] body: $body:tt macros: $macros:tt
+    ) => {
+        $crate::__as_written! { struct $name $(<$lifetime>)? $body }
+        $crate::__stand_in! { struct vis: $vis name: $name lifetime: [$($lifetime)?] }
     };
-    (item: struct $name:ident repr: [] body: $body:tt) => {
-        $crate::__say! { "struct `" {$name} "`: write `struct " {$name} " { name: Type, .. }`" }
+    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [] body: $body:tt macros: $macros:tt) => {
+        $crate::__at_word! { no_integer $name }
+        $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
-    (item: enum $name:ident repr: [] body: $body:tt) => {
-        $crate::__say! {
-            "enum `" {$name} "` needs the integer that it crosses as: `enum " {$name} ": u32 { .. }`"
-        }
+    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [$repr:tt] body: {} macros: $macros:tt) => {
+        $crate::__at_word! { no_variant $name }
+        $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
-    (item: enum $name:ident repr: [$repr:ident] body: {}) => {
-        $crate::__say! { "enum `" {$name} "` has no variant, so it has no value that could cross" }
+    (
+        vis: $vis:tt item: enum $name:tt lifetime: [$($lifetime:lifetime)?] repr: [$repr:tt] body: $body:tt
+        macros: $macros:tt
+    ) => {
+        $crate::__as_written! { #[repr($repr)] enum $name $(<$lifetime>)? $body }
+        $crate::__stand_in! { enum vis: $vis name: $name lifetime: [$($lifetime)?] }
     };
-    (item: enum $name:ident repr: [$repr:ident] body: $body:tt) => {
-        $crate::__say! {
-            "enum `" {$name} "`: a variant is `Name`, `Name(Type)` or `Name { field: Type, .. }`, "
-            "and may have a number: `Name = 1`"
-        }
+    (vis: $vis:tt item: interface $name:tt lifetime: $lifetime:tt repr: [$bound:tt] body: $body:tt macros: $macros:tt) => {
+        $crate::__at_word! { bound $bound }
+        $crate::ffi_interface! { interface $name $body }
     };
-    (item: interface $name:ident repr: [] body: { $($body:tt)* }) => {
-        $crate::__refuse_functions! { interface: $name todo: $($body)* }
+    (vis: $vis:tt item: trait $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+        $crate::__at_word! { no_trait $name }
     };
-    (item: interface $name:ident repr: [$bound:ident] body: $body:tt) => {
-        $crate::__say! {
-            "interface `" {$name} "` cannot require another trait of the types that serve it: "
-            "leave out the bound"
-        }
+    (vis: $vis:tt item: union $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+        $crate::__at_word! { no_union $name }
+        $crate::__stand_in! { struct vis: $vis name: $name lifetime: $lifetime }
     };
-    (item: trait $name:ident repr: $repr:tt body: $body:tt) => {
-        $crate::__say! { "write `interface " {$name} "`, not `trait " {$name} "`" }
-    };
-    (item: union $name:ident repr: $repr:tt body: $body:tt) => {
-        $crate::__say! {
-            "union `" {$name} "`: a receiver cannot tell which field it holds; write an enum with values"
-        }
-    };
-    (item: $kind:ident $name:ident repr: $repr:tt body: $body:tt) => {
-        $crate::__say! { "`" {$kind} " " {$name} "`: write `struct`, `enum` or `interface`" }
+    (vis: $vis:tt item: $kind:tt $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+        $crate::__at_word! { misplaced $name }
     };
 }
 
-/// Finds the first function of an interface that is wrong, and reports it.
+/// An item in a scope of its own, as the user wrote it: something in it is wrong.
 ///
 /// ```text
-/// input  = interface: NAME todo: TOKEN*
-/// output = an item, or nothing if all functions are right
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __refuse_functions {
-    (interface: $interface:ident todo:) => {};
-    // Four correct functions a step, and then one a step: 128 steps are the compiler's default
-    // limit.
-    (
-        interface: $interface:ident
-        todo:
-        $(#[$($a_attr:tt)*])* fn $a:ident ( $( $ap:ident : $at:ty ),* $(,)? ) $( -> $ar:ty )? ;
-        $(#[$($b_attr:tt)*])* fn $b:ident ( $( $bp:ident : $bt:ty ),* $(,)? ) $( -> $br:ty )? ;
-        $(#[$($c_attr:tt)*])* fn $c:ident ( $( $cp:ident : $ct:ty ),* $(,)? ) $( -> $cr:ty )? ;
-        $(#[$($d_attr:tt)*])* fn $d:ident ( $( $dp:ident : $dt:ty ),* $(,)? ) $( -> $dr:ty )? ;
-        $($todo:tt)*
-    ) => {
-        $crate::__refuse_functions! { interface: $interface todo: $($todo)* }
-    };
-    (
-        interface: $interface:ident
-        todo:
-        $(#[$($attr:tt)*])* fn $function:tt ( $( $param:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
-        $($todo:tt)*
-    ) => {
-        $crate::__refuse_functions! { interface: $interface todo: $($todo)* }
-    };
-    (interface: $interface:ident todo: $(#[$($attr:tt)*])* fn $function:tt < $($todo:tt)*) => {
-        $crate::__refuse_generic_function! { interface: $interface name: $function todo: $($todo)* }
-    };
-    (interface: $interface:ident todo: $(#[$($attr:tt)*])* fn $function:tt ; $($todo:tt)*) => {
-        $crate::__say! {
-            "function `" {$interface} "::" {$function} "`: "
-            "write `fn " {$function} "(name: Type, ..) -> Type;`"
-        }
-    };
-    // The outline of the function is right, so one of its parameters is wrong.
-    (interface: $interface:ident todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt ; $($todo:tt)*) => {
-        $crate::__refuse_params! { interface: $interface name: $function params: $params todo: $params }
-    };
-    (
-        interface: $interface:ident
-        todo:
-        $(#[$($attr:tt)*])* fn $function:tt $params:tt -> $ret:ty ;
-        $($todo:tt)*
-    ) => {
-        $crate::__refuse_params! { interface: $interface name: $function params: $params todo: $params }
-    };
-    (
-        interface: $interface:ident
-        todo:
-        $(#[$($attr:tt)*])* fn $function:tt $params:tt $( -> $ret:ty )? { $($body:tt)* }
-        $($todo:tt)*
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "leave out the body, and end it with a semicolon; the serving side implements the trait"
-        }
-    };
-    (
-        interface: $interface:ident
-        todo:
-        $(#[$($attr:tt)*])* fn $function:tt $params:tt $( -> $ret:ty )? where
-        $($todo:tt)*
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "a function that crosses to another machine has no bounds: leave out the `where`"
-        }
-    };
-    (interface: $interface:ident todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt -> $($todo:tt)*) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "write the result as `-> Type`, and end it with a semicolon"
-        }
-    };
-    (interface: $interface:ident todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt $($todo:tt)*) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "end it with a semicolon"
-        }
-    };
-    // Keywords before `fn`.
-    (interface: $interface:ident todo: $(#[$($attr:tt)*])* async fn $function:tt $params:tt $($todo:tt)*) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "calls wait for their result: leave out the `async`"
-        }
-    };
-    (interface: $interface:ident todo: $(#[$($attr:tt)*])* pub fn $function:tt $params:tt $($todo:tt)*) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "a function is as visible as its interface: leave out the `pub`"
-        }
-    };
-    (
-        interface: $interface:ident
-        todo:
-        $(#[$($attr:tt)*])* extern $abi:literal fn $function:tt $params:tt
-        $($todo:tt)*
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "all functions have this crate's ABI: leave out the `extern`"
-        }
-    };
-    (interface: $interface:ident todo: $(#[$($attr:tt)*])* const $constant:ident : $($todo:tt)*) => {
-        $crate::__say! { "interface `" {$interface} "`: put constants beside `ffi_interface!`" }
-    };
-    (
-        interface: $interface:ident
-        todo:
-        $(#[$($attr:tt)*])* $keyword:ident fn $function:tt $params:tt
-        $($todo:tt)*
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "leave out the `" {$keyword} "`"
-        }
-    };
-    (
-        interface: $interface:ident
-        todo:
-        $(#[$($attr:tt)*])* $keyword:ident $function:tt $params:tt
-        $($todo:tt)*
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "write `fn`, not `" {$keyword} "`"
-        }
-    };
-    (interface: $interface:ident todo: $($todo:tt)*) => {
-        $crate::__say! {
-            "interface `" {$interface} "`: everything in it is a function, "
-            "`fn name(parameter: Type, ..) -> Type;`"
-        }
-    };
-}
-
-/// A compile error that points at a function, from its name to the end of a group.
-///
-/// ```text
-/// input  = interface: NAME name: TOKEN group: TOKEN text: text
+/// input  = ITEM
 /// output = an item
 /// ```
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __refuse_function {
-    (interface: $interface:ident name: $function:tt group: $group:tt text: $($text:tt)+) => {
-        $crate::__refuse! {
-            dollar: ($) name: $function group: $group
-            text: "function `" {$interface} "::" {$function} "`: " $($text)+
-        }
-    };
-}
-
-/// Reports a function with angle brackets behind its name.
-///
-/// ```text
-/// input  = interface: NAME name: TOKEN todo: TOKEN*
-///        | interface: NAME name: TOKEN token: TOKEN is: TOKEN todo: TOKEN*
-/// output = an item
-/// ```
-///
-/// The rules skip tokens up to the first group in parentheses, which is the list of parameters. `token`
-/// and `is` are the same token, as in `__refuse_generic`.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __refuse_generic_function {
-    (
-        interface: $interface:ident
-        name: $function:tt
-        token: $token:tt
-        is: ( $($params:tt)* )
-        todo: $($rest:tt)*
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $token
-            text: "a function that crosses to another machine cannot be generic, nor have lifetimes"
-        }
-    };
-    (
-        interface: $interface:ident
-        name: $function:tt
-        token: $token:tt
-        is: $skipped:tt
-        todo: $($todo:tt)*
-    ) => {
-        $crate::__refuse_generic_function! { interface: $interface name: $function todo: $($todo)* }
-    };
-    (interface: $interface:ident name: $function:tt todo: $token:tt $($todo:tt)*) => {
-        $crate::__refuse_generic_function! {
-            interface: $interface
-            name: $function
-            token: $token
-            is: $token
-            todo: $($todo)*
-        }
-    };
-    (interface: $interface:ident name: $function:tt todo:) => {
-        $crate::__refuse_functions! { interface: $interface todo: fn $function ; }
-    };
-}
-
-/// Finds the first parameter of a function that is wrong, and reports it.
-///
-/// ```text
-/// input  = interface: NAME name: TOKEN params: TOKEN todo: TOKEN
-/// output = an item
-/// ```
-///
-/// `params` is the whole list of parameters, which the error points at. `todo` is a group of those that
-/// are not read yet.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __refuse_params {
-    (
-        interface: $interface:ident
-        name: $function:tt
-        params: $params:tt
-        todo: (#[cfg $($attr:tt)*] $($todo:tt)*)
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "a parameter cannot be left out by `#[cfg]`: "
-                "declare the function twice, with a `#[cfg]` on each"
-        }
-    };
-    (
-        interface: $interface:ident
-        name: $function:tt
-        params: $params:tt
-        todo: (#[$($attr:tt)*] $($todo:tt)*)
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "a parameter has no attributes and no documentation: put them on the function"
-        }
-    };
-    (
-        interface: $interface:ident
-        name: $function:tt
-        params: $params:tt
-        todo: (self $($todo:tt)*)
-    ) => {
-        $crate::__refuse_receiver! { interface: $interface name: $function params: $params }
-    };
-    (
-        interface: $interface:ident
-        name: $function:tt
-        params: $params:tt
-        todo: (& $($todo:tt)*)
-    ) => {
-        $crate::__refuse_receiver! { interface: $interface name: $function params: $params }
-    };
-    (
-        interface: $interface:ident
-        name: $function:tt
-        params: $params:tt
-        todo: (mut $($todo:tt)*)
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "a parameter is a name, without `mut`"
-        }
-    };
-    // A correct parameter.
-    (
-        interface: $interface:ident
-        name: $function:tt
-        params: $params:tt
-        todo: ($param:ident : $ty:ty $(, $($todo:tt)*)?)
-    ) => {
-        $crate::__refuse_params! {
-            interface: $interface
-            name: $function
-            params: $params
-            todo: ($($($todo)*)?)
-        }
-    };
-    (
-        interface: $interface:ident
-        name: $function:tt
-        params: $params:tt
-        todo: ($($todo:tt)*)
-    ) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "write a parameter as `name: Type`"
-        }
-    };
-    // The list of parameters is not in parentheses.
-    (interface: $interface:ident name: $function:tt params: $params:tt todo: $todo:tt) => {
-        $crate::__refuse_functions! { interface: $interface todo: fn $function ; }
-    };
-}
-
-/// Reports a receiver among the parameters of a function.
-///
-/// ```text
-/// input  = interface: NAME name: TOKEN params: TOKEN
-/// output = an item
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __refuse_receiver {
-    (interface: $interface:ident name: $function:tt params: $params:tt) => {
-        $crate::__refuse_function! {
-            interface: $interface name: $function group: $params
-            text: "leave out the receiver; the generated trait adds `&self` and `&Peer` to each function"
-        }
+macro_rules! __as_written {
+    ($($item:tt)*) => {
+        #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
+        const _: () = { $($item)* };
     };
 }

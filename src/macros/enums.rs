@@ -3,27 +3,25 @@
 /// Checks that an enum crosses as an integer, and goes on if it does.
 ///
 /// ```text
-/// input  = repr: IDENT enum: NAME then: { ITEM* }
+/// input  = repr: IDENT vis: [VISIBILITY] enum: NAME lifetime: [LIFETIME?] then: { ITEM* }
 /// output = the items, or a compile error
 /// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __integer {
-    (repr: u8 enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: u16 enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: u32 enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: u64 enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: usize enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: i8 enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: i16 enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: i32 enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: i64 enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: isize enum: $name:ident then: { $($item:tt)* }) => { $($item)* };
-    (repr: $repr:ident enum: $name:ident then: { $($item:tt)* }) => {
-        $crate::__say! {
-            "enum `" {$name} "` crosses as an integer of at most 64 bits, as in "
-            "`enum " {$name} ": u32 { .. }`"
-        }
+    (repr: u8 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: u16 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: u32 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: u64 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: usize vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: i8 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: i16 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: i32 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: i64 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: isize vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: $repr:tt vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => {
+        $crate::__at_word! { repr $repr }
+        $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
 }
 
@@ -96,35 +94,36 @@ macro_rules! __shared_enum {
         const _: () = {
             use $crate::__private as __p;
             use __p::core as __core;
+            type __Int = __core::primitive::$repr;
             #[repr($repr)]
             enum __Tag { $( $($vcfg)* $variant $( = $number )?, )* }
             const __VARIANTS: &[__p::Variant] = &[ $(
                 $($vcfg)* __p::Variant {
                     name: __core::stringify!($variant),
-                    number: __Tag::$variant as $repr as u64,
+                    number: __Tag::$variant as __Int as __core::primitive::u64,
                     fields: &[],
                 },
             )* ];
             // SAFETY: the wire form is one integer, so it has no pointer words, and neither has
             // that of any other type of equal `SHAPE`.
             unsafe impl $crate::FfiType for $name {
-                type Wire = <$repr as $crate::FfiType>::Wire;
-                type OptionWire = __p::Tagged<<$repr as $crate::FfiType>::Wire>;
+                type Wire = <__Int as $crate::FfiType>::Wire;
+                type OptionWire = __p::Tagged<<__Int as $crate::FfiType>::Wire>;
                 type Shared = $name;
-                const HANDLES: bool = false;
+                const HANDLES: __core::primitive::bool = false;
                 const SHAPE: &'static __p::Shape =
-                    &__p::Shape::enumeration::<<$repr as $crate::FfiType>::Wire>(
+                    &__p::Shape::enumeration::<<__Int as $crate::FfiType>::Wire>(
                     __core::stringify!($name),
                     __core::stringify!($repr),
                     __VARIANTS,
                 );
                 #[inline]
                 fn decode(
-                    __wire: &[u8],
+                    __wire: &[__core::primitive::u8],
                     __from: $crate::Incoming<'_>,
                 ) -> __core::result::Result<$name, $crate::CallError> {
-                    let __tag = <$repr as $crate::FfiType>::decode(__wire, __from)?;
-                    $( $($vcfg)* if __tag == __Tag::$variant as $repr {
+                    let __tag = <__Int as $crate::FfiType>::decode(__wire, __from)?;
+                    $( $($vcfg)* if __tag == __Tag::$variant as __Int {
                         return __core::result::Result::Ok($name::$variant {});
                     } )*
                     __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
@@ -133,18 +132,18 @@ macro_rules! __shared_enum {
                     __transport: $crate::abi::Transport,
                     __from: $crate::Incoming<'_>,
                 ) -> __core::result::Result<$name, $crate::CallError> {
-                    let __tag = <$repr as $crate::FfiType>::from_transport(__transport, __from)?;
-                    $( $($vcfg)* if __tag == __Tag::$variant as $repr {
+                    let __tag = <__Int as $crate::FfiType>::from_transport(__transport, __from)?;
+                    $( $($vcfg)* if __tag == __Tag::$variant as __Int {
                         return __core::result::Result::Ok($name::$variant {});
                     } )*
                     __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
                 }
                 #[inline]
-                fn write(&self, __wire: &mut [u8]) {
+                fn write(&self, __wire: &mut [__core::primitive::u8]) {
                     let __tag = match *self {
-                        $( $($vcfg)* $name::$variant {} => __Tag::$variant as $repr, )*
+                        $( $($vcfg)* $name::$variant {} => __Tag::$variant as __Int, )*
                     };
-                    <$repr as $crate::FfiType>::write(&__tag, __wire);
+                    <__Int as $crate::FfiType>::write(&__tag, __wire);
                 }
             }
             // SAFETY: the wire form is one integer, so `decode` makes no handles.
@@ -156,7 +155,7 @@ macro_rules! __shared_enum {
                 #[inline]
                 fn encode(
                     self,
-                    __wire: &mut [u8],
+                    __wire: &mut [__core::primitive::u8],
                     _: &mut $crate::Outgoing<'_>,
                 ) -> __core::result::Result<(), $crate::CallError> {
                     <$name as $crate::FfiType>::write(&self, __wire);
@@ -167,9 +166,9 @@ macro_rules! __shared_enum {
                     __out: &mut $crate::Outgoing<'_>,
                 ) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
                     let __tag = match self {
-                        $( $($vcfg)* $name::$variant {} => __Tag::$variant as $repr, )*
+                        $( $($vcfg)* $name::$variant {} => __Tag::$variant as __Int, )*
                     };
-                    <$repr as $crate::SendAs<$repr>>::into_transport(__tag, __out)
+                    <__Int as $crate::SendAs<__Int>>::into_transport(__tag, __out)
                 }
             }
             impl __core::convert::From<$name> for $crate::Failure<$name> {
@@ -182,11 +181,11 @@ macro_rules! __shared_enum {
 /// An enum whose variants have values: the enum itself, with all its attributes.
 ///
 /// ```text
-/// input   = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME repr: INTEGER
+/// input   = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME lifetime: [] repr: INTEGER
 ///           variants: [variant*]
 /// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [fields?] values: [values?] }
-/// fields  = { ( { attrs: [ATTRIBUTE*] name: NAME type: TYPE } )* }
-/// values  = ( ( { attrs: [ATTRIBUTE*] type: TYPE } )* )
+/// fields  = { ( { attrs: [ATTRIBUTE*] name: NAME type: TYPE = TYPE } )* }
+/// values  = ( ( { attrs: [ATTRIBUTE*] type: TYPE = TYPE } )* )
 /// output  = items: the enum, and a call of __variants
 /// ```
 ///
@@ -199,13 +198,14 @@ macro_rules! __data_enum {
         attrs: [$($attr:tt)*]
         vis: [$vis:vis]
         name: $name:ident
+        lifetime: []
         repr: $repr:ident
         variants: [$( {
             attrs: [$($vattr:tt)*]
             name: $variant:ident
             number: [$($number:expr)?]
-            fields: [$( { $( { attrs: [$($fattr:tt)*] name: $field:ident type: $ty:ty } )* } )?]
-            values: [$( ( $( { attrs: [$($tattr:tt)*] type: $value:ty } )* ) )?]
+            fields: [$( { $( { attrs: [$($fattr:tt)*] name: $field:ident type: $ty:ty = $asked:ty } )* } )?]
+            values: [$( ( $( { attrs: [$($tattr:tt)*] type: $value:ty = $asked_value:ty } )* ) )?]
         } )*]
     ) => {
         $($cfg)*
@@ -227,9 +227,9 @@ macro_rules! __data_enum {
                     attrs: [$($fattr)*]
                     member: $field
                     label: [$crate::__private::core::stringify!($field)]
-                    type: $ty
+                    type: $ty = $asked
                 } )* )?]
-                values: [$( $( { attrs: [$($tattr)*] type: $value } )* )?]
+                values: [$( $( { attrs: [$($tattr)*] type: $value = $asked_value } )* )?]
             } )*]
             then: { cfg: [$($cfg)*] name: $name repr: $repr variants: }
         }
@@ -241,7 +241,7 @@ macro_rules! __data_enum {
 /// ```text
 /// input   = cfg: [ATTRIBUTE*] name: NAME repr: INTEGER variants: [variant*]
 /// variant = { cfg: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [field*] }
-/// field   = { cfg: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE }
+/// field   = { cfg: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE = TYPE }
 /// output  = items: what `__data_enum_impls` makes, in a `const _`
 /// ```
 #[doc(hidden)]
@@ -259,7 +259,7 @@ macro_rules! __shared_data_enum {
                 cfg: [$($fcfg:tt)*]
                 member: $member:tt
                 label: $label:tt
-                type: $ty:ty
+                type: $ty:ty = $asked:ty
             } )*]
         } )*]
     ) => {
@@ -273,8 +273,11 @@ macro_rules! __shared_data_enum {
                 use $crate::__private as __p;
                 use __p::core as __core;
                 type __Checked = __p::Checked<{ $( $($vcfg)* {
-                    $( $($fcfg)* { __p::crosses::<$ty>(); } )*
+                    $( $($fcfg)* { __p::crosses::<$asked>(); } )*
                 } )* 0 }>;
+                impl __p::Item for $name {
+                    type Checked = __Checked;
+                }
                 $crate::__data_enum_impls! {
                     name: $name
                     repr: $repr
@@ -324,7 +327,7 @@ macro_rules! __shared_data_enum {
                 use __p::core as __core;
                 struct __Asked<$lifetime>(&$lifetime ());
                 impl<$lifetime> __Asked<$lifetime> {
-                    const ALL: usize = { $( $($vcfg)* {
+                    const ALL: __core::primitive::usize = { $( $($vcfg)* {
                         $( $($fcfg)* { __p::packs::<$ty>(); } )*
                     } )* 0 };
                 }
@@ -384,21 +387,23 @@ macro_rules! __data_enum_impls {
             } )*]
         } )*]
     ) => {
+        type __Int = __core::primitive::$repr;
         #[repr($repr)]
         enum __Tag { $( $($vcfg)* $variant $( = $number )?, )* }
         $(
             $($vcfg)*
-            #[derive(__core::clone::Clone, __core::marker::Copy)]
             #[repr(C)]
             struct $wire {
-                __tag: <$repr as $crate::FfiType>::Wire,
+                __tag: <__Int as $crate::FfiType>::Wire,
                 $( $($fcfg)* $local: <$ty as $crate::FfiType>::Wire, )*
             }
+            $($vcfg)*
+            $crate::__copy! { $wire }
         )*
-        #[derive(__core::clone::Clone, __core::marker::Copy)]
+        $crate::__copy! { __Wire }
         #[repr(C)]
         union __Wire {
-            __tag: <$repr as $crate::FfiType>::Wire,
+            __tag: <__Int as $crate::FfiType>::Wire,
             $( $($vcfg)* $variant: $wire, )*
         }
         // The impls below rest on this: a value without handles has no pointer words.
@@ -414,13 +419,13 @@ macro_rules! __data_enum_impls {
             }
         };
         $( $($vcfg)* const _: () = {
-            let mut __layout = __p::Rule::new().field::<$repr>($crate::__offset!($wire, __tag));
+            let mut __layout = __p::Rule::new().field::<__Int>($crate::__offset!($wire, __tag));
             $( $($fcfg)* { __layout = __layout.field::<$ty>($crate::__offset!($wire, $local)); } )*
             __layout.check::<$wire>();
         }; )*
         const __VARIANTS: &[__p::Variant] = &[ $( $($vcfg)* __p::Variant {
             name: __core::stringify!($variant),
-            number: __Tag::$variant as $repr as u64,
+            number: __Tag::$variant as __Int as __core::primitive::u64,
             fields: &[ $( $($fcfg)* {
                 $crate::__shape_of! { wire: $wire field: $local name: $label type: $ty }
             }, )* ],
@@ -435,7 +440,7 @@ macro_rules! __data_enum_impls {
             >;
             type OptionWire = __p::Tagged<<$name as $crate::FfiType>::Wire>;
             type Shared = $name;
-            const HANDLES: bool = false;
+            const HANDLES: __core::primitive::bool = false;
             const SHAPE: &'static __p::Shape = &__p::Shape::enumeration::<__Wire>(
                 __core::stringify!($name),
                 __core::stringify!($repr),
@@ -443,11 +448,11 @@ macro_rules! __data_enum_impls {
             );
             #[inline]
             fn decode(
-                __wire: &[u8],
+                __wire: &[__core::primitive::u8],
                 __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$name, $crate::CallError> {
-                let __tag = __p::field::<$repr>(__wire, 0, "", __from)?;
-                $( $($vcfg)* if __tag == __Tag::$variant as $repr {
+                let __tag = __p::field::<__Int>(__wire, 0, "", __from)?;
+                $( $($vcfg)* if __tag == __Tag::$variant as __Int {
                     return __core::result::Result::Ok($name::$variant { $(
                         $($fcfg)* $member: __p::field::<$ty>(
                             __wire, $crate::__offset!($wire, $local), $crate::__label!($label), __from,
@@ -457,10 +462,10 @@ macro_rules! __data_enum_impls {
                 __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
             }
             #[inline]
-            fn write(&self, __wire: &mut [u8]) {
+            fn write(&self, __wire: &mut [__core::primitive::u8]) {
                 match self { $(
                     $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
-                        __p::write::<$repr>(&(__Tag::$variant as $repr), __wire, 0);
+                        __p::write::<__Int>(&(__Tag::$variant as __Int), __wire, 0);
                         $( $($fcfg)* {
                             __p::write::<$ty>($local, __wire, $crate::__offset!($wire, $local));
                         } )*

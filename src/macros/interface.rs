@@ -61,7 +61,7 @@ macro_rules! __interface {
         name: $name:ident
         functions: [$( {
             attrs: [$($fattr:tt)*]
-            name: $function:ident
+            name: $function:tt
             params: ($($param:ident : $ty:ty),*)
             returns: $returns:tt
         } )*]
@@ -150,7 +150,6 @@ macro_rules! __interface {
                 client: [<$name Client>]
                 asks: [<__ $name Optional>]
                 module: [ [<__vmffi_ $name>]::$function ]
-                struct: [<Params $name $function:camel>]
                 name: $function
                 has: [<has_ $function>]
                 params: ($($param [<__param_ $param>] : $ty),*)
@@ -164,7 +163,7 @@ macro_rules! __interface {
             )]
             const _: () = {
                 use $crate::__private::dispatch as __dispatch;
-                const __N: usize = {
+                const __N: $crate::__private::core::primitive::usize = {
                     let mut __n = 0;
                     $( $crate::__attributes! {
                         todo: [$($fattr)*]
@@ -407,8 +406,8 @@ macro_rules! __entry {
 /// The client's half of a function.
 ///
 /// ```text
-/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME asks: NAME module: [PATH] struct: NAME name: NAME
-///          has: NAME params: params returns: [TYPE?]
+/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME asks: NAME module: [PATH] name: NAME has: NAME
+///          params: params returns: [TYPE?]
 /// output = items: the parameter struct with the function's signature, its re-export, and the methods of the client
 /// ```
 #[doc(hidden)]
@@ -424,7 +423,6 @@ macro_rules! __call {
         client: $client:ident
         asks: $asks:ident
         module: [$($module:tt)*]
-        struct: $struct:ident
         name: $function:ident
         has: $has:ident
         params: ($($param:ident $local:ident : $ty:ty),*)
@@ -438,29 +436,29 @@ macro_rules! __call {
         $vis use $($module)*::*;
         $($cfg)*
         #[allow(
-            dead_code, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
+            dead_code, deprecated, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
             missing_debug_implementations, clippy::too_many_arguments,
             reason = "a client need not call every function, which may have any name; the user has not \
                       declared `&self`"
         )]
         const _: () = {
             use $crate::__private::core as __core;
-            #[derive(__core::clone::Clone, __core::marker::Copy)]
             #[repr(C)]
-            $vis struct $struct {
+            $vis struct __Params {
                 $( $param: <$crate::__private::In<fn(&'static ()) -> $ty, dyn $interface> as $crate::FfiType>::Wire, )*
             }
+            $crate::__copy! { __Params }
             impl $crate::__private::Named for $($module)*::__Key {
-                type Type = $struct;
+                type Type = __Params;
             }
-            impl $struct {
+            impl __Params {
                 /// The function: its signature and its names.
                 pub const FUNCTION: &'static $crate::abi::Function = &Self::__DECLARED.function;
                 #[doc(hidden)]
                 pub const __DECLARED: $crate::__private::Declared = {
                     $crate::__check! {
                         size: $size
-                        struct: $struct
+                        struct: __Params
                         name: $function
                         params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
                     }
@@ -477,7 +475,7 @@ macro_rules! __call {
                 };
             }
             $crate::__unpack! {
-                struct: $struct
+                struct: __Params
                 types: ($($crate::__private::Static<fn(&'static ()) -> $ty>),*)
                 params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
             }
@@ -494,7 +492,7 @@ macro_rules! __call {
                     let mut __out = self.optional.peer.outgoing();
                     let __transport = $crate::__send! {
                         out: __out
-                        struct: $struct
+                        struct: __Params
                         params: ($($param : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
                     };
                     // SAFETY: this macro makes `__send` and `FUNCTION` from the same declaration:
@@ -506,7 +504,7 @@ macro_rules! __call {
                         >(
                             self.optional.peer,
                             __out,
-                            $struct::FUNCTION,
+                            __Params::FUNCTION,
                             __transport,
                         )
                     }
@@ -515,7 +513,7 @@ macro_rules! __call {
             $crate::__has! {
                 optional: $optional
                 asks: $asks
-                struct: $struct
+                struct: __Params
                 name: $function
                 has: $has
             }
@@ -550,7 +548,7 @@ macro_rules! __has {
     ) => {
         impl $asks<'_> {
             #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
-            pub fn $has(&self) -> __core::result::Result<bool, $crate::CallError> {
+            pub fn $has(&self) -> __core::result::Result<__core::primitive::bool, $crate::CallError> {
                 self.peer.has($struct::FUNCTION)
             }
         }

@@ -3,9 +3,9 @@
 /// A struct with a lifetime: the struct itself, with all its attributes.
 ///
 /// ```text
-/// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] vis: [VISIBILITY] name: NAME lifetime: LIFETIME
+/// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] vis: [VISIBILITY] name: NAME lifetime: [LIFETIME]
 ///          fields: [field*]
-/// field  = { attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME type: TYPE }
+/// field  = { attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME type: TYPE = TYPE }
 /// output = items: the struct, and a call of __packed_struct with the `#[cfg]` of each field
 /// ```
 #[doc(hidden)]
@@ -17,12 +17,12 @@ macro_rules! __view_struct {
         size: $size:tt
         vis: [$vis:vis]
         name: $name:ident
-        lifetime: $lifetime:lifetime
+        lifetime: [$lifetime:lifetime]
         fields: [$( {
             attrs: [$($fattr:tt)*]
             vis: [$fvis:vis]
             name: $field:ident
-            type: $ty:ty
+            type: $ty:ty = $asked:ty
         } )*]
     ) => {
         $($cfg)*
@@ -69,7 +69,7 @@ macro_rules! __packed_struct {
             use __p::core as __core;
             struct __Asked<$lifetime>(&$lifetime ());
             impl<$lifetime> __Asked<$lifetime> {
-                const ALL: usize = { $( $($fcfg)* { __p::packs::<$ty>(); } )* 0 };
+                const ALL: __core::primitive::usize = { $( $($fcfg)* { __p::packs::<$ty>(); } )* 0 };
             }
             type __Checked = __p::Asked<{ <__Asked<'static>>::ALL }>;
             $crate::__packed_struct_impls! {
@@ -138,26 +138,26 @@ macro_rules! __packed_struct_impls {
                     }
                 }, )* ])
             };
-            const DATA: bool = {
+            const DATA: __core::primitive::bool = {
                 let mut __data = false;
                 $( $($fcfg)* { __data |= <$ty as $crate::Packed>::DATA; } )*
                 __data
             };
             #[inline]
-            fn data_len(&self) -> usize {
-                let mut __len = 0_usize;
+            fn data_len(&self) -> __core::primitive::usize {
+                let mut __len: __core::primitive::usize = 0;
                 $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len(&self.$field)); } )*
                 __len
             }
             #[inline]
-            fn pack(&self, __fixed: &mut [u8], __data: &mut __p::Packer<'_>) {
+            fn pack(&self, __fixed: &mut [__core::primitive::u8], __data: &mut __p::Packer<'_>) {
                 $( $($fcfg)* {
                     __p::pack_field::<$ty>(&self.$field, __fixed, $crate::__offset!(__Wire, $field), __data);
                 } )*
             }
             #[inline]
             fn check(
-                __fixed: &[u8],
+                __fixed: &[__core::primitive::u8],
                 __data: &mut __p::Unread<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
                 $( $($fcfg)* {
@@ -168,7 +168,7 @@ macro_rules! __packed_struct_impls {
                 __core::result::Result::Ok(())
             }
             #[inline]
-            unsafe fn view<'__v>(__fixed: &'__v [u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
+            unsafe fn view<'__v>(__fixed: &'__v [__core::primitive::u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
                 $name { $(
                     // SAFETY: the caller promises that `check` has accepted the bytes, and so those of each field.
                     $($fcfg)* $field: unsafe {
@@ -189,11 +189,11 @@ macro_rules! __packed_struct_impls {
 /// An enum with a lifetime: the enum itself, with all its attributes.
 ///
 /// ```text
-/// input   = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME lifetime: LIFETIME repr: INTEGER
+/// input   = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME lifetime: [LIFETIME] repr: INTEGER
 ///           variants: [variant*]
 /// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [fields?] values: [values?] }
-/// fields  = { ( { attrs: [ATTRIBUTE*] name: NAME type: TYPE } )* }
-/// values  = ( ( { attrs: [ATTRIBUTE*] type: TYPE } )* )
+/// fields  = { ( { attrs: [ATTRIBUTE*] name: NAME type: TYPE = TYPE } )* }
+/// values  = ( ( { attrs: [ATTRIBUTE*] type: TYPE = TYPE } )* )
 /// output  = items: the enum, and a call of __tuple_variants, which leads to __packed_enum
 /// ```
 #[doc(hidden)]
@@ -204,14 +204,14 @@ macro_rules! __view_enum {
         attrs: [$($attr:tt)*]
         vis: [$vis:vis]
         name: $name:ident
-        lifetime: $lifetime:lifetime
+        lifetime: [$lifetime:lifetime]
         repr: $repr:ident
         variants: [$( {
             attrs: [$($vattr:tt)*]
             name: $variant:ident
             number: [$($number:expr)?]
-            fields: [$( { $( { attrs: [$($fattr:tt)*] name: $field:ident type: $ty:ty } )* } )?]
-            values: [$( ( $( { attrs: [$($tattr:tt)*] type: $value:ty } )* ) )?]
+            fields: [$( { $( { attrs: [$($fattr:tt)*] name: $field:ident type: $ty:ty = $asked:ty } )* } )?]
+            values: [$( ( $( { attrs: [$($tattr:tt)*] type: $value:ty = $asked_value:ty } )* ) )?]
         } )*]
     ) => {
         $($cfg)*
@@ -273,6 +273,7 @@ macro_rules! __packed_enum {
             } )*]
         } )*]
     ) => {
+        type __Int = __core::primitive::$repr;
         #[repr($repr)]
         enum __Tag { $( $($vcfg)* $variant $( = $number )?, )* }
         $(
@@ -280,7 +281,7 @@ macro_rules! __packed_enum {
             #[derive(__core::clone::Clone, __core::marker::Copy)]
             #[repr(C)]
             struct $wire<$lifetime> {
-                __tag: <$repr as $crate::Packed>::Wire,
+                __tag: <__Int as $crate::Packed>::Wire,
                 $( $($fcfg)* $local: <$ty as $crate::Packed>::Wire, )*
                 __lifetime: __core::marker::PhantomData<&$lifetime ()>,
             }
@@ -288,7 +289,7 @@ macro_rules! __packed_enum {
         #[derive(__core::clone::Clone, __core::marker::Copy)]
         #[repr(C)]
         union __Wire<$lifetime> {
-            __tag: <$repr as $crate::Packed>::Wire,
+            __tag: <__Int as $crate::Packed>::Wire,
             $( $($vcfg)* $variant: $wire<$lifetime>, )*
         }
         // SAFETY: `pack`, `check` and `view` tell the variant by the same number, and go through its fields in the order of
@@ -303,7 +304,7 @@ macro_rules! __packed_enum {
             const SHAPE: &'static __p::Shape = {
                 $( $($vcfg)* {
                     let mut __layout = __p::Rule::new()
-                        .wire::<<$repr as $crate::Packed>::Wire>($crate::__offset!($wire, __tag));
+                        .wire::<<__Int as $crate::Packed>::Wire>($crate::__offset!($wire, __tag));
                     $( $($fcfg)* {
                         __layout = __layout.wire::<<$ty as $crate::Packed>::Wire>($crate::__offset!($wire, $local));
                     } )*
@@ -314,7 +315,7 @@ macro_rules! __packed_enum {
                     __core::stringify!($repr),
                     &[ $( $($vcfg)* __p::Variant {
                         name: __core::stringify!($variant),
-                        number: __Tag::$variant as $repr as u64,
+                        number: __Tag::$variant as __Int as __core::primitive::u64,
                         fields: &[ $( $($fcfg)* {
                             __p::Field {
                                 name: $crate::__label!($label),
@@ -325,23 +326,23 @@ macro_rules! __packed_enum {
                     }, )* ],
                 )
             };
-            const DATA: bool = {
+            const DATA: __core::primitive::bool = {
                 let mut __data = false;
                 $( $($vcfg)* { $( $($fcfg)* { __data |= <$ty as $crate::Packed>::DATA; } )* } )*
                 __data
             };
             #[inline]
-            fn data_len(&self) -> usize {
+            fn data_len(&self) -> __core::primitive::usize {
                 match self { $( $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
-                    let mut __len = 0_usize;
+                    let mut __len: __core::primitive::usize = 0;
                     $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len($local)); } )*
                     __len
                 } )* }
             }
             #[inline]
-            fn pack(&self, __fixed: &mut [u8], __data: &mut __p::Packer<'_>) {
+            fn pack(&self, __fixed: &mut [__core::primitive::u8], __data: &mut __p::Packer<'_>) {
                 match self { $( $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
-                    __p::pack_field::<$repr>(&(__Tag::$variant as $repr), __fixed, 0, __data);
+                    __p::pack_field::<__Int>(&(__Tag::$variant as __Int), __fixed, 0, __data);
                     $( $($fcfg)* {
                         __p::pack_field::<$ty>($local, __fixed, $crate::__offset!($wire, $local), __data);
                     } )*
@@ -349,11 +350,11 @@ macro_rules! __packed_enum {
             }
             #[inline]
             fn check(
-                __fixed: &[u8],
+                __fixed: &[__core::primitive::u8],
                 __data: &mut __p::Unread<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
-                let __tag = __p::tag::<$repr>(__fixed)?;
-                $( $($vcfg)* if __tag == __Tag::$variant as $repr {
+                let __tag = __p::tag::<__Int>(__fixed)?;
+                $( $($vcfg)* if __tag == __Tag::$variant as __Int {
                     $( $($fcfg)* {
                         __p::check_field::<$ty>(
                             __fixed, $crate::__offset!($wire, $local), $crate::__label!($label), __data,
@@ -364,9 +365,9 @@ macro_rules! __packed_enum {
                 __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
             }
             #[inline]
-            unsafe fn view<'__v>(__fixed: &'__v [u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
-                let __tag = __p::tag::<$repr>(__fixed);
-                $( $($vcfg)* if __tag == __core::result::Result::Ok(__Tag::$variant as $repr) {
+            unsafe fn view<'__v>(__fixed: &'__v [__core::primitive::u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
+                let __tag = __p::tag::<__Int>(__fixed);
+                $( $($vcfg)* if __tag == __core::result::Result::Ok(__Tag::$variant as __Int) {
                     return $name::$variant { $(
                         // SAFETY: the caller promises that `check` has accepted the bytes, and so those of each field.
                         $($fcfg)* $member: unsafe {

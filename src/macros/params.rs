@@ -34,15 +34,12 @@ macro_rules! __check {
         $( $crate::__private::pin(__core::stringify!($function), __core::mem::size_of::<$struct>(), $size); )?
     };
     (
-        size: [$($size:expr)?]
+        size: [$size:expr]
         struct: $struct:ident
         name: $function:ident
         params: $params:tt
     ) => {
-        $crate::__say! {
-            "function `" {$function} "`: `#[size(..)]` pins a parameter struct, which only a function "
-            "of at least two parameters has"
-        }
+        $crate::__at! { alone $size }
     };
 }
 
@@ -66,7 +63,7 @@ macro_rules! __unpack {
             type Output = ($($declared,)+);
             #[inline]
             fn unpack(
-                __wire: &[u8],
+                __wire: &[__core::primitive::u8],
                 __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<Self::Output, $crate::CallError> {
                 $( let $local = $crate::__private::field::<$ty>(

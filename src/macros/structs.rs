@@ -35,12 +35,34 @@ macro_rules! __shape_of {
     };
 }
 
+/// `Copy` for structs of wire twins. The code that derives make repeats the types of the fields, where an unknown type is
+/// one more error.
+///
+/// ```text
+/// input  = NAME*
+/// output = items
+/// ```
+///
+/// The caller has `__core` in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __copy {
+    ($($name:ident)*) => { $(
+        #[allow(clippy::expl_impl_clone_on_copy, reason = "a derive would repeat the types")]
+        impl __core::clone::Clone for $name {
+            #[inline]
+            fn clone(&self) -> $name { *self }
+        }
+        impl __core::marker::Copy for $name {}
+    )* };
+}
+
 /// A shared struct: the struct itself, with all its attributes.
 ///
 /// ```text
-/// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] vis: [VISIBILITY] name: NAME
+/// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] vis: [VISIBILITY] name: NAME lifetime: []
 ///          fields: [field*]
-/// field  = { attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME type: TYPE }
+/// field  = { attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME type: TYPE = TYPE }
 /// output = items: the struct, and a call of __shared_struct with the `#[cfg]` of each field
 /// ```
 #[doc(hidden)]
@@ -52,20 +74,24 @@ macro_rules! __struct {
         size: $size:tt
         vis: [$vis:vis]
         name: $name:ident
+        lifetime: []
         fields: [$( {
             attrs: [$($fattr:tt)*]
             vis: [$fvis:vis]
             name: $field:ident
-            type: $ty:ty
+            type: $ty:ty = $asked:ty
         } )*]
     ) => {
         $($cfg)*
         $($attr)*
-        #[allow(dead_code, reason = "a crate need not use everything that it declares")]
+        #[allow(
+            dead_code, clippy::pub_underscore_fields,
+            reason = "a crate need not use everything that it declares, and fields may be as visible as the struct"
+        )]
         #[repr(C)]
         $vis struct $name { $( $($fattr)* $fvis $field: $ty, )* }
         $crate::__cfg_lists! {
-            todo: [ $( { attrs: [$($fattr)*] vis: [$fvis] name: $field type: $ty } )* ]
+            todo: [ $( { attrs: [$($fattr)*] vis: [$fvis] name: $field type: $ty = $asked } )* ]
             work: []
             done: []
             then: __shared_struct { cfg: [$($cfg)*] size: $size vis: [$vis] name: $name fields: }
@@ -77,7 +103,7 @@ macro_rules! __struct {
 ///
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] size: [EXPR?] vis: [VISIBILITY] name: NAME fields: [field*]
-/// field  = { cfg: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME type: TYPE }
+/// field  = { cfg: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME type: TYPE = TYPE }
 /// output = items: its twin `Shared` + name, and, in a `const _`, what `__struct_impls` makes
 /// ```
 #[doc(hidden)]
@@ -92,7 +118,7 @@ macro_rules! __shared_struct {
             cfg: [$($fcfg:tt)*]
             vis: [$fvis:vis]
             name: $field:ident
-            type: $ty:ty
+            type: $ty:ty = $asked:ty
         } )*]
     ) => {
         $crate::__private::paste::paste! {
@@ -130,7 +156,7 @@ macro_rules! __shared_struct {
                 impl __p::Named for [<__vmffi_ $name>]::__key::__Key {
                     type Type = [<Shared $name>];
                 }
-                type __Checked = __p::Checked<{ $( $($fcfg)* { __p::crosses::<$ty>(); } )* 0 }>;
+                type __Checked = __p::Checked<{ $( $($fcfg)* { __p::crosses::<$asked>(); } )* 0 }>;
                 impl __p::Item for $name {
                     type Checked = __Checked;
                 }
@@ -174,16 +200,16 @@ macro_rules! __struct_impls {
             type: $ty:ty
         } )*]
     ) => {
-        #[derive(__core::clone::Clone, __core::marker::Copy)]
         #[repr(C)]
         struct __Wire { $( $($fcfg)* $field: <$ty as $crate::FfiType>::Wire, )* }
+        $crate::__copy! { __Wire }
         const _: () = {
             let mut __layout = __p::Rule::new();
             $( $($fcfg)* { __layout = __layout.field::<$ty>($crate::__offset!(__Wire, $field)); } )*
             __layout.check::<__Wire>();
         };
         $( __p::pin(__core::stringify!($name), __core::mem::size_of::<__Wire>(), $size); )?
-        const __HANDLES: bool = {
+        const __HANDLES: __core::primitive::bool = {
             let mut __handles = false;
             $( $($fcfg)* { __handles |= <$ty as $crate::FfiType>::HANDLES; } )*
             __handles
@@ -202,7 +228,7 @@ macro_rules! __struct_impls {
             type Output = $name;
             #[inline]
             fn unpack(
-                __wire: &[u8],
+                __wire: &[__core::primitive::u8],
                 __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$name, $crate::CallError> {
                 // Every field is decoded before the first error is returned: dropping the good fields
@@ -225,8 +251,8 @@ macro_rules! __struct_impls {
             >;
             type OptionWire = __p::Tagged<<$name as $crate::FfiType>::Wire>;
             type Shared = <__p::Bool<__HANDLES> as __p::Pick<$name, $twin>>::Out;
-            const HANDLES: bool = __HANDLES;
-            const ANY_BITS: bool = {
+            const HANDLES: __core::primitive::bool = __HANDLES;
+            const ANY_BITS: __core::primitive::bool = {
                 let (mut __bits, mut __size) = (true, 0);
                 $( $($fcfg)* {
                     __bits &= <$ty as $crate::FfiType>::ANY_BITS;
@@ -240,13 +266,13 @@ macro_rules! __struct_impls {
                 &__p::Shape::structure::<__Wire>(__core::stringify!($name), __FIELDS);
             #[inline]
             fn decode(
-                __wire: &[u8],
+                __wire: &[__core::primitive::u8],
                 __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$name, $crate::CallError> {
                 <__Wire as $crate::Unpackable>::unpack(__wire, __from)
             }
             #[inline]
-            fn write(&self, __wire: &mut [u8]) {
+            fn write(&self, __wire: &mut [__core::primitive::u8]) {
                 $( $($fcfg)* {
                     __p::write::<$ty>(&self.$field, __wire, $crate::__offset!(__Wire, $field));
                 } )*
@@ -258,7 +284,7 @@ macro_rules! __struct_impls {
             #[inline]
             fn encode(
                 self,
-                __wire: &mut [u8],
+                __wire: &mut [__core::primitive::u8],
                 __out: &mut $crate::Outgoing<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
                 $( $($fcfg)* {
@@ -302,7 +328,7 @@ macro_rules! __plain {
             #[inline]
             fn encode(
                 self,
-                __wire: &mut [u8],
+                __wire: &mut [__core::primitive::u8],
                 _: &mut $crate::Outgoing<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
                 <$name as $crate::FfiType>::write(&self, __wire);
@@ -315,7 +341,7 @@ macro_rules! __plain {
             #[inline]
             fn encode(
                 self,
-                __wire: &mut [u8],
+                __wire: &mut [__core::primitive::u8],
                 _: &mut $crate::Outgoing<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
                 <$name as $crate::FfiType>::write(self, __wire);

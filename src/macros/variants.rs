@@ -6,8 +6,8 @@
 /// ```text
 /// input  = variants: [ { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [field*] values: [value*] }* ]
 ///          then: { cfg: [ATTRIBUTE*] name: NAME TOKEN* }
-/// value  = { attrs: [ATTRIBUTE*] type: TYPE }
-/// field  = { attrs: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE }
+/// value  = { attrs: [ATTRIBUTE*] type: TYPE = TYPE }
+/// field  = { attrs: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE = TYPE }
 /// output = a call of __variants
 /// ```
 ///
@@ -75,7 +75,7 @@ macro_rules! __tuple_variants {
 /// ```text
 /// input   = todo: [variant*] done: [VARIANT*] then: { TOKEN* }
 /// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [field*] }
-/// field   = { attrs: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE }
+/// field   = { attrs: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE = TYPE }
 /// output  = a call of __shared_data_enum, in whose list each `attrs` has become a `cfg`
 /// ```
 ///

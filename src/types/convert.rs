@@ -91,29 +91,29 @@ macro_rules! crosses_as {
             type Shared = $ty;
             const SHAPE: &'static $crate::__private::descriptor::Shape =
                 <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::SHAPE;
-            const HANDLES: bool = false;
+            const HANDLES: __core::primitive::bool = false;
             #[inline]
             fn decode(
-                wire: &[u8],
-                from: $crate::Incoming<'_>,
+                __wire: &[__core::primitive::u8],
+                __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$ty, $crate::CallError> {
-                let wire = <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::decode(wire, from)?;
-                <$ty as $crate::CrossesAs>::from_wire(wire)
+                let __wire = <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::decode(__wire, __from)?;
+                <$ty as $crate::CrossesAs>::from_wire(__wire)
                     .ok_or($crate::CallError::new($crate::ErrorKind::BadValue))
             }
             #[inline]
             fn from_transport(
-                transport: $crate::abi::Transport,
-                from: $crate::Incoming<'_>,
+                __transport: $crate::abi::Transport,
+                __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$ty, $crate::CallError> {
-                let wire =
-                    <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::from_transport(transport, from)?;
-                <$ty as $crate::CrossesAs>::from_wire(wire)
+                let __wire =
+                    <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::from_transport(__transport, __from)?;
+                <$ty as $crate::CrossesAs>::from_wire(__wire)
                     .ok_or($crate::CallError::new($crate::ErrorKind::BadValue))
             }
             #[inline]
-            fn write(&self, wire: &mut [u8]) {
-                $crate::FfiType::write(&<$ty as $crate::CrossesAs>::to_wire(self), wire);
+            fn write(&self, __wire: &mut [__core::primitive::u8]) {
+                $crate::FfiType::write(&<$ty as $crate::CrossesAs>::to_wire(self), __wire);
             }
         }
         // SAFETY: the other type is plain, and this one has its wire form.
@@ -124,24 +124,24 @@ macro_rules! crosses_as {
             #[inline]
             fn encode(
                 self,
-                wire: &mut [u8],
+                __wire: &mut [__core::primitive::u8],
                 _: &mut $crate::Outgoing<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
-                $crate::FfiType::write(&self, wire);
+                $crate::FfiType::write(&self, __wire);
                 __core::result::Result::Ok(())
             }
             #[inline]
             fn into_transport(
                 self,
-                out: &mut $crate::Outgoing<'_>,
+                __out: &mut $crate::Outgoing<'_>,
             ) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
-                let wire = <$ty as $crate::CrossesAs>::to_wire(&self);
-                <<$ty as $crate::CrossesAs>::Wire as $crate::SendAs<_>>::into_transport(wire, out)
+                let __wire = <$ty as $crate::CrossesAs>::to_wire(&self);
+                <<$ty as $crate::CrossesAs>::Wire as $crate::SendAs<_>>::into_transport(__wire, __out)
             }
         }
         impl __core::convert::From<$ty> for $crate::Failure<$ty> {
-            fn from(error: $ty) -> $crate::Failure<$ty> {
-                $crate::Failure::App(error)
+            fn from(__error: $ty) -> $crate::Failure<$ty> {
+                $crate::Failure::App(__error)
             }
         }
     }; )+ };

@@ -318,23 +318,23 @@ macro_rules! __packed_plain {
             type Wire = <$t as $crate::FfiType>::Wire;
             type View<'__v> = $t;
             const SHAPE: &'static $crate::__private::Shape = <$t as $crate::FfiType>::SHAPE;
-            const DATA: bool = false;
-            const ANY_BITS: bool = <$t as $crate::FfiType>::ANY_BITS;
+            const DATA: $crate::__private::core::primitive::bool = false;
+            const ANY_BITS: $crate::__private::core::primitive::bool = <$t as $crate::FfiType>::ANY_BITS;
             #[inline]
-            fn data_len(&self) -> usize { 0 }
+            fn data_len(&self) -> $crate::__private::core::primitive::usize { 0 }
             #[inline]
-            fn pack(&self, __fixed: &mut [u8], _: &mut $crate::__private::Packer<'_>) {
+            fn pack(&self, __fixed: &mut [$crate::__private::core::primitive::u8], _: &mut $crate::__private::Packer<'_>) {
                 <$t as $crate::FfiType>::write(self, __fixed);
             }
             #[inline]
             fn check(
-                __fixed: &[u8],
+                __fixed: &[$crate::__private::core::primitive::u8],
                 _: &mut $crate::__private::Unread<'_>,
             ) -> $crate::__private::core::result::Result<(), $crate::CallError> {
                 $crate::__private::check_plain::<$t>(__fixed)
             }
             #[inline]
-            unsafe fn view<'__v>(__fixed: &'__v [u8], _: &mut $crate::__private::Unread<'__v>) -> $t {
+            unsafe fn view<'__v>(__fixed: &'__v [$crate::__private::core::primitive::u8], _: &mut $crate::__private::Unread<'__v>) -> $t {
                 $crate::__private::view_plain::<$t>(__fixed)
             }
             #[inline]

@@ -239,6 +239,70 @@ static void enums(void)
     }
 }
 
+/* ABI, Types TY-9 and TY-11: variants with several values, alone, among others, and in an option. */
+static void tuple_variants(void)
+{
+    static const struct { const char *name; uint8_t sent[12], received[12]; } all[] = {
+        {"Lift", {0}, {3, 1, 0, 0, 2, 0, 0, 0, 1}},
+        {"Line", {3, 7, 0, 0, 1, 0, 0, 0x80, 1}, {3, 8, 0, 0, 0xfe, 0xff, 0xff, 0x7f, 0}},
+        {"Dash", {4, 0xff, 0x34, 0x12}, {4, 1, 0x35, 0x12}},
+        {"Dash of High", {4, 1, 0xff, 0xff}, {0}},
+    };
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        struct vm_answer got = call(&Desk_stroke, vm_lend_bytes(all[i].sent, 12), 0);
+        bool right = memcmp(bytes_of(got, 12, 4), all[i].received, 12) == 0;
+        vm_release(got.primary);
+        report(right && vm_in_use() == 0, "a variant with several values: %s", all[i].name);
+    }
+    for (unsigned count = 4; count < 6; count++) {
+        uint64_t block = vm_new(40), text = vm_lend_bytes("text", 4);
+        struct vm_form f = form(block);
+        memcpy(vm_field(&f, 12, 4), all[1].sent, 12);
+        VM_PUT(&f, uint64_t, text);
+        VM_PUT(&f, uint64_t, 4);
+        VM_PUT(&f, uint8_t, count);
+        struct vm_answer got = call(&Desk_strokes, vm_lend(block), 0);
+        const uint8_t *bytes = bytes_of(got, 16, 4);
+        bool right = bytes[0] == (count == 4);
+        if (count == 4) right &= memcmp(bytes + 4, all[1].received, 12) == 0;
+        vm_release(got.primary);
+        report(right && vm_in_use() == 0, "... beside a text, and %s", count == 4 ? "Some" : "None");
+    }
+}
+
+/* ABI, Types TY-15: what crosses as another type. */
+static void conversions(void)
+{
+    static const uint8_t later[16] = {1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xc9, 0x9a, 0x3b};
+    struct vm_answer got = call(&Desk_later, vm_lend_bytes(later, 16), 0);
+    bool right = memcmp(bytes_of(got, 16, 8), "\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16) == 0;
+    vm_release(got.primary);
+    report(right && vm_in_use() == 0, "a duration: a second and 999,999,999 ns, and one more");
+
+    static const struct { const char *name; uint8_t sent[17], received[17]; } all[] = {
+        {"an IPv4 address", {4, 10, 0, 1, 2}, {4, 10, 0, 0, 0xff}},
+        {"an IPv6 address", {6, 0x20, 1, [16] = 2}, {6, 0x20, 0, 255, 255, 255, 255, 255, 255, 255, 255,
+                                                    255, 255, 255, 255, 255, 255}},
+    };
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        uint64_t block = vm_new(40);
+        struct vm_form f = form(block);
+        VM_PUT(&f, uint64_t, 3);
+        VM_PUT(&f, uint32_t, 600000000);
+        f.at = 16;
+        VM_PUT(&f, uint32_t, 3);
+        memcpy(vm_field(&f, 17, 1), all[i].sent, 17);
+        got = call(&Desk_convert, vm_lend(block), 0);
+        const uint8_t *bytes = bytes_of(got, 40, 8);
+        uint64_t seconds;
+        uint32_t nanos;
+        memcpy(&seconds, bytes, 8), memcpy(&nanos, bytes + 8, 4);
+        right = seconds == 7 && nanos == 200000000 && memcmp(bytes + 16, all[i].received, 17) == 0;
+        vm_release(got.primary);
+        report(right && vm_in_use() == 0, "a duration, a number that is not 0, and %s", all[i].name);
+    }
+}
+
 /* ABI, Transport T-4 and T-5, Types TY-5 and TY-6: buffers, strings, slices. */
 static void buffers(void)
 {
@@ -374,6 +438,8 @@ void test_calls(void)
     compounds();
     packed();
     enums();
+    tuple_variants();
+    conversions();
     buffers();
     handles_and_options();
 }

@@ -44,6 +44,13 @@ TYPE ENTRY = VM_STRUCT_OF("Entry", {"name", &TEXT}, {"size", &U64}, {"mode", &OP
 TYPE CELL = VM_ENUM_OF("Cell", &U8, {"Null", 0, 0}, {"Int", 1, VM_FIELDS({0, &I64})},
                        {"Text", 9, VM_FIELDS({0, &TEXT})});
 TYPE LIST_CELL = VM_LIST(&CELL), PACKED_ENTRY = VM_PACKED(&ENTRY), PACKED_CELLS = VM_PACKED(&LIST_CELL);
+/* TY-16: what a `Duration` and an `IpAddr` cross as; a `NonZero` crosses as its integer. */
+TYPE TIME = VM_TUPLE_OF({0, &U64}, {0, &U32}), IP = VM_TUPLE_OF({0, &U8}, {0, &BYTES_16});
+TYPE TIME_AND_IP = VM_TUPLE_OF({0, &TIME}, {0, &IP});
+TYPE STROKE = VM_ENUM_OF("Stroke", &U8, {"Lift", 0, 0},
+                         {"Line", 3, VM_FIELDS({0, &U8}, {0, &U32}, {0, &BOOL})},
+                         {"Dash", 4, VM_FIELDS({0, &LEVEL}, {0, &U16})});
+TYPE OPTION_STROKE = VM_OPTION_OF(&STROKE), STROKE_AND_TIME = VM_TUPLE_OF({0, &STROKE}, {0, &TIME});
 TYPE NOTHING = {VM_STRUCT, "Nothing", 0, 0, 0, 0, 0, 0};
 TYPE INNER = VM_STRUCT_OF("Inner", {"a", &U32}, {"b", &U8});
 TYPE OUTER = VM_STRUCT_OF("Outer", {"first", &U8}, {"inner", &INNER}, {"last", &U8});

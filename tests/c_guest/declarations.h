@@ -42,6 +42,10 @@
     X(Desk, turn, &OUTER, &OUTER, 0) \
     X(Desk, grid, &THREE_AND_TEXT, &GRID, 0) \
     X(Desk, turned, &PACKED_RECORDS, &PACKED_RECORDS, 0) \
+    X(Desk, convert, &TIME_AND_IP, &TIME, &U32, &IP, 0) \
+    X(Desk, later, &TIME, &TIME, 0) \
+    X(Desk, stroke, &STROKE, &STROKE, 0) \
+    X(Desk, strokes, &OPTION_STROKE, &STROKE, &STR, &U8, 0) \
     X(Desk, empty, &NOTHING, &NOTHING, 0) \
     X(Desk, units, &U8, &UNIT, &UNIT, 0) \
     X(Desk, fill, &BUF, &U64, &U8, 0) \
@@ -69,6 +73,7 @@
     X(Plugin, halve, &I32_OR_OPEN_ERROR, &I32, 0) \
     X(Plugin, climb, &U32, &U32, 0) \
     X(Plugin, largest, &PACKED_RECORDS, &PACKED_RECORDS, 0) \
+    X(Plugin, draw, &STROKE_AND_TIME, &STROKE, &TIME, 0) \
     X(Plugin, keep, &UNIT, &BUF, 0) \
     X(Plugin, misbehave, &UNIT, 0) \
     X(Liar, nothing, &UNIT, 0) \

@@ -147,6 +147,39 @@ static struct vm_answer climb(uint64_t primary, uint64_t secondary)
     return answer(VM_OK, got.primary + 1, 0);
 }
 
+/* A variant with several values, and a time, each checked and changed. */
+static struct vm_answer draw(uint64_t primary, uint64_t secondary)
+{
+    uint8_t copy[32];
+    if (secondary != 0) return answer(VM_BAD_VALUE, 0, 0);
+    const uint8_t *bytes = vm_bytes(primary, sizeof copy, 8);
+    if (bytes == NULL) return answer(VM_BAD_POINTER, 0, 0);
+    memcpy(copy, bytes, sizeof copy);
+    vm_release(primary);
+    uint32_t length, nanos;
+    uint16_t times;
+    uint64_t seconds;
+    memcpy(&length, copy + 4, 4), memcpy(&times, copy + 2, 2);
+    memcpy(&seconds, copy + 16, 8), memcpy(&nanos, copy + 24, 4);
+    bool line = copy[0] == 3 && copy[8] <= 1, dash = copy[0] == 4 && (copy[1] == 1 || copy[1] == 255);
+    if (!(line || dash || copy[0] == 0) || nanos >= 1000000000) return answer(VM_BAD_VALUE, 0, 0);
+    uint64_t block = vm_new(32);
+    struct vm_form drawn = form(block);
+    VM_PUT(&drawn, uint8_t, copy[0]);
+    if (line) {
+        VM_PUT(&drawn, uint8_t, copy[1] + 1);
+        VM_PUT(&drawn, uint32_t, ~length);
+        VM_PUT(&drawn, uint8_t, !copy[8]);
+    } else if (dash) {
+        VM_PUT(&drawn, int8_t, copy[1] == 1 ? -1 : 1);
+        VM_PUT(&drawn, uint16_t, times + 1);
+    }
+    drawn.at = 16;
+    VM_PUT(&drawn, uint64_t, seconds + 1);
+    VM_PUT(&drawn, uint32_t, 999999999 - nanos);
+    return answer(VM_OK, vm_lend(block), 0);
+}
+
 static struct vm_answer keep(uint64_t primary, uint64_t secondary)
 {
     const uint8_t *bytes;
@@ -173,9 +206,9 @@ const struct vm_entry *served(void)
         {Plugin_nothing.signature, nothing}, {Plugin_add.signature, add},
         {Plugin_total.signature, total}, {Plugin_shout.signature, shout},
         {Plugin_maybe.signature, maybe}, {Plugin_halve.signature, halve},
-        {Plugin_climb.signature, climb}, {Plugin_keep.signature, keep},
-        {Plugin_largest.signature, largest}, {Plugin_misbehave.signature, misbehaves},
-        {Liar_nothing.signature, lies_about},
+        {Plugin_climb.signature, climb}, {Plugin_draw.signature, draw},
+        {Plugin_keep.signature, keep}, {Plugin_largest.signature, largest},
+        {Plugin_misbehave.signature, misbehaves}, {Liar_nothing.signature, lies_about},
         {Liar_truth.signature, lies_about}, {Liar_bytes.signature, lies_about},
         {Liar_stat.signature, lies_about}, {Liar_file.signature, lies_about},
         {Liar_level.signature, lies_about},

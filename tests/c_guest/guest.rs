@@ -7,11 +7,13 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use support::skips::skip;
 use vmffi::{
-    CallError, ConnectError, ErrorKind, Failure, List, MAX_DEPTH, Peer, RegionLayout, RegionMemory,
+    CallError, ConnectError, ErrorKind, Failure, List, MAX_DEPTH, NONE, Peer, RegionLayout,
+    RegionMemory,
     abi::{Answer, Side, Transport, signature},
     host::{Host, HostBuilder, RunOutcome},
 };
@@ -164,7 +166,16 @@ fn honest_upcalls(machine: &Machine) {
     }
     assert_eq!(plugin.shout("quiet").unwrap().read_string().unwrap(), "QUIET");
     assert_eq!(plugin.shout("").unwrap().read_string().unwrap(), "");
-    assert_eq!(plugin.maybe(None::<&[u8]>), Ok(None));
+    for (sent, back) in [
+        (Stroke::Lift, Stroke::Lift),
+        (Stroke::Line(7, 1 << 31, true), Stroke::Line(8, u32::MAX >> 1, false)),
+        (Stroke::Dash(Level::Low, 0x1234), Stroke::Dash(Level::High, 0x1235)),
+        (Stroke::Dash(Level::High, 0), Stroke::Dash(Level::Low, 1)),
+    ] {
+        let (time, other) = (Duration::new(7, 999_999_999), Duration::new(8, 0));
+        assert_eq!(plugin.draw(sent, time), Ok((back, other)));
+    }
+    assert_eq!(plugin.maybe(NONE), Ok(None));
     assert_eq!(plugin.maybe(Some(&[])), Ok(Some(0)));
     assert_eq!(plugin.maybe(Some(b"abc")), Ok(Some(3)));
     assert_eq!(plugin.halve(-8), Ok(-4));

@@ -1,6 +1,11 @@
 //! What the guest calls, and what it serves. `declarations.c` says the same in C.
 
-use std::sync::Mutex;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    num::NonZero,
+    sync::Mutex,
+    time::Duration,
+};
 
 use vmffi::{
     CallError, Failure, Foreign, ForeignBuf, ForeignList, ForeignSlice, ForeignStr, Peer, Shared,
@@ -40,6 +45,10 @@ vmffi::ffi_interface! {
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Record<'a> { name: &'a str, size: u32, body: &'a [u8] }
+
+    /// Variants with several values.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Stroke: u8 { Lift, Line(u8, u32, bool) = 3, Dash(Level, u16) }
 
     pub struct Complaint { about: ForeignStr, at: u32 }
 
@@ -85,6 +94,12 @@ vmffi::ffi_interface! {
         fn grid(grid: [(u8, u64); 2]) -> ([u16; 3], ForeignStr);
         /// The records in reverse, with their names in upper case and one more as their sizes.
         fn turned(records: ForeignList<Record>) -> ForeignList<Record>;
+        /// Twice the time, and the address before this one.
+        fn convert(time: Duration, count: NonZero<u32>, from: IpAddr) -> (Duration, IpAddr);
+        fn later(time: Duration) -> Duration;
+        /// The next stroke, with each of its values changed.
+        fn stroke(stroke: Stroke) -> Stroke;
+        fn strokes(first: Stroke, text: ForeignStr, count: NonZero<u8>) -> Option<Stroke>;
         fn empty(nothing: Nothing) -> Nothing;
         fn units(one: (), two: ()) -> u8;
         fn fill(len: u64, byte: u8) -> ForeignBuf;
@@ -123,6 +138,8 @@ vmffi::ffi_interface! {
         fn climb(left: u32) -> u32;
         /// A list of the record whose size is the largest.
         fn largest(records: ForeignList<Record>) -> ForeignList<Record>;
+        /// Returns what it gets, with each value changed.
+        fn draw(stroke: Stroke, time: Duration) -> (Stroke, Duration);
         /// Keeps a buffer for good.
         fn keep(bytes: ForeignBuf);
         /// Breaks the rules, in the way that the guest was started with.
@@ -296,6 +313,40 @@ impl Desk for Server {
     fn turn(&self, _: &Peer, outer: Outer) -> Result<Outer, CallError> {
         let Outer { first, inner: Inner { a, b }, last } = outer;
         Ok(Outer { first: last, inner: Inner { a: !a, b: b + 1 }, last: first })
+    }
+    fn convert(
+        &self,
+        _: &Peer,
+        time: Duration,
+        count: NonZero<u32>,
+        from: IpAddr,
+    ) -> Result<(Duration, IpAddr), CallError> {
+        let before = match from {
+            IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() - count.get()).into(),
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() - u128::from(count.get())).into()),
+        };
+        Ok((time * 2, before))
+    }
+    fn later(&self, _: &Peer, time: Duration) -> Result<Duration, CallError> {
+        Ok(time + Duration::from_nanos(1))
+    }
+    fn stroke(&self, _: &Peer, stroke: Stroke) -> Result<Stroke, CallError> {
+        Ok(match stroke {
+            Stroke::Lift => Stroke::Line(1, 2, true),
+            Stroke::Line(width, len, up) => Stroke::Line(width + 1, !len, !up),
+            Stroke::Dash(Level::Low, times) => Stroke::Dash(Level::High, times + 1),
+            Stroke::Dash(Level::High, _) => Stroke::Lift,
+        })
+    }
+    fn strokes(
+        &self,
+        guest: &Peer,
+        first: Stroke,
+        text: ForeignStr,
+        count: NonZero<u8>,
+    ) -> Result<Option<Stroke>, CallError> {
+        let right = text.read_string()?.len() == usize::from(count.get());
+        right.then(|| self.stroke(guest, first)).transpose()
     }
     fn empty(&self, _: &Peer, nothing: Nothing) -> Result<Nothing, CallError> {
         Ok(nothing)

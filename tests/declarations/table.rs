@@ -136,4 +136,20 @@ pub const TABLE: &[Case] = &[
         page! { /// A page.
             #[allow(dead_code)] pub(crate) struct Page { /// A.
                 a: u8, #[doc(hidden)] b: Option<u16> } \"a kind\" u8 1 + 2 }", declaration: "", after: "" },
+    // Packed values, beside what else a declaration has.
+    plain("packed_values", "#[derive(Clone, Copy, Debug, PartialEq)] pub struct Entry<'a> { name: &'a str, size: Option<u64>, body: &'a [u8], tags: VMFFI::List<'a, &'a str> }
+        #[derive(Clone, Copy, Debug, PartialEq)] pub enum Cell<'a>: u8 { Null, Int(i64), Text(&'a str) = 9, Both { left: &'a str, #[cfg(any())] gone: &'a Missing, right: (u8, &'a str) }, #[cfg(any())] Gone(&'a Missing) }
+        pub interface Cells { fn cells(entries: VMFFI::ForeignList<Entry>, cell: VMFFI::ForeignPacked<Cell>) -> VMFFI::ForeignPacked<VMFFI::List<Cell>>; }"),
+    beside("packed_values_with_names_of_primitives", "#[allow(non_camel_case_types, dead_code)] pub struct usize; #[allow(non_camel_case_types, dead_code)] pub struct bool; #[allow(non_camel_case_types, dead_code)] pub struct u64;",
+        "pub struct Entry<'a> { pub name: &'a str, pub(crate) body: &'a [u8] } pub enum Cell<'a>: u64 { Text(&'a str), Named { name: &'a str } }"),
+    // Names of the user's that are those of generated items, in types and as constants.
+    Case { name: "types_like_generated_ones", before: "#[allow(dead_code)] mod mine { #[derive(Clone)] pub struct Letters(pub u8);
+            impl VMFFI::CrossesAs for Letters { type Wire = u8; fn to_wire(&self) -> u8 { self.0 } fn from_wire(wire: u8) -> Option<Self> { Some(Self(wire)) } } VMFFI::crosses_as!(Letters); }
+        #[allow(unused_imports)] use mine::{Letters as ParamsFilesOpen, Letters as ParamsFilesOne};",
+        declaration: "pub interface Files { fn open(a: ParamsFilesOpen, b: ForeignStr) -> ParamsFilesOpen; fn one(a: ParamsFilesOne); }", after: "" },
+    beside("constants_beside_converted_types", "#[allow(non_upper_case_globals, dead_code)] pub mod constants { pub const wire: u8 = 1; pub const from: u8 = 2; pub const transport: u8 = 3; pub const out: u8 = 4; pub const error: u8 = 5;
+            #[derive(Debug)] pub struct Percent(u8);
+            impl VMFFI::CrossesAs for Percent { type Wire = u8; fn to_wire(&self) -> u8 { self.0 } fn from_wire(number: u8) -> Option<Self> { Some(Self(number)) } } VMFFI::crosses_as!(Percent); }",
+        "pub interface Fans { fn set(speed: constants::Percent) -> constants::Percent; }"),
+    plain("deprecated_interfaces", "#[deprecated] pub interface Old { fn f(a: u8, text: ForeignStr) -> ForeignBuf; #[optional] fn g(); }"),
 ];

@@ -92,8 +92,8 @@ fn call(
 #[test]
 fn a_contract_is_data() {
     both(|peer, contract| {
-        assert_eq!(contract.interfaces(), ["Everything", "Callback"]);
-        assert_eq!(contract.functions().count(), 33);
+        assert_eq!(contract.interfaces(), ["Everything", "Callback", "Drawing"]);
+        assert_eq!(contract.functions().count(), 34);
         assert!(
             contract.functions().all(|function| function.is_served() && !function.is_optional())
         );

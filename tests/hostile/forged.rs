@@ -72,6 +72,13 @@ fn invalid_elements() {
     on_both_sides(compounds);
 }
 
+/// ABI, Types TY-9, Parameter structs PS-5: a variant has a number that is declared, and each of its values is one; the
+/// handles beside it are given back.
+#[test]
+fn variants_that_are_none() {
+    on_both_sides(variants);
+}
+
 /// ABI, Types TY-5, Checks C-7: a slice's byte count is a whole number of values.
 #[test]
 fn slice_of_a_value_and_a_half() {

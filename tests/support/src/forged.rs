@@ -66,6 +66,15 @@ vmffi::ffi_interface! {
     pub struct FalseFlags { a: u8, b: u8, c: u8 }
 
     #[derive(Clone, Copy)]
+    pub struct FalseMark { tag: u8, a: u8, b: u8, c: u32, d: FalseByte }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseBeside { mark: FalseMark, bytes: FalseBuf }
+
+    #[derive(Clone, Copy)]
+    pub struct FalseDraw { mark: FalseMark, name: FalseBuf, beside: FalseBeside }
+
+    #[derive(Clone, Copy)]
     pub struct FalseSome { tag: u32, value: FalseParcel }
 }
 
@@ -425,6 +434,47 @@ pub fn compounds(case: &Case<'_>) {
     let word = std::mem::replace(&mut bundle.second.text.word, pointer::OFFSET);
     case.refuses(f, case.lend::<FalseBundle>(bundle), ErrorKind::BadPointer, "1", 1);
     assert_ne!(pointer::loan(word), 0);
+}
+
+pub fn variants(case: &Case<'_>) {
+    let f = ParamsDrawingDraw::FUNCTION;
+    assert_eq!(size_of::<FalseDraw>(), size_of::<ParamsDrawingDraw>());
+    let none = FalseByte { tag: 0, value: 0 };
+    let spot = FalseMark { tag: 3, a: 255, b: 1, c: 'x' as u32, d: none };
+    let line = FalseMark { tag: 9, a: 200, b: 9, c: u32::MAX, d: FalseByte { tag: 1, value: 255 } };
+    let good = || FalseDraw {
+        mark: spot,
+        name: case.lend_bytes(&[b'a'; 70]),
+        beside: FalseBeside { mark: line, bytes: case.lend_bytes(b"other") },
+    };
+    let accepts = |change: &dyn Fn(&mut FalseDraw)| {
+        let mut draw = good();
+        change(&mut draw);
+        let answer = case.call(f.signature, case.lend::<FalseDraw>(draw));
+        assert_eq!(answer, Answer { status: 0, transport: Transport::word(75) });
+        assert_eq!(case.blocks(), (0, 0));
+    };
+    accepts(&|_| {});
+    // The bytes of other variants are not looked at.
+    accepts(&|draw| draw.mark = FalseMark { tag: 0, a: 3, b: 2, c: u32::MAX, d: none });
+    accepts(&|draw| draw.mark.d.tag = 2);
+    let refuses = |field, change: &dyn Fn(&mut FalseDraw)| {
+        let mut draw = good();
+        change(&mut draw);
+        // Both handles are given back.
+        case.refuses(f, case.lend::<FalseDraw>(draw), ErrorKind::BadValue, field, 0);
+    };
+    for tag in [1, 2, 4, 8, 10, 255] {
+        refuses("mark", &|draw| draw.mark.tag = tag);
+        refuses("0", &|draw| draw.beside.mark.tag = tag);
+    }
+    refuses("mark", &|draw| draw.mark.b = 2);
+    refuses("mark", &|draw| draw.mark.c = 0xd800);
+    refuses("mark", &|draw| (draw.mark.tag, draw.mark.a) = (9, 3));
+    refuses("0", &|draw| draw.beside.mark.a = 0);
+    refuses("0", &|draw| draw.beside.mark.d.tag = 2);
+    // Of several, the first is told.
+    refuses("mark", &|draw| (draw.mark.b, draw.mark.c, draw.beside.mark.tag) = (7, u32::MAX, 7));
 }
 
 pub fn slices(case: &Case<'_>) {

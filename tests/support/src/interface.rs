@@ -89,6 +89,14 @@ vmffi::ffi_interface! {
         fn bundle(value: [(Colour, ForeignStr); 2], wait: Duration, flags: [bool; 3]) -> u64;
     }
 
+    /// Variants with several values.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Mark: u8 { Blank, Spot(u8, bool, char) = 3, Line(Colour, u32, Option<u8>) = 9 }
+
+    pub interface Drawing {
+        fn draw(mark: Mark, name: ForeignStr, beside: (Mark, ForeignBuf)) -> u64;
+    }
+
     /// The interface that `chat` calls back.
     pub interface Callback {
         fn note(text: ForeignStr, left: u32) -> u32;
@@ -592,6 +600,28 @@ impl Everything for Server {
     }
 }
 
+impl Drawing for Server {
+    fn draw(
+        &self,
+        _: &Peer,
+        mark: Mark,
+        name: ForeignStr,
+        beside: (Mark, ForeignBuf),
+    ) -> Result<u64, CallError> {
+        for mark in [mark, beside.0] {
+            match mark {
+                Mark::Blank => {}
+                Mark::Spot(_, on, glyph) => {
+                    on.sane();
+                    glyph.sane();
+                }
+                Mark::Line(colour, ..) => colour.sane(),
+            }
+        }
+        Ok(self.text_of(&name)?.len() as u64 + self.bytes_of(&beside.1)?.len() as u64)
+    }
+}
+
 impl Callback for Server {
     fn note(&self, peer: &Peer, text: ForeignStr, left: u32) -> Result<u32, CallError> {
         let text = self.text_of(&text)?;
@@ -632,4 +662,4 @@ impl Callback for Server {
     }
 }
 
-vmffi::serve!(Server: Everything, Callback);
+vmffi::serve!(Server: Everything, Callback, Drawing);
