@@ -70,7 +70,9 @@ macro_rules! __interface {
         $($attr)*
         #[allow(
             dead_code, clippy::too_many_arguments,
-            reason = "a calling side does not serve, and the user has not declared `&self` and `&Peer`"
+            unknown_lints, renamed_and_removed_lints, elided_named_lifetimes,
+            reason = "a calling side does not serve, the user has not declared `&self` and `&Peer`, and may leave out the \
+                      lifetimes of packed values"
         )]
         $vis trait $name { $(
             $crate::__attributes! {
@@ -158,6 +160,7 @@ macro_rules! __interface {
             $($cfg)*
             #[allow(
                 unused_mut, unused_assignments, deprecated, nonstandard_style,
+                unknown_lints, renamed_and_removed_lints, elided_named_lifetimes,
                 reason = "an interface may have no functions, and functions may be deprecated and have names \
                           of any style"
             )]
@@ -438,6 +441,7 @@ macro_rules! __call {
         #[allow(
             dead_code, deprecated, nonstandard_style, unused_imports, unreachable_pub, missing_docs,
             missing_debug_implementations, clippy::too_many_arguments,
+            unknown_lints, renamed_and_removed_lints, elided_named_lifetimes,
             reason = "a client need not call every function, which may have any name; the user has not \
                       declared `&self`"
         )]
