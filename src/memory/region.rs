@@ -354,10 +354,14 @@ impl Memory {
         out: *mut u8,
         len: usize,
     ) -> Result<(), CallError> {
+        // In a forked child, another thread of the parent may have held the lock.
+        if !self.is_here() {
+            return Err(stale());
+        }
         // In a loopback, a copy and a write of the next life to the same bytes would be a data race.
         #[cfg(feature = "alloc")]
         let _guard = self.is_loopback().then(|| self.epoch_lock.lock());
-        if epoch != self.epoch() || !self.is_here() {
+        if epoch != self.epoch() {
             return Err(stale());
         }
         // SAFETY: the caller promises what `copy_out` requires of `offset`, `out` and `len`.
