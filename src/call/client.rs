@@ -16,7 +16,7 @@ pub fn nothing() -> Result<Transport, CallError> {
 }
 
 /// Sends a call and converts its answer. Code for failures is in separate functions, so that the rest is small enough
-/// to be inlined into every caller. These take values: a reference to `sent` would keep it in memory in every call.
+/// to be inlined into every caller.
 ///
 /// # Safety
 ///
@@ -26,7 +26,7 @@ pub fn nothing() -> Result<Transport, CallError> {
 #[inline(always)]
 pub unsafe fn finish<R: FfiReturn>(
     peer: &Peer,
-    out: Outgoing<'_>,
+    mut out: Outgoing<'_>,
     function: &'static Function,
     transport: Result<Transport, CallError>,
 ) -> R::Received {
@@ -39,9 +39,11 @@ pub unsafe fn finish<R: FfiReturn>(
     };
     let mut status = 0;
     let span = Span::call(peer, function);
-    let mut sent = out.sent();
-    let (signature, passage) = (function.signature, &mut sent.passage);
-    let transport = peer.exchange(R::WIDE, signature, transport, passage, &mut status);
+    let mut passage = out.passage();
+    let loans = out.depart();
+    let transport =
+        peer.exchange(R::WIDE, function.signature, transport, &mut passage, &mut status);
+    out.drop_params();
     span.end(status);
     if status > 1 {
         let (kind, reached) = read_status(status);
@@ -49,13 +51,13 @@ pub unsafe fn finish<R: FfiReturn>(
         let error = if reached {
             error.reached_handler()
         } else {
-            sent.take_back();
+            out.come_back(loans);
             error
         };
-        let Passage { epoch, failed_here, .. } = sent.passage;
+        let Passage { epoch, failed_here, .. } = passage;
         return R::received(Err(found(peer, error, epoch, failed_here)));
     }
-    match R::receive(Answer { status, transport }, sent.received()) {
+    match R::receive(Answer { status, transport }, peer.received(passage.epoch)) {
         Ok(received) => R::received(Ok(received)),
         Err(error) => {
             // The answer does not fit this function.

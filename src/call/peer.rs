@@ -7,7 +7,9 @@ use crate::{
     abi::{Answer, Function, MAX_DEPTH, Registers, Side, Transport, answer, signature, trap},
     arch::InlineTrap,
     error::{CallError, ErrorKind},
-    memory::{ArenaStats, Incoming, Lender, MemoryRef, Outgoing, Passage, SideMemory, sealed},
+    memory::{
+        ArenaStats, Epoch, Incoming, Lender, MemoryRef, Outgoing, Passage, SideMemory, sealed,
+    },
     types::FfiType,
 };
 
@@ -98,6 +100,12 @@ impl Peer {
     #[inline]
     pub(crate) fn incoming(&self) -> Incoming<'_> {
         Incoming::new(self.memory(), self.side(), None)
+    }
+
+    /// The source of the words of an answer to a call that ran in this life of the peer.
+    #[inline(always)]
+    pub(crate) fn received(&self, epoch: Option<Epoch>) -> Incoming<'_> {
+        Incoming::new(self.memory(), self.side(), epoch)
     }
 
     /// Begins a raw call: [`SendAs::into_transport`](crate::SendAs::into_transport) lends memory through the result,
@@ -215,7 +223,12 @@ impl Peer {
         status: &mut u64,
     ) -> Transport {
         if !self.inline.is_some() {
-            return self.exchange_by_link(signature, transport, passage, status);
+            // Local variables, so that the compiler can keep those of the caller in registers.
+            let (mut link, mut word) = (*passage, 0);
+            let transport = self.exchange_by_link(signature, transport, &mut link, &mut word);
+            (passage.epoch, passage.failed_here) = (link.epoch, link.failed_here);
+            *status = word;
+            return transport;
         }
         let out = Registers { kind: trap::CALL, word: signature, transport };
         // SAFETY: `is_some` has returned true, and `Peer::new` made `self.inline` from the instruction of this
@@ -258,7 +271,9 @@ impl Peer {
         }
     }
 
-    #[inline]
+    /// Makes a call that does not trap inline: the usual call of a host, and in a guest that of a doorbell.
+    #[cfg_attr(feature = "std", inline)]
+    #[cfg_attr(not(feature = "std"), cold, inline(never))]
     fn exchange_by_link(
         &self,
         signature: u64,
@@ -276,19 +291,9 @@ impl Peer {
                 // SAFETY: whoever makes a `Link::Local`, which is the loopback, keeps both endpoints alive until
                 // neither is used any more, and this endpoint is in use.
                 let other = unsafe { other.as_ref() };
-                // A local variable, so that the compiler can keep the caller's `status` in a register.
-                let mut local = 0;
-                let transport = other.serve_local(signature, transport, self.depth + 1, &mut local);
-                *status = local;
-                transport
+                other.serve_local(signature, transport, self.depth + 1, status)
             }
-            Link::Remote(link) => {
-                let (mut remote, mut word) = (*passage, 0);
-                let transport = link.call(self, signature, transport, &mut remote, &mut word);
-                (passage.epoch, passage.failed_here) = (remote.epoch, remote.failed_here);
-                *status = word;
-                transport
-            }
+            Link::Remote(link) => link.call(self, signature, transport, passage, status),
         }
     }
 

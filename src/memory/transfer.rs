@@ -82,42 +82,6 @@ pub struct Outgoing<'p> {
     epoch: Option<Epoch>,
 }
 
-/// The slot of the block with the parameters. Dropping it drops the block.
-struct Params<'p>(Option<&'p Slot>);
-
-impl Drop for Params<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        if let Some(slot) = self.0 {
-            slot.drop_owned();
-        }
-    }
-}
-
-/// A call under way: the peer has its loans.
-pub(crate) struct Sent<'p> {
-    own: &'p SideMemory,
-    _params: Params<'p>,
-    pub(crate) passage: Passage,
-}
-
-impl<'p> Sent<'p> {
-    /// The origin of the answer, in the life in which the call ran.
-    #[inline(always)]
-    pub(crate) fn received(&self) -> Incoming<'p> {
-        Incoming::new(&self.own.memory, self.own.side, self.passage.epoch)
-    }
-
-    /// Ends the loans, because the call did not reach its function (ABI, S-4).
-    #[inline(always)]
-    pub(crate) fn take_back(&self) {
-        let Passage { latest, count, .. } = self.passage;
-        if count != 0 {
-            take_back(self.own, latest, count);
-        }
-    }
-}
-
 /// The loans and the life of a call, which its link needs and updates.
 #[derive(Clone, Copy)]
 pub(crate) struct Passage {
@@ -293,19 +257,19 @@ impl<'p> Outgoing<'p> {
         self.received().kept()
     }
 
-    /// Hands the loans over to the peer: if the call panics, they are not taken back.
-    #[inline(always)]
-    pub(crate) fn sent(mut self) -> Sent<'p> {
-        let passage = self.passage();
-        self.depart();
-        Sent { own: self.own, _params: Params(self.params.take()), passage }
-    }
-
     /// Hands the loans over to the peer, so that dropping `self`, also in a panic, does not take them back. Returns
     /// their number, for [`come_back`](Self::come_back).
     #[inline]
     pub(crate) fn depart(&mut self) -> u32 {
         core::mem::take(&mut self.count)
+    }
+
+    /// Drops the block with the parameters, when the call has ended.
+    #[inline(always)]
+    pub(crate) fn drop_params(&mut self) {
+        if let Some(slot) = self.params.take() {
+            slot.drop_owned();
+        }
     }
 
     /// Takes over the loans again, because the call did not reach its function (ABI, S-4).
@@ -337,20 +301,24 @@ impl Drop for Owner<'_> {
 impl Drop for Outgoing<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        drop(Params(self.params));
-        if self.count != 0 {
-            take_back(self.own, self.latest, self.count);
+        if self.count != 0 || self.params.is_some() {
+            end(self.own, self.params, self.latest, self.count);
         }
     }
 }
 
-/// Ends loans that were not delivered. The parameters are by themselves, since a reference to the whole would keep it in
-/// memory, also in calls that lend nothing.
+/// Ends loans that were not delivered, and drops the block with the parameters. A finished call has neither, and this is
+/// small where a panic calls it. The values are by themselves, since a reference to the whole would keep it in memory.
 #[cold]
 #[inline(never)]
-fn take_back(own: &SideMemory, latest: Allocated, count: u32) {
-    if let Ok(arena) = own.memory.arena(own.side) {
-        arena.take_back(latest, count);
+fn end(own: &SideMemory, params: Option<&Slot>, latest: Allocated, count: u32) {
+    if let Some(slot) = params {
+        slot.drop_owned();
+    }
+    if count != 0 {
+        if let Ok(arena) = own.memory.arena(own.side) {
+            arena.take_back(latest, count);
+        }
     }
 }
 
