@@ -27,6 +27,7 @@ pub mod meter;
 pub mod ops;
 pub mod panics;
 pub mod region;
+mod sane;
 pub mod skips;
 pub mod times;
 // By its path: a file of the guest.
