@@ -8,6 +8,7 @@
 //! other than 0 is written through a reference. [`Answer`](crate::abi::Answer) is the form on the wire, and of raw
 //! calls.
 
+mod batch;
 pub(crate) mod client;
 mod context;
 pub mod dispatch;
@@ -20,6 +21,7 @@ mod trap_loop;
 pub(crate) use context::CallContext;
 #[cfg(feature = "std")]
 pub(crate) use context::NestedCalls;
+pub use client::Caller;
 pub use dispatch::Serve;
 #[cfg(feature = "alloc")]
 pub(crate) use endpoint::Reserved;

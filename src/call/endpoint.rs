@@ -196,7 +196,7 @@ impl Endpoint {
         let served =
             catch(|| match server.table.call(server.get(), &peer, signature, transport, status) {
                 Some(transport) => transport,
-                None => self.serve_reserved(signature, transport, status),
+                None => self.serve_reserved(&peer, signature, transport, status),
             });
         match served {
             Ok(transport) => transport,
@@ -207,10 +207,17 @@ impl Endpoint {
     /// Serves a signature that is not in the table: a reserved or an unknown one.
     #[cold]
     #[inline(never)]
-    fn serve_reserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
+    fn serve_reserved(
+        &self,
+        peer: &Peer,
+        signature: u64,
+        transport: Transport,
+        status: &mut u64,
+    ) -> Transport {
         let served = match (signature, &self.reserved) {
             (signature::HAS, _) => self.has(transport),
             (signature::CONTRACT, _) => self.contract(transport),
+            (signature::BATCH, _) => self.serve_batch(peer, transport),
             (_, Some(reserved)) => reserved
                 .serve(self, signature, transport)
                 .map(|served| served.map(|()| Transport::EMPTY))

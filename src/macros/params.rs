@@ -109,7 +109,7 @@ macro_rules! __send {
 /// Makes the parameters from the transport of a call.
 ///
 /// ```text
-/// input  = struct: NAME transport: VARIABLE from: VARIABLE params: params
+/// input  = struct: NAME peer: VARIABLE transport: VARIABLE from: VARIABLE status: VARIABLE params: params
 /// output = an expression: a `Result` of a tuple of the parameters, or a `CallError`
 /// ```
 #[doc(hidden)]
@@ -117,6 +117,7 @@ macro_rules! __send {
 macro_rules! __receive {
     (
         struct: $struct:ident
+        peer: $peer:ident
         transport: $transport:ident
         from: $from:ident
         status: $status:ident
@@ -126,6 +127,7 @@ macro_rules! __receive {
     };
     (
         struct: $struct:ident
+        peer: $peer:ident
         transport: $transport:ident
         from: $from:ident
         status: $status:ident
@@ -140,11 +142,12 @@ macro_rules! __receive {
     };
     (
         struct: $struct:ident
+        peer: $peer:ident
         transport: $transport:ident
         from: $from:ident
         status: $status:ident
         params: ($($param:ident $local:ident : $ty:ty),+)
     ) => {
-        $crate::__private::receive::<$struct>($transport, $from, $status)
+        $crate::__private::receive::<$struct>($peer, $transport, $from, $status)
     };
 }

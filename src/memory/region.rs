@@ -287,10 +287,18 @@ impl Memory {
         unsafe { self.base.add(self.offset(side, block) as usize) }
     }
 
-    /// The offset in bytes of an address in the region.
+    /// The offset in bytes of an address in the region. For another address, the result is not in the region.
     #[inline]
     pub(crate) fn offset_of(&self, address: *const u8) -> u64 {
-        (address.addr() - self.base.addr()) as u64
+        address.addr().wrapping_sub(self.base.addr()) as u64
+    }
+
+    /// Drops an owned block of a side's arena, which begins at `offset`.
+    pub(crate) fn drop_owned(&self, side: Side, offset: u64) {
+        let within = offset.wrapping_sub(self.layout.arena(side).0);
+        if let Ok(arena) = self.arena(side) {
+            arena.slot((within / GRANULE_SIZE as u64) as u32).drop_owned();
+        }
     }
 
     /// Validates a pointer word that the peer of `side` has sent: it must point to `len` bytes in the peer's arena, at

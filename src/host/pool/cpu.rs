@@ -170,6 +170,16 @@ impl<V: Vcpu> NestedCalls for Nested<'_, V> {
         let done = cpu.upcall(self.pool, peer.endpoint(), depth, (signature, transport), status);
         done.map_err(|kind| failed(runs, kind))
     }
+
+    fn admit(&self, peer: &Peer) -> bool {
+        // No handler runs between two entries of a batch, so nothing else has the vCPU.
+        let Ok(mut cpu) = self.cpu.try_lock() else { return false };
+        if cpu.calls == self.pool.limits.calls {
+            self.pool.end(peer.endpoint(), GuestExit::TooManyCalls);
+        }
+        cpu.calls = cpu.calls.saturating_add(1);
+        self.pool.runs()
+    }
 }
 
 /// The error of a call whose vCPU returned `kind`. `ran` says whether the guest could run when the call began. If so,

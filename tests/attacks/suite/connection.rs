@@ -308,6 +308,11 @@ impl Target {
         self.kept.lock().unwrap().clear();
     }
 
+    /// How many handles the host's handlers have kept.
+    pub fn kept(&self) -> usize {
+        self.kept.lock().unwrap().len()
+    }
+
     /// Makes the guest write every mark, until no loan is left.
     pub fn settle(&self) {
         self.forget();

@@ -4,6 +4,7 @@
 // Three files by their paths: `tests/types` is in the published package, and this guest is not.
 #[path = "../../../../types/shared/compounds.rs"]
 pub mod compounds;
+pub mod batches;
 pub mod control;
 pub mod crimes;
 pub mod failures;
@@ -46,6 +47,7 @@ pub const CHECKS: &[&[Check]] = &[
     nesting::CHECKS,
     vectors::CHECKS,
     undeclared::CHECKS,
+    batches::CHECKS,
 ];
 
 /// The check of this number, over all groups.
@@ -72,11 +74,13 @@ macro_rules! serve_side {
             $($own),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::compounds::Compounds, $crate::shared::compounds::Converted,
             $crate::shared::packed::Packs, $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
+            $crate::shared::batches::Counting, $crate::shared::batches::Ordered,
             $($crate::shared::plain::$plain::Echo),*;
             calls
             $($called),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::compounds::Compounds, $crate::shared::compounds::Converted,
             $crate::shared::packed::Packs, $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
+            $crate::shared::batches::Counting, $crate::shared::batches::Ordered,
             $($crate::shared::plain::$plain::Echo),*
         );
     };
