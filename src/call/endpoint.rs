@@ -196,7 +196,7 @@ impl Endpoint {
         let served =
             catch(|| match server.table.call(server.get(), &peer, signature, transport, status) {
                 Some(transport) => transport,
-                None => self.serve_reserved(&peer, signature, transport, status),
+                None => self.serve_reserved(signature, transport, status, &peer),
             });
         match served {
             Ok(transport) => transport,
@@ -204,15 +204,16 @@ impl Endpoint {
         }
     }
 
-    /// Serves a signature that is not in the table: a reserved or an unknown one.
+    /// Serves a signature that is not in the table: a reserved or an unknown one. The peer is the last parameter, so that the
+    /// others stay in the registers that they are in.
     #[cold]
     #[inline(never)]
     fn serve_reserved(
         &self,
-        peer: &Peer,
         signature: u64,
         transport: Transport,
         status: &mut u64,
+        peer: &Peer,
     ) -> Transport {
         let served = match (signature, &self.reserved) {
             (signature::HAS, _) => self.has(transport),
