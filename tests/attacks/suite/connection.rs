@@ -308,9 +308,9 @@ impl Target {
         self.kept.lock().unwrap().clear();
     }
 
-    /// How many handles the host's handlers have kept.
-    pub fn kept(&self) -> usize {
-        self.kept.lock().unwrap().len()
+    /// The lengths of the handles that the host's handlers have kept.
+    pub fn kept(&self) -> Vec<usize> {
+        self.kept.lock().unwrap().iter().map(ForeignBuf::len).collect()
     }
 
     /// Makes the guest write every mark, until no loan is left.
