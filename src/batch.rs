@@ -21,8 +21,8 @@ use crate::{
     call::{Caller, Peer, span::Span},
     error::{CallError, ErrorKind},
     memory::{
-        Epoch, GRANULE_SIZE, Incoming, Loans, Outgoing, SideMemory, TakesResults,
-        arena::Allocated, sealed,
+        Epoch, GRANULE_SIZE, Incoming, Loans, Outgoing, SideMemory, TakesResults, arena::Allocated,
+        sealed,
     },
     shared::SharedBuf,
     types::{FfiReturn, FfiType, Plain, SendAs},
@@ -237,7 +237,8 @@ impl Caller for &Batch<'_> {
         function: &'static Function,
         transport: Result<Transport, CallError>,
     ) -> Result<Pending<R>, CallError> {
-        let added = self.add(out, function, transport, |answer, from| drop(R::receive(answer, from)));
+        let added =
+            self.add(out, function, transport, |answer, from| drop(R::receive(answer, from)));
         let Pending { batch, call, function, .. } = added?;
         Ok(Pending { batch, call, function, returns: PhantomData })
     }
@@ -301,7 +302,8 @@ impl Inner<'_> {
             if entry.word != TAKE {
                 let params = params.ok_or_else(bad)?;
                 let offset = u32::try_from(entry.transport.secondary.wrapping_sub(params));
-                entry.transport.secondary = u64::from(offset.map_err(|_| bad())?) | entry.word << 32;
+                entry.transport.secondary =
+                    u64::from(offset.map_err(|_| bad())?) | entry.word << 32;
                 entry.word = TAKE;
                 bytes.copy_from_slice(&entry.to_bytes());
             }

@@ -18,10 +18,10 @@ pub(crate) mod server;
 pub mod span;
 mod trap_loop;
 
+pub use client::Caller;
 pub(crate) use context::CallContext;
 #[cfg(feature = "std")]
 pub(crate) use context::NestedCalls;
-pub use client::Caller;
 pub use dispatch::Serve;
 #[cfg(feature = "alloc")]
 pub(crate) use endpoint::Reserved;

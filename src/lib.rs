@@ -103,9 +103,9 @@ compile_error!("the ABI is little-endian, and so must guest and host be");
 // error, arch, memory, types, contract, exit, call, shared, foreign, batch, dynamic, macros, handshake, log, loopback, guest, host, machine, build.
 pub mod abi;
 pub mod arch;
+mod batch;
 #[cfg(feature = "build")]
 pub mod build;
-mod batch;
 mod call;
 pub mod contract;
 #[cfg(feature = "alloc")]
@@ -162,8 +162,8 @@ pub mod __private {
         },
         types::{
             check::{
-                Asked, Checked, Handled, In, Item, Named, Of, Same, SharedOf, Static,
-                crosses, hide, packs, returned,
+                Asked, Checked, Handled, In, Item, Named, Of, Same, SharedOf, Static, crosses,
+                hide, packs, returned,
             },
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},

@@ -7,10 +7,7 @@ use std::{
     alloc::{Layout as HeapLayout, alloc_zeroed, dealloc},
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{
-        Arc, Mutex,
-        atomic::AtomicBool,
-    },
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use vmffi::{
@@ -317,7 +314,11 @@ fn forged_answers_to_a_batch() {
         let sum = store.add(1, 2).unwrap();
         script.lock().unwrap().push(Forged { status, at, len, answers: Vec::new() });
         let error = batch.send().unwrap_err();
-        assert_eq!((error.kind(), error.reached()), (expected, reached), "{status}, {at:#x}, {len}");
+        assert_eq!(
+            (error.kind(), error.reached()),
+            (expected, reached),
+            "{status}, {at:#x}, {len}"
+        );
         drop((kept, made, sum));
         // What was not reached comes back; the guest has the rest.
         let lost = host.guest().arena_stats().blocks - before;

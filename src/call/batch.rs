@@ -66,7 +66,8 @@ impl Taken {
         let Transport { primary: nr, secondary: place } = entry.transport;
         let nr = usize::try_from(nr).map_err(|_| ErrorKind::BadValue)?;
         let start = nr.checked_mul(Entry::LEN).ok_or(ErrorKind::BadValue)?;
-        let answer = answers.get(start..).and_then(<[u8]>::first_chunk).ok_or(ErrorKind::BadValue)?;
+        let answer =
+            answers.get(start..).and_then(<[u8]>::first_chunk).ok_or(ErrorKind::BadValue)?;
         let answer = Entry::from_bytes(*answer);
         let (offset, len) = (place as u32, (place >> 32) as u32);
         if self.count > MAX_TAKEN || place != 0 && !matches!(len, 1 | 2 | 4 | 8) {

@@ -251,7 +251,11 @@ fn results_have_no_place() {
     assert_eq!(status(take(0, 8, 4), entry(read, at, 0))[2], 3, "in the struct of 16 bytes");
     assert_eq!(status(take(0, 8, 8), entry(read, at, 0))[2], 3, "with its padding");
     for (offset, size) in [(9, 8), (15, 2), (16, 1), (1 << 31, 4), (u32::MAX, 1), (u32::MAX, 8)] {
-        assert_eq!(status(take(0, offset, size), entry(read, at, 0)), [4, 0, 0], "{offset}, {size}");
+        assert_eq!(
+            status(take(0, offset, size), entry(read, at, 0)),
+            [4, 0, 0],
+            "{offset}, {size}"
+        );
     }
     for secondary in [1, 1 << 63, u64::MAX] {
         assert_eq!(status(take(0, 8, 4), entry(read, at, secondary)), [4, 0, 0], "{secondary}");

@@ -42,8 +42,14 @@ pub fn cases() -> Vec<Case> {
             flips(target, 56, (0, 3), [0, 4])
         })),
         two(Case::new("a_storm_over_batches", storm)),
-        limited(Case::new("more_calls_in_a_batch_than_a_guest_may_make", too_many), Limits::new().calls(20)),
-        limited(Case::new("more_handles_in_a_batch_than_a_guest_may_lend", handles), Limits::new().handles(10)),
+        limited(
+            Case::new("more_calls_in_a_batch_than_a_guest_may_make", too_many),
+            Limits::new().calls(20),
+        ),
+        limited(
+            Case::new("more_handles_in_a_batch_than_a_guest_may_lend", handles),
+            Limits::new().handles(10),
+        ),
         limited(
             Case::new("a_deadline_in_a_batch", |target| {
                 ends(target, &deed(Deed::Spin, at(0), 0), &GuestExit::Deadline)
@@ -207,7 +213,8 @@ fn forged(target: &Target) -> Came {
         answers.iter().for_each(validate);
         let served = |(entry, answer): &(&Entry, &Entry)| entry.word != 0 && answer.word == 0;
         good += entries.iter().zip(&answers).filter(served).count();
-        taken += entries.iter().zip(&answers).filter(|pair| !served(pair) && pair.1.word == 0).count();
+        taken +=
+            entries.iter().zip(&answers).filter(|pair| !served(pair) && pair.1.word == 0).count();
         target.assert_treasure();
         target.settle();
         target.refused();

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec, vec::Vec};
 
-use vmffi::{CallError, ErrorKind, Failure, ForeignStr, Pending, Peer, SharedBuf, SharedStr};
+use vmffi::{CallError, ErrorKind, Failure, ForeignStr, Peer, Pending, SharedBuf, SharedStr};
 
 use super::{
     Check, Side,

@@ -2,9 +2,9 @@
 //! this module; the test runs it on the loopback.
 
 // Three files by their paths: `tests/types` is in the published package, and this guest is not.
+pub mod batches;
 #[path = "../../../../types/shared/compounds.rs"]
 pub mod compounds;
-pub mod batches;
 pub mod control;
 pub mod crimes;
 pub mod failures;
