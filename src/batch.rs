@@ -20,17 +20,17 @@ use crate::{
     },
     call::{Caller, Peer, span::Span},
     error::{CallError, ErrorKind},
-    memory::{
-        Epoch, GRANULE_SIZE, Incoming, Loans, Outgoing, SideMemory, TakesResults, arena::Allocated,
-        sealed,
-    },
-    shared::SharedBuf,
+    memory::{AddsCalls, Epoch, Incoming, Loans, Outgoing, SideMemory, arena::Allocated, sealed},
     types::{FfiReturn, FfiType, Plain, SendAs},
 };
 
 mod calls;
+mod in_arena;
+mod structs;
 
 use calls::{Call, Calls, Release};
+use in_arena::InArena;
+use structs::Structs;
 
 /// Calls that are made together, for one trap: [`Peer::batch`].
 ///
@@ -86,15 +86,21 @@ struct Inner<'p> {
     peer: &'p Peer,
     /// Tells batches of one connection apart.
     id: u64,
-    entries: SharedBuf,
-    /// The length of the entries of all calls that were added. Behind it may be those of a call that is being added.
+    /// The words of each entry or answer.
+    entries: InArena<'p, [u64; 3]>,
+    /// The number of entries of all calls that were added. Behind them may be those of a call that is being added.
     len: usize,
-    calls: Calls,
+    calls: Calls<'p>,
+    structs: Structs,
+    /// The offset of the parameter struct of the call that is being added, if it has one.
+    placed: Option<u64>,
     /// The latest loan of all calls, and how many there are.
     latest: Allocated,
     loans: u32,
     /// The life of the peer in which the batch was begun; after it was sent, in which it ran.
     epoch: Epoch,
+    /// Whether results may have something to release.
+    owning: bool,
     /// Whether the entries are the answers.
     answered: bool,
 }
@@ -135,17 +141,21 @@ impl Peer {
     ///
     /// [`ErrorKind::OutOfMemory`] if this side's arena is full.
     pub fn batch(&self) -> Result<Batch<'_>, CallError> {
+        let mut entries = InArena::new(self);
         // So the batch has a block, whose number no other batch has meanwhile.
-        let entries = SharedBuf::with_capacity(self, 16 * GRANULE_SIZE)?;
+        entries.reserve()?;
         let inner = Inner {
             peer: self,
             id: entries.id(),
             entries,
             len: 0,
             calls: Calls::new(self),
+            structs: Structs::NONE,
+            placed: None,
             latest: Allocated::NONE,
             loans: 0,
             epoch: self.memory().epoch(),
+            owning: false,
             answered: false,
         };
         Ok(Batch { inner: RefCell::new(inner), adding: Cell::new(false) })
@@ -188,22 +198,15 @@ impl<'p> Batch<'p> {
     fn add(
         &self,
         out: Outgoing<'_>,
-        function: &'static Function,
-        transport: Result<Transport, CallError>,
-        release: Release,
-    ) -> Result<Pending<()>, CallError> {
-        let mut inner = self.inner.borrow_mut();
-        let side = inner.peer.side();
-        let added = if out.batch().is_some() {
-            self.adding.set(false);
-            transport.and_then(|transport| inner.add(out, function.signature, transport, release))
-        } else {
-            Err(CallError::new(ErrorKind::Busy))
-        };
-        match added {
-            Ok(call) => Ok(Pending { batch: inner.id, call, function, returns: PhantomData }),
-            Err(error) => Err(error.on(side).in_function(function)),
+        signature: u64,
+        transport: Transport,
+        release: Option<Release>,
+    ) -> Result<usize, CallError> {
+        if out.batch().is_none() {
+            return Err(CallError::new(ErrorKind::Busy));
         }
+        self.adding.set(false);
+        self.inner.borrow_mut().add(out, signature, transport, release)
     }
 }
 
@@ -216,37 +219,60 @@ impl Caller for &Batch<'_> {
         self.inner.borrow().peer
     }
 
+    #[inline]
     fn outgoing(&self) -> Outgoing<'_> {
         let mut inner = self.inner.borrow_mut();
-        // What a call has left that was not added.
-        let len = inner.len;
-        let own = &inner.peer.endpoint().own;
         // An argument's own code may use the batch, while a call is being added: that one is not.
         let batch = if self.adding.replace(true) {
             None
         } else {
+            // What a call has left that was not added.
+            let len = inner.len;
             inner.entries.truncate(len);
-            Some(*self as &dyn TakesResults)
+            inner.placed = None;
+            Some(*self as &dyn AddsCalls)
         };
-        Outgoing::new(own, inner.peer.depth()).in_batch(inner.latest, inner.epoch, batch)
+        inner.peer.outgoing().in_batch(inner.latest, inner.epoch, batch)
     }
 
+    #[inline]
     unsafe fn finish<R: FfiReturn>(
         &self,
         out: Outgoing<'_>,
         function: &'static Function,
         transport: Result<Transport, CallError>,
     ) -> Result<Pending<R>, CallError> {
-        let added =
-            self.add(out, function, transport, |answer, from| drop(R::receive(answer, from)));
-        let Pending { batch, call, function, .. } = added?;
-        Ok(Pending { batch, call, function, returns: PhantomData })
+        let release: Release = |answer, from| drop(R::receive(answer, from));
+        let added = match transport {
+            Ok(transport) => {
+                self.add(out, function.signature, transport, R::OWNS.then_some(release))
+            }
+            Err(error) => {
+                if out.batch().is_some() {
+                    self.adding.set(false);
+                }
+                Err(error)
+            }
+        };
+        let inner = self.inner.borrow();
+        match added {
+            Ok(call) => Ok(Pending { batch: inner.id, call, function, returns: PhantomData }),
+            Err(error) => Err(error.on(inner.peer.side()).in_function(function)),
+        }
     }
 }
 
 /// The entry that takes a result, before the call that it belongs to is added. If the result goes into a parameter struct,
-/// `word` is its size, and `secondary` its place as an offset in the region.
-impl TakesResults for Batch<'_> {
+/// the first word is its size, and the last one its place as an offset in the region.
+impl AddsCalls for Batch<'_> {
+    fn place(&self, len: usize) -> Result<*mut u8, CallError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let own = &inner.peer.endpoint().own;
+        let at = inner.structs.place(own, len)?;
+        inner.placed = Some(own.memory.offset_of(at));
+        Ok(at)
+    }
+
     fn take(
         &self,
         batch: u64,
@@ -256,13 +282,14 @@ impl TakesResults for Batch<'_> {
     ) -> Result<(), CallError> {
         let mut inner = self.inner.borrow_mut();
         let call = inner.calls.get(call).filter(|_| batch == inner.id);
-        let primary = u64::from(call.ok_or(CallError::new(ErrorKind::BadValue))?.entry);
-        let (word, secondary) = match to {
+        let call = call.ok_or(CallError::new(ErrorKind::BadValue))?;
+        let (word, place) = match to {
             None => (TAKE, 0),
             Some(to) => (len as u64, inner.peer.memory().offset_of(to)),
         };
-        let entry = Entry { word, transport: Transport { primary, secondary } };
-        inner.entries.extend_from_slice(&entry.to_bytes())
+        inner.entries.reserve()?;
+        inner.entries.push([word, u64::from(call.entry), place]);
+        Ok(())
     }
 }
 
@@ -272,40 +299,38 @@ impl Inner<'_> {
         out: Outgoing<'_>,
         signature: u64,
         transport: Transport,
-        release: Release,
+        release: Option<Release>,
     ) -> Result<usize, CallError> {
-        let params = out.has_params().then_some(transport.primary);
-        self.place_results(params)?;
-        self.entries.reserve(Entry::LEN)?;
+        if self.entries.len() != self.len {
+            self.place_results()?;
+        }
+        self.entries.reserve()?;
         self.calls.reserve()?;
-        // There is memory for all of it, so from here on nothing fails.
+        // From here on nothing fails.
         let Loans { latest, count } = out.into_loans();
-        let entry = (self.entries.len() / Entry::LEN) as u32;
-        let params = params.unwrap_or(0);
-        let release = Some(release);
-        self.calls.push(Call { signature, params, release, latest, loans: count, entry })?;
-        self.entries.extend_from_slice(&Entry { word: signature, transport }.to_bytes())?;
-        (self.latest, self.loans, self.len) = (latest, self.loans + count, self.entries.len());
-        Ok(self.calls.len() - 1)
+        let entry = self.entries.len() as u32;
+        let call = self.calls.len();
+        self.calls.push(Call { signature, release, latest, loans: count, entry });
+        self.entries.push([signature, transport.primary, transport.secondary]);
+        (self.latest, self.len) = (latest, self.entries.len());
+        self.loans += count;
+        self.owning |= release.is_some();
+        Ok(call)
     }
 
-    /// Completes the entries that take results for the call that is being added. `params` is the offset of its parameter
-    /// struct.
-    fn place_results(&mut self, params: Option<u64>) -> Result<(), CallError> {
+    /// Completes the entries that take results for the call that is being added.
+    #[inline(never)]
+    fn place_results(&mut self) -> Result<(), CallError> {
         let bad = || CallError::new(ErrorKind::BadValue);
-        let entries = self.entries.as_mut_slice().get_mut(self.len..).unwrap_or_default();
-        if entries.len() > MAX_TAKEN * Entry::LEN {
+        if self.entries.len() - self.len > MAX_TAKEN {
             return Err(bad());
         }
-        for bytes in entries.chunks_exact_mut(Entry::LEN) {
-            let mut entry = Entry::from_bytes(bytes.try_into().map_err(|_| bad())?);
-            if entry.word != TAKE {
-                let params = params.ok_or_else(bad)?;
-                let offset = u32::try_from(entry.transport.secondary.wrapping_sub(params));
-                entry.transport.secondary =
-                    u64::from(offset.map_err(|_| bad())?) | entry.word << 32;
-                entry.word = TAKE;
-                bytes.copy_from_slice(&entry.to_bytes());
+        for nr in self.len..self.entries.len() {
+            let [word, from, place] = self.entries.get(nr).ok_or_else(bad)?;
+            if word != TAKE {
+                let params = self.placed.ok_or_else(bad)?;
+                let offset = u32::try_from(place.wrapping_sub(params)).map_err(|_| bad())?;
+                self.entries.set(nr, [TAKE, from, u64::from(offset) | word << 32]);
             }
         }
         Ok(())
@@ -314,12 +339,13 @@ impl Inner<'_> {
     /// Makes the calls, and replaces the entries by their answers.
     fn exchange(&mut self) -> Result<(), CallError> {
         self.entries.truncate(self.len);
-        let (peer, len) = (self.peer, self.len as u64);
+        let (peer, len) = (self.peer, (self.len * Entry::LEN) as u64);
         if len == 0 {
             return Ok(());
         }
         let SideMemory { ref memory, side } = peer.endpoint().own;
-        let loans = Loans { latest: self.latest, count: core::mem::take(&mut self.loans) };
+        let count = core::mem::take(&mut self.loans);
+        let loans = Loans { latest: self.latest, count };
         let mut out = peer.outgoing().with_loans(loans, self.epoch);
         let batch = Transport { primary: self.entries.offset(), secondary: len };
         let span = Span::call(peer, format_args!("{} calls of a batch", self.calls.len()));
@@ -330,33 +356,37 @@ impl Inner<'_> {
         self.epoch = from.epoch.unwrap_or(self.epoch);
         let copied = match status {
             0 if transport.secondary == len => {
-                from.copy_form(transport.primary, Entry::ALIGN, self.entries.as_mut_slice())
+                from.copy_form(transport.primary, Entry::ALIGN, self.entries.bytes_mut())
             }
             0 => Err(CallError::new(ErrorKind::BadValue)),
             // A batch has no error of its own (ABI, S-5).
             _ => Err(CallError::new(ErrorKind::Protocol)),
         };
         copied.map_err(|error| error.reached_handler().on(side))?;
-        let arena = memory.arena(side)?;
-        for call in (0..self.calls.len()).filter_map(|nr| self.calls.get(nr)) {
-            let status = self.answer(call).status;
-            if call.loans != 0 && status > 1 && !CallError::from_status(status).reached() {
-                arena.take_back(call.latest, call.loans);
+        self.answered = true;
+        if count != 0 {
+            let arena = memory.arena(side)?;
+            for call in self.all() {
+                let status = self.answer(call).status;
+                if call.loans != 0 && status > 1 && !CallError::from_status(status).reached() {
+                    arena.take_back(call.latest, call.loans);
+                }
             }
         }
-        self.answered = true;
         Ok(())
     }
 
+    fn all(&self) -> impl Iterator<Item = Call> {
+        (0..self.calls.len()).filter_map(|nr| self.calls.get(nr))
+    }
+
     /// The answer to a call.
+    #[inline]
     fn answer(&self, call: Call) -> Answer {
-        let start = call.entry as usize * Entry::LEN;
-        let bytes = self.entries.as_slice().get(start..).and_then(<[u8]>::first_chunk);
-        // Without an answer, which every call of a batch that was sent has, the status of a broken protocol.
-        bytes.map_or(Answer::status(CallError::new(ErrorKind::Protocol).status()), |bytes| {
-            let Entry { word: status, transport } = Entry::from_bytes(*bytes);
-            Answer { status, transport }
-        })
+        // Every call of a batch that was sent has one. Without it, the status would be that of a broken protocol.
+        let none = [CallError::new(ErrorKind::Protocol).status(), 0, 0];
+        let [status, primary, secondary] = self.entries.get(call.entry as usize).unwrap_or(none);
+        Answer { status, transport: Transport { primary, secondary } }
     }
 
     /// The origin of the answers.
@@ -368,19 +398,20 @@ impl Inner<'_> {
 
 impl Drop for Inner<'_> {
     fn drop(&mut self) {
-        for nr in 0..self.calls.len() {
-            let Some(call) = self.calls.get(nr) else { return };
-            if call.params != 0 {
-                let SideMemory { ref memory, side } = self.peer.endpoint().own;
-                memory.drop_owned(side, call.params);
-            }
-            let answer = self.answer(call);
-            if let (true, Some(release), 0 | 1) = (self.answered, call.release, answer.status) {
-                release(answer, self.from());
+        let own = &self.peer.endpoint().own;
+        self.structs.free(own);
+        if self.loans != 0 {
+            let loans = Loans { latest: self.latest, count: self.loans };
+            drop(self.peer.outgoing().with_loans(loans, self.epoch));
+        }
+        if self.answered && self.owning {
+            for call in self.all() {
+                let answer = self.answer(call);
+                if let (Some(release), 0 | 1) = (call.release, answer.status) {
+                    release(answer, self.from());
+                }
             }
         }
-        let loans = Loans { latest: self.latest, count: self.loans };
-        drop(self.peer.outgoing().with_loans(loans, self.epoch));
     }
 }
 
@@ -391,25 +422,33 @@ impl Results<'_> {
     ///
     /// Those of the method, and [`ErrorKind::Cancelled`], not reached, if the call takes the result of one that has failed.
     /// [`ErrorKind::BadValue`] if `pending` is from another batch.
+    #[inline]
     pub fn get<R: FfiReturn>(&mut self, pending: Pending<R>) -> R::Received {
-        let Pending { batch, call: nr, function, .. } = pending;
+        let function = pending.function;
+        match self.receive::<R>(&pending) {
+            Ok(received) => R::received(Ok(received)),
+            Err(error) => R::received(Err(error.in_function(function))),
+        }
+    }
+
+    #[inline]
+    fn receive<R: FfiReturn>(&mut self, pending: &Pending<R>) -> Result<R, CallError> {
         let inner = &mut self.inner;
         let side = inner.peer.side();
-        let call = inner.calls.get(nr).filter(|call| {
-            batch == inner.id && call.signature == function.signature && call.release.is_some()
+        let call = inner.calls.get(pending.call).filter(|call| {
+            pending.batch == inner.id
+                && call.signature == pending.function.signature
+                && call.release.is_some() == R::OWNS
         });
-        let Some(call) = call else {
-            let error = CallError::new(ErrorKind::BadValue).on(side);
-            return R::received(Err(error.in_function(function)));
-        };
-        inner.calls.set_read(nr);
+        let Some(call) = call else { return Err(CallError::new(ErrorKind::BadValue).on(side)) };
         let answer = inner.answer(call);
-        let received = if answer.status > 1 {
-            Err(CallError::from_status(answer.status).on(side.other()))
-        } else {
-            R::receive(answer, inner.from()).map_err(|error| error.reached_handler().on(side))
-        };
-        R::received(received.map_err(|error| error.in_function(function)))
+        if R::OWNS {
+            inner.calls.set(pending.call, Call { release: None, ..call });
+        }
+        if answer.status > 1 {
+            return Err(CallError::from_status(answer.status).on(side.other()));
+        }
+        R::receive(answer, inner.from()).map_err(|error| error.reached_handler().on(side))
     }
 
     /// The number of calls.

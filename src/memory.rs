@@ -25,4 +25,4 @@ pub(crate) use region::{Epoch, Memory, stale};
 pub use region_memory::RegionMemory;
 pub(crate) use storage::MemoryRef;
 pub use transfer::{Incoming, Lender, Outgoing, SideMemory};
-pub(crate) use transfer::{Loans, Passage, TakesResults, alloc, sealed};
+pub(crate) use transfer::{AddsCalls, Loans, Passage, alloc, sealed};

@@ -254,17 +254,6 @@ impl SharedBuf {
 }
 
 impl SharedBuf {
-    /// A number of its block, which no other block has meanwhile, and the next ones at its place have not either.
-    pub(crate) fn id(&self) -> u64 {
-        let Allocated { index, serial } = self.block.block;
-        u64::from(index) | u64::from(serial) << 32
-    }
-
-    /// The offset of its bytes in the region, if it has a block.
-    pub(crate) fn offset(&self) -> u64 {
-        self.block.own.memory.offset(self.block.own.side, self.block.block)
-    }
-
     /// Lends the buffer through `out`; returns its pointer word and its length.
     #[inline(always)]
     pub(crate) fn lend(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {

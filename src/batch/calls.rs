@@ -7,20 +7,14 @@ use crate::{
 #[cfg(feature = "alloc")]
 use crate::{call::Peer, error::CallError};
 
-#[cfg(any(not(feature = "alloc"), test))]
-mod in_arena;
-
 /// Decodes a result that nobody has read, and drops it.
 pub(super) type Release = fn(Answer, Incoming<'_>);
 
 /// A call of a batch.
 #[derive(Clone, Copy)]
-#[repr(C)]
 pub(super) struct Call {
     pub(super) signature: u64,
-    /// The offset of its parameter struct, which is not lent, or 0.
-    pub(super) params: u64,
-    /// Releases the result, until it is read.
+    /// Releases the result, until it is read. `None` if there is nothing to release.
     pub(super) release: Option<Release>,
     /// Its latest loan, and how many there are.
     pub(super) latest: Allocated,
@@ -32,41 +26,42 @@ pub(super) struct Call {
 /// The calls of a batch, in their order. They are not in a host's arena, since a guest can read that, and would learn where
 /// the host's functions are.
 #[cfg(feature = "alloc")]
-pub(super) struct Calls(alloc::vec::Vec<Call>);
+pub(super) struct Calls<'p>(alloc::vec::Vec<Call>, core::marker::PhantomData<&'p ()>);
 
 #[cfg(not(feature = "alloc"))]
-pub(super) use in_arena::Calls;
+pub(super) type Calls<'p> = super::in_arena::InArena<'p, Call>;
 
 #[cfg(feature = "alloc")]
-impl Calls {
-    pub(super) fn new(_: &Peer) -> Self {
-        Self(alloc::vec::Vec::new())
+impl<'p> Calls<'p> {
+    pub(super) fn new(_: &'p Peer) -> Self {
+        Self(alloc::vec::Vec::new(), core::marker::PhantomData)
     }
 
     /// Makes room for another call.
+    #[inline]
     pub(super) fn reserve(&mut self) -> Result<(), CallError> {
         self.0.try_reserve(1).map_err(|_| CallError::no_heap(size_of::<Call>()))
     }
 
     /// Appends a call, for which [`reserve`](Self::reserve) has made room.
-    #[expect(clippy::unnecessary_wraps, reason = "the other one may fail")]
-    pub(super) fn push(&mut self, call: Call) -> Result<(), CallError> {
+    #[inline]
+    pub(super) fn push(&mut self, call: Call) {
         self.0.push(call);
-        Ok(())
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
+    #[inline]
     pub(super) fn get(&self, nr: usize) -> Option<Call> {
         self.0.get(nr).copied()
     }
 
-    /// Records that the result of a call is read.
-    pub(super) fn set_read(&mut self, nr: usize) {
-        if let Some(call) = self.0.get_mut(nr) {
-            call.release = None;
+    pub(super) fn set(&mut self, nr: usize, call: Call) {
+        if let Some(place) = self.0.get_mut(nr) {
+            *place = call;
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+#[cfg(feature = "std")]
+use super::NestedCalls;
 use super::{CallContext, Endpoint, Peer};
 use crate::{
     abi::{
@@ -154,8 +156,10 @@ impl Endpoint {
     /// peer's arena.
     fn serve_entries(&self, peer: &Peer, at: u64, answers: &mut [u8]) {
         let mut taken = Taken::new(peer.context());
-        for start in (0..answers.len()).step_by(Entry::LEN) {
-            if !admits(peer) {
+        let guest = Guest::of(peer);
+        let admitted = guest.admit(answers.len() / Entry::LEN) * Entry::LEN;
+        for start in (0..admitted).step_by(Entry::LEN) {
+            if !guest.goes_on() {
                 // The guest has exited, and gets no answer.
                 return;
             }
@@ -180,6 +184,9 @@ impl Endpoint {
                 served
             };
             answer[..Entry::LEN].copy_from_slice(&served.to_bytes());
+        }
+        if admitted < answers.len() {
+            guest.exceeded(peer);
         }
     }
 
@@ -214,14 +221,52 @@ impl Endpoint {
     }
 }
 
-/// Counts an entry. Returns whether the guest may go on, if the peer is one.
-fn admits(peer: &Peer) -> bool {
-    match peer.context() {
+/// The guest whose batch is served, if its host has limits for it.
+struct Guest<'p> {
+    #[cfg(feature = "std")]
+    calls: Option<&'p dyn NestedCalls>,
+    peer: core::marker::PhantomData<&'p Peer>,
+}
+
+impl<'p> Guest<'p> {
+    fn of(peer: &'p Peer) -> Self {
+        #[cfg(not(feature = "std"))]
+        let _ = peer;
         #[cfg(feature = "std")]
-        CallContext::Nested(calls) => {
+        let calls = match peer.context() {
             // SAFETY: `Cpu::serve` made the context from a value that outlives the call which `peer` serves.
-            unsafe { calls.as_ref() }.admit(peer)
+            CallContext::Nested(calls) => Some(unsafe { calls.as_ref() }),
+            _ => None,
+        };
+        Self {
+            #[cfg(feature = "std")]
+            calls,
+            peer: core::marker::PhantomData,
         }
-        _ => true,
+    }
+
+    fn admit(&self, entries: usize) -> usize {
+        #[cfg(feature = "std")]
+        if let Some(calls) = self.calls {
+            return calls.admit(entries);
+        }
+        entries
+    }
+
+    #[inline]
+    fn goes_on(&self) -> bool {
+        #[cfg(feature = "std")]
+        if let Some(calls) = self.calls {
+            return calls.goes_on();
+        }
+        true
+    }
+
+    fn exceeded(&self, peer: &Peer) {
+        #[cfg(feature = "std")]
+        if let Some(calls) = self.calls {
+            calls.exceeded(peer);
+        }
+        let _ = peer;
     }
 }

@@ -39,7 +39,12 @@ pub(crate) trait NestedCalls: Sync {
         status: &mut u64,
     ) -> Result<Transport, CallError>;
 
-    /// Counts an entry of the batch that is served. Returns whether the guest may go on: it has not exited, and is within
-    /// its limits.
-    fn admit(&self, peer: &Peer) -> bool;
+    /// Counts the entries of a batch as calls. Returns how many of them may be served within the guest's limits.
+    fn admit(&self, entries: usize) -> usize;
+
+    /// Whether the guest has not exited, so that a batch is served on.
+    fn goes_on(&self) -> bool;
+
+    /// Ends the guest, since it has sent more entries than were admitted.
+    fn exceeded(&self, peer: &Peer);
 }

@@ -102,11 +102,14 @@ pub struct Outgoing<'p> {
     /// The life of the peer in which the first block was lent, or in which the call ran; `None` before.
     epoch: Option<Epoch>,
     /// The batch to which the call is added, if it is not made alone.
-    batch: Option<&'p dyn TakesResults>,
+    batch: Option<&'p dyn AddsCalls>,
 }
 
-/// A batch, whose calls take results of earlier ones.
-pub(crate) trait TakesResults {
+/// A batch, to which a call is added.
+pub(crate) trait AddsCalls {
+    /// The place for the parameter struct of the call, of `len` bytes, in this side's arena and owned by the batch.
+    fn place(&self, len: usize) -> Result<*mut u8, CallError>;
+
     /// Records that a value of `len` bytes, at `to` or, if that is `None`, alone in the transport, is the result of an
     /// earlier call of the batch with the number `batch`.
     fn take(
@@ -192,25 +195,19 @@ impl<'p> Outgoing<'p> {
         mut self,
         latest: Allocated,
         epoch: Epoch,
-        batch: Option<&'p dyn TakesResults>,
+        batch: Option<&'p dyn AddsCalls>,
     ) -> Self {
         (self.latest, self.epoch, self.batch) = (latest, Some(epoch), batch);
         self
     }
 
     /// The batch to which the call is added.
-    pub(crate) fn batch(&self) -> Option<&'p dyn TakesResults> {
+    pub(crate) fn batch(&self) -> Option<&'p dyn AddsCalls> {
         self.batch
     }
 
-    /// Whether it has a block with parameters, which is not lent.
-    pub(crate) fn has_params(&self) -> bool {
-        self.params.is_some()
-    }
-
-    /// Leaves the loans, and the block with the parameters, to the caller.
+    /// Leaves the loans to the caller.
     pub(crate) fn into_loans(mut self) -> Loans {
-        self.params = None;
         Loans { latest: self.latest, count: self.depart() }
     }
 
@@ -323,15 +320,21 @@ impl<'p> Outgoing<'p> {
         if len == 0 {
             return fill(&mut [], self).map(|()| Transport::EMPTY);
         }
-        let granules = const { arena::granules(size_of::<P>()) };
-        let (block, slot) = try_place(self.own, granules);
-        if slot.is_none() {
-            return Err(out_of_memory(self.own, len));
-        }
-        self.params = slot;
+        let block = match self.batch {
+            None => {
+                let granules = const { arena::granules(size_of::<P>()) };
+                let (block, slot) = try_place(self.own, granules);
+                if slot.is_none() {
+                    return Err(out_of_memory(self.own, len));
+                }
+                self.params = slot;
+                block
+            }
+            Some(batch) => batch.place(len)?,
+        };
         let word = self.own.memory.offset_of(block);
         // SAFETY: `try_place` allocated granules for `len` bytes at `block` in this side's arena, and `self.params`
-        // owns them.
+        // owns them; or the batch has `len` bytes there for this call, and owns them.
         fill(unsafe { zeroed(block, len) }, self)?;
         Ok(Transport::word(word))
     }

@@ -171,14 +171,20 @@ impl<V: Vcpu> NestedCalls for Nested<'_, V> {
         done.map_err(|kind| failed(runs, kind))
     }
 
-    fn admit(&self, peer: &Peer) -> bool {
-        // No handler runs between two entries of a batch, so nothing else has the vCPU.
-        let Ok(mut cpu) = self.cpu.try_lock() else { return false };
-        if cpu.calls == self.pool.limits.calls {
-            self.pool.end(peer.endpoint(), GuestExit::TooManyCalls);
-        }
-        cpu.calls = cpu.calls.saturating_add(1);
+    fn admit(&self, entries: usize) -> usize {
+        // No handler runs yet, so nothing else has the vCPU.
+        let Ok(mut cpu) = self.cpu.try_lock() else { return 0 };
+        let admitted = (entries as u64).min(self.pool.limits.calls.saturating_sub(cpu.calls));
+        cpu.calls += admitted;
+        admitted as usize
+    }
+
+    fn goes_on(&self) -> bool {
         self.pool.runs()
+    }
+
+    fn exceeded(&self, peer: &Peer) {
+        self.pool.end(peer.endpoint(), GuestExit::TooManyCalls);
     }
 }
 
