@@ -76,6 +76,8 @@ use structs::Structs;
 /// from being made, unless they take its result: they end with [`ErrorKind::Cancelled`] and are not reached. If the peer exits
 /// or is stopped in the middle, [`send`](Self::send) fails: calls up to some point have run, and their results are lost.
 pub struct Batch<'p> {
+    /// Tells batches of one connection apart.
+    id: u64,
     inner: RefCell<Inner<'p>>,
     /// Whether a call is being added. If its arguments panic, this stays so.
     adding: Cell<bool>,
@@ -84,7 +86,6 @@ pub struct Batch<'p> {
 /// The entries of a batch until it is sent, and then the answers to them.
 struct Inner<'p> {
     peer: &'p Peer,
-    /// Tells batches of one connection apart.
     id: u64,
     /// The words of each entry or answer.
     entries: InArena<'p, [u64; 3]>,
@@ -158,7 +159,7 @@ impl Peer {
             owning: false,
             answered: false,
         };
-        Ok(Batch { inner: RefCell::new(inner), adding: Cell::new(false) })
+        Ok(Batch { id: inner.id, inner: RefCell::new(inner), adding: Cell::new(false) })
     }
 }
 
@@ -254,10 +255,9 @@ impl Caller for &Batch<'_> {
                 Err(error)
             }
         };
-        let inner = self.inner.borrow();
         match added {
-            Ok(call) => Ok(Pending { batch: inner.id, call, function, returns: PhantomData }),
-            Err(error) => Err(error.on(inner.peer.side()).in_function(function)),
+            Ok(call) => Ok(Pending { batch: self.id, call, function, returns: PhantomData }),
+            Err(error) => Err(error.on(self.peer().side()).in_function(function)),
         }
     }
 }
@@ -281,7 +281,7 @@ impl AddsCalls for Batch<'_> {
         len: usize,
     ) -> Result<(), CallError> {
         let mut inner = self.inner.borrow_mut();
-        let call = inner.calls.get(call).filter(|_| batch == inner.id);
+        let call = inner.calls.get(call).filter(|_| batch == self.id);
         let call = call.ok_or(CallError::new(ErrorKind::BadValue))?;
         let (word, place) = match to {
             None => (TAKE, 0),

@@ -50,6 +50,8 @@
 //! before its function is reached lends nothing; a call that fails later has consumed its arguments
 //! ([`CallError::reached`]).
 //!
+//! A [`Batch`] is many calls for one trap, with the same methods.
+//!
 //! # What connects two sides
 //!
 //! - [`loopback`]: both in one process, without isolation; for tests, benchmarks and a first look.

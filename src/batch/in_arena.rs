@@ -35,8 +35,8 @@ impl<'p, T: Copy> InArena<'p, T> {
     fn grow(&mut self) -> Result<(), CallError> {
         let size = size_of::<T>();
         let bytes = |values: usize| (values * size).next_multiple_of(GRANULE_SIZE);
-        // Twice as much or, if the arena has no room for that, a granule more.
-        let more = bytes(self.room.max(8 * GRANULE_SIZE / size) * 2);
+        // Room for 64 values at first, then twice as much; a granule more if the arena has no room for that.
+        let more = bytes((self.room * 2).max(64));
         let least = bytes(self.room + 1);
         let (block, bytes) = match alloc(self.own, more) {
             Ok(block) => (block, more),

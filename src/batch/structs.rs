@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The least size of a block, and of what is at its beginning: the offset of the block before it.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 2048;
 const HEADER: usize = 16;
 
 /// Blocks of this side's arena that hold parameter structs. They are not lent, and are freed when the batch has ended (ABI, A-5).
