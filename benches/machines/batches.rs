@@ -14,7 +14,7 @@ const AT_ONCE: u64 = 8;
 /// The name of a row, single calls, and as many in batches.
 type Row<'r> = (&'static str, Box<dyn Fn() + 'r>, Box<dyn Fn() + 'r>);
 
-pub fn table(backend: Backend) {
+pub fn table(backend: Backend, title: &str) {
     let host = started(&machine(), backend);
     let load = &LoadClient::from(host.guest());
     let guest = host.guest();
@@ -85,7 +85,7 @@ pub fn table(backend: Backend) {
         times[ROUNDS / 2].as_secs_f64() * 1e6
     };
     println!(
-        "\n| {backend}, {BATCH} calls | one by one | in a batch | ratio |\n|---|---:|---:|---:|"
+        "\n| {backend}, {BATCH} calls{title} | one by one | in a batch | ratio |\n|---|---:|---:|---:|"
     );
     for ((name, ..), times) in rows.iter().zip(times) {
         let [single, batched] = times.map(median);

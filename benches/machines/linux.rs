@@ -60,7 +60,10 @@ pub fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["calls", name] => calls(name.parse().expect("kvm or process")),
         ["batches"] => Backend::ALL.iter().for_each(|backend| match backend.check() {
-            Ok(()) => on_one_processor(|| batches::table(*backend)),
+            Ok(()) => {
+                batches::table(*backend, "");
+                on_one_processor(|| batches::table(*backend, ", on one processor"));
+            }
             Err(error) => println!("skipped: {backend}: {error}"),
         }),
         ["calls", name, "within"] => calls_within(name.parse().expect("kvm or process")),
@@ -69,7 +72,7 @@ pub fn main() {
                 table(*backend, "");
                 on_one_processor(|| {
                     table(*backend, ", on one processor");
-                    batches::table(*backend);
+                    batches::table(*backend, ", on one processor");
                 });
                 lives::table(*backend);
             }

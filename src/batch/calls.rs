@@ -40,7 +40,14 @@ impl<'p> Calls<'p> {
     /// Makes room for another call.
     #[inline]
     pub(super) fn reserve(&mut self) -> Result<(), CallError> {
-        self.0.try_reserve(1).map_err(|_| CallError::no_heap(size_of::<Call>()))
+        if self.0.len() < self.0.capacity() { Ok(()) } else { self.grow() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) -> Result<(), CallError> {
+        let more = self.0.len().max(64);
+        self.0.try_reserve_exact(more).map_err(|_| CallError::no_heap(more * size_of::<Call>()))
     }
 
     /// Appends a call, for which [`reserve`](Self::reserve) has made room.
