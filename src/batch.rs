@@ -198,7 +198,7 @@ impl<'p> Batch<'p> {
     #[inline(never)]
     fn add(
         &self,
-        out: Outgoing<'_>,
+        out: &mut Outgoing<'_>,
         signature: u64,
         transport: Transport,
         release: Option<Release>,
@@ -206,8 +206,24 @@ impl<'p> Batch<'p> {
         if out.batch().is_none() {
             return Err(CallError::new(ErrorKind::Busy));
         }
+        let call = self.inner.borrow_mut().add(out, signature, transport, release)?;
         self.adding.set(false);
-        self.inner.borrow_mut().add(out, signature, transport, release)
+        Ok(call)
+    }
+
+    /// The error of a call that was not added.
+    #[cold]
+    #[inline(never)]
+    fn not_added(
+        &self,
+        out: &Outgoing<'_>,
+        error: CallError,
+        function: &'static Function,
+    ) -> CallError {
+        if out.batch().is_some() {
+            self.adding.set(false);
+        }
+        error.on(self.peer().side()).in_function(function)
     }
 }
 
@@ -236,28 +252,22 @@ impl Caller for &Batch<'_> {
         inner.peer.outgoing().in_batch(inner.latest, inner.epoch, batch)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn finish<R: FfiReturn>(
         &self,
-        out: Outgoing<'_>,
+        mut out: Outgoing<'_>,
         function: &'static Function,
         transport: Result<Transport, CallError>,
     ) -> Result<Pending<R>, CallError> {
         let release: Release = |answer, from| drop(R::receive(answer, from));
+        let release = R::OWNS.then_some(release);
         let added = match transport {
-            Ok(transport) => {
-                self.add(out, function.signature, transport, R::OWNS.then_some(release))
-            }
-            Err(error) => {
-                if out.batch().is_some() {
-                    self.adding.set(false);
-                }
-                Err(error)
-            }
+            Ok(transport) => self.add(&mut out, function.signature, transport, release),
+            Err(error) => Err(error),
         };
         match added {
             Ok(call) => Ok(Pending { batch: self.id, call, function, returns: PhantomData }),
-            Err(error) => Err(error.on(self.peer().side()).in_function(function)),
+            Err(error) => Err(self.not_added(&out, error, function)),
         }
     }
 }
@@ -296,7 +306,7 @@ impl AddsCalls for Batch<'_> {
 impl Inner<'_> {
     fn add(
         &mut self,
-        out: Outgoing<'_>,
+        out: &mut Outgoing<'_>,
         signature: u64,
         transport: Transport,
         release: Option<Release>,
@@ -307,7 +317,7 @@ impl Inner<'_> {
         self.entries.reserve()?;
         self.calls.reserve()?;
         // From here on nothing fails.
-        let Loans { latest, count } = out.into_loans();
+        let Loans { latest, count } = out.take_loans();
         let entry = self.entries.len() as u32;
         let call = self.calls.len();
         self.calls.push(Call { signature, release, latest, loans: count, entry });

@@ -61,7 +61,8 @@ macro_rules! __unpack {
         // a value of it. `unpack` decodes each field once, at the field's own offset.
         unsafe impl $crate::Unpackable for $struct {
             type Output = ($($declared,)+);
-            #[inline]
+            // Also where a call takes results of its batch, which is another use of it, it is part of its caller.
+            #[inline(always)]
             fn unpack(
                 __wire: &[__core::primitive::u8],
                 __from: $crate::Incoming<'_>,

@@ -207,7 +207,7 @@ impl<'p> Outgoing<'p> {
     }
 
     /// Leaves the loans to the caller.
-    pub(crate) fn into_loans(mut self) -> Loans {
+    pub(crate) fn take_loans(&mut self) -> Loans {
         Loans { latest: self.latest, count: self.depart() }
     }
 
