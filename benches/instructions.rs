@@ -6,7 +6,9 @@
 
 use std::{env, fs, hint::black_box, process::Command};
 
-use vmffi::{CallError, ForeignBuf, ForeignSlice, Peer, SharedBuf, loopback::Loopback};
+use vmffi::{
+    Batch, CallError, ForeignBuf, ForeignSlice, Peer, Pending, SharedBuf, loopback::Loopback,
+};
 
 vmffi::ffi_interface! {
     #[derive(Clone, Copy)]
@@ -72,6 +74,30 @@ const CASES: &[(&str, Call)] = &[
     }),
 ];
 
+/// Calls that are made together.
+const BATCHES: &[(&str, fn(&Peer) -> Result<(), CallError>)] = &[
+    ("64 scalars in a batch", |host| batch(host, |calls, x| calls.scalar(x))),
+    ("64 calls with three parameters in a batch", |host| {
+        batch(host, |calls, x| calls.three(x, 8_u32, 9.5))
+    }),
+];
+
+type Added = Result<Pending<u64>, CallError>;
+
+fn batch<'p>(
+    host: &'p Peer,
+    call: impl for<'b> Fn(CallsClient<'b, &'b Batch<'p>>, u64) -> Added,
+) -> Result<(), CallError> {
+    let batch = host.batch()?;
+    let calls = CallsClient::from(&batch);
+    let mut added = [const { None }; 64];
+    for (x, added) in (0..).zip(&mut added) {
+        *added = Some(call(calls, black_box(x))?);
+    }
+    let mut results = batch.send()?;
+    added.into_iter().flatten().try_for_each(|added| results.get(added).map(black_box).map(drop))
+}
+
 /// How many calls are counted together.
 const TIMES: u64 = 1000;
 
@@ -84,9 +110,24 @@ fn counted_calls(calls: CallsClient<'_>, call: Call) {
     }
 }
 
+/// The same for batches.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn counted_batches(host: &Peer, batch: fn(&Peer) -> Result<(), CallError>) {
+    for _ in 0..TIMES {
+        black_box(batch)(black_box(host)).expect("good calls");
+    }
+}
+
 /// Makes the calls of one case.
 fn make(case: usize) {
     let pair = Loopback::new((), Host).expect("memory");
+    if let Some((_, batch)) = case.checked_sub(CASES.len()).and_then(|case| BATCHES.get(case)) {
+        for _ in 0..10 {
+            batch(pair.host()).expect("good calls");
+        }
+        return counted_batches(pair.host(), *batch);
+    }
     let calls = CallsClient::from(pair.host());
     let (_, call) = CASES[case];
     // The first calls find the arena as no later one does.
@@ -100,7 +141,7 @@ fn make(case: usize) {
 fn count(case: usize) -> Option<u64> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-    valgrind.arg("--toggle-collect=counted_calls");
+    valgrind.arg("--toggle-collect=counted_*");
     valgrind.arg(env::current_exe().ok()?).args(["make", &case.to_string()]);
     let output = valgrind.output().ok()?;
     let text = String::from_utf8_lossy(&output.stderr);
@@ -130,7 +171,8 @@ fn main() {
 
     let (mut lines, mut grown) = (vec![version], false);
     println!("| call | instructions | before | |\n|---|---:|---:|---:|");
-    for (nr, (name, _)) in CASES.iter().enumerate() {
+    let names = CASES.iter().map(|(name, _)| name).chain(BATCHES.iter().map(|(name, _)| name));
+    for (nr, name) in names.enumerate() {
         let Some(count) = count(nr) else {
             println!("skipped: there is no valgrind");
             return;

@@ -2,10 +2,12 @@
 //! crate in the same run.
 //!
 //! `cargo bench --bench machines` ends with a table. `cargo bench --bench machines -- calls kvm` makes 10,000
-//! calls each way and nothing else, so that system calls can be counted.
+//! calls each way and nothing else, so that system calls can be counted; `-- batches` compares only calls in batches with single
+//! ones.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod machines {
+    mod batches;
     mod floor_kvm;
     mod floor_process;
     pub mod linux;

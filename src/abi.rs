@@ -144,6 +144,50 @@ pub mod signature {
     pub const LOG: u64 = 3;
     /// Asks for the callee's contract. Returns a buffer (ABI, CT-11).
     pub const CONTRACT: u64 = 4;
+    /// Makes the calls of a batch, a buffer. Returns their answers, as a buffer (ABI, "Batches").
+    pub const BATCH: u64 = 5;
+}
+
+/// Batches (ABI, "Batches"): buffers of entries, which the callee answers with a buffer of as many.
+pub mod batch {
+    use super::Transport;
+
+    /// In place of a signature: the entry takes the result of an earlier call as a parameter of the next one.
+    pub const TAKE: u64 = 0;
+    /// The maximum number of results that one call takes.
+    pub const MAX_TAKEN: usize = 16;
+
+    /// One call of a batch, or its answer: the words that would be in the registers if it were made alone.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Entry {
+        /// The signature of a call, or [`TAKE`]; the status of an answer.
+        pub word: u64,
+        /// The parameters or the result. Of a `TAKE`, `primary` is the index of the entry whose result it takes, and
+        /// `secondary` says where it is put: 0 means into `primary` of the next entry, anything else into the parameter
+        /// struct, at the offset in bits 0 to 31, with the size of 1, 2, 4 or 8 bytes in the bits above.
+        pub transport: Transport,
+    }
+
+    impl Entry {
+        /// The size of an entry in bytes.
+        pub const LEN: usize = 24;
+        /// The alignment of a batch in bytes.
+        pub const ALIGN: usize = 8;
+
+        /// The bytes of the entry.
+        #[must_use]
+        pub fn to_bytes(self) -> [u8; Self::LEN] {
+            let Transport { primary, secondary } = self.transport;
+            bytemuck::cast([self.word, primary, secondary])
+        }
+
+        /// The entry with these bytes.
+        #[must_use]
+        pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+            let [word, primary, secondary] = bytemuck::cast(bytes);
+            Self { word, transport: Transport { primary, secondary } }
+        }
+    }
 }
 
 /// Pointer words (ABI, "Pointers"): a byte offset from the start of the region in bits 0 to 47, the

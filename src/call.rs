@@ -8,6 +8,7 @@
 //! other than 0 is written through a reference. [`Answer`](crate::abi::Answer) is the form on the wire, and of raw
 //! calls.
 
+mod batch;
 pub(crate) mod client;
 mod context;
 pub mod dispatch;
@@ -17,6 +18,7 @@ pub(crate) mod server;
 pub mod span;
 mod trap_loop;
 
+pub use client::Caller;
 pub(crate) use context::CallContext;
 #[cfg(feature = "std")]
 pub(crate) use context::NestedCalls;

@@ -21,9 +21,11 @@ pub enum ErrorKind {
     OutOfMemory = 5,
     /// Calls were nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     TooDeep = 6,
-    /// No vCPU could run the upcall: all of them run other calls.
+    /// No vCPU could run the upcall: all of them run other calls. Or a call was added to a batch by an argument of another one
+    /// that is being added.
     Busy = 7,
-    /// The call was stopped from outside: by a stop request, a deadline or a limit of the host.
+    /// The call was stopped from outside: by a stop request, a deadline or a limit of the host. Or it takes the result of an
+    /// earlier call of its [`Batch`](crate::Batch) that has failed.
     Cancelled = 8,
     /// The two sides use different versions of the ABI or of the interface.
     VersionMismatch = 9,

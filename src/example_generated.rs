@@ -9,8 +9,8 @@
 //! - [`PageError`] crosses as a `u32`.
 //! - [`Pages`] is what the serving side implements. A return type is an alias there:
 //!   `Handled<Result<Page, PageError>, dyn Pages>` is `Result<SharedPage, Failure<PageError>>`,
-//!   and in the client `Received<…>` is `Result<Page, Failure<PageError>>`.
-//! - [`PagesClient`] is what the calling side uses. It takes `impl SendAs<ForeignStr>` where the
+//!   and in the client of a peer `Returned<…>` is `Result<Page, Failure<PageError>>`.
+//! - [`PagesClient`] is what the calling side uses, made from a [`&Peer`](crate::Peer) or a [`&Batch`](crate::Batch). It takes `impl SendAs<ForeignStr>` where the
 //!   declaration says `ForeignStr`: a `&str`, a `&String` or a [`SharedStr`](crate::SharedStr).
 //!   The function that is `#[optional]` has a method beside it that asks whether it is served,
 //!   of a type to which the client derefs.

@@ -16,6 +16,7 @@ macro_rules! chapters {
 chapters! {
     first_interface "first-interface.md"
     errors "errors.md"
+    batches "batches.md"
     guest "guest.md"
     host "host.md"
     layout "layout.md"

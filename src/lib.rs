@@ -50,6 +50,8 @@
 //! before its function is reached lends nothing; a call that fails later has consumed its arguments
 //! ([`CallError::reached`]).
 //!
+//! A [`Batch`] is many calls for one trap, with the same methods.
+//!
 //! # What connects two sides
 //!
 //! - [`loopback`]: both in one process, without isolation; for tests, benchmarks and a first look.
@@ -100,9 +102,10 @@ extern crate alloc;
 compile_error!("the ABI is little-endian, and so must guest and host be");
 
 // Each module imports only from those before it in this order, which `tests/arrows.rs` checks (see `ARCHITECTURE.md`): abi,
-// error, arch, memory, types, contract, exit, call, shared, foreign, dynamic, macros, handshake, log, loopback, guest, host, machine, build.
+// error, arch, memory, types, contract, exit, call, shared, foreign, batch, dynamic, macros, handshake, log, loopback, guest, host, machine, build.
 pub mod abi;
 pub mod arch;
+mod batch;
 #[cfg(feature = "build")]
 pub mod build;
 mod call;
@@ -136,7 +139,8 @@ mod types;
 pub use foreign::Reader;
 pub use {
     abi::{MAX_DEPTH, PAGE_SIZE},
-    call::{Peer, Serve},
+    batch::{Batch, Pending, Results},
+    call::{Caller, Peer, Serve},
     error::{CallError, ErrorKind, Failure, RegionError},
     foreign::{Foreign, ForeignBuf, ForeignList, ForeignPacked, ForeignSlice, ForeignStr},
     handshake::ConnectError,
@@ -153,15 +157,15 @@ pub use {
 pub mod __private {
     pub use crate::{
         call::{
-            client::{finish, nothing},
+            client::{Returned, Via, nothing},
             dispatch,
             server::{alone, answer, incoming, receive, refuse},
             span::Span,
         },
         types::{
             check::{
-                Asked, Checked, Handled, In, Item, Named, Of, Received, Same, SharedOf, Static,
-                crosses, hide, packs, returned,
+                Asked, Checked, Handled, In, Item, Named, Of, Same, SharedOf, Static, crosses,
+                hide, packs, returned,
             },
             const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},

@@ -24,5 +24,5 @@ pub(crate) use process_id::ProcessId;
 pub(crate) use region::{Epoch, Memory, stale};
 pub use region_memory::RegionMemory;
 pub(crate) use storage::MemoryRef;
+pub(crate) use transfer::{AddsCalls, Loans, Passage, alloc, sealed};
 pub use transfer::{Incoming, Lender, Outgoing, SideMemory};
-pub(crate) use transfer::{Passage, alloc, sealed};

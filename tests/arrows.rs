@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "call",
     "shared",
     "foreign",
+    "batch",
     "dynamic",
     "macros",
     "handshake",

@@ -14,7 +14,7 @@ use vmffi::{
     machine::{Backend, Image, MachineBuilder},
 };
 
-use super::{floor_kvm as kvm, floor_process as process, lives};
+use super::{batches, floor_kvm as kvm, floor_process as process, lives};
 
 /// How often each case is measured, in turn, and how many round trips one measurement has.
 const ROUNDS: usize = 41;
@@ -59,11 +59,21 @@ pub fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["calls", name] => calls(name.parse().expect("kvm or process")),
+        ["batches"] => Backend::ALL.iter().for_each(|backend| match backend.check() {
+            Ok(()) => {
+                batches::table(*backend, "");
+                on_one_processor(|| batches::table(*backend, ", on one processor"));
+            }
+            Err(error) => println!("skipped: {backend}: {error}"),
+        }),
         ["calls", name, "within"] => calls_within(name.parse().expect("kvm or process")),
         _ => Backend::ALL.iter().for_each(|backend| match backend.check() {
             Ok(()) => {
                 table(*backend, "");
-                on_one_processor(|| table(*backend, ", on one processor"));
+                on_one_processor(|| {
+                    table(*backend, ", on one processor");
+                    batches::table(*backend, ", on one processor");
+                });
                 lives::table(*backend);
             }
             Err(error) => println!("skipped: {backend}: {error}"),

@@ -1,12 +1,92 @@
 //! The client's half of a call: what a generated client does before and after sending it.
 
+use core::{fmt, marker::PhantomData};
+
 use super::{Peer, span::Span};
 use crate::{
     abi::{Answer, Function, Transport},
     error::{CallError, ErrorKind},
-    memory::{Epoch, Outgoing, Passage},
-    types::FfiReturn,
+    memory::{Epoch, Outgoing, Passage, sealed},
+    types::{FfiReturn, check::In},
 };
+
+/// Makes the calls of a client: a `&Peer` makes each of them at once, and a [`&Batch`](crate::Batch) collects them. A client is
+/// made from either, and has the same methods. The trait is sealed.
+#[diagnostic::on_unimplemented(
+    message = "no client can be made from `{Self}`",
+    label = "not a `&Peer` or a `&Batch`"
+)]
+pub trait Caller: Copy + fmt::Debug + sealed::Sealed {
+    /// What a method returns for a function that returns `R`: the result, or a [`Pending`](crate::Pending) one.
+    type Returned<R: FfiReturn>;
+
+    /// The other side of the connection.
+    #[doc(hidden)]
+    fn peer(&self) -> &Peer;
+
+    /// Begins a call.
+    #[doc(hidden)]
+    fn outgoing(&self) -> Outgoing<'_>;
+
+    /// Makes the call.
+    ///
+    /// # Safety
+    ///
+    /// As for `finish`.
+    #[doc(hidden)]
+    unsafe fn finish<R: FfiReturn>(
+        &self,
+        out: Outgoing<'_>,
+        function: &'static Function,
+        transport: Result<Transport, CallError>,
+    ) -> Self::Returned<R>;
+}
+
+/// What a client of the interface `I`, which is made from a `C`, returns for a declared `F`.
+#[doc(hidden)]
+pub type Returned<C, F, I> = <C as Caller>::Returned<In<F, I>>;
+
+impl sealed::Sealed for &Peer {}
+
+impl Caller for &Peer {
+    type Returned<R: FfiReturn> = R::Received;
+
+    #[inline(always)]
+    fn peer(&self) -> &Peer {
+        self
+    }
+
+    #[inline(always)]
+    fn outgoing(&self) -> Outgoing<'_> {
+        Peer::outgoing(self)
+    }
+
+    #[inline(always)]
+    unsafe fn finish<R: FfiReturn>(
+        &self,
+        out: Outgoing<'_>,
+        function: &'static Function,
+        transport: Result<Transport, CallError>,
+    ) -> R::Received {
+        // SAFETY: the caller promises what `finish` requires.
+        unsafe { finish::<R>(self, out, function, transport) }
+    }
+}
+
+/// What a generated client holds.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Via<'p, C> {
+    pub caller: C,
+    borrowed: PhantomData<&'p ()>,
+}
+
+impl<C> Via<'_, C> {
+    #[inline]
+    pub fn new(caller: C) -> Self {
+        Self { caller, borrowed: PhantomData }
+    }
+}
 
 /// The transport of a call without parameters.
 #[doc(hidden)]
@@ -22,9 +102,8 @@ pub fn nothing() -> Result<Transport, CallError> {
 ///
 /// `out` was made by `peer`; `transport` was made through `out` by an implementation of [`SendAs`](crate::SendAs) for
 /// the parameters that `function` declares; and `function` returns `R`.
-#[doc(hidden)]
 #[inline(always)]
-pub unsafe fn finish<R: FfiReturn>(
+unsafe fn finish<R: FfiReturn>(
     peer: &Peer,
     mut out: Outgoing<'_>,
     function: &'static Function,

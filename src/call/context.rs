@@ -1,11 +1,10 @@
 //! The context of a call: outside of any handler, or nested in a hypercall.
 
-#[cfg(feature = "std")]
-use core::ptr::NonNull;
-use core::time::Duration;
+use core::{ptr::NonNull, time::Duration};
 
 #[cfg(feature = "std")]
 use super::Peer;
+use super::batch::Taken;
 #[cfg(feature = "std")]
 use crate::{abi::Transport, error::CallError};
 
@@ -22,6 +21,9 @@ pub(crate) enum CallContext {
     /// returns.
     #[cfg(feature = "std")]
     Nested(NonNull<dyn NestedCalls>),
+    /// In the handler of a call of a batch that takes earlier results. The pointer, to these and to the context of the
+    /// batch, is valid until the handler returns.
+    Taking(NonNull<Taken>),
 }
 
 /// Runs calls that are nested in a hypercall, on the vCPU that made it.
@@ -36,4 +38,13 @@ pub(crate) trait NestedCalls: Sync {
         transport: Transport,
         status: &mut u64,
     ) -> Result<Transport, CallError>;
+
+    /// Counts the entries of a batch as calls. Returns how many of them may be served within the guest's limits.
+    fn admit(&self, entries: usize) -> usize;
+
+    /// Whether the guest has not exited, so that a batch is served on.
+    fn goes_on(&self) -> bool;
+
+    /// Ends the guest, since it has sent more entries than were admitted.
+    fn exceeded(&self, peer: &Peer);
 }

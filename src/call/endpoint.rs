@@ -196,7 +196,7 @@ impl Endpoint {
         let served =
             catch(|| match server.table.call(server.get(), &peer, signature, transport, status) {
                 Some(transport) => transport,
-                None => self.serve_reserved(signature, transport, status),
+                None => self.serve_reserved(signature, transport, status, &peer),
             });
         match served {
             Ok(transport) => transport,
@@ -204,13 +204,21 @@ impl Endpoint {
         }
     }
 
-    /// Serves a signature that is not in the table: a reserved or an unknown one.
+    /// Serves a signature that is not in the table: a reserved or an unknown one. The peer is the last parameter, so that the
+    /// others stay in the registers that they are in.
     #[cold]
     #[inline(never)]
-    fn serve_reserved(&self, signature: u64, transport: Transport, status: &mut u64) -> Transport {
+    fn serve_reserved(
+        &self,
+        signature: u64,
+        transport: Transport,
+        status: &mut u64,
+        peer: &Peer,
+    ) -> Transport {
         let served = match (signature, &self.reserved) {
             (signature::HAS, _) => self.has(transport),
             (signature::CONTRACT, _) => self.contract(transport),
+            (signature::BATCH, _) => self.serve_batch(peer, transport),
             (_, Some(reserved)) => reserved
                 .serve(self, signature, transport)
                 .map(|served| served.map(|()| Transport::EMPTY))

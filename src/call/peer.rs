@@ -2,7 +2,7 @@
 
 use core::{fmt, ptr::NonNull};
 
-use super::{CallContext, Endpoint, Link, client, trap_loop};
+use super::{CallContext, Endpoint, Link, batch::Taken, client, trap_loop};
 use crate::{
     abi::{Answer, Function, MAX_DEPTH, Registers, Side, Transport, answer, signature, trap},
     arch::InlineTrap,
@@ -72,11 +72,28 @@ impl Peer {
         self.depth
     }
 
+    /// The context of the call that is served with this peer.
+    #[inline]
+    pub(super) fn context(&self) -> CallContext {
+        self.context
+    }
+
     /// The context of calls through this peer.
     #[inline]
-    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
-    pub(crate) fn context(&self) -> CallContext {
-        self.context
+    #[cfg(feature = "std")]
+    pub(crate) fn outer_context(&self) -> CallContext {
+        self.taken().map_or(self.context, Taken::context)
+    }
+
+    /// The results that the call takes which is served with this peer.
+    #[inline]
+    pub(super) fn taken(&self) -> Option<&Taken> {
+        match self.context {
+            // SAFETY: `Endpoint::serve_entry` made the pointer from a reference that outlives the handler, and a handler
+            // borrows its peer only until it returns.
+            CallContext::Taking(taken) => Some(unsafe { taken.as_ref() }),
+            _ => None,
+        }
     }
 
     /// The side on which this code runs; the peer is the other one.

@@ -1,11 +1,11 @@
 //! The server's half of a call: what a generated table entry does before and after its handler.
 
-use super::Peer;
+use super::{Peer, batch};
 use crate::{
     abi::{Function, Transport},
     error::{CallError, ErrorKind},
     memory::Incoming,
-    types::{FfiReturn, FfiType, Unpackable, copied},
+    types::{FfiReturn, FfiType, Local, Unpackable, copied},
 };
 
 /// The source of the words of a call, for the entry that serves it.
@@ -55,14 +55,33 @@ pub fn alone<T: FfiType>(
 #[doc(hidden)]
 #[inline]
 pub fn receive<P: Unpackable>(
+    peer: &Peer,
     transport: Transport,
     from: Incoming<'_>,
     status: &mut u64,
 ) -> Result<P::Output, CallError> {
     let decoding = Decoding(status);
-    let parameters = copied::<P, _>(transport, from, |wire| P::unpack(wire, from));
+    let parameters = if transport.secondary == 0 {
+        copied::<P, _>(transport, from, |wire| P::unpack(wire, from))
+    } else {
+        unpack_taking::<P>(peer, transport, from)
+    };
     core::mem::forget(decoding);
     parameters
+}
+
+/// Unpacks the parameters of a call that takes results of its batch.
+#[cold]
+#[inline(never)]
+fn unpack_taking<P: Unpackable>(
+    peer: &Peer,
+    transport: Transport,
+    from: Incoming<'_>,
+) -> Result<P::Output, CallError> {
+    let mut local = Local::<P>::uninit();
+    let wire = local.zeroed();
+    batch::copy_taking(peer, transport, from, align_of::<P>(), wire)?;
+    P::unpack(wire, from)
 }
 
 /// Converts the result of a handler to an answer.

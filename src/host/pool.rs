@@ -497,7 +497,7 @@ impl<V: Vcpu + 'static> RemoteLink for Arc<VcpuPool<V>> {
         passage: &mut Passage,
         status: &mut u64,
     ) -> Transport {
-        let done = match peer.context() {
+        let done = match peer.outer_context() {
             CallContext::Nested(calls) => {
                 // SAFETY: `Cpu::serve` made the context of `peer` from a `Nested` that outlives the handler, and a
                 // handler borrows its peer only until it returns. So the `Nested` is alive while `peer` is borrowed
@@ -505,7 +505,7 @@ impl<V: Vcpu + 'static> RemoteLink for Arc<VcpuPool<V>> {
                 let calls = unsafe { calls.as_ref() };
                 calls.call(peer, signature, transport, status)
             }
-            CallContext::Outside => {
+            CallContext::Outside | CallContext::Taking(_) => {
                 self.outermost(peer, None, (signature, transport), passage, status)
             }
             CallContext::WithDeadline(limit) => {

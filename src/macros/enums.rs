@@ -111,6 +111,7 @@ macro_rules! __shared_enum {
                 type OptionWire = __p::Tagged<<__Int as $crate::FfiType>::Wire>;
                 type Shared = $name;
                 const HANDLES: __core::primitive::bool = false;
+                const WIDE: __core::primitive::bool = false;
                 const SHAPE: &'static __p::Shape =
                     &__p::Shape::enumeration::<<__Int as $crate::FfiType>::Wire>(
                     __core::stringify!($name),

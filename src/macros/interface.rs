@@ -91,19 +91,24 @@ macro_rules! __interface {
         $crate::__private::paste::paste! {
             $($cfg)*
             #[allow(dead_code, reason = "a serving side does not call")]
-            #[doc = "Calls the functions of [`" $name "`] on the peer. Made from a `&Peer`."]
+            #[doc = "Calls the functions of [`" $name "`] on the peer. Made from a `&Peer`, or from a `&Batch`, to which its "
+                "methods add calls."]
             #[derive(
                 $crate::__private::core::clone::Clone,
                 $crate::__private::core::marker::Copy,
                 $crate::__private::core::fmt::Debug,
             )]
-            $vis struct [<$name Client>]<'__peer> { optional: [<__ $name Optional>]<'__peer> }
+            $vis struct [<$name Client>]<'__peer, __Caller = &'__peer $crate::Peer> {
+                optional: [<__ $name Optional>]<'__peer, __Caller>,
+            }
             $($cfg)*
-            impl<'__peer> $crate::__private::core::convert::From<&'__peer $crate::Peer>
-                for [<$name Client>]<'__peer>
+            impl<'__peer, __Caller: $crate::Caller + '__peer> $crate::__private::core::convert::From<__Caller>
+                for [<$name Client>]<'__peer, __Caller>
             {
-                fn from(__peer: &'__peer $crate::Peer) -> [<$name Client>]<'__peer> {
-                    [<$name Client>] { optional: [<__ $name Optional>] { peer: __peer } }
+                fn from(__caller: __Caller) -> [<$name Client>]<'__peer, __Caller> {
+                    [<$name Client>] {
+                        optional: [<__ $name Optional>] { via: $crate::__private::Via::new(__caller) },
+                    }
                 }
             }
             $($cfg)*
@@ -117,11 +122,11 @@ macro_rules! __interface {
                 $crate::__private::core::marker::Copy,
                 $crate::__private::core::fmt::Debug,
             )]
-            $vis struct [<__ $name Optional>]<'__peer> { peer: &'__peer $crate::Peer }
+            $vis struct [<__ $name Optional>]<'__peer, __Caller> { via: $crate::__private::Via<'__peer, __Caller> }
             $($cfg)*
-            impl<'__peer> $crate::__private::core::ops::Deref for [<$name Client>]<'__peer> {
-                type Target = [<__ $name Optional>]<'__peer>;
-                fn deref(&self) -> &[<__ $name Optional>]<'__peer> { &self.optional }
+            impl<'__peer, __Caller> $crate::__private::core::ops::Deref for [<$name Client>]<'__peer, __Caller> {
+                type Target = [<__ $name Optional>]<'__peer, __Caller>;
+                fn deref(&self) -> &[<__ $name Optional>]<'__peer, __Caller> { &self.optional }
             }
             $($cfg)*
             #[allow(
@@ -376,6 +381,7 @@ macro_rules! __entry {
                 let __from = unsafe { $crate::__private::incoming(__peer) };
                 let __answer = match $crate::__receive! {
                     struct: __Params
+                    peer: __peer
                     transport: __transport
                     from: __from
                     status: __status
@@ -486,14 +492,15 @@ macro_rules! __call {
             // A constant of the user's could have a parameter's name, and a pattern of that name would compare with the
             // constant. A function of that name hides it, and patterns may shadow functions.
             $( use $crate::__private::hide as $param; )*
-            impl $client<'_> {
+            impl<__Caller: $crate::Caller> $client<'_, __Caller> {
                 $($attr)*
                 #[inline]
                 pub fn $function(self, $($param: impl $crate::SendAs<$crate::__private::Static<fn(&'static ()) -> $ty>>),*)
-                    -> $crate::__private::Received<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>
+                    -> $crate::__private::Returned<__Caller, fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>
                 {
+                    let __caller = self.optional.via.caller;
                     #[allow(unused_mut, reason = "a function without parameters lends nothing")]
-                    let mut __out = self.optional.peer.outgoing();
+                    let mut __out = $crate::Caller::outgoing(&__caller);
                     let __transport = $crate::__send! {
                         out: __out
                         struct: __Params
@@ -503,10 +510,10 @@ macro_rules! __call {
                     // `__send` makes the transport through `__out`, with the `SendAs` of each
                     // declared parameter, and `FUNCTION` returns the declared type.
                     unsafe {
-                        $crate::__private::finish::<
+                        $crate::Caller::finish::<
                             $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>,
                         >(
-                            self.optional.peer,
+                            &__caller,
                             __out,
                             __Params::FUNCTION,
                             __transport,
@@ -550,10 +557,10 @@ macro_rules! __has {
         name: $function:ident
         has: $has:ident
     ) => {
-        impl $asks<'_> {
+        impl<__Caller: $crate::Caller> $asks<'_, __Caller> {
             #[doc = __core::concat!("Whether the peer serves `", __core::stringify!($function), "`.")]
             pub fn $has(&self) -> __core::result::Result<__core::primitive::bool, $crate::CallError> {
-                self.peer.has($struct::FUNCTION)
+                $crate::Caller::peer(&self.via.caller).has($struct::FUNCTION)
             }
         }
     };

@@ -61,7 +61,8 @@ macro_rules! __unpack {
         // a value of it. `unpack` decodes each field once, at the field's own offset.
         unsafe impl $crate::Unpackable for $struct {
             type Output = ($($declared,)+);
-            #[inline]
+            // Also where a call takes results of its batch, which is another use of it, it is part of its caller.
+            #[inline(always)]
             fn unpack(
                 __wire: &[__core::primitive::u8],
                 __from: $crate::Incoming<'_>,
@@ -109,7 +110,7 @@ macro_rules! __send {
 /// Makes the parameters from the transport of a call.
 ///
 /// ```text
-/// input  = struct: NAME transport: VARIABLE from: VARIABLE params: params
+/// input  = struct: NAME peer: VARIABLE transport: VARIABLE from: VARIABLE status: VARIABLE params: params
 /// output = an expression: a `Result` of a tuple of the parameters, or a `CallError`
 /// ```
 #[doc(hidden)]
@@ -117,6 +118,7 @@ macro_rules! __send {
 macro_rules! __receive {
     (
         struct: $struct:ident
+        peer: $peer:ident
         transport: $transport:ident
         from: $from:ident
         status: $status:ident
@@ -126,6 +128,7 @@ macro_rules! __receive {
     };
     (
         struct: $struct:ident
+        peer: $peer:ident
         transport: $transport:ident
         from: $from:ident
         status: $status:ident
@@ -140,11 +143,12 @@ macro_rules! __receive {
     };
     (
         struct: $struct:ident
+        peer: $peer:ident
         transport: $transport:ident
         from: $from:ident
         status: $status:ident
         params: ($($param:ident $local:ident : $ty:ty),+)
     ) => {
-        $crate::__private::receive::<$struct>($transport, $from, $status)
+        $crate::__private::receive::<$struct>($peer, $transport, $from, $status)
     };
 }

@@ -2,10 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{
-    region::{Memory, stale},
-    transfer::Incoming,
-};
+use super::region::Memory;
 use crate::{
     abi::{Side, Transport},
     error::CallError,
@@ -36,28 +33,5 @@ impl Memory {
             unsafe { self.copy_out(at, bytes.as_mut_ptr(), len) };
         }
         Ok(bytes)
-    }
-}
-
-impl Incoming<'_> {
-    /// Copies a wire form that the peer has sent over all of `out`, and releases its block (ABI, TY-2).
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::BadPointer`](crate::ErrorKind::BadPointer), and [`ErrorKind::Stale`](crate::ErrorKind::Stale) if there
-    /// was a reset meanwhile.
-    pub(crate) fn copy_form(
-        &self,
-        word: u64,
-        align: usize,
-        out: &mut [u8],
-    ) -> Result<(), CallError> {
-        let (memory, epoch) = self.source()?;
-        let memory: &Memory = memory;
-        let at = memory.check(self.side, word, out.len() as u64, align as u64)?;
-        // SAFETY: `check` found `out.len()` bytes at `at` in the peer's arena, which `out`, a mutable slice, does not overlap.
-        unsafe { memory.copy_out(at, out.as_mut_ptr(), out.len()) };
-        memory.release(self.side, word, epoch);
-        if memory.is_still(epoch) { Ok(()) } else { Err(stale()) }
     }
 }

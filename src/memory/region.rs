@@ -287,10 +287,23 @@ impl Memory {
         unsafe { self.base.add(self.offset(side, block) as usize) }
     }
 
-    /// The offset in bytes of an address in the region.
+    /// The offset in bytes of an address in the region. For another address, the result is not in the region.
     #[inline]
     pub(crate) fn offset_of(&self, address: *const u8) -> u64 {
-        (address.addr() - self.base.addr()) as u64
+        address.addr().wrapping_sub(self.base.addr()) as u64
+    }
+
+    /// Drops an owned block of a side's arena, which begins at `offset`, and returns the word at its beginning.
+    pub(crate) fn drop_linked(&self, side: Side, offset: u64) -> u64 {
+        let within = offset.wrapping_sub(self.layout.arena(side).0);
+        let Ok(arena) = self.arena(side) else { return 0 };
+        let slot = arena.slot((within / GRANULE_SIZE as u64) as u32);
+        // SAFETY: `slot` has not panicked, so the block is in the arena, and its first granule has 64 bytes, aligned as many.
+        let at = unsafe { self.base.add(offset as usize) };
+        // SAFETY: as above. This side owns the block, and has written the word.
+        let next = unsafe { at.cast::<u64>().read() };
+        slot.drop_owned();
+        next
     }
 
     /// Validates a pointer word that the peer of `side` has sent: it must point to `len` bytes in the peer's arena, at

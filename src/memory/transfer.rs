@@ -4,7 +4,7 @@ use core::{fmt, mem::ManuallyDrop};
 
 use super::{
     arena::{self, Allocated, Arena, Slot},
-    region::{Epoch, Memory},
+    region::{Epoch, Memory, stale},
     storage::{MemoryRef, Owned},
 };
 use crate::{
@@ -46,6 +46,27 @@ impl<'p> Incoming<'p> {
         Ok((memory, self.epoch.unwrap_or_else(|| memory.epoch())))
     }
 
+    /// Copies a wire form that the peer has sent over all of `out`, and releases its block (ABI, TY-2).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadPointer`](crate::ErrorKind::BadPointer), and [`ErrorKind::Stale`](crate::ErrorKind::Stale) if there
+    /// was a reset meanwhile.
+    pub(crate) fn copy_form(
+        &self,
+        word: u64,
+        align: usize,
+        out: &mut [u8],
+    ) -> Result<(), CallError> {
+        let (memory, epoch) = self.source()?;
+        let memory: &Memory = memory;
+        let at = memory.check(self.side, word, out.len() as u64, align as u64)?;
+        // SAFETY: `check` found `out.len()` bytes at `at` in the peer's arena, which `out`, a mutable slice, does not overlap.
+        unsafe { memory.copy_out(at, out.as_mut_ptr(), out.len()) };
+        memory.release(self.side, word, epoch);
+        if memory.is_still(epoch) { Ok(()) } else { Err(stale()) }
+    }
+
     /// The same origin, whose words are used after the call.
     pub(crate) fn kept(self) -> Self {
         let epoch = self.epoch.or_else(|| self.memory.map(|memory| memory.epoch()));
@@ -80,6 +101,30 @@ pub struct Outgoing<'p> {
     params: Option<&'p Slot>,
     /// The life of the peer in which the first block was lent, or in which the call ran; `None` before.
     epoch: Option<Epoch>,
+    /// The batch to which the call is added, if it is not made alone.
+    batch: Option<&'p dyn AddsCalls>,
+}
+
+/// A batch, to which a call is added.
+pub(crate) trait AddsCalls {
+    /// The place for the parameter struct of the call, of `len` bytes, in this side's arena and owned by the batch.
+    fn place(&self, len: usize) -> Result<*mut u8, CallError>;
+
+    /// Records that a value of `len` bytes, at `to` or, if that is `None`, alone in the transport, is the result of an
+    /// earlier call of the batch with the number `batch`.
+    fn take(
+        &self,
+        batch: u64,
+        call: usize,
+        to: Option<*const u8>,
+        len: usize,
+    ) -> Result<(), CallError>;
+}
+
+/// Blocks that are lent: the latest, and how many there are.
+pub(crate) struct Loans {
+    pub(crate) latest: Allocated,
+    pub(crate) count: u32,
 }
 
 /// The loans and the life of a call, which its link needs and updates.
@@ -104,7 +149,36 @@ impl fmt::Debug for Outgoing<'_> {
 impl<'p> Outgoing<'p> {
     #[inline]
     pub(crate) fn new(own: &'p SideMemory, depth: u32) -> Self {
-        Self { own, depth, latest: Allocated::NONE, count: 0, params: None, epoch: None }
+        let latest = Allocated::NONE;
+        Self { own, depth, latest, count: 0, params: None, epoch: None, batch: None }
+    }
+
+    /// Makes it that of a call of a batch. Its loans follow those of the calls before it, the last of which is `latest`; all
+    /// of them are lent in one life of the peer.
+    pub(crate) fn in_batch(
+        mut self,
+        latest: Allocated,
+        epoch: Epoch,
+        batch: Option<&'p dyn AddsCalls>,
+    ) -> Self {
+        (self.latest, self.epoch, self.batch) = (latest, Some(epoch), batch);
+        self
+    }
+
+    /// The batch to which the call is added.
+    pub(crate) fn batch(&self) -> Option<&'p dyn AddsCalls> {
+        self.batch
+    }
+
+    /// Leaves the loans to the caller.
+    pub(crate) fn take_loans(&mut self) -> Loans {
+        Loans { latest: self.latest, count: self.depart() }
+    }
+
+    /// Takes over loans that were made in one life of the peer.
+    pub(crate) fn with_loans(mut self, loans: Loans, epoch: Epoch) -> Self {
+        (self.latest, self.count, self.epoch) = (loans.latest, loans.count, Some(epoch));
+        self
     }
 
     #[inline(always)]
@@ -187,7 +261,6 @@ impl<'p> Outgoing<'p> {
     }
 
     /// Lends a new block with a wire form of `len` bytes, which is not 0, as `lend_wire` does.
-    #[cfg(feature = "alloc")]
     pub(crate) fn lend_form(
         &mut self,
         len: usize,
@@ -211,15 +284,21 @@ impl<'p> Outgoing<'p> {
         if len == 0 {
             return fill(&mut [], self).map(|()| Transport::EMPTY);
         }
-        let granules = const { arena::granules(size_of::<P>()) };
-        let (block, slot) = try_place(self.own, granules);
-        if slot.is_none() {
-            return Err(out_of_memory(self.own, len));
-        }
-        self.params = slot;
+        let block = match self.batch {
+            None => {
+                let granules = const { arena::granules(size_of::<P>()) };
+                let (block, slot) = try_place(self.own, granules);
+                if slot.is_none() {
+                    return Err(out_of_memory(self.own, len));
+                }
+                self.params = slot;
+                block
+            }
+            Some(batch) => batch.place(len)?,
+        };
         let word = self.own.memory.offset_of(block);
         // SAFETY: `try_place` allocated granules for `len` bytes at `block` in this side's arena, and `self.params`
-        // owns them.
+        // owns them; or the batch has `len` bytes there for this call, and owns them.
         fill(unsafe { zeroed(block, len) }, self)?;
         Ok(Transport::word(word))
     }

@@ -70,9 +70,6 @@ pub type In<F, I> = Of<Static<F>, I>;
 /// What a handler of the interface `I` returns for a declared `F`.
 pub type Handled<F, I> = <In<F, I> as FfiReturn>::Handled;
 
-/// What a client of the interface `I` receives for a declared `F`.
-pub type Received<F, I> = <In<F, I> as FfiReturn>::Received;
-
 /// What the sender of the struct `I` gives for a field that is declared as a `T`.
 pub type SharedOf<T, I> = <Of<T, I> as FfiType>::Shared;
 

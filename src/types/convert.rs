@@ -92,6 +92,8 @@ macro_rules! crosses_as {
             const SHAPE: &'static $crate::__private::descriptor::Shape =
                 <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::SHAPE;
             const HANDLES: __core::primitive::bool = false;
+            const WIDE: __core::primitive::bool =
+                <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::WIDE;
             #[inline]
             fn decode(
                 __wire: &[__core::primitive::u8],

@@ -28,6 +28,9 @@ pub unsafe trait FfiReturn: Sized {
     /// Whether the secondary word of an answer with status 0 may be other than 0 ([`FfiType::WIDE`]).
     #[doc(hidden)]
     const WIDE: bool;
+    /// Whether an answer may have something to release: a handle, or a wire form.
+    #[doc(hidden)]
+    const OWNS: bool;
 
     /// Converts a handler's result into an answer.
     ///
@@ -53,6 +56,7 @@ unsafe impl<T: FfiType> FfiReturn for T {
     type Received = Result<T, CallError>;
     const SHAPE: &'static Shape = T::SHAPE;
     const WIDE: bool = T::WIDE;
+    const OWNS: bool = T::WIDE;
 
     #[inline]
     fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError> {
@@ -82,6 +86,7 @@ unsafe impl<T: FfiType, E: FfiType> FfiReturn for Result<T, E> {
     type Received = Result<T, Failure<E>>;
     const SHAPE: &'static Shape = &Shape::result(T::SHAPE, E::SHAPE);
     const WIDE: bool = T::WIDE;
+    const OWNS: bool = T::WIDE || E::WIDE;
 
     #[inline]
     fn answer(handled: Self::Handled, out: &mut Outgoing<'_>) -> Result<Answer, CallError> {

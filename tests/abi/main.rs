@@ -17,6 +17,7 @@ use vmffi::{
     RegionLayout, RegionMemory, SendAs, Serve, Shared, SharedBuf, SharedStr,
 };
 
+mod batches;
 mod calls;
 mod citations;
 mod document;

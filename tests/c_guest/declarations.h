@@ -119,11 +119,13 @@ void test_header(const void *base, uint64_t mapped);
 void test_calls(void);
 void test_results(void);
 void test_nesting(void);
+void test_batches(void);
 void test_registers(bool by_gate);
 /* The code of the gate. */
 void gate(void);
 void hostile_calls(void);
 void hostile_marks(void);
+void hostile_batches(void);
 void lies(void);
 void misbehave(const char *how);
 

@@ -29,11 +29,8 @@ static struct vm_answer nothing(uint64_t primary, uint64_t secondary)
 static struct vm_answer add(uint64_t primary, uint64_t secondary)
 {
     uint64_t copy[2];
-    if (secondary != 0) return answer(VM_BAD_VALUE, 0, 0);
-    const uint8_t *bytes = vm_bytes(primary, sizeof copy, 8);
-    if (bytes == NULL) return answer(VM_BAD_POINTER, 0, 0);
-    memcpy(copy, bytes, sizeof copy);
-    vm_release(primary);
+    uint64_t status = vm_parameters(primary, secondary, copy, sizeof copy, 8);
+    if (status != VM_OK) return answer(status, 0, 0);
     struct vm_form parameters = {(uint8_t *)copy, 0};
     uint32_t a = VM_GET(&parameters, uint32_t);
     uint64_t b = VM_GET(&parameters, uint64_t);
@@ -151,11 +148,8 @@ static struct vm_answer climb(uint64_t primary, uint64_t secondary)
 static struct vm_answer draw(uint64_t primary, uint64_t secondary)
 {
     uint8_t copy[32];
-    if (secondary != 0) return answer(VM_BAD_VALUE, 0, 0);
-    const uint8_t *bytes = vm_bytes(primary, sizeof copy, 8);
-    if (bytes == NULL) return answer(VM_BAD_POINTER, 0, 0);
-    memcpy(copy, bytes, sizeof copy);
-    vm_release(primary);
+    uint64_t status = vm_parameters(primary, secondary, copy, sizeof copy, 8);
+    if (status != VM_OK) return answer(status, 0, 0);
     uint32_t length, nanos;
     uint16_t times;
     uint64_t seconds;
@@ -289,6 +283,8 @@ int main(int count, char **arguments)
         test_calls();
         test_results();
         test_nesting();
+        test_batches();
+        hostile_batches();
         test_registers(by_gate);
     } else if (strcmp(mode, "upcalls") == 0) {
         uint64_t status = vm_ready(); /* TR-17 */

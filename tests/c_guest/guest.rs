@@ -30,7 +30,16 @@ fn program() -> Option<&'static Path> {
         let compiler = std::env::var_os("CC").unwrap_or("cc".into());
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c_guest");
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c_guest");
-        let files = ["vmffi.c", "declarations.c", "guest.c", "calls.c", "registers.c", "hostile.c"];
+        let files = [
+            "vmffi.c",
+            "vmffi_batch.c",
+            "declarations.c",
+            "guest.c",
+            "calls.c",
+            "batches.c",
+            "registers.c",
+            "hostile.c",
+        ];
         let mut command = Command::new(&compiler);
         command.args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program);
         match command.args(files.map(|file| sources.join(file))).status() {
@@ -190,6 +199,7 @@ fn honest_upcalls(machine: &Machine) {
     let none = plugin.largest(&List::<Record<'_>>::default()).unwrap();
     assert_eq!(none.read().map(|list| list.len()), Ok(0));
     drop((largest, none));
+    batches(guest);
     // Two calls a step, and the first counts.
     assert_eq!(plugin.climb(MAX_DEPTH - 1), Ok(MAX_DEPTH - 1));
     assert_eq!(plugin.climb(MAX_DEPTH).unwrap_err().kind(), ErrorKind::TooDeep);
@@ -198,6 +208,34 @@ fn honest_upcalls(machine: &Machine) {
     assert_eq!(plugin.has_missing(), Ok(false));
     assert_eq!(plugin.missing().unwrap_err().kind(), ErrorKind::UnknownFunction);
     assert_eq!(machine.blocks(), 0);
+}
+
+/// ABI, Batches BT-1 to BT-7: many calls of the host's in one upcall.
+fn batches(guest: &Peer) {
+    let batch = guest.batch().unwrap();
+    let plugin = PluginClient::from(&batch);
+    let sum = plugin.add(1, 2_u64).unwrap();
+    let twice = plugin.add(5, &sum).unwrap();
+    let eight = plugin.halve(16).unwrap();
+    let four = plugin.halve(&eight).unwrap();
+    let odd = plugin.halve(7).unwrap();
+    let takes_odd = plugin.halve(&odd).unwrap();
+    let loud = plugin.shout("quiet").unwrap();
+    let unread = plugin.shout("not read").unwrap();
+    let missing = plugin.missing().unwrap();
+    let total = plugin.total(&[3; 100]).unwrap();
+    let climbed = plugin.climb(3).unwrap();
+    let mut results = batch.send().unwrap();
+    assert_eq!((results.get(sum), results.get(twice)), (Ok(3), Ok(8)));
+    assert_eq!((results.get(eight), results.get(four)), (Ok(8), Ok(4)));
+    assert_eq!(results.get(odd), Err(Failure::App(OpenError::Denied)));
+    let Err(Failure::Call(error)) = results.get(takes_odd) else { panic!("it took an error") };
+    assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
+    assert_eq!(results.get(loud).unwrap().read_string().unwrap(), "QUIET");
+    assert_eq!(results.get(missing).unwrap_err().kind(), ErrorKind::UnknownFunction);
+    assert_eq!((results.get(total), results.get(climbed)), (Ok(300), Ok(3)));
+    drop(unread);
+    drop(results);
 }
 
 /// ABI, Overview O-5: the guest makes the same checks.
@@ -230,6 +268,19 @@ fn hostile_upcalls(machine: &Machine) {
     }
     let twice = Transport { primary: 1, secondary: 1 };
     assert_eq!(raw(guest, signature::HAS, twice).status, 4);
+    // Batches: BT-1 and BT-4.
+    for (primary, secondary, status) in [
+        (lent, 25, 4),
+        (0, 24, 3),
+        (own + len - 16, 24, 3),
+        (lent + 4, 24, 3),
+        (other, 24, 3),
+        (own, len / 24 * 24, 5),
+        (u64::MAX, 0, 0),
+    ] {
+        let answer = raw(guest, signature::BATCH, Transport { primary, secondary });
+        assert_eq!(answer, Answer::status(status), "{primary:#x}, {secondary}");
+    }
 }
 
 /// A batch of hostile calls, by a guest that never says what it is (ABI, Contracts CT-3), after which

@@ -62,9 +62,7 @@ struct block {
 static struct block *blocks;
 static uint32_t granules;
 
-/* What has been lent since the last call or answer went out. */
-struct loans { unsigned count; uint64_t words[16]; };
-static struct loans going;
+struct vm_loans vm_going;
 
 void vm_connect(void *base, struct vm_region region, struct vm_method method)
 {
@@ -141,8 +139,8 @@ uint64_t vm_lend(uint64_t offset)
     __atomic_store_n(mark(nr), 0, __ATOMIC_RELAXED);             /* M-4 */
     block->lent = true;
     uint64_t word = offset | (uint64_t)block->loan << 56;         /* P-1 */
-    if (going.count == sizeof going.words / sizeof *going.words) abort();
-    going.words[going.count++] = word;
+    if (vm_going.count == sizeof vm_going.words / sizeof *vm_going.words) abort();
+    vm_going.words[vm_going.count++] = word;
     return word;
 }
 
@@ -156,7 +154,7 @@ uint64_t vm_lend_bytes(const void *bytes, uint64_t len)
 }
 
 /* S-4: what a call lent that was not reached is the guest's again, marked or not. */
-static void take_back(const struct loans *loans)
+void vm_take_back(const struct vm_loans *loans)
 {
     for (unsigned i = 0; i < loans->count; i++) {
         struct block *block = &blocks[granule(loans->words[i])];
@@ -194,22 +192,34 @@ static struct vm_answer status(uint64_t number)
 }
 
 /* Whether the arguments of a call are consumed (S-3 to S-5). */
-static bool consumed(uint64_t number)
+bool vm_consumed(uint64_t number)
 {
     uint64_t why = number & ~(uint64_t)VM_REACHED;
     return number <= VM_APP || (number & VM_REACHED) != 0 || why < 2 || why > VM_PROTOCOL;
 }
 
-static struct vm_answer serve(uint64_t signature, uint64_t primary, uint64_t secondary)
+/* What serves a signature, or NULL. */
+static const struct vm_entry *find(uint64_t signature)
 {
     const struct vm_entry *entry = vm_entries;
+    while (entry != NULL && entry->call != NULL && entry->signature != signature) entry++;
+    return entry != NULL && entry->call != NULL ? entry : NULL;
+}
+
+static struct vm_answer serve(uint64_t signature, uint64_t primary, uint64_t secondary)
+{
     if (vm_depth >= VM_MAX_DEPTH) return status(VM_TOO_DEEP); /* N-2 */
-    uint64_t wanted = signature == VM_HAS ? primary : signature;
-    while (entry != NULL && entry->call != NULL && entry->signature != wanted) entry++;
-    bool found = entry != NULL && entry->call != NULL;
     if (signature == VM_HAS) /* SG-7, T-3 */
-        return secondary != 0 ? status(VM_BAD_VALUE) : (struct vm_answer){VM_OK, found, 0};
-    if (!found) return status(VM_UNKNOWN_FUNCTION); /* SG-6 */
+        return secondary != 0 ? status(VM_BAD_VALUE)
+                              : (struct vm_answer){VM_OK, find(primary) != NULL, 0};
+    if (signature == VM_BATCH) return vm_serve_batch(primary, secondary);
+    return vm_serve(signature, primary, secondary);
+}
+
+struct vm_answer vm_serve(uint64_t signature, uint64_t primary, uint64_t secondary)
+{
+    const struct vm_entry *entry = find(signature);
+    if (entry == NULL) return status(VM_UNKNOWN_FUNCTION); /* SG-6 */
     vm_depth++;
     struct vm_answer answer = entry->call(primary, secondary);
     vm_depth--;
@@ -224,25 +234,25 @@ static struct vm_answer converse(struct vm_words out)
         if (back.kind == VM_ANSWER)
             return (struct vm_answer){back.word, back.primary, back.secondary};
         if (back.kind != VM_UPCALL) return status(VM_UNSUPPORTED); /* TR-4 */
-        going.count = 0;
+        vm_going.count = 0;
         struct vm_answer done = serve(back.word, back.primary, back.secondary);
-        if (done.status > VM_APP) take_back(&going);
-        going.count = 0;
+        if (done.status > VM_APP) vm_take_back(&vm_going);
+        vm_going.count = 0;
         out = (struct vm_words){VM_RETURN, done.status, done.primary, done.secondary};
     }
 }
 
 struct vm_answer vm_call(uint64_t signature, uint64_t primary, uint64_t secondary)
 {
-    struct loans loans = going;
+    struct vm_loans loans = vm_going;
     struct vm_answer answer = status(VM_TOO_DEEP); /* N-2 */
-    going.count = 0;
+    vm_going.count = 0;
     if (vm_depth < VM_MAX_DEPTH) {
         vm_depth++;
         answer = converse((struct vm_words){VM_CALL, signature, primary, secondary});
         vm_depth--;
     }
-    if (!consumed(answer.status)) take_back(&loans);
+    if (!vm_consumed(answer.status)) vm_take_back(&loans);
     return answer;
 }
 

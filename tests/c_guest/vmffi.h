@@ -10,8 +10,8 @@
 
 enum { VM_PAGE = 4096, VM_GRANULE = 64, VM_MAX_DEPTH = 16, VM_VERSION = 1 };
 
-/* Reserved signatures (SG-7, CT-2). */
-enum { VM_HAS = 1, VM_HANDSHAKE = 2 };
+/* Reserved signatures (SG-7, CT-2, BT-1). */
+enum { VM_HAS = 1, VM_HANDSHAKE = 2, VM_BATCH = 5 };
 
 /* Kinds of trap and of answer (TR-2, TR-3). */
 #define VM_CALL UINT64_C(0x564d464600000001)
@@ -24,7 +24,7 @@ enum { VM_HAS = 1, VM_HANDSHAKE = 2 };
 /* Statuses (S-1 to S-3). */
 enum {
     VM_OK = 0, VM_APP = 1, VM_UNKNOWN_FUNCTION = 2, VM_BAD_POINTER = 3, VM_BAD_VALUE = 4,
-    VM_OUT_OF_MEMORY = 5, VM_TOO_DEEP = 6, VM_UNSUPPORTED = 10, VM_PANICKED = 11, VM_REFUSED = 14,
+    VM_OUT_OF_MEMORY = 5, VM_TOO_DEEP = 6, VM_CANCELLED = 8, VM_UNSUPPORTED = 10, VM_PANICKED = 11, VM_REFUSED = 14,
     VM_PROTOCOL = 15, VM_REACHED = 64,
 };
 
@@ -88,6 +88,43 @@ uint64_t vm_lend(uint64_t offset);
 unsigned vm_in_use(void);
 /* A new block with a copy of some bytes, lent; 0 for none. */
 uint64_t vm_lend_bytes(const void *bytes, uint64_t len);
+
+/* What has been lent for the call or the answer that goes out next. */
+struct vm_loans { unsigned count; uint64_t words[16]; };
+extern struct vm_loans vm_going;
+
+/* Takes back what was lent for a call that was not reached (S-4), and says whether a status means that (S-3 to S-5). */
+void vm_take_back(const struct vm_loans *loans);
+bool vm_consumed(uint64_t status);
+
+/* --- Batches ---------------------------------------------------------------------------------- */
+
+enum { VM_ENTRY = 24, VM_MAX_TAKEN = 16, VM_BATCH_ROOM = 64 };
+
+/* A batch that is being made, in a block of its own (BT-1). */
+struct vm_batch {
+    uint64_t block;
+    unsigned count;
+    struct vm_loans loans[VM_BATCH_ROOM]; /* of each entry */
+    struct vm_answer answers[VM_BATCH_ROOM];
+};
+
+struct vm_batch vm_batch(void);
+/* Adds a call, with what was lent for it since the last one; returns the number of its entry. */
+unsigned vm_add(struct vm_batch *batch, uint64_t signature, uint64_t primary, uint64_t secondary);
+/* Takes the result of an entry for the next call: alone in its transport if `size` is 0, else for this place in its parameter
+ * struct (BT-6). */
+void vm_take(struct vm_batch *batch, unsigned entry, uint32_t offset, uint32_t size);
+/* Makes the calls, and fills in the answers; returns the status of the batch. */
+uint64_t vm_send(struct vm_batch *batch);
+
+/* Serves a declared function, at the depth of the call that is under way. */
+struct vm_answer vm_serve(uint64_t signature, uint64_t primary, uint64_t secondary);
+/* Serves a batch of the host's. */
+struct vm_answer vm_serve_batch(uint64_t primary, uint64_t secondary);
+/* Copies the parameter struct of a call, gives it back, and puts the results there that the call takes. Returns a status (PS-4,
+ * BT-6, BT-8). */
+uint64_t vm_parameters(uint64_t primary, uint64_t secondary, void *copy, uint64_t size, uint64_t align);
 
 /* --- The host's memory ------------------------------------------------------------------------ */
 

@@ -19,7 +19,7 @@ const LOAD: &Function = ParamsPagesLoad::FUNCTION;
 pub fn called(peer: &Peer) {
     let _ = peer.call(LOAD.signature, WORDS);
     let _ = peer.call_with(peer.outgoing(), LOAD.signature, WORDS);
-    let _ = vmffi::__private::finish::<ForeignBuf>(peer, peer.outgoing(), LOAD, Ok(WORDS));
+    let _ = vmffi::Caller::finish::<ForeignBuf>(&peer, peer.outgoing(), LOAD, Ok(WORDS));
 }
 
 /// By a handle that is made of forged words.

@@ -170,6 +170,22 @@ impl<V: Vcpu> NestedCalls for Nested<'_, V> {
         let done = cpu.upcall(self.pool, peer.endpoint(), depth, (signature, transport), status);
         done.map_err(|kind| failed(runs, kind))
     }
+
+    fn admit(&self, entries: usize) -> usize {
+        // No handler runs yet, so nothing else has the vCPU.
+        let Ok(mut cpu) = self.cpu.try_lock() else { return 0 };
+        let admitted = (entries as u64).min(self.pool.limits.calls.saturating_sub(cpu.calls));
+        cpu.calls += admitted;
+        admitted as usize
+    }
+
+    fn goes_on(&self) -> bool {
+        self.pool.runs()
+    }
+
+    fn exceeded(&self, peer: &Peer) {
+        self.pool.end(peer.endpoint(), GuestExit::TooManyCalls);
+    }
 }
 
 /// The error of a call whose vCPU returned `kind`. `ran` says whether the guest could run when the call began. If so,

@@ -308,6 +308,11 @@ impl Target {
         self.kept.lock().unwrap().clear();
     }
 
+    /// The lengths of the handles that the host's handlers have kept.
+    pub fn kept(&self) -> Vec<usize> {
+        self.kept.lock().unwrap().iter().map(ForeignBuf::len).collect()
+    }
+
     /// Makes the guest write every mark, until no loan is left.
     pub fn settle(&self) {
         self.forget();

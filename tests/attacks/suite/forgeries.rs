@@ -108,7 +108,7 @@ fn refused(target: &Target, before: &List, word: u64, transport: Transport, why:
 
 fn signatures(target: &Target) -> Came {
     let known = ParamsEverythingText::FUNCTION.signature;
-    let reserved = [0].into_iter().chain(5..=15);
+    let reserved = [0].into_iter().chain(6..=15);
     let none = [16, u64::MAX, known ^ 1, known ^ 1 << 63, known << 1, known.swap_bytes()];
     for word in reserved.chain(none) {
         for transport in [Transport::EMPTY, Transport { primary: word, secondary: u64::MAX }] {

@@ -10,6 +10,7 @@
 //! With `ATTACKS_TABLE=1` in the environment, the last lines are a table of all outcomes; `ATTACKS_ROUNDS` is the number
 //! of times that the last case repeats all others.
 
+mod batches;
 mod boot;
 mod connection;
 mod crimes;
@@ -144,6 +145,7 @@ impl Case {
 fn cases() -> Vec<Case> {
     [
         (false, forgeries::cases()),
+        (false, batches::cases()),
         (true, loans::cases()),
         (false, traps::cases()),
         (false, returns::cases()),

@@ -67,7 +67,7 @@ fn everything(target: &Target) -> (u64, u64) {
 }
 
 /// A word outside of the storm.
-fn until(target: &Target) -> u64 {
+pub fn until(target: &Target) -> u64 {
     let (arena, len) = target.layout.arena(Side::Guest);
     arena + len - 8
 }
@@ -84,7 +84,7 @@ impl Drop for StopOnPanic<'_> {
 }
 
 /// One vCPU executes a list until a word stops it, while this thread uses the other vCPU.
-fn beside<R>(target: &Target, list: &List, run: impl FnOnce() -> R) -> R {
+pub fn beside<R>(target: &Target, list: &List, run: impl FnOnce() -> R) -> R {
     target.does(&List::new().fill(region(until(target)), 8, 0));
     thread::scope(|scope| {
         let other = scope.spawn(|| target.told().does(list.bytes()));
@@ -118,7 +118,7 @@ fn validate(answer: Answer) {
     }
 }
 
-const TIME: Duration = Duration::from_millis(60);
+pub const TIME: Duration = Duration::from_millis(60);
 
 fn storms(target: &Target, place: (u64, u64)) -> Came {
     let list = List::new().op(storm(target, place, 99, 0));

@@ -508,7 +508,7 @@ pub fn texts(case: &Case<'_>) {
 }
 
 pub fn functions(case: &Case<'_>) {
-    for word in [0, 5, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
+    for word in [0, 6, 15, 16, u64::MAX, ParamsEverythingText::FUNCTION.signature ^ 1] {
         let answer = case.call(word, words(word, word));
         assert_eq!(answer, Answer::status(ErrorKind::UnknownFunction as u64));
     }

@@ -4,11 +4,11 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use vmffi::{CallError, Peer};
+use vmffi::{Batch, CallError, Peer, Pending};
 
 mod meter;
 
-use meter::{Load, Meter, MeterClient};
+use meter::{BATCH, Load, Meter, MeterClient};
 
 static TOUCHED: [AtomicU8; 1 << 20] = [const { AtomicU8::new(0) }; 1 << 20];
 
@@ -33,6 +33,15 @@ impl Load for Guest {
         (0..n).try_fold(0, |sum, i| Ok(sum + meter.three(i, 1_u32, 2_u8)?))
     }
 
+    fn scalars_in_batches(&self, host: &Peer, n: u64) -> Result<u64, CallError> {
+        (0..n).try_fold(0, |sum, _| Ok(sum + batched(host, |meter, i| meter.scalar(i))?))
+    }
+
+    fn threes_in_batches(&self, host: &Peer, n: u64) -> Result<u64, CallError> {
+        (0..n)
+            .try_fold(0, |sum, _| Ok(sum + batched(host, |meter, i| meter.three(i, 1_u32, 2_u8))?))
+    }
+
     fn touch(&self, _: &Peer, bytes: u64) -> Result<(), CallError> {
         TOUCHED
             .iter()
@@ -47,6 +56,21 @@ impl Load for Guest {
             core::hint::spin_loop();
         }
     }
+}
+
+/// Makes a batch of calls, and adds up their results. This guest has no heap.
+fn batched<'p>(
+    host: &'p Peer,
+    call: impl for<'b> Fn(MeterClient<'b, &'b Batch<'p>>, u64) -> Result<Pending<u64>, CallError>,
+) -> Result<u64, CallError> {
+    let batch = host.batch()?;
+    let meter = MeterClient::from(&batch);
+    let mut added = [const { None }; BATCH as usize];
+    for (i, added) in (0..).zip(&mut added) {
+        *added = Some(call(meter, i)?);
+    }
+    let mut results = batch.send()?;
+    added.into_iter().flatten().try_fold(0, |sum, pending| Ok(sum + results.get(pending)?))
 }
 
 vmffi::serve!(Guest: Load; calls Meter);

@@ -14,9 +14,15 @@ vmffi::ffi_interface! {
         /// Calls `Meter::scalar` or `Meter::three` `n` times.
         fn scalars(n: u64) -> u64;
         fn threes(n: u64) -> u64;
+        /// The same in `n` batches of 64 calls, each beginning at 0.
+        fn scalars_in_batches(n: u64) -> u64;
+        fn threes_in_batches(n: u64) -> u64;
         /// Writes to the first `bytes` bytes of its memory, up to 1 MiB.
         fn touch(bytes: u64);
         /// Does not return.
         fn spin();
     }
 }
+
+/// The number of calls in a batch.
+pub const BATCH: u64 = 64;

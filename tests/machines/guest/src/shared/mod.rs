@@ -2,6 +2,7 @@
 //! this module; the test runs it on the loopback.
 
 // Three files by their paths: `tests/types` is in the published package, and this guest is not.
+pub mod batches;
 #[path = "../../../../types/shared/compounds.rs"]
 pub mod compounds;
 pub mod control;
@@ -46,6 +47,7 @@ pub const CHECKS: &[&[Check]] = &[
     nesting::CHECKS,
     vectors::CHECKS,
     undeclared::CHECKS,
+    batches::CHECKS,
 ];
 
 /// The check of this number, over all groups.
@@ -72,11 +74,13 @@ macro_rules! serve_side {
             $($own),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::compounds::Compounds, $crate::shared::compounds::Converted,
             $crate::shared::packed::Packs, $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
+            $crate::shared::batches::Counting, $crate::shared::batches::Ordered,
             $($crate::shared::plain::$plain::Echo),*;
             calls
             $($called),+, $crate::shared::handles::Handles, $crate::shared::results::Fallible,
             $crate::shared::compounds::Compounds, $crate::shared::compounds::Converted,
             $crate::shared::packed::Packs, $crate::shared::failures::Failing, $crate::shared::nesting::Nesting,
+            $crate::shared::batches::Counting, $crate::shared::batches::Ordered,
             $($crate::shared::plain::$plain::Echo),*
         );
     };

@@ -1,0 +1,272 @@
+//! Batches, as they are served: many calls of the peer in one (ABI, "Batches").
+
+use core::ptr::NonNull;
+
+#[cfg(feature = "std")]
+use super::NestedCalls;
+use super::{CallContext, Endpoint, Peer};
+use crate::{
+    abi::{
+        Transport,
+        batch::{Entry, MAX_TAKEN, TAKE},
+        signature,
+    },
+    error::{CallError, ErrorKind},
+    memory::{Incoming, Outgoing, SideMemory},
+};
+
+/// The secondary word of a call whose parameter struct takes results. Every function without a parameter struct refuses it,
+/// since no arena has as many bytes, and [`receive`](super::server::receive) takes it for what it is only in a batch.
+const TAKES: u64 = u64::MAX;
+
+/// A result in the parameter struct of a later call: the first `len` bytes of `value`, at an offset.
+#[derive(Clone, Copy)]
+struct Field {
+    offset: u32,
+    len: u32,
+    value: u64,
+}
+
+/// The results that the next call of a batch takes.
+pub(crate) struct Taken {
+    /// The context in which the batch is served, which is not [`CallContext::Taking`].
+    context: CallContext,
+    /// How many entries before the call take a result.
+    count: usize,
+    /// What `primary` is replaced by.
+    primary: Option<u64>,
+    /// Those that are put into the parameter struct.
+    fields: [Field; MAX_TAKEN],
+    fields_len: usize,
+    /// Why the call is not made.
+    failed: Option<ErrorKind>,
+}
+
+impl Taken {
+    fn new(context: CallContext) -> Self {
+        let fields = [Field { offset: 0, len: 0, value: 0 }; MAX_TAKEN];
+        Self { context, count: 0, primary: None, fields, fields_len: 0, failed: None }
+    }
+
+    #[cfg(feature = "std")]
+    pub(super) fn context(&self) -> CallContext {
+        self.context
+    }
+
+    /// Takes a result for the next call, as `entry` says. Returns the result.
+    fn take(&mut self, entry: Entry, answers: &[u8]) -> Result<Transport, ErrorKind> {
+        self.count += 1;
+        let taken = self.find(entry, answers);
+        if let Err(kind) = taken {
+            // The first one determines the status of the call.
+            self.failed = self.failed.or(Some(kind));
+        }
+        taken
+    }
+
+    fn find(&mut self, entry: Entry, answers: &[u8]) -> Result<Transport, ErrorKind> {
+        let Transport { primary: nr, secondary: place } = entry.transport;
+        let nr = usize::try_from(nr).map_err(|_| ErrorKind::BadValue)?;
+        let start = nr.checked_mul(Entry::LEN).ok_or(ErrorKind::BadValue)?;
+        let answer =
+            answers.get(start..).and_then(<[u8]>::first_chunk).ok_or(ErrorKind::BadValue)?;
+        let answer = Entry::from_bytes(*answer);
+        let (offset, len) = (place as u32, (place >> 32) as u32);
+        if self.count > MAX_TAKEN || place != 0 && !matches!(len, 1 | 2 | 4 | 8) {
+            return Err(ErrorKind::BadValue);
+        }
+        if answer.word != 0 || answer.transport.secondary != 0 {
+            return Err(ErrorKind::Cancelled);
+        }
+        let value = answer.transport.primary;
+        if place == 0 {
+            self.primary = Some(value);
+        } else {
+            self.fields[self.fields_len] = Field { offset, len, value };
+            self.fields_len += 1;
+        }
+        Ok(Transport::word(value))
+    }
+
+    /// Puts the results into a copy of the parameter struct.
+    fn put(&self, wire: &mut [u8]) -> Result<(), CallError> {
+        for &Field { offset, len, value } in &self.fields[..self.fields_len] {
+            let (offset, len) = (offset as usize, len as usize);
+            let field = offset.checked_add(len).and_then(|end| wire.get_mut(offset..end));
+            let field = field.ok_or(CallError::new(ErrorKind::BadValue))?;
+            field.copy_from_slice(&value.to_le_bytes()[..len]);
+        }
+        Ok(())
+    }
+}
+
+/// Copies the parameter struct of a call that takes results, and puts them into the copy.
+///
+/// # Errors
+///
+/// [`ErrorKind::BadValue`] if no results are to be put there: `secondary` is not 0, and this is no call of a batch, or one
+/// that takes nothing.
+#[cold]
+#[inline(never)]
+pub(super) fn copy_taking(
+    peer: &Peer,
+    transport: Transport,
+    from: Incoming<'_>,
+    align: usize,
+    wire: &mut [u8],
+) -> Result<(), CallError> {
+    let bad = CallError::new(ErrorKind::BadValue);
+    let Some(taken) = peer.taken().filter(|taken| taken.fields_len != 0) else { return Err(bad) };
+    if wire.is_empty() {
+        return Err(bad);
+    }
+    from.copy_form(transport.primary, align, wire)?;
+    taken.put(wire)
+}
+
+impl Endpoint {
+    /// Serves a batch. `peer` is that of the call.
+    pub(super) fn serve_batch(
+        &self,
+        peer: &Peer,
+        batch: Transport,
+    ) -> Result<Transport, CallError> {
+        let SideMemory { ref memory, side } = self.own;
+        let Transport { primary: word, secondary: len } = batch;
+        if len % Entry::LEN as u64 != 0 {
+            return Err(CallError::new(ErrorKind::BadValue));
+        }
+        if len == 0 {
+            return Ok(Transport::EMPTY);
+        }
+        let at = memory.check(side, word, len, Entry::ALIGN as u64)?;
+        let epoch = memory.epoch();
+        let mut out = Outgoing::new(&self.own, peer.depth());
+        // The memory for the answers is there before the first call is made.
+        let primary = out.lend_form(len as usize, |answers, _| {
+            self.serve_entries(peer, at, answers);
+            Ok(())
+        })?;
+        memory.release(side, word, epoch);
+        out.depart();
+        Ok(Transport { primary, secondary: len })
+    }
+
+    /// Serves the entries at an offset, as many as there is room for answers. The caller has checked that they are in the
+    /// peer's arena.
+    fn serve_entries(&self, peer: &Peer, at: u64, answers: &mut [u8]) {
+        let mut taken = Taken::new(peer.context());
+        let guest = Guest::of(peer);
+        let admitted = guest.admit(answers.len() / Entry::LEN) * Entry::LEN;
+        for start in (0..admitted).step_by(Entry::LEN) {
+            if !guest.goes_on() {
+                // The guest has exited, and gets no answer.
+                return;
+            }
+            let mut bytes = [0; Entry::LEN];
+            // SAFETY: the caller has checked as many bytes at `at` as `answers` has, and `start` is at least one entry before
+            // their end. `bytes` is local.
+            unsafe {
+                self.own.memory.copy_out(at + start as u64, bytes.as_mut_ptr(), Entry::LEN);
+            };
+            let entry = Entry::from_bytes(bytes);
+            let (before, answer) = answers.split_at_mut(start);
+            let served = if entry.word == TAKE {
+                match taken.take(entry, before) {
+                    Ok(transport) => Entry { word: 0, transport },
+                    Err(kind) => self.refused(kind),
+                }
+            } else {
+                let served = self.serve_entry(peer, entry, &taken);
+                if taken.count != 0 {
+                    taken = Taken::new(peer.context());
+                }
+                served
+            };
+            answer[..Entry::LEN].copy_from_slice(&served.to_bytes());
+        }
+        if admitted < answers.len() {
+            guest.exceeded(peer);
+        }
+    }
+
+    /// Serves one call of a batch.
+    fn serve_entry(&self, peer: &Peer, entry: Entry, taken: &Taken) -> Entry {
+        let Entry { word: called, mut transport } = entry;
+        if called < signature::FIRST_FREE {
+            return self.refused(ErrorKind::UnknownFunction);
+        }
+        if let Some(kind) = taken.failed {
+            return self.refused(kind);
+        }
+        let mut context = taken.context;
+        if let Some(primary) = taken.primary {
+            transport.primary = primary;
+        }
+        if taken.fields_len != 0 {
+            if transport.secondary != 0 {
+                return self.refused(ErrorKind::BadValue);
+            }
+            transport.secondary = TAKES;
+            context = CallContext::Taking(NonNull::from(taken));
+        }
+        let mut word = 0;
+        let transport = self.serve(called, transport, peer.depth(), context, &mut word);
+        Entry { word, transport }
+    }
+
+    /// The answer to an entry that is not served.
+    fn refused(&self, kind: ErrorKind) -> Entry {
+        Entry { word: self.refuse(CallError::new(kind)), transport: Transport::EMPTY }
+    }
+}
+
+/// The guest whose batch is served, if its host has limits for it.
+struct Guest<'p> {
+    #[cfg(feature = "std")]
+    calls: Option<&'p dyn NestedCalls>,
+    peer: core::marker::PhantomData<&'p Peer>,
+}
+
+impl<'p> Guest<'p> {
+    fn of(peer: &'p Peer) -> Self {
+        #[cfg(not(feature = "std"))]
+        let _ = peer;
+        #[cfg(feature = "std")]
+        let calls = match peer.context() {
+            // SAFETY: `Cpu::serve` made the context from a value that outlives the call which `peer` serves.
+            CallContext::Nested(calls) => Some(unsafe { calls.as_ref() }),
+            _ => None,
+        };
+        Self {
+            #[cfg(feature = "std")]
+            calls,
+            peer: core::marker::PhantomData,
+        }
+    }
+
+    fn admit(&self, entries: usize) -> usize {
+        #[cfg(feature = "std")]
+        if let Some(calls) = self.calls {
+            return calls.admit(entries);
+        }
+        entries
+    }
+
+    #[inline]
+    fn goes_on(&self) -> bool {
+        #[cfg(feature = "std")]
+        if let Some(calls) = self.calls {
+            return calls.goes_on();
+        }
+        true
+    }
+
+    fn exceeded(&self, peer: &Peer) {
+        #[cfg(feature = "std")]
+        if let Some(calls) = self.calls {
+            calls.exceeded(peer);
+        }
+        let _ = peer;
+    }
+}
