@@ -161,12 +161,11 @@ pub mod __private {
         types::{
             check::{
                 Asked, Checked, Handled, In, Item, Named, Of, Received, Same, SharedOf, Static,
-                crosses, hide, packs, returned,
+                crosses, hide, packs, plain, returned,
             },
-            const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
-            mistakes,
+            mistakes, numbers,
             packed::{
                 Packer, Unread, again_plain, check_field, check_plain, pack_field, tag, view_field,
                 view_plain,

@@ -163,6 +163,7 @@ macro_rules! ffi_interface {
                     body: { $($body)* }
                 }
             ) )* ]
+            wrong: {}
             then: __items {}
         }
     };
@@ -211,11 +212,11 @@ macro_rules! __items {
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
 ///          vis: [VISIBILITY] item: KIND NAME lifetime: [LIFETIME?] repr: [IDENT?] body: { TOKEN* }
-///          macros: [MACRO MACRO]
+///          macros: [MACRO MACRO] raw: { TOKEN* }
 /// output = a call of one of the macros, of __enum, __interface or __refuse_item
 /// ```
 ///
-/// The `macros` are those for structs and for enums with values, whose types are passed on twice: `=` stands between the one
+/// `raw` is the body again. The `macros` are those for structs and for enums with values, whose types are passed on twice: `=` stands between the one
 /// for what is generated and the one that is asked for, which is as the user wrote it.
 #[doc(hidden)]
 #[macro_export]
@@ -234,6 +235,7 @@ macro_rules! __item {
             $(#[$($fattr:tt)*])* $field:ident : $ty:ty
         ),* $(,)? }
         macros: [$struct:ident $data_enum:ident]
+        raw: $raw:tt
     ) => {
         $crate::__once! {
             todo: [ $( (
@@ -241,6 +243,10 @@ macro_rules! __item {
                 $field
                 { attrs: [$(#[$($fattr)*])*] vis: [$vis] name: $field type: $ty = $ty }
             ) )* ]
+            wrong: {
+                $crate::__as_written! { struct $name lifetime: $lifetime $raw }
+                $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: $lifetime }
+            }
             then: $struct {
                 cfg: $cfg attrs: $attrs size: $size vis: [$vis] name: $name lifetime: $lifetime fields:
             }
@@ -261,6 +267,7 @@ macro_rules! __item {
             $(#[$($fattr:tt)*])* $fvis:vis $field:ident : $ty:ty
         ),* $(,)? }
         macros: [$struct:ident $data_enum:ident]
+        raw: $raw:tt
     ) => {
         $crate::__once! {
             todo: [ $( (
@@ -268,6 +275,10 @@ macro_rules! __item {
                 $field
                 { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty = $ty }
             ) )* ]
+            wrong: {
+                $crate::__as_written! { struct $name lifetime: $lifetime $raw }
+                $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: $lifetime }
+            }
             then: $struct {
                 cfg: $cfg attrs: $attrs size: $size vis: [$vis] name: $name lifetime: $lifetime fields:
             }
@@ -288,6 +299,7 @@ macro_rules! __item {
             $(#[$($vattr:tt)*])* $variant:ident $( {} )? $( = $number:expr )?
         ),+ $(,)? }
         macros: $macros:tt
+        raw: $raw:tt
     ) => {
         $crate::__integer! {
             repr: $repr
@@ -300,6 +312,10 @@ macro_rules! __item {
                     $variant
                     { attrs: [$(#[$($vattr)*])*] name: $variant number: [$($number)?] }
                 ) )* ]
+                wrong: {
+                    $crate::__as_written! { enum $name lifetime: [] $raw }
+                    $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: [] }
+                }
                 then: __enum { cfg: $cfg attrs: $attrs vis: [$vis] name: $name repr: $repr variants: }
             } }
         }
@@ -321,6 +337,7 @@ macro_rules! __item {
                 $( = $number:expr )?
         ),+ $(,)? }
         macros: [$struct:ident $data_enum:ident]
+        raw: $raw:tt
     ) => {
         $crate::__integer! {
             repr: $repr
@@ -328,16 +345,30 @@ macro_rules! __item {
             enum: $name
             lifetime: $lifetime
             then: { $crate::__once! {
-                todo: [ $( ([$(#[$($vattr)*])*] $variant {
-                    attrs: [$(#[$($vattr)*])*]
-                    name: $variant
-                    number: [$($number)?]
-                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty = $ty } )* } )?]
-                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value = $value } )* ) )?]
-                }) )* ]
-                then: $data_enum {
-                    cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr variants:
+                todo: [
+                    ([$($(#[$($vattr)*])*)*] __variants {})
+                    $($($( ([$(#[$($fattr)*])*] ($variant $field) {}) )*)?)*
+                ]
+                wrong: {
+                    $crate::__as_written! { enum $name lifetime: $lifetime $raw }
+                    $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: $lifetime }
                 }
+                then: __variant_fields { { $crate::__once! {
+                    todo: [ $( ([$(#[$($vattr)*])*] $variant {
+                        attrs: [$(#[$($vattr)*])*]
+                        name: $variant
+                        number: [$($number)?]
+                        fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty = $ty } )* } )?]
+                        values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value = $value } )* ) )?]
+                    }) )* ]
+                    wrong: {
+                        $crate::__as_written! { enum $name lifetime: $lifetime $raw }
+                        $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: $lifetime }
+                    }
+                    then: $data_enum {
+                        cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr variants:
+                    }
+                } } }
             } }
         }
     };
@@ -354,6 +385,7 @@ macro_rules! __item {
             $(#[$($fattr:tt)*])* fn $function:tt ( $( $param:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
         )* }
         macros: $macros:tt
+        raw: $raw:tt
     ) => {
         $crate::__once! {
             todo: [ $( ([$(#[$($fattr)*])*] $function {
@@ -362,8 +394,9 @@ macro_rules! __item {
                 params: ( $( $param : $ty ),* )
                 returns: [$($ret)?]
             }) )* ]
+            wrong: {}
             then: __interface {
-                cfg: $cfg cfg_list: $cfg attrs: $attrs vis: [$vis] name: $name functions:
+                cfg: $cfg cfg_list: $cfg attrs: $attrs vis: [$vis] name: $name raw: $raw functions:
             }
         }
     };

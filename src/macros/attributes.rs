@@ -115,14 +115,28 @@ macro_rules! __attributes {
         }
     };
     (
-        todo: [#[cfg($($predicate:tt)*)] $($todo:tt)*]
+        todo: [#[cfg($($predicate:tt)+)] $($todo:tt)*]
         cfg: [$($cfg:tt)*]
         $($rest:tt)*
     ) => {
         $crate::__attributes! {
             todo: [$($todo)*]
-            cfg: [$($cfg)* #[cfg($($predicate)*)]]
+            cfg: [$($cfg)* #[cfg($($predicate)+)]]
             $($rest)*
+        }
+    };
+    (
+        todo: [#[cfg $($wrong:tt)*] $($todo:tt)*]
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        then: $then:ident
+        $($input:tt)*
+    ) => {
+        $crate::__refuse_attribute! { cfg [$($wrong)*] then: $then $($input)* }
+        $crate::__attributes! {
+            todo: [$($todo)*] cfg: $cfg attrs: $attrs size: $size optional: $optional then: $then $($input)*
         }
     };
     (
@@ -185,6 +199,19 @@ macro_rules! __attributes {
             todo: [$($todo)*] cfg: $cfg attrs: $attrs size: $size optional: $optional then: $then $($input)*
         }
     };
+    // What has no kind is a function: these attributes belong on structs and enums.
+    (
+        todo: [#[derive($($arguments:tt)*)] $($todo:tt)*]
+        $($rest:tt)*
+    ) => {
+        $crate::__of_a_type! { [derive($($arguments)*)] todo: [$($todo)*] $($rest)* }
+    };
+    (
+        todo: [#[repr $($arguments:tt)*] $($todo:tt)*]
+        $($rest:tt)*
+    ) => {
+        $crate::__of_a_type! { [repr $($arguments)*] todo: [$($todo)*] $($rest)* }
+    };
     (
         todo: [#[$($other:tt)*] $($todo:tt)*]
         cfg: $cfg:tt
@@ -196,6 +223,48 @@ macro_rules! __attributes {
             cfg: $cfg
             attrs: [$($attr)* #[$($other)*]]
             $($rest)*
+        }
+    };
+}
+
+/// Moves an attribute of types to the others, or reports it where there is no type.
+///
+/// ```text
+/// input  = [TOKEN*] the input of __attributes
+/// output = a call of __attributes
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __of_a_type {
+    (
+        $other:tt
+        todo: $todo:tt cfg: $cfg:tt attrs: $attrs:tt size: $size:tt optional: $optional:tt
+        then: __references vis: $vis:tt item: interface $($rest:tt)*
+    ) => {
+        $crate::__refuse_attribute! { of_a_type $other then: __references vis: $vis item: interface $($rest)* }
+        $crate::__attributes! {
+            todo: $todo cfg: $cfg attrs: $attrs size: $size optional: $optional
+            then: __references vis: $vis item: interface $($rest)*
+        }
+    };
+    (
+        [$($other:tt)*]
+        todo: $todo:tt cfg: $cfg:tt attrs: [$($attr:tt)*] size: $size:tt optional: $optional:tt
+        then: __references $($rest:tt)*
+    ) => {
+        $crate::__attributes! {
+            todo: $todo cfg: $cfg attrs: [$($attr)* #[$($other)*]] size: $size optional: $optional
+            then: __references $($rest)*
+        }
+    };
+    (
+        $other:tt
+        todo: $todo:tt cfg: $cfg:tt attrs: $attrs:tt size: $size:tt optional: $optional:tt
+        then: $then:ident $($rest:tt)*
+    ) => {
+        $crate::__refuse_attribute! { of_a_type $other then: $then $($rest)* }
+        $crate::__attributes! {
+            todo: $todo cfg: $cfg attrs: $attrs size: $size optional: $optional then: $then $($rest)*
         }
     };
 }

@@ -77,7 +77,7 @@ macro_rules! __refuse {
 /// the item or function.
 ///
 /// ```text
-/// input  = size|optional [TOKEN*] then: MACRO TOKEN*
+/// input  = size|optional|cfg|of_a_type [TOKEN*] then: MACRO TOKEN*
 /// output = an item, or nothing
 /// ```
 ///
@@ -91,7 +91,13 @@ macro_rules! __refuse_attribute {
     };
     (
         $attr:ident $wrong:tt
+        then: __distinct
+        dollar: $dollar:tt
+        words: $words:tt
+        left: $left:tt
+        params: $params:tt
         then: __call
+        raw: $raw:tt
         vis: $vis:tt
         interface: $interface:tt
         client: $client:tt
@@ -103,6 +109,15 @@ macro_rules! __refuse_attribute {
         $crate::__refuse_attribute! { $attr $wrong at: $name }
     };
     ($attr:ident $wrong:tt then: $($rest:tt)*) => {};
+    (cfg $wrong:tt at: $name:tt) => {
+        $crate::__at_word! { cfg $name }
+    };
+    (of_a_type [$attr:ident($first:tt $($more:tt)*)] at: $name:tt) => {
+        $crate::__at_word! { of_a_type $first }
+    };
+    (of_a_type $wrong:tt at: $name:tt) => {
+        $crate::__at_word! { of_a_type $name }
+    };
     ($attr:ident [($wrong:expr)] at: $name:tt) => {
         $crate::__at! { $attr $wrong }
     };
@@ -141,13 +156,30 @@ macro_rules! __at {
 #[macro_export]
 macro_rules! __at_word {
     ($mistake:ident $word:tt) => {
-        const _: () = {
-            #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
-            fn __at() {
-                struct $word;
-                $crate::__private::mistakes::$mistake($word);
-            }
-        };
+        // A name that is a fragment is where the fragment stands, unless it has passed through a procedural macro.
+        $crate::__private::paste::paste! {
+            const _: () = {
+                #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
+                fn __at() {
+                    struct $word;
+                    $crate::__private::mistakes::$mistake($word);
+                }
+            };
+        }
+    };
+}
+
+/// A compile error that points at a type. As `__at`.
+///
+/// ```text
+/// input  = FUNCTION TYPE
+/// output = an item
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __at_type {
+    ($mistake:ident $ty:ty) => {
+        const _: () = $crate::__private::mistakes::$mistake::<$ty>();
     };
 }
 
@@ -192,7 +224,33 @@ macro_rules! __refuse_items {
         $crate::ffi_interface! { $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)? { $($body)* } }
         $crate::__refuse_items! { $($rest)* }
     };
-    // A tuple struct, which ends with a semicolon.
+    // Brackets that are empty, and a comma behind a lifetime, are Rust.
+    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt <> $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
+        $crate::ffi_interface! { $(#[$($attr)*])* $vis $kind $name $(: $repr)? { $($body)* } }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt <$lifetime:lifetime,> $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
+        $crate::ffi_interface! { $(#[$($attr)*])* $vis $kind $name <$lifetime> $(: $repr)? { $($body)* } }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    // An item without a name: the compiler says so.
+    ($(#[$($attr:tt)*])* $vis:vis struct { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__unnamed! { struct $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis enum $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__unnamed! { enum $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis $kind:ident { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__at_word! { unnamed $kind }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    // A tuple struct, which ends with a semicolon, or should.
+    ($(#[$($attr:tt)*])* $vis:vis struct $name:tt ( $($body:tt)* ) $kind:ident $($rest:tt)*) => {
+        $crate::__refuse_items! { $vis struct $name ( $($body)* ) ; $kind $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis struct $name:tt ( $($body:tt)* )) => {
+        $crate::__refuse_items! { $vis struct $name ( $($body)* ) ; }
+    };
     ($(#[$($attr:tt)*])* $vis:vis struct $name:tt $body:tt ; $($rest:tt)*) => {
         $crate::__refuse! {
             dollar: ($) name: $name group: $body
@@ -206,6 +264,24 @@ macro_rules! __refuse_items {
         $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: [] }
         $crate::__refuse_items! { $($rest)* }
     };
+    // Another item without a body in braces.
+    ($(#[$($attr:tt)*])* $vis:vis enum $name:tt $(: $repr:tt)? ; $($rest:tt)*) => {
+        $crate::__at_word! { no_body $name }
+        $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: [] }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt $(: $bound:tt)? ; $($rest:tt)*) => {
+        $crate::__at_word! { no_body $name }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt ( $($body:tt)* ) $(;)? $($rest:tt)*) => {
+        $crate::__at_word! { no_body $name }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt [ $($body:tt)* ] $(;)? $($rest:tt)*) => {
+        $crate::__at_word! { no_body $name }
+        $crate::__refuse_items! { $($rest)* }
+    };
     ($(#[$($attr:tt)*])* $vis:vis struct $name:tt $($rest:tt)*) => {
         $crate::__refuse_generic! { struct vis: [$vis] name: $name todo: $($rest)* }
     };
@@ -214,6 +290,26 @@ macro_rules! __refuse_items {
     };
     ($(#[$($attr:tt)*])* $vis:vis interface $name:tt $($rest:tt)*) => {
         $crate::__refuse_generic! { interface vis: [$vis] name: $name todo: $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis extern crate $name:tt $($rest:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__misplaced! { statement: $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis const $name:tt $($rest:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__misplaced! { statement: $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis static $name:tt $($rest:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__misplaced! { statement: $($rest)* }
+    };
+    ($word:ident pub $($rest:tt)*) => {
+        $crate::__at_word! { misplaced $word }
+        $crate::__refuse_items! { pub $($rest)* }
+    };
+    ($literal:literal $($rest:tt)*) => {
+        $crate::__at! { misplaced $literal }
+        $crate::__refuse_items! { $($rest)* }
     };
     ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $($rest:tt)*) => {
         $crate::__misplaced! { $(#[$($attr)*])* $vis $kind $name $($rest)* }
@@ -229,12 +325,17 @@ macro_rules! __refuse_items {
 /// Reports another kind of item at its name, and goes on behind it.
 ///
 /// ```text
-/// input  = TOKEN* | skip: TOKEN*
+/// input  = TOKEN* | skip: TOKEN* | statement: TOKEN*
 /// output = items
 /// ```
+///
+/// An item ends with a semicolon or a body in braces, a `statement` with a semicolon.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __misplaced {
+    (statement: ; $($rest:tt)*) => { $crate::__refuse_items! { $($rest)* } };
+    (statement: $token:tt $($rest:tt)*) => { $crate::__misplaced! { statement: $($rest)* } };
+    (statement:) => {};
     (skip: ; $($rest:tt)*) => { $crate::__refuse_items! { $($rest)* } };
     (skip: { $($body:tt)* } $($rest:tt)*) => { $crate::__refuse_items! { $($rest)* } };
     (skip: $token:tt $($rest:tt)*) => { $crate::__misplaced! { skip: $($rest)* } };
@@ -242,6 +343,21 @@ macro_rules! __misplaced {
     ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $($rest:tt)*) => {
         $crate::__at_word! { misplaced $name }
         $crate::__misplaced! { skip: $($rest)* }
+    };
+}
+
+/// Reports a struct or an enum without a name, and goes on behind it.
+///
+/// ```text
+/// input  = KIND TOKEN*
+/// output = items
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __unnamed {
+    ($kind:ident $($rest:tt)*) => {
+        $crate::__say! { "a `" {$kind} "` has a name: write `" {$kind} " Name`" }
+        $crate::__refuse_items! { $($rest)* }
     };
 }
 
@@ -332,6 +448,7 @@ macro_rules! __refuse_item {
         repr: []
         body: { $($body:tt)* }
         macros: $macros:tt
+        raw: $raw:tt
     ) => {
         $crate::__refuse_functions! {
             item: { cfg: $cfg attrs: $attrs vis: $vis }
@@ -362,44 +479,44 @@ macro_rules! __refuse_item {
 #[macro_export]
 macro_rules! __refuse_body {
     (
-        vis: $vis:tt item: interface $name:tt lifetime: [$lifetime:lifetime] repr: $repr:tt body: $body:tt macros: $macros:tt
+        vis: $vis:tt item: interface $name:tt lifetime: [$lifetime:lifetime] repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt
     ) => {
         $crate::__at_word! { no_lifetime $name }
     };
     // The grammar of the body is that of Rust, so the compiler says what is wrong in it, at its place.
     (
-        vis: $vis:tt item: struct $name:tt lifetime: [$($lifetime:lifetime)?] repr: [] body: $body:tt macros: $macros:tt
+        vis: $vis:tt item: struct $name:tt lifetime: [$($lifetime:lifetime)?] repr: [] body: $body:tt macros: $macros:tt raw: $raw:tt
     ) => {
         $crate::__as_written! { struct $name $(<$lifetime>)? $body }
         $crate::__stand_in! { struct vis: $vis name: $name lifetime: [$($lifetime)?] }
     };
-    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [] body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [] body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { no_integer $name }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
-    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [$repr:tt] body: {} macros: $macros:tt) => {
+    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [$repr:tt] body: {} macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { no_variant $name }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
     (
         vis: $vis:tt item: enum $name:tt lifetime: [$($lifetime:lifetime)?] repr: [$repr:tt] body: $body:tt
-        macros: $macros:tt
+        macros: $macros:tt raw: $raw:tt
     ) => {
         $crate::__as_written! { #[repr($repr)] enum $name $(<$lifetime>)? $body }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: [$($lifetime)?] }
     };
-    (vis: $vis:tt item: interface $name:tt lifetime: $lifetime:tt repr: [$bound:tt] body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: interface $name:tt lifetime: $lifetime:tt repr: [$bound:tt] body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { bound $bound }
         $crate::ffi_interface! { interface $name $body }
     };
-    (vis: $vis:tt item: trait $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: trait $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { no_trait $name }
     };
-    (vis: $vis:tt item: union $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: union $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { no_union $name }
         $crate::__stand_in! { struct vis: $vis name: $name lifetime: $lifetime }
     };
-    (vis: $vis:tt item: $kind:tt $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: $kind:tt $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { misplaced $name }
     };
 }
@@ -407,12 +524,15 @@ macro_rules! __refuse_body {
 /// An item in a scope of its own, as the user wrote it: something in it is wrong.
 ///
 /// ```text
-/// input  = ITEM
+/// input  = ITEM | KIND NAME lifetime: [LIFETIME?] { TOKEN* }
 /// output = an item
 /// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __as_written {
+    ($kind:ident $name:tt lifetime: [$($lifetime:lifetime)?] $body:tt) => {
+        $crate::__as_written! { $kind $name $(<$lifetime>)? $body }
+    };
     ($($item:tt)*) => {
         #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
         const _: () = { $($item)* };
