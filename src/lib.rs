@@ -165,7 +165,7 @@ pub mod __private {
             },
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
-            mistakes, numbers,
+            mistakes,
             packed::{
                 Packer, Unread, again_plain, check_field, check_plain, pack_field, tag, view_field,
                 view_plain,

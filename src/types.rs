@@ -10,7 +10,6 @@ mod convert;
 pub mod descriptor;
 pub mod layout_rule;
 pub mod mistakes;
-pub mod numbers;
 mod option;
 pub mod packed;
 mod returned;

@@ -274,11 +274,19 @@ macro_rules! __refuse_items {
         $crate::__at_word! { no_body $name }
         $crate::__refuse_items! { $($rest)* }
     };
-    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt ( $($body:tt)* ) $(;)? $($rest:tt)*) => {
+    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt ( $($body:tt)* ) ; $($rest:tt)*) => {
         $crate::__at_word! { no_body $name }
         $crate::__refuse_items! { $($rest)* }
     };
-    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt [ $($body:tt)* ] $(;)? $($rest:tt)*) => {
+    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt ( $($body:tt)* ) $($rest:tt)*) => {
+        $crate::__at_word! { no_body $name }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt [ $($body:tt)* ] ; $($rest:tt)*) => {
+        $crate::__at_word! { no_body $name }
+        $crate::__refuse_items! { $($rest)* }
+    };
+    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt [ $($body:tt)* ] $($rest:tt)*) => {
         $crate::__at_word! { no_body $name }
         $crate::__refuse_items! { $($rest)* }
     };

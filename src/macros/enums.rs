@@ -28,18 +28,17 @@ macro_rules! __integer {
 /// The numbers of an enum's variants, counted as the language counts them.
 ///
 /// ```text
-/// input   = repr: INTEGER variants: [variant*]
+/// input   = variants: [variant*]
 /// variant = { cfg: [ATTRIBUTE*] name: NAME number: [EXPR?] }
 /// output  = items: `__Number`, which has a constant for each variant
 /// ```
 ///
-/// If two are equal or one overflows, the user's enum is an error, and these numbers are not one more. The caller has `__Int`,
-/// `__p` and `__core` in scope.
+/// If two are equal or one overflows, the user's enum is an error, and these numbers are not one more. Of one of another type the
+/// compiler says the same as in the user's enum, and drops the second error. The caller has `__Int` and `__core` in scope.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __numbers {
     (
-        repr: $repr:ident
         variants: [$( {
             cfg: [$($vcfg:tt)*]
             name: $variant:ident
@@ -53,7 +52,10 @@ macro_rules! __numbers {
             let mut __all = [0; __COUNT];
             let mut __next: __Int = 0;
             $( $($vcfg)* {
-                $( __next = __p::numbers::$repr::<{ $number }>(); )?
+                $(
+                    const __NUMBER: __Int = $number;
+                    __next = __NUMBER;
+                )?
                 __all[__Index::$variant as __core::primitive::usize] = __next;
                 __next = __next.wrapping_add(1);
             } )*
@@ -135,7 +137,6 @@ macro_rules! __shared_enum {
             use __p::core as __core;
             type __Int = __core::primitive::$repr;
             $crate::__numbers! {
-                repr: $repr
                 variants: [$( { cfg: [$($vcfg)*] name: $variant number: [$($number)?] } )*]
             }
             const __VARIANTS: &[__p::Variant] = &[ $(
@@ -437,7 +438,6 @@ macro_rules! __data_enum_impls {
     ) => {
         type __Int = __core::primitive::$repr;
         $crate::__numbers! {
-            repr: $repr
             variants: [$( { cfg: [$($vcfg)*] name: $variant number: [$($number)?] } )*]
         }
         $(

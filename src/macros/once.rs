@@ -304,7 +304,10 @@ macro_rules! __keywords {
 #[macro_export]
 macro_rules! __no_name {
     ($word:tt) => {
-        const _: () = { struct $word; };
+        const _: () = {
+            #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
+            struct $word;
+        };
     };
 }
 

@@ -280,7 +280,6 @@ macro_rules! __packed_enum {
     ) => {
         type __Int = __core::primitive::$repr;
         $crate::__numbers! {
-            repr: $repr
             variants: [$( { cfg: [$($vcfg)*] name: $variant number: [$($number)?] } )*]
         }
         $(

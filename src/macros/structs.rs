@@ -29,7 +29,8 @@ macro_rules! __pin {
     ($size:expr, $ty:ty) => {
         const _: () = {
             const __PINNED: __core::primitive::usize = $size;
-            $crate::__private::mistakes::PinnedSize::<__PINNED, { __core::mem::size_of::<$ty>() }>.is($size);
+            $crate::__private::mistakes::PinnedSize::<__PINNED, { __core::mem::size_of::<$ty>() }>
+                .is($size);
         };
     };
 }
