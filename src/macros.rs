@@ -20,6 +20,7 @@
 //! declarations are taken apart step by step.
 
 mod attributes;
+mod cfg_lists;
 mod diagnostics;
 mod enums;
 mod interface;
@@ -142,8 +143,9 @@ mod wrong_functions;
 ///
 /// Generics, receivers, bodies, `async`, references and other types that cannot cross are compile
 /// errors that say what to write instead. Each mistake is one error, at the words that are wrong, and the rest of the
-/// declaration is declared; of a name that stands twice, the second is left out. A type that contains itself, directly or through other
-/// types, is a compile error of rustc's: "cycle detected when evaluating type-level constant".
+/// declaration is declared; of a name that stands twice, the second is left out. rustc reports some mistakes at the whole
+/// declaration: variants with equal numbers, and a type that contains itself, directly or through other types ("cycle
+/// detected when evaluating type-level constant").
 #[macro_export]
 macro_rules! ffi_interface {
     ($(

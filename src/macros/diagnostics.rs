@@ -97,7 +97,6 @@ macro_rules! __refuse_attribute {
         left: $left:tt
         params: $params:tt
         then: __call
-        raw: $raw:tt
         vis: $vis:tt
         interface: $interface:tt
         client: $client:tt

@@ -93,6 +93,7 @@ macro_rules! __interface {
                 returns: $returns
             }
         )* }
+        $crate::__param_words! { $raw }
         $crate::__private::paste::paste! {
             $($cfg)*
             #[allow(dead_code, reason = "a serving side does not call")]
@@ -157,7 +158,6 @@ macro_rules! __interface {
                 left: [$($param)*]
                 params: ($($param [<__param_ $param>] : $ty),*)
                 then: __call
-                raw: $raw
                 vis: [$vis]
                 interface: $name
                 client: [<$name Client>]
@@ -423,7 +423,7 @@ macro_rules! __entry {
 /// The client's half of a function.
 ///
 /// ```text
-/// input  = sorted params: params raw: { TOKEN* } vis: [VISIBILITY] interface: NAME client: NAME asks: NAME module: [PATH] name: NAME
+/// input  = sorted params: params vis: [VISIBILITY] interface: NAME client: NAME asks: NAME module: [PATH] name: NAME
 ///          has: NAME returns: [TYPE?]
 /// output = items: the parameter struct with the function's signature, its re-export, and the methods of the client
 /// ```
@@ -436,7 +436,6 @@ macro_rules! __call {
         size: $size:tt
         optional: $optional:tt
         params: ($($param:ident $local:ident : $ty:ty),* $(,)?)
-        raw: $raw:tt
         vis: [$vis:vis]
         interface: $interface:ident
         client: $client:ident

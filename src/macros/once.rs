@@ -1,4 +1,5 @@
-//! Names that are declared once: two functions, fields, variants or items of one name are one error, at the second name.
+//! Names: two functions, parameters, fields, variants or items of one name are one error, at the second name, and a word that
+//! can be no name is one error, at that word.
 
 /// Leaves out elements whose name was there before, and reports them.
 ///
@@ -311,6 +312,64 @@ macro_rules! __no_name {
     };
 }
 
+/// Reports the parameters of an interface whose names can be none.
+///
+/// ```text
+/// input  = { TOKEN* }, the body of the interface
+/// output = items
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __param_words {
+    ({ $(
+        $(#[$($attr:tt)*])* fn $function:tt ( $( $param:tt : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
+    )* }) => { $(
+        $crate::__no_names! { $($param)* }
+    )* };
+}
+
+/// Reports words that can be no names.
+///
+/// ```text
+/// input  = TOKEN*
+/// output = items
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __no_names {
+    () => {};
+    ($word:tt) => {
+        $crate::__keywords! { [$word] [__1] [__2] [__3] found: { $crate::__no_name! { $word } } good: {} }
+    };
+    ($a:tt $($b:tt $($c:tt $($d:tt $($more:tt)*)?)?)?) => {
+        $crate::__no_more_names! { $a $($b $($c $($d)?)?)? __1 __2 __3 }
+        $($($($crate::__no_names! { $($more)* })?)?)?
+    };
+}
+
+/// Reports those of four words that can be no names. What stands behind them is not looked at.
+///
+/// ```text
+/// input  = TOKEN TOKEN TOKEN TOKEN TOKEN*
+/// output = items
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __no_more_names {
+    ($a:tt $b:tt $c:tt $d:tt $($more:tt)*) => {
+        $crate::__keywords! {
+            [$a] [$b] [$c] [$d]
+            found: {
+                $crate::__no_names! { $a }
+                $crate::__no_names! { $b }
+                $crate::__no_names! { $c }
+                $crate::__no_names! { $d }
+            }
+            good: {}
+        }
+    };
+}
+
 /// Lets the compiler say of a name that it is there twice. It points at the second one, and shows the first one.
 ///
 /// ```text
@@ -485,7 +544,6 @@ macro_rules! __other_names {
         cfg: $cfg:tt attrs: $attrs:tt size: $size:tt optional: $optional:tt
         dollar: $dollar:tt words: $words:tt left: $left:tt params: $params:tt then: $then:ident $($rest:tt)*
     }) => {
-        $crate::__no_names! { $then $($rest)* }
         $crate::$then! { cfg: $cfg attrs: $attrs size: $size optional: $optional params: ($($done)*) $($rest)* }
     };
     (
@@ -515,25 +573,4 @@ macro_rules! __other_names {
             }
         }
     };
-}
-
-/// Reports parameters whose names can be none. Each function that has one reports those of the whole interface, of which the
-/// compiler drops all but the first reports.
-///
-/// ```text
-/// input  = MACRO raw: { TOKEN* } TOKEN*
-/// output = items
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __no_names {
-    (
-        __call raw: { $(
-            $(#[$($attr:tt)*])* fn $function:tt ( $( $param:tt : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
-        )* }
-        $($rest:tt)*
-    ) => { $( $(
-        $crate::__keywords! { [$param] [__1] [__2] [__3] found: { $crate::__no_name! { $param } } good: {} }
-    )* )* };
-    ($then:ident $($rest:tt)*) => {};
 }
