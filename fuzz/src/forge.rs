@@ -123,10 +123,10 @@ impl World {
         let text = self.feed.pick(&TEXTS);
         let flags: Vec<u8> = (0..self.feed.below(5)).map(|_| self.feed.byte() & 1).collect();
         let words = [text.len(), flags.len(), flags.len()].map(|len| self.count(len));
+        // With the padding behind it.
         let nr = self.feed.number(2).to_le_bytes();
         let mut note: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         note.extend(nr);
-        note.extend([0; 6]);
         note.extend(text);
         note.extend(flags);
         if self.odds() > 0xf0 {
