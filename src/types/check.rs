@@ -8,6 +8,10 @@
 use super::{FfiReturn, FfiType, Packed, Plain};
 
 /// Compiles if a type can cross.
+#[allow(
+    clippy::needless_maybe_sized,
+    reason = "an implicit bound would be one more error for a type without a size"
+)]
 pub const fn crosses<T: FfiType + ?Sized>() {}
 
 /// Compiles if a type is without handles. `C` is the [`Checked`] of a constant that has asked whether it can cross.
@@ -21,6 +25,10 @@ where
 pub const fn packs<T: Packed + ?Sized>() {}
 
 /// Compiles if a type can be returned.
+#[allow(
+    clippy::needless_maybe_sized,
+    reason = "an implicit bound would be one more error for a type without a size"
+)]
 pub const fn returned<R: FfiReturn + ?Sized>() {}
 
 /// Stands for a constant that has asked for the types of an item.
