@@ -8,7 +8,7 @@
 //! 4. `__struct` (`structs.rs`), `__enum` and `__data_enum` (`enums.rs`, `variants.rs`) and `__interface`
 //!    (`interface.rs`, `params.rs`) expand to the generated items. `__interface` sorts the attributes of each
 //!    function with `__attributes` again.
-//! 5. What no rule takes goes to `diagnostics.rs` and `wrong_functions.rs`, which report each mistake at its place, and
+//! 5. What no rule takes goes to `wrong_items.rs`, `diagnostics.rs` and `wrong_functions.rs`, which report each mistake at its place, and
 //!    declare what is right.
 //!
 //! The macros pass their input on as a list of `key: value`, in a fixed order. Above each macro
@@ -31,6 +31,7 @@ mod references;
 mod structs;
 mod variants;
 mod wrong_functions;
+mod wrong_items;
 
 /// Declares shared structs, shared enums, and interfaces of functions.
 ///
@@ -170,7 +171,7 @@ macro_rules! ffi_interface {
         }
     };
     ($($other:tt)*) => {
-        $crate::__refuse_items! { $($other)* }
+        $crate::__refuse_items! { [] $($other)* }
     };
 }
 

@@ -198,7 +198,7 @@ macro_rules! __refuse_functions {
     (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident $other:ident fn $($todo:tt)*) => {
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])* $other fn $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $function:tt ( $($params:tt)* ) $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $function:tt ( $($params:tt)* ) $($todo:tt)*) => {
         $crate::__at_word! { no_fn $function }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
