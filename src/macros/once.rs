@@ -518,7 +518,7 @@ macro_rules! __same_names {
         $($rest:tt)*
     ) => {
         const _: () = {
-            #[allow(dead_code, nonstandard_style, reason = "it has the user's names")]
+            #[allow(dead_code, unused_variables, nonstandard_style, reason = "it has the user's names")]
             fn __names($($param: ()),*) {}
         };
         $crate::__other_names! {
