@@ -12,7 +12,7 @@ use std::{
 };
 
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
-use vmffi::{CallError, ForeignBuf, Peer, SharedBuf, loopback::Loopback};
+use vmffi::{CallError, ForeignBuf, ForeignList, Peer, SharedBuf, loopback::Loopback};
 
 /// The modules in the folder `benches/common`.
 mod common {
@@ -31,6 +31,9 @@ vmffi::ffi_interface! {
     #[size(32)]
     pub struct Block { a: u64, b: u32, c: i32, d: f64, e: u16, f: u16, g: bool }
 
+    #[derive(Clone, Copy, Debug)]
+    pub struct Entry<'a> { name: &'a str, size: u64, mode: u32 }
+
     pub interface Calls {
         fn scalar(x: u64) -> u64;
         fn two(x: u32, on: bool) -> u64;
@@ -38,6 +41,7 @@ vmffi::ffi_interface! {
         fn borrowed(bytes: ForeignBuf) -> u64;
         fn owned(bytes: ForeignBuf) -> u64;
         fn block(block: Block) -> Block;
+        fn entries(entries: ForeignList<Entry>) -> u64;
     }
 }
 
@@ -75,6 +79,11 @@ impl Calls for Host {
 
     fn block(&self, _: &Peer, block: Block) -> Result<Block, CallError> {
         Ok(Block { a: block.a + 1, ..block })
+    }
+
+    fn entries(&self, _: &Peer, entries: ForeignList<Entry>) -> Result<u64, CallError> {
+        let all = entries.read()?;
+        Ok(all.iter().map(|entry| black_box(entry.name).len() as u64 + entry.size).sum())
     }
 }
 
@@ -117,6 +126,11 @@ mod call {
     }
 
     #[inline(never)]
+    pub fn entries(peer: &Peer, entries: &[Entry<'_>]) -> u64 {
+        good(CallsClient::from(peer).entries(entries))
+    }
+
+    #[inline(never)]
     pub fn allocate(peer: &Peer, len: usize) {
         drop(good(SharedBuf::with_capacity(peer, len)));
     }
@@ -139,6 +153,13 @@ mod floor {
     #[inline(never)]
     pub fn copy(to: &mut [u8], from: &[u8]) {
         to.copy_from_slice(from);
+    }
+
+    /// Records with a text and two numbers, copied and dropped.
+    #[inline(never)]
+    pub fn clone(records: &[(String, u64, u32)]) -> u64 {
+        let all = black_box(records.to_vec());
+        all.iter().map(|(name, size, _)| black_box(name.as_str()).len() as u64 + size).sum()
     }
 
     /// `malloc` and `free`.
@@ -246,6 +267,22 @@ fn buffers(c: &mut Criterion, rows: &mut Vec<Row>) {
             measure(&mut group, &case, || call::owned(peer(), black_box(from)));
             rows.push(Row::new("buffer", &case, &memcpy, Target::Copies(1)));
         }
+    }
+    group.finish();
+
+    let mut group = c.benchmark_group("packed");
+    for (len, shown) in [(10, "10"), (1000, "1,000")] {
+        let records: Vec<_> =
+            (0..len).map(|nr| (format!("an-entry-{nr}.txt"), nr, nr as u32)).collect();
+        let entries: Vec<_> = records
+            .iter()
+            .map(|(name, size, mode)| Entry { name, size: *size, mode: *mode })
+            .collect();
+        let cloned = format!("clone {shown} records");
+        measure(&mut group, &cloned, || floor::clone(black_box(&records)));
+        let case = format!("list of {shown} records, read");
+        measure(&mut group, &case, || call::entries(peer(), black_box(&entries)));
+        rows.push(Row::new("packed", &case, &cloned, Target::TimesOr(1.0, 150.0)));
     }
     group.finish();
 

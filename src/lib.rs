@@ -157,7 +157,7 @@ pub use {
 pub mod __private {
     pub use crate::{
         call::{
-            client::{Returned, Via, nothing},
+            client::{Via, nothing},
             dispatch,
             server::{alone, answer, incoming, receive, refuse},
             span::Span,
@@ -165,9 +165,8 @@ pub mod __private {
         types::{
             check::{
                 Asked, Checked, Handled, In, Item, Named, Of, Same, SharedOf, Static, crosses,
-                hide, packs, returned,
+                hide, packs, plain, returned,
             },
-            const_text::{self, pin},
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,
             mistakes,

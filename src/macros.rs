@@ -8,7 +8,7 @@
 //! 4. `__struct` (`structs.rs`), `__enum` and `__data_enum` (`enums.rs`, `variants.rs`) and `__interface`
 //!    (`interface.rs`, `params.rs`) expand to the generated items. `__interface` sorts the attributes of each
 //!    function with `__attributes` again.
-//! 5. What no rule takes goes to `diagnostics.rs` and `wrong_functions.rs`, which report each mistake at its place, and
+//! 5. What no rule takes goes to `wrong_items.rs`, `diagnostics.rs` and `wrong_functions.rs`, which report each mistake at its place, and
 //!    declare what is right.
 //!
 //! The macros pass their input on as a list of `key: value`, in a fixed order. Above each macro
@@ -20,6 +20,7 @@
 //! declarations are taken apart step by step.
 
 mod attributes;
+mod cfg_lists;
 mod diagnostics;
 mod enums;
 mod interface;
@@ -30,6 +31,7 @@ mod references;
 mod structs;
 mod variants;
 mod wrong_functions;
+mod wrong_items;
 
 /// Declares shared structs, shared enums, and interfaces of functions.
 ///
@@ -142,8 +144,9 @@ mod wrong_functions;
 ///
 /// Generics, receivers, bodies, `async`, references and other types that cannot cross are compile
 /// errors that say what to write instead. Each mistake is one error, at the words that are wrong, and the rest of the
-/// declaration is declared; of a name that stands twice, the second is left out. A type that contains itself, directly or through other
-/// types, is a compile error of rustc's: "cycle detected when evaluating type-level constant".
+/// declaration is declared; of a name that stands twice, the second is left out. rustc reports some mistakes at the whole
+/// declaration: variants with equal numbers, and a type that contains itself, directly or through other types ("cycle
+/// detected when evaluating type-level constant").
 #[macro_export]
 macro_rules! ffi_interface {
     ($(
@@ -163,11 +166,12 @@ macro_rules! ffi_interface {
                     body: { $($body)* }
                 }
             ) )* ]
+            wrong: {}
             then: __items {}
         }
     };
     ($($other:tt)*) => {
-        $crate::__refuse_items! { $($other)* }
+        $crate::__refuse_items! { [] $($other)* }
     };
 }
 
@@ -211,11 +215,11 @@ macro_rules! __items {
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
 ///          vis: [VISIBILITY] item: KIND NAME lifetime: [LIFETIME?] repr: [IDENT?] body: { TOKEN* }
-///          macros: [MACRO MACRO]
+///          macros: [MACRO MACRO] raw: { TOKEN* }
 /// output = a call of one of the macros, of __enum, __interface or __refuse_item
 /// ```
 ///
-/// The `macros` are those for structs and for enums with values, whose types are passed on twice: `=` stands between the one
+/// `raw` is the body again. The `macros` are those for structs and for enums with values, whose types are passed on twice: `=` stands between the one
 /// for what is generated and the one that is asked for, which is as the user wrote it.
 #[doc(hidden)]
 #[macro_export]
@@ -234,6 +238,7 @@ macro_rules! __item {
             $(#[$($fattr:tt)*])* $field:ident : $ty:ty
         ),* $(,)? }
         macros: [$struct:ident $data_enum:ident]
+        raw: $raw:tt
     ) => {
         $crate::__once! {
             todo: [ $( (
@@ -241,6 +246,10 @@ macro_rules! __item {
                 $field
                 { attrs: [$(#[$($fattr)*])*] vis: [$vis] name: $field type: $ty = $ty }
             ) )* ]
+            wrong: {
+                $crate::__as_written! { struct $name lifetime: $lifetime $raw }
+                $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: $lifetime }
+            }
             then: $struct {
                 cfg: $cfg attrs: $attrs size: $size vis: [$vis] name: $name lifetime: $lifetime fields:
             }
@@ -261,6 +270,7 @@ macro_rules! __item {
             $(#[$($fattr:tt)*])* $fvis:vis $field:ident : $ty:ty
         ),* $(,)? }
         macros: [$struct:ident $data_enum:ident]
+        raw: $raw:tt
     ) => {
         $crate::__once! {
             todo: [ $( (
@@ -268,6 +278,10 @@ macro_rules! __item {
                 $field
                 { attrs: [$(#[$($fattr)*])*] vis: [$fvis] name: $field type: $ty = $ty }
             ) )* ]
+            wrong: {
+                $crate::__as_written! { struct $name lifetime: $lifetime $raw }
+                $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: $lifetime }
+            }
             then: $struct {
                 cfg: $cfg attrs: $attrs size: $size vis: [$vis] name: $name lifetime: $lifetime fields:
             }
@@ -288,6 +302,7 @@ macro_rules! __item {
             $(#[$($vattr:tt)*])* $variant:ident $( {} )? $( = $number:expr )?
         ),+ $(,)? }
         macros: $macros:tt
+        raw: $raw:tt
     ) => {
         $crate::__integer! {
             repr: $repr
@@ -300,6 +315,10 @@ macro_rules! __item {
                     $variant
                     { attrs: [$(#[$($vattr)*])*] name: $variant number: [$($number)?] }
                 ) )* ]
+                wrong: {
+                    $crate::__as_written! { enum $name lifetime: [] $raw }
+                    $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: [] }
+                }
                 then: __enum { cfg: $cfg attrs: $attrs vis: [$vis] name: $name repr: $repr variants: }
             } }
         }
@@ -321,6 +340,7 @@ macro_rules! __item {
                 $( = $number:expr )?
         ),+ $(,)? }
         macros: [$struct:ident $data_enum:ident]
+        raw: $raw:tt
     ) => {
         $crate::__integer! {
             repr: $repr
@@ -328,16 +348,30 @@ macro_rules! __item {
             enum: $name
             lifetime: $lifetime
             then: { $crate::__once! {
-                todo: [ $( ([$(#[$($vattr)*])*] $variant {
-                    attrs: [$(#[$($vattr)*])*]
-                    name: $variant
-                    number: [$($number)?]
-                    fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty = $ty } )* } )?]
-                    values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value = $value } )* ) )?]
-                }) )* ]
-                then: $data_enum {
-                    cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr variants:
+                todo: [
+                    ([$($(#[$($vattr)*])*)*] __variants {})
+                    $($($( ([$(#[$($fattr)*])*] ($variant $field) {}) )*)?)*
+                ]
+                wrong: {
+                    $crate::__as_written! { enum $name lifetime: $lifetime $raw }
+                    $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: $lifetime }
                 }
+                then: __variant_fields { { $crate::__once! {
+                    todo: [ $( ([$(#[$($vattr)*])*] $variant {
+                        attrs: [$(#[$($vattr)*])*]
+                        name: $variant
+                        number: [$($number)?]
+                        fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty = $ty } )* } )?]
+                        values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value = $value } )* ) )?]
+                    }) )* ]
+                    wrong: {
+                        $crate::__as_written! { enum $name lifetime: $lifetime $raw }
+                        $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: $lifetime }
+                    }
+                    then: $data_enum {
+                        cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr variants:
+                    }
+                } } }
             } }
         }
     };
@@ -354,6 +388,7 @@ macro_rules! __item {
             $(#[$($fattr:tt)*])* fn $function:tt ( $( $param:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
         )* }
         macros: $macros:tt
+        raw: $raw:tt
     ) => {
         $crate::__once! {
             todo: [ $( ([$(#[$($fattr)*])*] $function {
@@ -362,8 +397,9 @@ macro_rules! __item {
                 params: ( $( $param : $ty ),* )
                 returns: [$($ret)?]
             }) )* ]
+            wrong: {}
             then: __interface {
-                cfg: $cfg cfg_list: $cfg attrs: $attrs vis: [$vis] name: $name functions:
+                cfg: $cfg cfg_list: $cfg attrs: $attrs vis: [$vis] name: $name raw: $raw functions:
             }
         }
     };

@@ -103,12 +103,37 @@ impl World {
                 self.write(at, text);
                 (at, self.count(text.len()))
             }
+            Ty::Packed(_) => {
+                let note = self.forge_note();
+                let at = self.place(note.len(), 1);
+                self.write(at, &note);
+                (at, self.count(note.len()))
+            }
             _ => {
                 let len = self.feed.byte().into();
                 (self.place(len, 1), self.count(len))
             }
         };
         Transport { primary: self.word(at), secondary: count }
+    }
+
+    /// The bytes of a packed [`Note`](super::packed::Note): the fixed part, then the data of its text and of its flags. Mostly
+    /// they are one.
+    fn forge_note(&mut self) -> Vec<u8> {
+        let text = self.feed.pick(&TEXTS);
+        let flags: Vec<u8> = (0..self.feed.below(5)).map(|_| self.feed.byte() & 1).collect();
+        let words = [text.len(), flags.len(), flags.len()].map(|len| self.count(len));
+        // With the padding behind it.
+        let nr = self.feed.number(2).to_le_bytes();
+        let mut note: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        note.extend(nr);
+        note.extend(text);
+        note.extend(flags);
+        if self.odds() > 0xf0 {
+            let at = self.feed.below(note.len());
+            note[at] = self.feed.byte();
+        }
+        note
     }
 
     /// Writes a wire form. Parts that do not fit into the arena are omitted.
@@ -139,7 +164,7 @@ impl World {
                 (0..len).for_each(|nth| self.forge(of, at + (nth * size) as u64));
             }
             Ty::Converted(as_ty, _) => self.forge(as_ty, at),
-            Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) => {
+            Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) | Ty::Packed(_) => {
                 let t = self.forge_handle(ty);
                 self.write(at, &t.primary.to_le_bytes());
                 if !matches!(ty, Ty::Foreign(_)) {
@@ -209,7 +234,9 @@ impl World {
             Ty::Number { .. } | Ty::Bool | Ty::Char | Ty::Enum { .. } => {
                 Transport::word(self.forge_scalar(ty))
             }
-            Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) => self.forge_handle(ty),
+            Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) | Ty::Packed(_) => {
+                self.forge_handle(ty)
+            }
             Ty::Option(inner) if inner.nullable() => match self.feed.byte() % 8 {
                 0..6 => self.forge_handle(inner),
                 6 => Transport::word(pointer::EMPTY),

@@ -6,6 +6,8 @@ use vmffi::{
     abi::{Transport, pointer},
 };
 
+use super::packed;
+
 /// A type in the ABI.
 #[derive(Debug)]
 pub enum Ty {
@@ -39,6 +41,8 @@ pub enum Ty {
         text: bool,
     },
     Slice(&'static Ty),
+    /// A packed value, which is validated when it is read.
+    Packed(&'static packed::Ty),
     Option(&'static Ty),
 }
 
@@ -74,7 +78,7 @@ impl Ty {
             Self::Array(of, len) => (of.layout().0 * len, of.layout().1),
             Self::Converted(as_ty, _) => as_ty.layout(),
             Self::Foreign(_) => (8, 8),
-            Self::Buffer { .. } | Self::Slice(_) => BUFFER,
+            Self::Buffer { .. } | Self::Slice(_) | Self::Packed(_) => BUFFER,
             Self::Option(inner) if inner.nullable() => inner.layout(),
             Self::Option(inner) => {
                 let (size, align) = inner.layout();
@@ -86,7 +90,7 @@ impl Ty {
 
     /// Whether a pointer word of 0 is `None`.
     pub fn nullable(&self) -> bool {
-        matches!(self, Self::Foreign(_) | Self::Buffer { .. } | Self::Slice(_))
+        matches!(self, Self::Foreign(_) | Self::Buffer { .. } | Self::Slice(_) | Self::Packed(_))
     }
 }
 
@@ -161,6 +165,13 @@ impl Lent {
                 let size = inner.layout().0;
                 bytes.chunks(size).for_each(|wire| one(inner, wire));
                 seen.extend((bytes.len() / size).to_le_bytes());
+            }
+            Ty::Packed(of) => {
+                match of.seen(&bytes) {
+                    Some(right) => seen.extend(right),
+                    None => seen.extend([0xee, ErrorKind::BadValue as u8]),
+                }
+                seen.extend(bytes.len().to_le_bytes());
             }
             Ty::Buffer { text: true } if std::str::from_utf8(&bytes).is_err() => {
                 seen.extend([0xee, ErrorKind::BadValue as u8]);
@@ -247,7 +258,7 @@ impl Validator {
                 self.value(ty, &bytes[..size])
             }
             Ty::Foreign(_) if t.secondary != 0 => Err(ErrorKind::BadValue),
-            Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) => {
+            Ty::Foreign(_) | Ty::Buffer { .. } | Ty::Slice(_) | Ty::Packed(_) => {
                 self.handle(ty, t.primary, t.secondary)
             }
             Ty::Option(inner) if inner.nullable() && t.primary == 0 => {
@@ -330,7 +341,7 @@ impl Validator {
             }
             Ty::Converted(as_ty, valid) => self.converted(valid, |me| me.value(as_ty, wire)),
             Ty::Foreign(_) => self.handle(ty, word(0), 0),
-            Ty::Buffer { .. } | Ty::Slice(_) => self.handle(ty, word(0), word(8)),
+            Ty::Buffer { .. } | Ty::Slice(_) | Ty::Packed(_) => self.handle(ty, word(0), word(8)),
             Ty::Option(inner) if inner.nullable() => {
                 let none = word(0) == 0;
                 self.seen.push(u8::from(!none));

@@ -25,6 +25,10 @@ vmffi::ffi_interface! {
         last: u8,
     }
 
+    /// A parameter and a result of the interface that `host` and `guest` attack.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Note<'a> { text: &'a str, flags: List<'a, bool>, nr: u16 }
+
     pub interface Packs {
         fn row(bytes: ForeignBuf) -> ForeignPacked<Row>;
         fn rows(bytes: ForeignBuf) -> ForeignPacked<List<Row>>;
@@ -61,7 +65,8 @@ pass! {
 vmffi::serve!(Server: Packs);
 
 /// A type, by the words of the document.
-enum Ty {
+#[derive(Debug)]
+pub enum Ty {
     /// Any bits are a value of so many bytes, which are the alignment too.
     Plain(usize),
     Bool,
@@ -74,6 +79,9 @@ enum Ty {
     /// The size of the integer, and each variant's number and fields.
     Enum(usize, &'static [(u64, &'static [Ty])]),
 }
+
+/// What [`Note`] is.
+pub const NOTE: Ty = Ty::Fields(&[Ty::Text, Ty::List(&Ty::Bool), Ty::Plain(2)]);
 
 const CELL: Ty = Ty::Enum(
     2,
@@ -103,6 +111,14 @@ fn place(mut end: usize, mut most: usize, fields: &[Ty]) -> (Vec<usize>, usize, 
 }
 
 impl Ty {
+    /// What a reader sees of all bytes of a block, if they are a value.
+    pub fn seen(&self, mut bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut seen = Vec::new();
+        let fixed = take(&mut bytes, self.layout().0 as u64)?;
+        self.valid(fixed, &mut bytes, &mut seen)?;
+        bytes.is_empty().then_some(seen)
+    }
+
     fn layout(&self) -> (usize, usize) {
         match self {
             Self::Plain(size) => (*size, *size),
@@ -185,7 +201,7 @@ fn take<'b>(data: &mut &'b [u8], len: u64) -> Option<&'b [u8]> {
 }
 
 /// What a reader sees of a value, as [`Ty::valid`] shows it.
-trait Look {
+pub trait Look {
     fn look(&self, seen: &mut Vec<u8>);
 }
 
@@ -205,6 +221,14 @@ impl Look for Cell<'_> {
             }
         };
         seen.extend(u64::to_le_bytes(number));
+    }
+}
+
+impl Look for Note<'_> {
+    fn look(&self, seen: &mut Vec<u8>) {
+        seen.extend(self.text.bytes());
+        seen.extend(self.flags.iter().map(u8::from));
+        seen.extend(self.nr.to_le_bytes());
     }
 }
 
@@ -239,10 +263,8 @@ fn check<T>(
     T: Packed,
     for<'v> T::View<'v>: Look + PartialEq + std::fmt::Debug,
 {
-    let (mut data, mut right) = (bytes, Vec::new());
-    let fixed = take(&mut data, ty.layout().0 as u64);
-    let valid = fixed.and_then(|fixed| ty.valid(fixed, &mut data, &mut right));
-    let valid = valid.is_some() && data.is_empty();
+    let right = ty.seen(bytes);
+    let (valid, right) = (right.is_some(), right.unwrap_or_default());
 
     let back = call(PacksClient::from(peer), bytes).expect("an honest call");
     assert_eq!(back.byte_len(), bytes.len(), "what is packed again is as long");

@@ -7,13 +7,14 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ErrorKind, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignSlice,
-    ForeignStr, Peer, Plain,
+    CallError, ErrorKind, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignPacked,
+    ForeignSlice, ForeignStr, Peer, Plain,
     abi::{Function, signature},
 };
 
 use super::{
     model::Ty,
+    packed::Note,
     world::{self, Handle, Outcome},
 };
 
@@ -489,11 +490,13 @@ interface! {
     fn times(a: Duration, b: ForeignSlice<NonZeroU16>, c: [NonZeroU128; 2]) -> Result<Duration, (u8, ForeignStr)>;
     fn not_zero(a: NonZeroU16) -> Option<NonZeroU128>;
     fn wait(a: Duration) -> [NonZeroU16; 1];
+    fn note(a: ForeignPacked<Note<'static>>) -> ForeignPacked<Note<'static>>;
+    fn notes(a: u8, b: Option<ForeignPacked<Note<'static>>>, c: [ForeignPacked<Note<'static>>; 2]) -> Result<(u16, ForeignPacked<Note<'static>>), Fault>;
 }
 
 /// The number of functions when most of the kept inputs were found. A choice keeps the numbers of these, so that the
 /// inputs keep their meaning; the others have numbers that were unused.
-pub const OLD: usize = FUNCTIONS.len() - 10;
+pub const OLD: usize = FUNCTIONS.len() - 12;
 
 vmffi::serve!(Server: Every; calls Every);
 

@@ -7,7 +7,7 @@ use crate::{
     abi::{Answer, Function, Transport},
     error::{CallError, ErrorKind},
     memory::{Epoch, Outgoing, Passage, sealed},
-    types::{FfiReturn, check::In},
+    types::FfiReturn,
 };
 
 /// Makes the calls of a client: a `&Peer` makes each of them at once, and a [`&Batch`](crate::Batch) collects them. A client is
@@ -41,10 +41,6 @@ pub trait Caller: Copy + fmt::Debug + sealed::Sealed {
         transport: Result<Transport, CallError>,
     ) -> Self::Returned<R>;
 }
-
-/// What a client of the interface `I`, which is made from a `C`, returns for a declared `F`.
-#[doc(hidden)]
-pub type Returned<C, F, I> = <C as Caller>::Returned<In<F, I>>;
 
 impl sealed::Sealed for &Peer {}
 

@@ -1,42 +1,40 @@
 //! The macros of a guest program where they cannot work: each says which feature or target is missing.
 
-/// The sentence for the macros of the feature `guest`.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __guest_is_missing {
-    () => {
-        $crate::__private::core::compile_error! {
-            "a guest program needs the feature `guest` of vmffi, on x86_64: write \
-             `vmffi = { version = \"..\", default-features = false, features = [\"guest\"] }` in its \
-             Cargo.toml"
-        }
-    };
-}
-
-/// Needs the feature `guest`.
+/// Needs the feature `guest`. The function goes before the one that the macros below import, so that they report nothing
+/// beside this macro.
 #[doc(hidden)]
 #[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
 #[macro_export]
 macro_rules! entry {
     ($($any:tt)*) => {
-        $crate::__guest_is_missing! {}
+        const _: () = $crate::__private::mistakes::__vmffi_guest_program(());
+        #[allow(dead_code, reason = "the macros beside this one call it, if there are any")]
+        const fn __vmffi_guest_program(_: ()) {}
     };
 }
 
-/// Needs the feature `guest`. The error of `entry!` is enough.
+/// Needs the feature `guest`. Reports so if there is no `entry!` beside it.
 #[doc(hidden)]
 #[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
 #[macro_export]
 macro_rules! panic_handler {
-    ($($any:tt)*) => {};
+    ($($any:tt)*) => {
+        #[allow(unused_imports, reason = "`entry!` has another one")]
+        use $crate::__private::mistakes::*;
+        const _: () = __vmffi_guest_program(());
+    };
 }
 
-/// Needs the feature `guest`. The error of `entry!` is enough.
+/// Needs the feature `guest`. Reports so if there is no `entry!` beside it.
 #[doc(hidden)]
 #[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
 #[macro_export]
 macro_rules! memory_functions {
-    ($($any:tt)*) => {};
+    ($($any:tt)*) => {
+        #[allow(unused_imports, reason = "`entry!` has another one")]
+        use $crate::__private::mistakes::*;
+        const _: () = __vmffi_guest_program(());
+    };
 }
 
 /// Needs the feature `heap`.

@@ -115,14 +115,28 @@ macro_rules! __attributes {
         }
     };
     (
-        todo: [#[cfg($($predicate:tt)*)] $($todo:tt)*]
+        todo: [#[cfg($($predicate:tt)+)] $($todo:tt)*]
         cfg: [$($cfg:tt)*]
         $($rest:tt)*
     ) => {
         $crate::__attributes! {
             todo: [$($todo)*]
-            cfg: [$($cfg)* #[cfg($($predicate)*)]]
+            cfg: [$($cfg)* #[cfg($($predicate)+)]]
             $($rest)*
+        }
+    };
+    (
+        todo: [#[cfg $($wrong:tt)*] $($todo:tt)*]
+        cfg: $cfg:tt
+        attrs: $attrs:tt
+        size: $size:tt
+        optional: $optional:tt
+        then: $then:ident
+        $($input:tt)*
+    ) => {
+        $crate::__refuse_attribute! { cfg [$($wrong)*] then: $then $($input)* }
+        $crate::__attributes! {
+            todo: [$($todo)*] cfg: $cfg attrs: $attrs size: $size optional: $optional then: $then $($input)*
         }
     };
     (
@@ -185,6 +199,19 @@ macro_rules! __attributes {
             todo: [$($todo)*] cfg: $cfg attrs: $attrs size: $size optional: $optional then: $then $($input)*
         }
     };
+    // What has no kind is a function: these attributes belong on structs and enums.
+    (
+        todo: [#[derive($($arguments:tt)*)] $($todo:tt)*]
+        $($rest:tt)*
+    ) => {
+        $crate::__of_a_type! { [derive($($arguments)*)] todo: [$($todo)*] $($rest)* }
+    };
+    (
+        todo: [#[repr $($arguments:tt)*] $($todo:tt)*]
+        $($rest:tt)*
+    ) => {
+        $crate::__of_a_type! { [repr $($arguments)*] todo: [$($todo)*] $($rest)* }
+    };
     (
         todo: [#[$($other:tt)*] $($todo:tt)*]
         cfg: $cfg:tt
@@ -200,386 +227,44 @@ macro_rules! __attributes {
     };
 }
 
-/// Finds the `#[cfg(..)]` among the attributes of fields or variants. Generated code repeats these for each use of the
-/// field or variant; all other attributes belong on the user's type alone.
+/// Moves an attribute of types to the others, or reports it where there is no type.
 ///
 /// ```text
-/// input  = todo: [group*] work: [] done: [] then: MACRO { TOKEN* }
-/// group  = { attrs: [ATTRIBUTE*] TOKEN* }
-/// output = MACRO! { TOKEN* [ { cfg: [ATTRIBUTE*] TOKEN* }* ] }
+/// input  = [TOKEN*] the input of __attributes
+/// output = a call of __attributes
 /// ```
-///
-/// Groups whose attributes are all doc comments have no `#[cfg]`: all that is left of such, or eight of them, take one
-/// step. Of other groups, up to eight are in `work` at a time. There each has `todo`, the attributes that are not looked
-/// at yet, and `cfg`, those that were found. A step takes sixteen lines of documentation or a `#[cfg]`
-/// that come first in a group, or else the first attribute of each group. `#[__end]` stands behind the last attribute, so that there always is a first one.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __cfg_lists {
+macro_rules! __of_a_type {
     (
-        todo: [$( { attrs: [$(#[doc = $doc:literal])*] $($g:tt)* } )*]
-        work: []
-        done: [$($done:tt)*]
-        then: $then:ident { $($input:tt)* }
+        $other:tt
+        todo: $todo:tt cfg: $cfg:tt attrs: $attrs:tt size: $size:tt optional: $optional:tt
+        then: __references vis: $vis:tt item: interface $($rest:tt)*
     ) => {
-        $crate::$then! {
-            $($input)* [$($done)* $( { cfg: [] $($g)* } )*]
+        $crate::__refuse_attribute! { of_a_type $other then: __references vis: $vis item: interface $($rest)* }
+        $crate::__attributes! {
+            todo: $todo cfg: $cfg attrs: $attrs size: $size optional: $optional
+            then: __references vis: $vis item: interface $($rest)*
         }
     };
     (
-        todo: [
-            { attrs: [$(#[doc = $d0:literal])*] $($g0:tt)* }
-            { attrs: [$(#[doc = $d1:literal])*] $($g1:tt)* }
-            { attrs: [$(#[doc = $d2:literal])*] $($g2:tt)* }
-            { attrs: [$(#[doc = $d3:literal])*] $($g3:tt)* }
-            { attrs: [$(#[doc = $d4:literal])*] $($g4:tt)* }
-            { attrs: [$(#[doc = $d5:literal])*] $($g5:tt)* }
-            { attrs: [$(#[doc = $d6:literal])*] $($g6:tt)* }
-            { attrs: [$(#[doc = $d7:literal])*] $($g7:tt)* }
-            $($todo:tt)*
-        ]
-        work: []
-        done: [$($done:tt)*]
-        $($rest:tt)*
+        [$($other:tt)*]
+        todo: $todo:tt cfg: $cfg:tt attrs: [$($attr:tt)*] size: $size:tt optional: $optional:tt
+        then: __references $($rest:tt)*
     ) => {
-        $crate::__cfg_lists! {
-            todo: [$($todo)*]
-            work: []
-            done: [
-                $($done)*
-                { cfg: [] $($g0)* }
-                { cfg: [] $($g1)* }
-                { cfg: [] $($g2)* }
-                { cfg: [] $($g3)* }
-                { cfg: [] $($g4)* }
-                { cfg: [] $($g5)* }
-                { cfg: [] $($g6)* }
-                { cfg: [] $($g7)* }
-            ]
-            $($rest)*
+        $crate::__attributes! {
+            todo: $todo cfg: $cfg attrs: [$($attr)* #[$($other)*]] size: $size optional: $optional
+            then: __references $($rest)*
         }
     };
     (
-        todo: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt $g6:tt $g7:tt $($todo:tt)+]
-        work: []
-        $($rest:tt)*
+        $other:tt
+        todo: $todo:tt cfg: $cfg:tt attrs: $attrs:tt size: $size:tt optional: $optional:tt
+        then: $then:ident $($rest:tt)*
     ) => {
-        $crate::__cfg_lists! {
-            begin: [$g0 $g1 $g2 $g3 $g4 $g5 $g6 $g7]
-            todo: [$($todo)*]
-            $($rest)*
-        }
-    };
-    (todo: [$($todo:tt)*] work: [] $($rest:tt)*) => {
-        $crate::__cfg_lists! {
-            begin: [$($todo)*]
-            todo: []
-            $($rest)*
-        }
-    };
-    (
-        begin: [$( { attrs: [$($attr:tt)*] $($g:tt)* } )*]
-        todo: $todo:tt
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$( { cfg: [] todo: [$($attr)* #[__end]] $($g)* } )*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [ {
-            cfg: $cfg:tt
-            todo: [
-                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
-                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
-                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
-                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
-                $($t:tt)*
-            ]
-            $($g:tt)*
-        } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [ { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt {
-            cfg: $cfg:tt
-            todo: [
-                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
-                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
-                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
-                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
-                $($t:tt)*
-            ]
-            $($g:tt)*
-        } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt {
-            cfg: $cfg:tt
-            todo: [
-                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
-                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
-                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
-                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
-                $($t:tt)*
-            ]
-            $($g:tt)*
-        } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt {
-            cfg: $cfg:tt
-            todo: [
-                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
-                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
-                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
-                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
-                $($t:tt)*
-            ]
-            $($g:tt)*
-        } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt {
-            cfg: $cfg:tt
-            todo: [
-                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
-                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
-                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
-                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
-                $($t:tt)*
-            ]
-            $($g:tt)*
-        } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 $g3 { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt {
-            cfg: $cfg:tt
-            todo: [
-                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
-                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
-                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
-                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
-                $($t:tt)*
-            ]
-            $($g:tt)*
-        } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 $g3 $g4 { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt {
-            cfg: $cfg:tt
-            todo: [
-                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
-                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
-                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
-                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
-                $($t:tt)*
-            ]
-            $($g:tt)*
-        } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 $g3 $g4 $g5 { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt $g6:tt {
-            cfg: $cfg:tt
-            todo: [
-                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
-                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
-                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
-                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
-                $($t:tt)*
-            ]
-            $($g:tt)*
-        } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 $g3 $g4 $g5 $g6 { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [ { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [ { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* } $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt
-            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
-            $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt
-            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
-            $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt
-            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
-            $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 $g3 { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt
-            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
-            $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 $g3 $g4 { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt
-            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
-            $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 $g3 $g4 $g5 { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* } $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$g0:tt $g1:tt $g2:tt $g3:tt $g4:tt $g5:tt $g6:tt
-            { cfg: [$($cfg:tt)*] todo: [#[cfg($($p:tt)*)] $($t:tt)*] $($g:tt)* }
-            $($work:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$g0 $g1 $g2 $g3 $g4 $g5 $g6
-                { cfg: [$($cfg)* #[cfg($($p)*)]] todo: [$($t)*] $($g)* }
-                $($work)*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$( { cfg: $cfg:tt todo: [#[__end] $($end:tt)*] $($g:tt)* } )*]
-        done: [$($done:tt)*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: []
-            done: [$($done)* $( { cfg: $cfg $($g)* } )*]
-            $($rest)*
-        }
-    };
-    (
-        todo: $todo:tt
-        work: [$( { cfg: $cfg:tt todo: [#[$($first:tt)*] $($t:tt)*] $($g:tt)* } )*]
-        $($rest:tt)*
-    ) => {
-        $crate::__cfg_lists! {
-            todo: $todo
-            work: [$( { cfg: $cfg todo: [$($t)* #[__end]] $($g)* } )*]
-            $($rest)*
+        $crate::__refuse_attribute! { of_a_type $other then: $then $($rest)* }
+        $crate::__attributes! {
+            todo: $todo cfg: $cfg attrs: $attrs size: $size optional: $optional then: $then $($rest)*
         }
     };
 }

@@ -77,7 +77,7 @@ macro_rules! __refuse {
 /// the item or function.
 ///
 /// ```text
-/// input  = size|optional [TOKEN*] then: MACRO TOKEN*
+/// input  = size|optional|cfg|of_a_type [TOKEN*] then: MACRO TOKEN*
 /// output = an item, or nothing
 /// ```
 ///
@@ -91,6 +91,11 @@ macro_rules! __refuse_attribute {
     };
     (
         $attr:ident $wrong:tt
+        then: __distinct
+        dollar: $dollar:tt
+        words: $words:tt
+        left: $left:tt
+        params: $params:tt
         then: __call
         vis: $vis:tt
         interface: $interface:tt
@@ -103,6 +108,15 @@ macro_rules! __refuse_attribute {
         $crate::__refuse_attribute! { $attr $wrong at: $name }
     };
     ($attr:ident $wrong:tt then: $($rest:tt)*) => {};
+    (cfg $wrong:tt at: $name:tt) => {
+        $crate::__at_word! { cfg $name }
+    };
+    (of_a_type [$attr:ident($first:tt $($more:tt)*)] at: $name:tt) => {
+        $crate::__at_word! { of_a_type $first }
+    };
+    (of_a_type $wrong:tt at: $name:tt) => {
+        $crate::__at_word! { of_a_type $name }
+    };
     ($attr:ident [($wrong:expr)] at: $name:tt) => {
         $crate::__at! { $attr $wrong }
     };
@@ -141,13 +155,30 @@ macro_rules! __at {
 #[macro_export]
 macro_rules! __at_word {
     ($mistake:ident $word:tt) => {
-        const _: () = {
-            #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
-            fn __at() {
-                struct $word;
-                $crate::__private::mistakes::$mistake($word);
-            }
-        };
+        // A name that is a fragment is where the fragment stands, unless it has passed through a procedural macro.
+        $crate::__private::paste::paste! {
+            const _: () = {
+                #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
+                fn __at() {
+                    struct $word;
+                    $crate::__private::mistakes::$mistake($word);
+                }
+            };
+        }
+    };
+}
+
+/// A compile error that points at a type. As `__at`.
+///
+/// ```text
+/// input  = FUNCTION TYPE
+/// output = an item
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __at_type {
+    ($mistake:ident $ty:ty) => {
+        const _: () = $crate::__private::mistakes::$mistake::<$ty>();
     };
 }
 
@@ -170,110 +201,6 @@ macro_rules! __stand_in {
             fields: [{ attrs: [] vis: $vis name: __text type: &$lifetime str = &$lifetime str }]
         }
     };
-}
-
-/// Finds the items that cannot be part of a declaration, reports them, and declares the others.
-///
-/// ```text
-/// input  = TOKEN*
-/// output = items
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __refuse_items {
-    () => {};
-    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)? { $($body:tt)* } ; $($rest:tt)*) => {
-        $crate::__at_word! { semicolon $name }
-        $crate::ffi_interface! { $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)? { $($body)* } }
-        $crate::__refuse_items! { $($rest)* }
-    };
-    // An item of the right outline. `__item` reports it if its body is wrong.
-    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
-        $crate::ffi_interface! { $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)? { $($body)* } }
-        $crate::__refuse_items! { $($rest)* }
-    };
-    // A tuple struct, which ends with a semicolon.
-    ($(#[$($attr:tt)*])* $vis:vis struct $name:tt $body:tt ; $($rest:tt)*) => {
-        $crate::__refuse! {
-            dollar: ($) name: $name group: $body
-            text: "struct `" {$name} "`: write `struct " {$name} " { name: Type, .. }`"
-        }
-        $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: [] }
-        $crate::__refuse_items! { $($rest)* }
-    };
-    ($(#[$($attr:tt)*])* $vis:vis struct $name:tt ; $($rest:tt)*) => {
-        $crate::__at_word! { unit_struct $name }
-        $crate::__stand_in! { struct vis: [$vis] name: $name lifetime: [] }
-        $crate::__refuse_items! { $($rest)* }
-    };
-    ($(#[$($attr:tt)*])* $vis:vis struct $name:tt $($rest:tt)*) => {
-        $crate::__refuse_generic! { struct vis: [$vis] name: $name todo: $($rest)* }
-    };
-    ($(#[$($attr:tt)*])* $vis:vis enum $name:tt $($rest:tt)*) => {
-        $crate::__refuse_generic! { enum vis: [$vis] name: $name todo: $($rest)* }
-    };
-    ($(#[$($attr:tt)*])* $vis:vis interface $name:tt $($rest:tt)*) => {
-        $crate::__refuse_generic! { interface vis: [$vis] name: $name todo: $($rest)* }
-    };
-    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $($rest:tt)*) => {
-        $crate::__misplaced! { $(#[$($attr)*])* $vis $kind $name $($rest)* }
-    };
-    ($($rest:tt)*) => {
-        $crate::__say! {
-            "a declaration is a list of `struct Name { .. }`, `enum Name: u32 { .. }` and "
-            "`interface Name { fn ..; }`"
-        }
-    };
-}
-
-/// Reports another kind of item at its name, and goes on behind it.
-///
-/// ```text
-/// input  = TOKEN* | skip: TOKEN*
-/// output = items
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __misplaced {
-    (skip: ; $($rest:tt)*) => { $crate::__refuse_items! { $($rest)* } };
-    (skip: { $($body:tt)* } $($rest:tt)*) => { $crate::__refuse_items! { $($rest)* } };
-    (skip: $token:tt $($rest:tt)*) => { $crate::__misplaced! { skip: $($rest)* } };
-    (skip:) => {};
-    ($(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $($rest:tt)*) => {
-        $crate::__at_word! { misplaced $name }
-        $crate::__misplaced! { skip: $($rest)* }
-    };
-}
-
-/// Reports an item with generics or bounds between its name and its body.
-///
-/// ```text
-/// input  = KIND vis: [VISIBILITY] name: TOKEN todo: TOKEN*
-///        | KIND vis: [VISIBILITY] name: TOKEN token: TOKEN is: TOKEN todo: TOKEN*
-/// output = items
-/// ```
-///
-/// The rules skip tokens up to the first group in braces, which is the body. `token` and `is` are the
-/// same token. A rule takes `is` apart, and passes `token` on, which is still where the user wrote it.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __refuse_generic {
-    ($kind:ident vis: $vis:tt name: $name:tt token: $token:tt is: { $($body:tt)* } todo: $($rest:tt)*) => {
-        $crate::__refuse! {
-            dollar: ($) name: $name group: $token
-            text: "`" {$name} "`: what crosses to another machine has one layout; "
-                "leave out generics and bounds, and all lifetimes but one"
-        }
-        $crate::__stand_in! { $kind vis: $vis name: $name lifetime: [] }
-        $crate::__refuse_items! { $($rest)* }
-    };
-    ($kind:ident vis: $vis:tt name: $name:tt token: $token:tt is: $skipped:tt todo: $($todo:tt)*) => {
-        $crate::__refuse_generic! { $kind vis: $vis name: $name todo: $($todo)* }
-    };
-    ($kind:ident vis: $vis:tt name: $name:tt todo: $token:tt $($todo:tt)*) => {
-        $crate::__refuse_generic! { $kind vis: $vis name: $name token: $token is: $token todo: $($todo)* }
-    };
-    ($kind:ident vis: $vis:tt name: $name:tt todo:) => { $crate::__at_word! { no_body $name } };
 }
 
 /// Reports an item that `__item` does not take.
@@ -332,6 +259,7 @@ macro_rules! __refuse_item {
         repr: []
         body: { $($body:tt)* }
         macros: $macros:tt
+        raw: $raw:tt
     ) => {
         $crate::__refuse_functions! {
             item: { cfg: $cfg attrs: $attrs vis: $vis }
@@ -362,44 +290,44 @@ macro_rules! __refuse_item {
 #[macro_export]
 macro_rules! __refuse_body {
     (
-        vis: $vis:tt item: interface $name:tt lifetime: [$lifetime:lifetime] repr: $repr:tt body: $body:tt macros: $macros:tt
+        vis: $vis:tt item: interface $name:tt lifetime: [$lifetime:lifetime] repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt
     ) => {
         $crate::__at_word! { no_lifetime $name }
     };
     // The grammar of the body is that of Rust, so the compiler says what is wrong in it, at its place.
     (
-        vis: $vis:tt item: struct $name:tt lifetime: [$($lifetime:lifetime)?] repr: [] body: $body:tt macros: $macros:tt
+        vis: $vis:tt item: struct $name:tt lifetime: [$($lifetime:lifetime)?] repr: [] body: $body:tt macros: $macros:tt raw: $raw:tt
     ) => {
         $crate::__as_written! { struct $name $(<$lifetime>)? $body }
         $crate::__stand_in! { struct vis: $vis name: $name lifetime: [$($lifetime)?] }
     };
-    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [] body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [] body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { no_integer $name }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
-    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [$repr:tt] body: {} macros: $macros:tt) => {
+    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [$repr:tt] body: {} macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { no_variant $name }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
     (
         vis: $vis:tt item: enum $name:tt lifetime: [$($lifetime:lifetime)?] repr: [$repr:tt] body: $body:tt
-        macros: $macros:tt
+        macros: $macros:tt raw: $raw:tt
     ) => {
         $crate::__as_written! { #[repr($repr)] enum $name $(<$lifetime>)? $body }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: [$($lifetime)?] }
     };
-    (vis: $vis:tt item: interface $name:tt lifetime: $lifetime:tt repr: [$bound:tt] body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: interface $name:tt lifetime: $lifetime:tt repr: [$bound:tt] body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { bound $bound }
         $crate::ffi_interface! { interface $name $body }
     };
-    (vis: $vis:tt item: trait $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: trait $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { no_trait $name }
     };
-    (vis: $vis:tt item: union $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: union $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { no_union $name }
         $crate::__stand_in! { struct vis: $vis name: $name lifetime: $lifetime }
     };
-    (vis: $vis:tt item: $kind:tt $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt) => {
+    (vis: $vis:tt item: $kind:tt $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { misplaced $name }
     };
 }
@@ -407,12 +335,15 @@ macro_rules! __refuse_body {
 /// An item in a scope of its own, as the user wrote it: something in it is wrong.
 ///
 /// ```text
-/// input  = ITEM
+/// input  = ITEM | KIND NAME lifetime: [LIFETIME?] { TOKEN* }
 /// output = an item
 /// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __as_written {
+    ($kind:ident $name:tt lifetime: [$($lifetime:lifetime)?] $body:tt) => {
+        $crate::__as_written! { $kind $name $(<$lifetime>)? $body }
+    };
     ($($item:tt)*) => {
         #[allow(dead_code, nonstandard_style, reason = "only its error is of interest")]
         const _: () = { $($item)* };

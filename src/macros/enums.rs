@@ -25,6 +25,50 @@ macro_rules! __integer {
     };
 }
 
+/// The numbers of an enum's variants, counted as the language counts them.
+///
+/// ```text
+/// input   = variants: [variant*]
+/// variant = { cfg: [ATTRIBUTE*] name: NAME number: [EXPR?] }
+/// output  = items: `__Number`, which has a constant for each variant
+/// ```
+///
+/// If two are equal or one overflows, the user's enum is an error, and these numbers are not one more. Of one of another type the
+/// compiler says the same as in the user's enum, and drops the second error. The caller has `__Int` and `__core` in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __numbers {
+    (
+        variants: [$( {
+            cfg: [$($vcfg:tt)*]
+            name: $variant:ident
+            number: [$($number:expr)?]
+        } )*]
+    ) => {
+        enum __Index { $( $($vcfg)* $variant, )* }
+        const __COUNT: __core::primitive::usize = [$( $($vcfg)* (), )*].len();
+        #[allow(overflowing_literals, unused_assignments, reason = "such a literal is an error in the user's enum")]
+        const __NUMBERS: [__Int; __COUNT] = {
+            let mut __all = [0; __COUNT];
+            let mut __next: __Int = 0;
+            $( $($vcfg)* {
+                $(
+                    const __NUMBER: __Int = $number;
+                    __next = __NUMBER;
+                )?
+                __all[__Index::$variant as __core::primitive::usize] = __next;
+                __next = __next.wrapping_add(1);
+            } )*
+            __all
+        };
+        struct __Number;
+        impl __Number { $(
+            $($vcfg)*
+            const $variant: __Int = __NUMBERS[__Index::$variant as __core::primitive::usize];
+        )* }
+    };
+}
+
 /// An enum without values, which is its integer, both in memory and in a register: the enum itself, with all its
 /// attributes.
 ///
@@ -70,9 +114,6 @@ macro_rules! __enum {
 /// variant = { cfg: [ATTRIBUTE*] name: NAME number: [EXPR?] }
 /// output  = items: the impls, in a `const _`
 /// ```
-///
-/// `__Tag` repeats the enum to compute the numbers: only a `Copy` enum can be cast behind a
-/// reference, and the user's enum need not be `Copy`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __shared_enum {
@@ -95,12 +136,13 @@ macro_rules! __shared_enum {
             use $crate::__private as __p;
             use __p::core as __core;
             type __Int = __core::primitive::$repr;
-            #[repr($repr)]
-            enum __Tag { $( $($vcfg)* $variant $( = $number )?, )* }
+            $crate::__numbers! {
+                variants: [$( { cfg: [$($vcfg)*] name: $variant number: [$($number)?] } )*]
+            }
             const __VARIANTS: &[__p::Variant] = &[ $(
                 $($vcfg)* __p::Variant {
                     name: __core::stringify!($variant),
-                    number: __Tag::$variant as __Int as __core::primitive::u64,
+                    number: __Number::$variant as __core::primitive::u64,
                     fields: &[],
                 },
             )* ];
@@ -124,7 +166,7 @@ macro_rules! __shared_enum {
                     __from: $crate::Incoming<'_>,
                 ) -> __core::result::Result<$name, $crate::CallError> {
                     let __tag = <__Int as $crate::FfiType>::decode(__wire, __from)?;
-                    $( $($vcfg)* if __tag == __Tag::$variant as __Int {
+                    $( $($vcfg)* if __tag == __Number::$variant {
                         return __core::result::Result::Ok($name::$variant {});
                     } )*
                     __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
@@ -134,7 +176,7 @@ macro_rules! __shared_enum {
                     __from: $crate::Incoming<'_>,
                 ) -> __core::result::Result<$name, $crate::CallError> {
                     let __tag = <__Int as $crate::FfiType>::from_transport(__transport, __from)?;
-                    $( $($vcfg)* if __tag == __Tag::$variant as __Int {
+                    $( $($vcfg)* if __tag == __Number::$variant {
                         return __core::result::Result::Ok($name::$variant {});
                     } )*
                     __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
@@ -142,7 +184,7 @@ macro_rules! __shared_enum {
                 #[inline]
                 fn write(&self, __wire: &mut [__core::primitive::u8]) {
                     let __tag = match *self {
-                        $( $($vcfg)* $name::$variant {} => __Tag::$variant as __Int, )*
+                        $( $($vcfg)* $name::$variant {} => __Number::$variant, )*
                     };
                     <__Int as $crate::FfiType>::write(&__tag, __wire);
                 }
@@ -167,7 +209,7 @@ macro_rules! __shared_enum {
                     __out: &mut $crate::Outgoing<'_>,
                 ) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
                     let __tag = match self {
-                        $( $($vcfg)* $name::$variant {} => __Tag::$variant as __Int, )*
+                        $( $($vcfg)* $name::$variant {} => __Number::$variant, )*
                     };
                     <__Int as $crate::SendAs<__Int>>::into_transport(__tag, __out)
                 }
@@ -187,7 +229,7 @@ macro_rules! __shared_enum {
 /// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [fields?] values: [values?] }
 /// fields  = { ( { attrs: [ATTRIBUTE*] name: NAME type: TYPE = TYPE } )* }
 /// values  = ( ( { attrs: [ATTRIBUTE*] type: TYPE = TYPE } )* )
-/// output  = items: the enum, and a call of __variants
+/// output  = a call of __tuple_variants, which goes on with the enum and with __shared_data_enum
 /// ```
 ///
 /// `Variant { .. }` has `fields`, `Variant(Type, ..)` has `values`, and `Variant` has neither.
@@ -209,16 +251,6 @@ macro_rules! __data_enum {
             values: [$( ( $( { attrs: [$($tattr:tt)*] type: $value:ty = $asked_value:ty } )* ) )?]
         } )*]
     ) => {
-        $($cfg)*
-        $($attr)*
-        #[allow(dead_code, reason = "a crate need not use everything that it declares")]
-        #[repr($repr)]
-        $vis enum $name { $(
-            $($vattr)* $variant
-                $( { $( $($fattr)* $field: $ty, )* } )?
-                $( ( $( $($tattr)* $value, )* ) )?
-                $( = $number )?,
-        )* }
         $crate::__tuple_variants! {
             variants: [$( {
                 attrs: [$($vattr)*]
@@ -232,6 +264,21 @@ macro_rules! __data_enum {
                 } )* )?]
                 values: [$( $( { attrs: [$($tattr)*] type: $value = $asked_value } )* )?]
             } )*]
+            item: {
+                good: {
+                    $($cfg)*
+                    $($attr)*
+                    #[allow(dead_code, reason = "a crate need not use everything that it declares")]
+                    #[repr($repr)]
+                    $vis enum $name { $(
+                        $($vattr)* $variant
+                            $( { $( $($fattr)* $field: $ty, )* } )?
+                            $( ( $( $($tattr)* $value, )* ) )?
+                            $( = $number )?,
+                    )* }
+                }
+                wrong: { $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: [] } }
+            }
             then: { cfg: [$($cfg)*] name: $name repr: $repr variants: }
         }
     };
@@ -279,6 +326,8 @@ macro_rules! __shared_data_enum {
                 impl __p::Item for $name {
                     type Checked = __Checked;
                 }
+                // The impls rest on this: a value without handles has no pointer words.
+                const _: () = { $( $($vcfg)* { $( $($fcfg)* { __p::plain::<$asked, __Checked>(); } )* } )* };
                 $crate::__data_enum_impls! {
                     name: $name
                     repr: $repr
@@ -389,8 +438,9 @@ macro_rules! __data_enum_impls {
         } )*]
     ) => {
         type __Int = __core::primitive::$repr;
-        #[repr($repr)]
-        enum __Tag { $( $($vcfg)* $variant $( = $number )?, )* }
+        $crate::__numbers! {
+            variants: [$( { cfg: [$($vcfg)*] name: $variant number: [$($number)?] } )*]
+        }
         $(
             $($vcfg)*
             #[repr(C)]
@@ -407,18 +457,6 @@ macro_rules! __data_enum_impls {
             __tag: <__Int as $crate::FfiType>::Wire,
             $( $($vcfg)* $variant: $wire, )*
         }
-        // The impls below rest on this: a value without handles has no pointer words.
-        const _: () = {
-            let mut __handles = false;
-            $( $($vcfg)* {
-                $( $($fcfg)* { __handles |= <$ty as $crate::FfiType>::HANDLES; } )*
-            } )*
-            if __handles {
-                __core::panic!(__core::concat!(
-                    "enum `", __core::stringify!($name), "` holds a handle: put it into a struct"
-                ));
-            }
-        };
         $( $($vcfg)* const _: () = {
             let mut __layout = __p::Rule::new().field::<__Int>($crate::__offset!($wire, __tag));
             $( $($fcfg)* { __layout = __layout.field::<$ty>($crate::__offset!($wire, $local)); } )*
@@ -426,12 +464,12 @@ macro_rules! __data_enum_impls {
         }; )*
         const __VARIANTS: &[__p::Variant] = &[ $( $($vcfg)* __p::Variant {
             name: __core::stringify!($variant),
-            number: __Tag::$variant as __Int as __core::primitive::u64,
+            number: __Number::$variant as __core::primitive::u64,
             fields: &[ $( $($fcfg)* {
                 $crate::__shape_of! { wire: $wire field: $local name: $label type: $ty }
             }, )* ],
         }, )* ];
-        // SAFETY: the constant above has checked that the values of all variants are without handles,
+        // SAFETY: `__shared_data_enum` has checked that the values of all variants are without handles,
         // so the wire form has no pointer words, and neither has that of any other type of equal
         // `SHAPE`.
         unsafe impl $crate::FfiType for $name {
@@ -453,7 +491,7 @@ macro_rules! __data_enum_impls {
                 __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$name, $crate::CallError> {
                 let __tag = __p::field::<__Int>(__wire, 0, "", __from)?;
-                $( $($vcfg)* if __tag == __Tag::$variant as __Int {
+                $( $($vcfg)* if __tag == __Number::$variant {
                     return __core::result::Result::Ok($name::$variant { $(
                         $($fcfg)* $member: __p::field::<$ty>(
                             __wire, $crate::__offset!($wire, $local), $crate::__label!($label), __from,
@@ -466,7 +504,7 @@ macro_rules! __data_enum_impls {
             fn write(&self, __wire: &mut [__core::primitive::u8]) {
                 match self { $(
                     $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
-                        __p::write::<__Int>(&(__Tag::$variant as __Int), __wire, 0);
+                        __p::write::<__Int>(&__Number::$variant, __wire, 0);
                         $( $($fcfg)* {
                             __p::write::<$ty>($local, __wire, $crate::__offset!($wire, $local));
                         } )*

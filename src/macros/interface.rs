@@ -41,7 +41,7 @@ macro_rules! __ret {
 ///
 /// ```text
 /// input    = cfg: [ATTRIBUTE*] cfg_list: [ATTRIBUTE*] attrs: [ATTRIBUTE*] vis: [VISIBILITY] name: NAME
-///            functions: [function*]
+///            raw: { TOKEN* } functions: [function*]
 /// function = { attrs: [ATTRIBUTE*] name: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? ) returns: [TYPE?] }
 /// output   = items: the trait, the client, the items of `__call` for each function, and the impls that
 ///            `serve!` reads
@@ -59,6 +59,7 @@ macro_rules! __interface {
         attrs: [$($attr:tt)*]
         vis: [$vis:vis]
         name: $name:ident
+        raw: $raw:tt
         functions: [$( {
             attrs: [$($fattr:tt)*]
             name: $function:tt
@@ -81,13 +82,18 @@ macro_rules! __interface {
                 attrs: []
                 size: []
                 optional: []
+                then: __distinct
+                dollar: ($)
+                words: [$($param)*]
+                left: []
+                params: ($($param $param : $ty),*)
                 then: __trait_fn
                 interface: $name
                 name: $function
-                params: ($($param : $ty),*)
                 returns: $returns
             }
         )* }
+        $crate::__param_words! { $raw }
         $crate::__private::paste::paste! {
             $($cfg)*
             #[allow(dead_code, reason = "a serving side does not call")]
@@ -151,6 +157,11 @@ macro_rules! __interface {
                 attrs: []
                 size: []
                 optional: []
+                then: __distinct
+                dollar: ($)
+                words: [$($param)*]
+                left: [$($param)*]
+                params: ($($param [<__param_ $param>] : $ty),*)
                 then: __call
                 vis: [$vis]
                 interface: $name
@@ -159,7 +170,6 @@ macro_rules! __interface {
                 module: [ [<__vmffi_ $name>]::$function ]
                 name: $function
                 has: [<has_ $function>]
-                params: ($($param [<__param_ $param>] : $ty),*)
                 returns: $returns
             } )*
             $($cfg)*
@@ -217,6 +227,11 @@ macro_rules! __interface {
                             attrs: []
                             size: []
                             optional: []
+                            then: __distinct
+                            dollar: ($)
+                            words: [$($param)*]
+                            left: [$($param)*]
+                            params: ($($param [<__param_ $param>] : $ty),*)
                             then: __entry
                             list: __all
                             index: __n
@@ -224,7 +239,6 @@ macro_rules! __interface {
                             interface: $name
                             struct: [ [<__vmffi_ $name>]::$function::__Key ]
                             name: $function
-                            params: ($($param [<__param_ $param>] : $ty),*)
                             returns: $returns
                         } )*
                         __all
@@ -274,7 +288,7 @@ macro_rules! __key {
 /// A method of the trait.
 ///
 /// ```text
-/// input  = sorted interface: NAME name: NAME params: ( ( NAME : TYPE ( , NAME : TYPE )* )? ) returns: [TYPE?]
+/// input  = sorted params: params interface: NAME name: NAME returns: [TYPE?]
 /// output = an item of a trait
 /// ```
 #[doc(hidden)]
@@ -285,9 +299,9 @@ macro_rules! __trait_fn {
         attrs: [$($attr:tt)*]
         size: $size:tt
         optional: $optional:tt
+        params: ($($param:ident $local:ident : $ty:ty),* $(,)?)
         interface: $interface:ident
         name: $function:ident
-        params: ($($param:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)*
@@ -348,8 +362,8 @@ macro_rules! __function {
 /// Puts the server's half of a function into the dispatch table.
 ///
 /// ```text
-/// input  = sorted list: VARIABLE index: VARIABLE server: TYPE_NAME interface: NAME struct: NAME
-///          name: NAME params: params returns: [TYPE?]
+/// input  = sorted params: params list: VARIABLE index: VARIABLE server: TYPE_NAME interface: NAME struct: NAME
+///          name: NAME returns: [TYPE?]
 /// output = a statement that fills one place of the list and increments the index
 /// ```
 ///
@@ -362,13 +376,13 @@ macro_rules! __entry {
         attrs: $attrs:tt
         size: $size:tt
         optional: $optional:tt
+        params: ($($param:ident $local:ident : $ty:ty),* $(,)?)
         list: $list:ident
         index: $index:ident
         server: $server:ident
         interface: $interface:ident
         struct: [$key:ty]
         name: $function:ident
-        params: ($($param:ident $local:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)* {
@@ -415,8 +429,8 @@ macro_rules! __entry {
 /// The client's half of a function.
 ///
 /// ```text
-/// input  = sorted vis: [VISIBILITY] interface: NAME client: NAME asks: NAME module: [PATH] name: NAME has: NAME
-///          params: params returns: [TYPE?]
+/// input  = sorted params: params vis: [VISIBILITY] interface: NAME client: NAME asks: NAME module: [PATH] name: NAME
+///          has: NAME returns: [TYPE?]
 /// output = items: the parameter struct with the function's signature, its re-export, and the methods of the client
 /// ```
 #[doc(hidden)]
@@ -427,6 +441,7 @@ macro_rules! __call {
         attrs: [$($attr:tt)*]
         size: $size:tt
         optional: $optional:tt
+        params: ($($param:ident $local:ident : $ty:ty),* $(,)?)
         vis: [$vis:vis]
         interface: $interface:ident
         client: $client:ident
@@ -434,7 +449,6 @@ macro_rules! __call {
         module: [$($module:tt)*]
         name: $function:ident
         has: $has:ident
-        params: ($($param:ident $local:ident : $ty:ty),*)
         returns: [$($ret:ty)?]
     ) => {
         $($cfg)*
@@ -480,47 +494,49 @@ macro_rules! __call {
                             __core::stringify!($param),
                             <$crate::__private::In<fn(&'static ()) -> $ty, dyn $interface> as $crate::FfiType>::SHAPE,
                         ) ),*],
-                        <$crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface> as $crate::FfiReturn>::SHAPE,
+                        <__Returned as $crate::FfiReturn>::SHAPE,
                     )
                 };
             }
             $crate::__unpack! {
                 struct: __Params
-                types: ($($crate::__private::Static<fn(&'static ()) -> $ty>),*)
                 params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
             }
+            $( type $local = $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>; )*
+            type __Returned = $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>;
             // A constant of the user's could have a parameter's name, and a pattern of that name would compare with the
-            // constant. A function of that name hides it, and patterns may shadow functions.
-            $( use $crate::__private::hide as $param; )*
-            impl<__Caller: $crate::Caller> $client<'_, __Caller> {
-                $($attr)*
-                #[inline]
-                pub fn $function(self, $($param: impl $crate::SendAs<$crate::__private::Static<fn(&'static ()) -> $ty>>),*)
-                    -> $crate::__private::Returned<__Caller, fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>
-                {
-                    let __caller = self.optional.via.caller;
-                    #[allow(unused_mut, reason = "a function without parameters lends nothing")]
-                    let mut __out = $crate::Caller::outgoing(&__caller);
-                    let __transport = $crate::__send! {
-                        out: __out
-                        struct: __Params
-                        params: ($($param : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
-                    };
-                    // SAFETY: this macro makes `__send` and `FUNCTION` from the same declaration:
-                    // `__send` makes the transport through `__out`, with the `SendAs` of each
-                    // declared parameter, and `FUNCTION` returns the declared type.
-                    unsafe {
-                        $crate::Caller::finish::<
-                            $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>,
-                        >(
-                            &__caller,
-                            __out,
-                            __Params::FUNCTION,
-                            __transport,
-                        )
+            // constant. A function of that name hides it, and patterns may shadow functions. The types, which may call
+            // functions of the user's, are outside of this block.
+            const _: () = {
+                $( use $crate::__private::hide as $param; )*
+                impl<__Caller: $crate::Caller> $client<'_, __Caller> {
+                    $($attr)*
+                    #[inline]
+                    pub fn $function(self, $($param: impl $crate::SendAs<$local>),*)
+                        -> <__Caller as $crate::Caller>::Returned<__Returned>
+                    {
+                        let __caller = self.optional.via.caller;
+                        #[allow(unused_mut, reason = "a function without parameters lends nothing")]
+                        let mut __out = $crate::Caller::outgoing(&__caller);
+                        let __transport = $crate::__send! {
+                            out: __out
+                            struct: __Params
+                            params: ($($param : $local),*)
+                        };
+                        // SAFETY: this macro makes `__send` and `FUNCTION` from the same declaration:
+                        // `__send` makes the transport through `__out`, with the `SendAs` of each
+                        // declared parameter, and `FUNCTION` returns the declared type.
+                        unsafe {
+                            $crate::Caller::finish::<__Returned>(
+                                &__caller,
+                                __out,
+                                __Params::FUNCTION,
+                                __transport,
+                            )
+                        }
                     }
                 }
-            }
+            };
             $crate::__has! {
                 optional: $optional
                 asks: $asks

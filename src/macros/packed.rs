@@ -114,7 +114,7 @@ macro_rules! __packed_struct_impls {
             $( $($fcfg)* $field: <$ty as $crate::Packed>::Wire, )*
             __lifetime: __core::marker::PhantomData<&$lifetime ()>,
         }
-        $( __p::pin(__core::stringify!($name), __core::mem::size_of::<__Wire>(), $size); )?
+        $( $crate::__pin! { $size, __Wire<'static> } )?
         // SAFETY: `pack`, `check` and `view` go through the fields in the order of the declaration, each at its own
         // offset of the fixed part. The view is the struct itself, whose fields are covariant because they are
         // `Packed`. `SHAPE` lists every field with its offset and its shape.
@@ -194,7 +194,7 @@ macro_rules! __packed_struct_impls {
 /// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [fields?] values: [values?] }
 /// fields  = { ( { attrs: [ATTRIBUTE*] name: NAME type: TYPE = TYPE } )* }
 /// values  = ( ( { attrs: [ATTRIBUTE*] type: TYPE = TYPE } )* )
-/// output  = items: the enum, and a call of __tuple_variants, which leads to __packed_enum
+/// output  = a call of __tuple_variants, which goes on with the enum and leads to __packed_enum
 /// ```
 #[doc(hidden)]
 #[macro_export]
@@ -214,16 +214,6 @@ macro_rules! __view_enum {
             values: [$( ( $( { attrs: [$($tattr:tt)*] type: $value:ty = $asked_value:ty } )* ) )?]
         } )*]
     ) => {
-        $($cfg)*
-        $($attr)*
-        #[allow(dead_code, reason = "a crate need not use everything that it declares")]
-        #[repr($repr)]
-        $vis enum $name<$lifetime> { $(
-            $($vattr)* $variant
-                $( { $( $($fattr)* $field: $ty, )* } )?
-                $( ( $( $($tattr)* $value, )* ) )?
-                $( = $number )?,
-        )* }
         $crate::__tuple_variants! {
             variants: [$( {
                 attrs: [$($vattr)*]
@@ -237,6 +227,21 @@ macro_rules! __view_enum {
                 } )* )?]
                 values: [$( $( { attrs: [$($tattr)*] type: $value } )* )?]
             } )*]
+            item: {
+                good: {
+                    $($cfg)*
+                    $($attr)*
+                    #[allow(dead_code, reason = "a crate need not use everything that it declares")]
+                    #[repr($repr)]
+                    $vis enum $name<$lifetime> { $(
+                        $($vattr)* $variant
+                            $( { $( $($fattr)* $field: $ty, )* } )?
+                            $( ( $( $($tattr)* $value, )* ) )?
+                            $( = $number )?,
+                    )* }
+                }
+                wrong: { $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: [$lifetime] } }
+            }
             then: { cfg: [$($cfg)*] name: $name lifetime: $lifetime repr: $repr variants: }
         }
     };
@@ -274,8 +279,9 @@ macro_rules! __packed_enum {
         } )*]
     ) => {
         type __Int = __core::primitive::$repr;
-        #[repr($repr)]
-        enum __Tag { $( $($vcfg)* $variant $( = $number )?, )* }
+        $crate::__numbers! {
+            variants: [$( { cfg: [$($vcfg)*] name: $variant number: [$($number)?] } )*]
+        }
         $(
             $($vcfg)*
             #[derive(__core::clone::Clone, __core::marker::Copy)]
@@ -315,7 +321,7 @@ macro_rules! __packed_enum {
                     __core::stringify!($repr),
                     &[ $( $($vcfg)* __p::Variant {
                         name: __core::stringify!($variant),
-                        number: __Tag::$variant as __Int as __core::primitive::u64,
+                        number: __Number::$variant as __core::primitive::u64,
                         fields: &[ $( $($fcfg)* {
                             __p::Field {
                                 name: $crate::__label!($label),
@@ -342,7 +348,7 @@ macro_rules! __packed_enum {
             #[inline]
             fn pack(&self, __fixed: &mut [__core::primitive::u8], __data: &mut __p::Packer<'_>) {
                 match self { $( $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
-                    __p::pack_field::<__Int>(&(__Tag::$variant as __Int), __fixed, 0, __data);
+                    __p::pack_field::<__Int>(&__Number::$variant, __fixed, 0, __data);
                     $( $($fcfg)* {
                         __p::pack_field::<$ty>($local, __fixed, $crate::__offset!($wire, $local), __data);
                     } )*
@@ -354,7 +360,7 @@ macro_rules! __packed_enum {
                 __data: &mut __p::Unread<'_>,
             ) -> __core::result::Result<(), $crate::CallError> {
                 let __tag = __p::tag::<__Int>(__fixed)?;
-                $( $($vcfg)* if __tag == __Tag::$variant as __Int {
+                $( $($vcfg)* if __tag == __Number::$variant {
                     $( $($fcfg)* {
                         __p::check_field::<$ty>(
                             __fixed, $crate::__offset!($wire, $local), $crate::__label!($label), __data,
@@ -367,7 +373,7 @@ macro_rules! __packed_enum {
             #[inline]
             unsafe fn view<'__v>(__fixed: &'__v [__core::primitive::u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
                 let __tag = __p::tag::<__Int>(__fixed);
-                $( $($vcfg)* if __tag == __core::result::Result::Ok(__Tag::$variant as __Int) {
+                $( $($vcfg)* if __tag == __core::result::Result::Ok(__Number::$variant) {
                     return $name::$variant { $(
                         // SAFETY: the caller promises that `check` has accepted the bytes, and so those of each field.
                         $($fcfg)* $member: unsafe {

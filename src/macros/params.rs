@@ -31,7 +31,7 @@ macro_rules! __check {
             .field::<$first_ty>($crate::__offset!($struct, $first))
             $( .field::<$ty>($crate::__offset!($struct, $param)) )+
             .check::<$struct>();
-        $( $crate::__private::pin(__core::stringify!($function), __core::mem::size_of::<$struct>(), $size); )?
+        $( $crate::__pin! { $size, $struct } )?
     };
     (
         size: [$size:expr]
@@ -46,7 +46,7 @@ macro_rules! __check {
 /// Makes the parameters from a parameter struct.
 ///
 /// ```text
-/// input  = struct: NAME types: ( ( TYPE ( , TYPE )* )? ) params: params
+/// input  = struct: NAME params: params
 /// output = nothing, or an item: `Unpackable` for the parameter struct
 /// ```
 ///
@@ -54,13 +54,13 @@ macro_rules! __check {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __unpack {
-    (struct: $struct:ident types: $types:tt params: ()) => {};
-    (struct: $struct:ident types: $types:tt params: ($param:ident $local:ident : $ty:ty)) => {};
-    (struct: $struct:ident types: ($($declared:ty),+) params: ($($param:ident $local:ident : $ty:ty),+)) => {
+    (struct: $struct:ident params: ()) => {};
+    (struct: $struct:ident params: ($param:ident $local:ident : $ty:ty)) => {};
+    (struct: $struct:ident params: ($($param:ident $local:ident : $ty:ty),+)) => {
         // SAFETY: the struct is `repr(C)`, and each of its fields is a wire twin, so any bytes are
         // a value of it. `unpack` decodes each field once, at the field's own offset.
         unsafe impl $crate::Unpackable for $struct {
-            type Output = ($($declared,)+);
+            type Output = ($($ty,)+);
             // Also where a call takes results of its batch, which is another use of it, it is part of its caller.
             #[inline(always)]
             fn unpack(

@@ -23,7 +23,7 @@ macro_rules! __references {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: $size optional: $optional
             vis: $vis item: $kind $name lifetime: [$lifetime] repr: $repr body: $body
-            macros: [__view_struct __view_enum]
+            macros: [__view_struct __view_enum] raw: $body
         }
     };
     (
@@ -33,7 +33,7 @@ macro_rules! __references {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: $size optional: $optional
-            vis: $vis item: interface $name lifetime: $lifetime repr: $repr body: $body macros: []
+            vis: $vis item: interface $name lifetime: $lifetime repr: $repr body: $body macros: [] raw: $body
         }
     };
     (
@@ -60,7 +60,7 @@ macro_rules! __references {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: $size optional: $optional
-            vis: $vis item: enum $name lifetime: $lifetime repr: $repr body: $body macros: [__struct __data_enum]
+            vis: $vis item: enum $name lifetime: $lifetime repr: $repr body: $body macros: [__struct __data_enum] raw: $body
         }
     };
     (
@@ -84,7 +84,7 @@ macro_rules! __references {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: $size optional: $optional
-            vis: $vis item: $kind $name lifetime: $lifetime repr: $repr body: $body macros: [__struct __data_enum]
+            vis: $vis item: $kind $name lifetime: $lifetime repr: $repr body: $body macros: [__struct __data_enum] raw: $body
         }
     };
     (
@@ -94,7 +94,7 @@ macro_rules! __references {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: $size optional: $optional
-            vis: $vis item: $kind $name lifetime: $lifetime repr: $repr body: $body macros: [__elided_struct __elided_data_enum]
+            vis: $vis item: $kind $name lifetime: $lifetime repr: $repr body: $body macros: [__elided_struct __elided_data_enum] raw: $body
         }
     };
 }

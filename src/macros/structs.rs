@@ -15,6 +15,26 @@ macro_rules! __offset {
     };
 }
 
+/// Compares a pinned size with the size of a type.
+///
+/// ```text
+/// input  = EXPR, TYPE
+/// output = an item, or a compile error at the expression
+/// ```
+///
+/// The caller has `__core` in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __pin {
+    ($size:expr, $ty:ty) => {
+        const _: () = {
+            const __PINNED: __core::primitive::usize = $size;
+            $crate::__private::mistakes::PinnedSize::<__PINNED, { __core::mem::size_of::<$ty>() }>
+                .is($size);
+        };
+    };
+}
+
 /// The description of one field of a wire twin, for signatures and contracts.
 ///
 /// ```text
@@ -150,27 +170,32 @@ macro_rules! __shared_struct {
             const _: () = {
                 use $crate::__private as __p;
                 use __p::core as __core;
-                pub struct [<Shared $name>] {
-                    $( $($fcfg)* $fvis $field: __p::SharedOf<$ty, $name>, )*
-                }
-                impl __p::Named for [<__vmffi_ $name>]::__key::__Key {
-                    type Type = [<Shared $name>];
-                }
                 type __Checked = __p::Checked<{ $( $($fcfg)* { __p::crosses::<$asked>(); } )* 0 }>;
                 impl __p::Item for $name {
                     type Checked = __Checked;
                 }
-                $crate::__struct_impls! {
-                    size: $size
-                    name: $name
-                    twin: [<Shared $name>]
-                    fields: [ $( {
-                        cfg: [$($fcfg)*]
-                        name: $field
-                        local: [<__field_ $field>]
-                        type: <$ty as __p::Same<__Checked>>::T
-                    } )* ]
-                }
+                $( $($fcfg)* type [<__Type_ $field>] = <$ty as __p::Same<__Checked>>::T; )*
+                // The twin is in a block of its own, outside of which are the types of the fields: one of them may have the
+                // twin's name.
+                const _: () = {
+                    pub struct [<Shared $name>] {
+                        $( $($fcfg)* $fvis $field: <[<__Type_ $field>] as $crate::FfiType>::Shared, )*
+                    }
+                    impl __p::Named for [<__vmffi_ $name>]::__key::__Key {
+                        type Type = [<Shared $name>];
+                    }
+                    $crate::__struct_impls! {
+                        size: $size
+                        name: $name
+                        twin: [<Shared $name>]
+                        fields: [ $( {
+                            cfg: [$($fcfg)*]
+                            name: $field
+                            local: [<__field_ $field>]
+                            type: [<__Type_ $field>]
+                        } )* ]
+                    }
+                };
             };
         }
     };
@@ -208,7 +233,7 @@ macro_rules! __struct_impls {
             $( $($fcfg)* { __layout = __layout.field::<$ty>($crate::__offset!(__Wire, $field)); } )*
             __layout.check::<__Wire>();
         };
-        $( __p::pin(__core::stringify!($name), __core::mem::size_of::<__Wire>(), $size); )?
+        $( $crate::__pin! { $size, __Wire } )?
         const __HANDLES: __core::primitive::bool = {
             let mut __handles = false;
             $( $($fcfg)* { __handles |= <$ty as $crate::FfiType>::HANDLES; } )*
@@ -241,9 +266,8 @@ macro_rules! __struct_impls {
         }
         // SAFETY: `decode` is `unpack`, which decodes each pointer word once, through the field that
         // holds it. `SHAPE` lists every field with its offset and its shape, so that structs of equal
-        // `SHAPE` have their pointer words at the same places. If `ANY_BITS` is true, struct and twin have
-        // no bytes but those of their fields, which both have in the same order (`repr(C)`), so at the
-        // same places.
+        // `SHAPE` have their pointer words at the same places. If `ANY_BITS` is true, struct and `__Wire` have
+        // no bytes but those of their fields, each at the same offset in both.
         unsafe impl $crate::FfiType for $name {
             type Wire = __p::BlockOf<
                 { __core::mem::align_of::<__Wire>() },
@@ -256,6 +280,7 @@ macro_rules! __struct_impls {
                 let (mut __bits, mut __size) = (true, 0);
                 $( $($fcfg)* {
                     __bits &= <$ty as $crate::FfiType>::ANY_BITS;
+                    __bits &= $crate::__offset!($name, $field) == $crate::__offset!(__Wire, $field);
                     __size += __core::mem::size_of::<$ty>();
                 } )*
                 __bits

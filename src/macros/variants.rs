@@ -5,10 +5,11 @@
 ///
 /// ```text
 /// input  = variants: [ { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [field*] values: [value*] }* ]
-///          then: { cfg: [ATTRIBUTE*] name: NAME TOKEN* }
+///          item: item then: { TOKEN* }
+/// item   = { good: { ITEM* } wrong: { ITEM* } }
 /// value  = { attrs: [ATTRIBUTE*] type: TYPE = TYPE }
 /// field  = { attrs: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE = TYPE }
-/// output = a call of __variants
+/// output = a call of __variants, in whose list the numbered values stand beside the fields
 /// ```
 ///
 /// The label is the name in contracts and signatures, which values of tuple variants do not have.
@@ -36,6 +37,7 @@ macro_rules! __tuple_variants {
                 $( { attrs: $a11:tt $($v11:tt)* } )?)?)?)?)?)?)?)?)?)?)?)?
             ]
         } )*]
+        item: $item:tt
         then: $then:tt
     ) => {
         $crate::__variants! {
@@ -43,8 +45,8 @@ macro_rules! __tuple_variants {
                 attrs: $attrs
                 name: $variant
                 number: $number
-                fields: [
-                    $($field)*
+                fields: [$($field)*]
+                values: [
                     $( { attrs: $a0 member: 0 label: [""] $($v0)* }
                     $( { attrs: $a1 member: 1 label: [""] $($v1)* }
                     $( { attrs: $a2 member: 2 label: [""] $($v2)* }
@@ -59,132 +61,142 @@ macro_rules! __tuple_variants {
                     $( { attrs: $a11 member: 11 label: [""] $($v11)* } )?)?)?)?)?)?)?)?)?)?)?)?
                 ]
             } )*]
-            done: []
+            item: $item
             then: $then
         }
     };
-    (variants: $variants:tt then: { cfg: $cfg:tt name: $name:ident $($rest:tt)* }) => {
-        $crate::__say! {
-            "enum `" {$name} "`: a tuple variant has at most 12 values; write `Variant { name: Type, .. }`"
-        }
+    (
+        variants: [$( {
+            attrs: $attrs:tt
+            name: $variant:ident
+            number: $number:tt
+            fields: $fields:tt
+            values: $values:tt
+        } )*]
+        item: { good: $good:tt wrong: { $($wrong:tt)* } }
+        then: $then:tt
+    ) => {
+        $( $crate::__many_values! { $variant $values } )*
+        $($wrong)*
     };
 }
 
 /// Finds the `#[cfg(..)]` among the attributes of all variants and their fields.
 ///
 /// ```text
-/// input   = todo: [variant*] done: [VARIANT*] then: { TOKEN* }
-/// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [field*] }
+/// input   = todo: [variant*] item: item then: { TOKEN* }
+/// variant = { attrs: [ATTRIBUTE*] name: NAME number: [EXPR?] fields: [field*] values: [field*] }
 /// field   = { attrs: [ATTRIBUTE*] member: NAME | NUMBER label: [EXPR] type: TYPE = TYPE }
-/// output  = a call of __shared_data_enum, in whose list each `attrs` has become a `cfg`
+/// output  = a call of __regroup, which goes on with __shared_data_enum
 /// ```
 ///
-/// First the fields, variant by variant: what is left, or four variants, in one step where fields have doc comments
-/// only. Then the variants.
+/// Variants and fields are one list, in which the fields stand behind their variant.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __variants {
     (
         todo: [$( {
             attrs: $attrs:tt name: $variant:tt number: $number:tt
-            fields: [$( { attrs: [$(#[doc = $doc:literal])*] $($f:tt)* } )*]
+            fields: [$( { attrs: $fattrs:tt $($f:tt)* } )*]
+            values: [$( { attrs: $tattrs:tt $($value:tt)* } )*]
         } )*]
-        done: [$($done:tt)*]
+        item: $item:tt
+        then: $then:tt
+    ) => {
+        $crate::__cfg_lists! {
+            todo: [$(
+                { attrs: $attrs variant name: $variant number: $number }
+                $( { attrs: $fattrs field $($f)* } )*
+                $( { attrs: $tattrs value $($value)* } )*
+            )*]
+            work: []
+            done: []
+            then: __regroup { item: $item then: $then groups: }
+        }
+    };
+}
+
+/// Puts fields back into the variants before them.
+///
+/// ```text
+/// input  = item: item then: { TOKEN* } groups: [group*] | item: item then: { TOKEN* } all: group*
+/// group  = { cfg: [ATTRIBUTE*] variant TOKEN* } { cfg: [ATTRIBUTE*] ( field | value ) TOKEN* }*
+/// output = the good items, and a call of __shared_data_enum, in whose list each variant and each field has a `cfg`; or
+///          compile errors, and the other items
+/// ```
+///
+/// In `all`, the words stand before `cfg`. The value of a tuple variant cannot have a `#[cfg(..)]`: leaving it out would give
+/// other values its number.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __regroup {
+    (item: $item:tt then: $then:tt groups: [$( { cfg: $cfg:tt $kind:ident $($g:tt)* } )*]) => {
+        $crate::__regroup! { item: $item then: $then all: $( { $kind cfg: $cfg $($g)* } )* }
+    };
+    (
+        item: { good: { $($good:tt)* } wrong: $wrong:tt }
         then: { $($then:tt)* }
+        all: $(
+            { variant $($v:tt)* }
+            $( { field $($f:tt)* } )*
+            $( { value cfg: [] $($value:tt)* } )*
+        )*
     ) => {
-        $crate::__cfg_lists! {
-            todo: [
-                $($done)*
-                $( { attrs: $attrs name: $variant number: $number fields: [$( { cfg: [] $($f)* } )*] } )*
-            ]
-            work: []
-            done: []
-            then: __shared_data_enum { $($then)* }
+        $($good)*
+        $crate::__shared_data_enum! {
+            $($then)* [$( { $($v)* fields: [$( { $($f)* } )* $( { cfg: [] $($value)* } )*] } )*]
         }
+    };
+    (item: { good: $good:tt wrong: { $($wrong:tt)* } } then: $then:tt all: $($all:tt)*) => {
+        $crate::__value_cfgs! { $($all)* }
+        $($wrong)*
+    };
+}
+
+/// Reports the variants that have a value with a `#[cfg(..)]`.
+///
+/// ```text
+/// input  = group*, as in __regroup
+/// output = items
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __value_cfgs {
+    () => {};
+    (
+        { variant cfg: $cfg:tt name: $variant:tt $($v:tt)* }
+        $( { value cfg: [] $($before:tt)* } )*
+        { value cfg: [#$predicate:tt $($more:tt)*] member: $member:tt label: $label:tt type: $ty:ty $( = $asked:ty )? }
+        $( { value $($behind:tt)* } )*
+        $( { variant $($next:tt)* } $($todo:tt)* )?
+    ) => {
+        $crate::__at_type! { value_cfg $ty }
+        $crate::__value_cfgs! { $( { variant $($next)* } $($todo)* )? }
     };
     (
-        todo: [
-            {
-                attrs: $a0:tt name: $n0:tt number: $i0:tt
-                fields: [$( { attrs: [$(#[doc = $d0:literal])*] $($f0:tt)* } )*]
-            }
-            {
-                attrs: $a1:tt name: $n1:tt number: $i1:tt
-                fields: [$( { attrs: [$(#[doc = $d1:literal])*] $($f1:tt)* } )*]
-            }
-            {
-                attrs: $a2:tt name: $n2:tt number: $i2:tt
-                fields: [$( { attrs: [$(#[doc = $d2:literal])*] $($f2:tt)* } )*]
-            }
-            {
-                attrs: $a3:tt name: $n3:tt number: $i3:tt
-                fields: [$( { attrs: [$(#[doc = $d3:literal])*] $($f3:tt)* } )*]
-            }
-            $($todo:tt)*
-        ]
-        done: [$($done:tt)*]
-        then: $then:tt
+        { variant $($v:tt)* }
+        $( { field $($f:tt)* } )*
+        $( { value $($value:tt)* } )*
+        $( { variant $($next:tt)* } $($todo:tt)* )?
     ) => {
-        $crate::__variants! {
-            todo: [$($todo)*]
-            done: [
-                $($done)*
-                { attrs: $a0 name: $n0 number: $i0 fields: [$( { cfg: [] $($f0)* } )*] }
-                { attrs: $a1 name: $n1 number: $i1 fields: [$( { cfg: [] $($f1)* } )*] }
-                { attrs: $a2 name: $n2 number: $i2 fields: [$( { cfg: [] $($f2)* } )*] }
-                { attrs: $a3 name: $n3 number: $i3 fields: [$( { cfg: [] $($f3)* } )*] }
-            ]
-            then: $then
-        }
+        $crate::__value_cfgs! { $( { variant $($next)* } $($todo)* )? }
     };
-    (
-        todo: [
-            { attrs: $attrs:tt name: $variant:tt number: $number:tt fields: [$($field:tt)*] }
-            $($todo:tt)*
-        ]
-        done: $done:tt
-        then: $then:tt
-    ) => {
-        $crate::__cfg_lists! {
-            todo: [$($field)*]
-            work: []
-            done: []
-            then: __variants {
-                todo: [$($todo)*]
-                done: $done
-                then: $then
-                attrs: $attrs name: $variant number: $number fields:
-            }
-        }
+}
+
+/// Reports a variant with more than 12 values.
+///
+/// ```text
+/// input  = NAME [TOKEN*]
+/// output = an item, or nothing
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __many_values {
+    ($variant:ident [
+        $a0:tt $a1:tt $a2:tt $a3:tt $a4:tt $a5:tt $a6:tt $a7:tt $a8:tt $a9:tt $a10:tt $a11:tt
+        { attrs: $attrs:tt type: $ty:ty $( = $asked:ty )? } $($more:tt)*
+    ]) => {
+        $crate::__at_type! { many_values $ty }
     };
-    // A variant comes back from __cfg_lists. Leaving out a value would give other values its number.
-    (
-        todo: $todo:tt
-        done: $done:tt
-        then: { cfg: $cfg:tt name: $name:ident $($rest:tt)* }
-        attrs: $attrs:tt name: $variant:tt number: $number:tt
-        fields: [
-            { cfg: [#[cfg $($predicate:tt)*] $($more:tt)*] member: $member:literal $($f:tt)* }
-            $($field:tt)*
-        ]
-    ) => {
-        $crate::__say! {
-            "variant `" {$name} "::" {$variant} "`: "
-            "a value of a tuple variant cannot be left out by `#[cfg]`: "
-            "declare the variant twice, with a `#[cfg]` on each, or name its fields"
-        }
-    };
-    (
-        todo: $todo:tt
-        done: [$($done:tt)*]
-        then: $then:tt
-        attrs: $attrs:tt name: $variant:tt number: $number:tt
-        fields: $fields:tt
-    ) => {
-        $crate::__variants! {
-            todo: $todo
-            done: [$($done)* { attrs: $attrs name: $variant number: $number fields: $fields }]
-            then: $then
-        }
-    };
+    ($variant:ident $values:tt) => {};
 }

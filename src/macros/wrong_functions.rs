@@ -20,7 +20,7 @@ macro_rules! __refuse_functions {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: [] optional: [] vis: $vis
-            item: interface $interface lifetime: [] repr: [] body: { $($good)* } macros: []
+            item: interface $interface lifetime: [] repr: [] body: { $($good)* } macros: [] raw: { $($good)* }
         }
     };
     // What is left of a wrong function, up to its end.
@@ -142,6 +142,12 @@ macro_rules! __refuse_functions {
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $wrong $($todo)* }
     };
     // Keywords before `fn`.
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident unsafe $($todo:tt)*) => {
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: unsafe $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident extern $($todo:tt)*) => {
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: extern $($todo)* }
+    };
     (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* async fn $function:tt $params:tt $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
@@ -191,6 +197,14 @@ macro_rules! __refuse_functions {
     // Modifiers, one after the other.
     (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident $other:ident fn $($todo:tt)*) => {
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])* $other fn $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $function:tt ( $($params:tt)* ) $($todo:tt)*) => {
+        $crate::__at_word! { no_fn $function }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $literal:literal $($todo:tt)*) => {
+        $crate::__at! { no_function $literal }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
     (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident $function:tt $params:tt $($todo:tt)*) => {
         $crate::__refuse_function! {
@@ -249,6 +263,18 @@ macro_rules! __refuse_generic_function {
             text: "a function that crosses to another machine cannot be generic, nor have lifetimes"
         }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (
+        item: $item:tt
+        interface: $interface:tt
+        good: $good:tt
+        name: $function:tt
+        token: $token:tt
+        is: ;
+        todo: $($todo:tt)*
+    ) => {
+        $crate::__at_word! { no_params $function }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $($todo)* }
     };
     (
         item: $item:tt

@@ -169,6 +169,15 @@ macro_rules! tuples {
             }
         }
 
+        // SAFETY: the fields are plain, so `encode` writes no pointer words.
+        unsafe impl<$($t: Plain),*> SendAs<($($t,)*)> for &($($t,)*) {
+            #[inline]
+            fn encode(self, wire: &mut [u8], _: &mut Outgoing<'_>) -> Result<(), CallError> {
+                self.write(wire);
+                Ok(())
+            }
+        }
+
         // SAFETY: the data is that of the fields, in their order, in which the fields of a tuple expression are evaluated.
         unsafe impl<$($t: Packed),*> Packed for ($($t,)*) {
             type Wire = $wire<$($t::Wire),*>;

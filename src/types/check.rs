@@ -5,16 +5,31 @@
 //! [`packs`] or [`returned`] for each of them, and uses them only as `<T as Same<Checked<CONSTANT>>>::T`. If that constant has an error, the
 //! compiler regards whatever depends on its value as wrong, and reports nothing more.
 
-use super::{FfiReturn, FfiType, Packed};
+use super::{FfiReturn, FfiType, Packed, Plain};
 
 /// Compiles if a type can cross.
-pub const fn crosses<T: FfiType>() {}
+#[allow(
+    clippy::needless_maybe_sized,
+    reason = "an implicit bound would be one more error for a type without a size"
+)]
+pub const fn crosses<T: FfiType + ?Sized>() {}
+
+/// Compiles if a type is without handles. `C` is the [`Checked`] of a constant that has asked whether it can cross.
+pub const fn plain<T: Same<C> + ?Sized, C>()
+where
+    T::T: Plain,
+{
+}
 
 /// Compiles if a type can be part of a packed value.
-pub const fn packs<T: Packed>() {}
+pub const fn packs<T: Packed + ?Sized>() {}
 
 /// Compiles if a type can be returned.
-pub const fn returned<R: FfiReturn>() {}
+#[allow(
+    clippy::needless_maybe_sized,
+    reason = "an implicit bound would be one more error for a type without a size"
+)]
+pub const fn returned<R: FfiReturn + ?Sized>() {}
 
 /// Stands for a constant that has asked for the types of an item.
 #[derive(Debug)]
@@ -29,10 +44,10 @@ pub trait Item {
 /// The type itself, if the constant behind `C` has no error.
 pub trait Same<C> {
     /// The type itself.
-    type T;
+    type T: ?Sized;
 }
 
-impl<T, const N: usize> Same<Checked<N>> for T {
+impl<T: ?Sized, const N: usize> Same<Checked<N>> for T {
     type T = T;
 }
 
@@ -41,7 +56,7 @@ impl<T, const N: usize> Same<Checked<N>> for T {
 #[derive(Debug)]
 pub struct Asked<const N: usize>;
 
-impl<T> Same<Asked<0>> for T {
+impl<T: ?Sized> Same<Asked<0>> for T {
     type T = T;
 }
 
@@ -54,10 +69,10 @@ pub type Of<T, I> = <T as Same<<I as Item>::Checked>>::T;
 /// is one of the few places that allow this everywhere: the lifetime is then that of the argument, `'static`.
 pub trait Elided {
     /// The type, with `'static` for the lifetimes that are left out.
-    type Static;
+    type Static: ?Sized;
 }
 
-impl<T> Elided for fn(&'static ()) -> T {
+impl<T: ?Sized> Elided for fn(&'static ()) -> T {
     type Static = T;
 }
 

@@ -28,22 +28,6 @@ impl Text {
         self
     }
 
-    /// Appends a number in decimal.
-    #[must_use]
-    pub const fn num(self, number: usize) -> Self {
-        let mut digit = 1;
-        while number / digit >= 10 {
-            digit *= 10;
-        }
-        let mut text = self;
-        while digit > 0 && text.len < text.bytes.len() {
-            text.bytes[text.len] = b'0' + (number / digit % 10) as u8;
-            text.len += 1;
-            digit /= 10;
-        }
-        text
-    }
-
     /// The text.
     #[must_use]
     pub const fn get(&self) -> &str {
@@ -52,24 +36,5 @@ impl Text {
             // The text was truncated inside a character.
             Err(_) => "a text that is too long",
         }
-    }
-}
-
-/// Compares the size of `what` in bytes with the one in its declaration's `#[size]`.
-///
-/// # Panics
-///
-/// If they differ: a compile error, since it is called in constants.
-pub const fn pin(what: &str, size: usize, pinned: usize) {
-    if size != pinned {
-        let text = Text::new()
-            .str("`")
-            .str(what)
-            .str("` has ")
-            .num(size)
-            .str(" bytes, but its declaration says `#[size(")
-            .num(pinned)
-            .str(")]`");
-        panic!("{}", text.get())
     }
 }

@@ -141,6 +141,26 @@ macro_rules! crosses_as {
                 <<$ty as $crate::CrossesAs>::Wire as $crate::SendAs<_>>::into_transport(__wire, __out)
             }
         }
+        // SAFETY: the other type is plain, so no pointer words are written; `into_transport` returns what it returns.
+        unsafe impl $crate::SendAs<$ty> for &$ty {
+            #[inline]
+            fn encode(
+                self,
+                __wire: &mut [__core::primitive::u8],
+                _: &mut $crate::Outgoing<'_>,
+            ) -> __core::result::Result<(), $crate::CallError> {
+                $crate::FfiType::write(self, __wire);
+                __core::result::Result::Ok(())
+            }
+            #[inline]
+            fn into_transport(
+                self,
+                __out: &mut $crate::Outgoing<'_>,
+            ) -> __core::result::Result<$crate::abi::Transport, $crate::CallError> {
+                let __wire = <$ty as $crate::CrossesAs>::to_wire(self);
+                <<$ty as $crate::CrossesAs>::Wire as $crate::SendAs<_>>::into_transport(__wire, __out)
+            }
+        }
         impl __core::convert::From<$ty> for $crate::Failure<$ty> {
             fn from(__error: $ty) -> $crate::Failure<$ty> {
                 $crate::Failure::App(__error)

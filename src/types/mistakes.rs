@@ -20,6 +20,24 @@ pub fn optional<T: Optional>(_: T) {}
 pub trait OptionalItem {}
 pub fn optional_item<T: OptionalItem>(_: T) {}
 
+#[diagnostic::on_unimplemented(message = "write `#[cfg(predicate)]`", label = "here")]
+pub trait Cfg {}
+pub fn cfg<T: Cfg>(_: T) {}
+
+#[diagnostic::on_unimplemented(
+    message = "this attribute belongs on a struct or an enum",
+    label = "here"
+)]
+pub trait OfAType {}
+pub fn of_a_type<T: OfAType>(_: T) {}
+
+#[diagnostic::on_unimplemented(
+    message = "a struct, an enum or an interface has a name",
+    label = "here"
+)]
+pub trait Unnamed {}
+pub fn unnamed<T: Unnamed>(_: T) {}
+
 #[diagnostic::on_unimplemented(
     message = "`#[size(..)]` pins a struct or a function's parameters",
     label = "here"
@@ -77,6 +95,13 @@ pub trait NoParams {}
 pub fn no_params<T: NoParams>(_: T) {}
 
 #[diagnostic::on_unimplemented(
+    message = "write `fn` before the name of a function",
+    label = "here"
+)]
+pub trait NoFn {}
+pub fn no_fn<T: NoFn>(_: T) {}
+
+#[diagnostic::on_unimplemented(
     message = "everything in an interface is a function, `fn name(parameter: Type, ..) -> Type;`",
     label = "here"
 )]
@@ -89,6 +114,20 @@ pub fn no_function<T: NoFunction>(_: T) {}
 )]
 pub trait NoInteger {}
 pub fn no_integer<T: NoInteger>(_: T) {}
+
+#[diagnostic::on_unimplemented(
+    message = "a tuple variant has at most 12 values; write `Variant {{ name: Type, .. }}`",
+    label = "here"
+)]
+pub trait ManyValues {}
+pub const fn many_values<T: ManyValues>() {}
+
+#[diagnostic::on_unimplemented(
+    message = "a value of a tuple variant cannot be left out by `#[cfg]`: declare the variant twice, with a `#[cfg]` on each, or name its fields",
+    label = "here"
+)]
+pub trait ValueCfg {}
+pub const fn value_cfg<T: ValueCfg>() {}
 
 #[diagnostic::on_unimplemented(message = "write `interface`, not `trait`", label = "here")]
 pub trait NoTrait {}
@@ -121,3 +160,22 @@ pub fn bound<T: Bound>(_: T) {}
 )]
 pub trait Repr {}
 pub fn repr<T: Repr>(_: T) {}
+
+#[diagnostic::on_unimplemented(
+    message = "a guest program needs the feature `guest` of vmffi, on x86_64: write `vmffi = {{ version = \"..\", default-features = false, features = [\"guest\"] }}` in its Cargo.toml",
+    label = "here"
+)]
+pub trait GuestProgram {}
+pub const fn __vmffi_guest_program<T: GuestProgram + Copy>(_: T) {}
+
+#[diagnostic::on_unimplemented(
+    message = "the size is {SIZE} bytes: write `#[size({SIZE})]`, not `#[size({PINNED})]`",
+    label = "here"
+)]
+pub trait Pins<const PINNED: usize, const SIZE: usize> {}
+impl<T, const SIZE: usize> Pins<SIZE, SIZE> for T {}
+/// The compiler blames the argument, since the method has no other parameter.
+pub struct PinnedSize<const PINNED: usize, const SIZE: usize>;
+impl<const PINNED: usize, const SIZE: usize> PinnedSize<PINNED, SIZE> {
+    pub const fn is<T: Pins<PINNED, SIZE> + Copy>(&self, _: T) {}
+}

@@ -109,6 +109,14 @@ unsafe impl<T: FfiType, S: SendAs<T>> SendAs<Option<T>> for Option<S> {
     }
 }
 
+// SAFETY: the value is plain, so `encode` writes no pointer words.
+unsafe impl<T: Plain> SendAs<Option<T>> for &Option<T> {
+    fn encode(self, wire: &mut [u8], _: &mut Outgoing<'_>) -> Result<(), CallError> {
+        self.write(wire);
+        Ok(())
+    }
+}
+
 /// The type of the value that [`NONE`] does not have. It has no values.
 #[derive(Clone, Copy, Debug)]
 pub enum Never {}

@@ -104,7 +104,7 @@ pub unsafe trait Plain: FfiType {}
 ///
 /// Each pointer word that [`encode`](Self::encode) writes, or that [`into_transport`](Self::into_transport) returns,
 /// was lent through the `out` of that call, is sent once, and stands where the wire form of `T` has a pointer word.
-pub unsafe trait SendAs<T>: Sized {
+pub unsafe trait SendAs<T: ?Sized>: Sized {
     /// Writes the wire form over zeros, and lends the blocks that the value owns.
     ///
     /// # Errors

@@ -124,7 +124,7 @@ static void structs(void)
     report(vm_in_use() == 1, "the first loan, where an old mark was"); /* R-8, M-4 */
     struct vm_answer got = call(&Vectors_scalars, word, 0);
     report(got.status == VM_OK && got.primary == 1 && f.at == 56, "ten parameters in a struct");
-    report(vm_in_use() == 0, "... which is given back");
+    report(vm_in_use() == 0, "... which is released");
 
     /* as a loan, and without one. */
     for (int lent = 0; lent < 2; lent++) {
@@ -165,7 +165,7 @@ static void structs(void)
     bool right = is_unit(got);
     got = call(&Desk_units, 0, 0);
     report(right && got.status == VM_OK && got.primary == 2, "structs without bytes (TY-2, PS-3)");
-    report(vm_in_use() == 0, "... and all is given back");
+    report(vm_in_use() == 0, "... and all is released");
 }
 
 /* ABI, Types TY-14 to TY-16: an array of tuples; a tuple of an array and a handle. */
@@ -361,7 +361,7 @@ static void buffers(void)
     report(mixed[0] == 7 && mixed[4] == 141 && mixed[8] == 9 && mixed[16] == 11 && mixed[32] == 1,
            "a slice of structs and a struct among parameters, a struct back");
     vm_release(got.primary);
-    report(vm_in_use() == 0, "... and all is given back");
+    report(vm_in_use() == 0, "... and all is released");
 }
 
 static uint64_t lend_stat(uint64_t size)
@@ -428,7 +428,7 @@ static void handles_and_options(void)
                names[i]);
         vm_release(got.primary);
     }
-    report(vm_in_use() == 0, "... and all is given back");
+    report(vm_in_use() == 0, "... and all is released");
 }
 
 void test_calls(void)
@@ -508,7 +508,7 @@ static void statuses(void)
     got = call(&Vectors_send, lend_file(false), 0);
     report(got.status == VM_APP && got.primary == UINT64_MAX,
            "a struct with handles: Err(Level::Low)");
-    report(vm_in_use() == 0, "... whose handles are given back");
+    report(vm_in_use() == 0, "... whose handles are released");
 
     got = call(&Desk_panic, 0, 0);
     report(got.status == (VM_PANICKED | VM_REACHED), "a panic: status %lu", got.status);
@@ -538,7 +538,7 @@ static void statuses(void)
 }
 
 /* ABI, Arenas and loans A-2 to A-4, A-6 and A-7, Release map M-1 to M-3 and M-5: handles are kept
- * and given back, on both sides. */
+ * and released, on both sides. */
 static void kept(void)
 {
     /* The host keeps. */
@@ -549,7 +549,7 @@ static void kept(void)
     call(&Vectors_nothing, 0, 0);
     report(vm_in_use() == 1, "... beyond the next call");
     got = call(&Desk_drop_kept, 0, 0);
-    report(got.primary == 300 && vm_in_use() == 0, "... and gives it back");
+    report(got.primary == 300 && vm_in_use() == 0, "... and releases it");
 
     /* The guest keeps. */
     static const uint64_t seven[2] = {7, 64};
@@ -559,7 +559,7 @@ static void kept(void)
     report(first.primary != second.primary && call(&Desk_held, 0, 0).primary == 2,
            "... and another one");
     vm_release(first.primary);
-    report(call(&Desk_held, 0, 0).primary == 1, "... and gives the first back");
+    report(call(&Desk_held, 0, 0).primary == 1, "... and releases the first");
     struct vm_answer third = call(&Vectors_read, vm_lend_bytes(seven, 12), 0);
     uint64_t offset = UINT64_MAX >> 8;
     report((third.primary & offset) == (first.primary & offset) && third.primary != first.primary,
@@ -570,7 +570,7 @@ static void kept(void)
            "... which a second mark for the first does not end");
     report(memcmp(bytes_of(third, 64, 1), bytes_of(second, 64, 1), 64) == 0, "... nor change");
     vm_release(third.primary), vm_release(second.primary);
-    report(call(&Desk_held, 0, 0).primary == 0, "... and gives all of it back");
+    report(call(&Desk_held, 0, 0).primary == 0, "... and releases all of it");
 
     /* A struct of handles: each is a loan of its own (PS-4). */
     got = call(&Desk_report, 1, 0);
@@ -584,7 +584,7 @@ static void kept(void)
     report(call(&Desk_held, 0, 0).primary == 4, "... is four loans");
     vm_release(got.primary), vm_release(words[0]);
     vm_release(words[4]), vm_release(words[6]);
-    report(call(&Desk_held, 0, 0).primary == 0, "... which are given back");
+    report(call(&Desk_held, 0, 0).primary == 0, "... which are released");
 
     /* Around once: 255 is followed by 1. */
     unsigned numbers = 0;

@@ -25,7 +25,7 @@ static struct vm_answer nothing(uint64_t primary, uint64_t secondary)
     return answer(primary == 0 && secondary == 0 ? VM_OK : VM_BAD_VALUE, 0, 0);
 }
 
-/* A parameter struct (PS-3, PS-4): copied, given back, and then validated. */
+/* A parameter struct (PS-3, PS-4): copied, released, and then validated. */
 static struct vm_answer add(uint64_t primary, uint64_t secondary)
 {
     uint64_t copy[2];
@@ -295,7 +295,7 @@ int main(int count, char **arguments)
         /* TR-2: these words are not looked at. */
         struct vm_words back = vm_trap((struct vm_words){VM_READY, 1, 2, 3});
         report(back.kind == VM_ANSWER && back.word == VM_OK, "parked with other words");
-        /* The block that `keep` has is never given back: the host takes it. */
+        /* The block that `keep` has is never released: its loan ends with the guest. */
         vm_exit(wrong == 0 ? 7 : 1);
     } else if (strcmp(mode, "hostile") == 0) {
         hostile_calls();

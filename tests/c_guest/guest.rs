@@ -171,7 +171,7 @@ fn honest_upcalls(machine: &Machine) {
     assert_eq!(plugin.add(u32::MAX, 5_u64), Ok(u64::from(u32::MAX) + 5));
     for len in [0, 1, 64, 65, 100_000] {
         assert_eq!(plugin.total(&vec![3; len]), Ok(3 * len as u64));
-        assert_eq!(machine.blocks(), 0, "given back");
+        assert_eq!(machine.blocks(), 0, "blocks in use");
     }
     assert_eq!(plugin.shout("quiet").unwrap().read_string().unwrap(), "QUIET");
     assert_eq!(plugin.shout("").unwrap().read_string().unwrap(), "");

@@ -18,7 +18,7 @@ struct row {
     const struct vm_function *f;
     const char *field; /* the parameter or field that is bad, "-" for none */
     uint64_t primary, secondary, status;
-    unsigned marks;    /* how many blocks the host gives back */
+    unsigned marks;    /* how many blocks the host releases */
     unsigned count;    /* how many of these words are written to the block `AT` first */
     uint64_t words[8];
 };
@@ -45,7 +45,7 @@ static void run(uint64_t at, const struct row *row)
     /* S-1 */
     if (got.word > VM_APP) right &= got.primary == 0 && got.secondary == 0;
     if (got.word == VM_OK && vm_bytes(got.primary, 1, 1)) vm_release(got.primary);
-    report(right, "%s: %lu%s, %u given back => %s%s%s(%s) %lu", row->name, got.word,
+    report(right, "%s: %lu%s, %u released => %s%s%s(%s) %lu", row->name, got.word,
            got.word == row->status ? "" : " (not so)", left, row->f->interface,
            *row->f->name ? "::" : "", row->f->name, row->field, row->status);
 }
@@ -94,7 +94,7 @@ void hostile_calls(void)
         {"PS-3 a word for parameters without bytes", &Desk_units, "-", lent, 0, 4, 0, NONE},
         {"C-2 before C-3: both bad", &Vectors_wide, "value", 3, 3, 4, 0, NONE},
 
-        /* C-3: a parameter struct of 16 bytes. Nothing is given back (PS-6). */
+        /* C-3: a parameter struct of 16 bytes. Nothing is released (PS-6). */
         {"P-2 null", &Vectors_read, "-", 0, 0, 3, 0, NONE},
         {"P-2 null, with a loan", &Vectors_read, "-", W(UINT64_C(0), 9), 0, 3, 0, NONE},
         {"P-3 the word for an empty buffer", &Vectors_read, "-", 1, 0, 3, 0, NONE},
@@ -168,7 +168,7 @@ void hostile_calls(void)
         {"TY-8 an enum's unknown number", &Desk_flip, "level", 0, 0, 4, 0, NONE},
         {"TY-3 an enum's -1, zero-extended", &Desk_flip, "level", 0xff, 0, 4, 0, NONE},
 
-        /* C-6: in wire forms, which are given back all the same (PS-4). */
+        /* C-6: in wire forms, which are released all the same (PS-4). */
         {"TY-4 a bool of 2 among ten", &Vectors_scalars, "i", lent, 0, 4, 1,
          WORDS(0, 0, 0, 0, 0, 0, LOW_HIGH(2, 'x'))},
         {"TY-4 a char of 0xd800 among ten", &Vectors_scalars, "j", lent, 0, 4, 1,
@@ -228,7 +228,7 @@ void hostile_calls(void)
         {"TY-11 a bad value of a None", &Vectors_maybe, "-", lent, 0, 0, 1,
          WORDS(0, 0, 0, LOW_HIGH(0, 9), 255)},
 
-        /* PS-5: every good handle is given back, whatever is bad beside it. */
+        /* PS-5: every good handle is released, whatever is bad beside it. */
         {"PS-5 bad pointer, then a bad tag", &Vectors_maybe, "buf", lent, 0, 3, 2,
          WORDS(W(end, 1), 4, two, LOW_HIGH(7, 0))},
         {"PS-5 good, loan 0, bad tag", &Vectors_maybe, "meta", lent, 0, 3, 2,
@@ -263,13 +263,13 @@ void hostile_marks(void)
     uint8_t *map = vm_base + vm.host_map;
     bool right = true;
     static const uint64_t fill[2] = {1000, 0};
-    /* While the guest holds some of the host's blocks, and gives each back a thousand times. */
+    /* While the guest holds some of the host's blocks, and releases each a thousand times. */
     struct vm_answer held[8];
     for (unsigned i = 0; i < 8; i++) held[i] = call(&Desk_fill, vm_lend_bytes(fill, 16), 0);
     report(call(&Desk_held, 0, 0).primary == 8, "marks: eight blocks of the host's");
     for (unsigned i = 0; i < 4000; i++) vm_release(held[i % 4].primary);
     report(call(&Desk_held, 0, 0).primary == 4,
-           "marks: four of them given back, a thousand times each");
+           "marks: four of them released, a thousand times each");
     for (unsigned number = 0; number < 256; number++) {
         memset(map, (int)number, count);
         uint64_t block = vm_new(16);
@@ -363,7 +363,7 @@ void lies(void)
         struct vm_answer got = call(&Desk_ask, row->what, 0);
         unsigned left = marks();
         bool right = got.status == VM_OK && got.primary == row->status && left == row->marks;
-        report(right, "answer: %s: %lu, %u given back", row->name, got.primary, left);
+        report(right, "answer: %s: %lu, %u released", row->name, got.primary, left);
     }
     vm_free(block);
     report(call(&Desk_held, 0, 0).primary == 0 && vm_in_use() == 0, "nobody holds anything");

@@ -114,7 +114,7 @@ vmffi::ffi_interface! {
         fn report(level: Level) -> File;
         /// Keeps a buffer; returns how many it has.
         fn keep(bytes: ForeignBuf) -> u32;
-        /// Gives all of them back; returns the sum of their bytes.
+        /// Releases all of them; returns the sum of their bytes.
         fn drop_kept() -> u64;
         /// How many blocks of the host's arena are in use.
         fn held() -> u64;

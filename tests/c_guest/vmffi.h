@@ -84,7 +84,7 @@ uint64_t vm_new(uint64_t len);
 void vm_free(uint64_t offset);
 /* Lends a block to the call or the answer that goes out next; returns its pointer word. */
 uint64_t vm_lend(uint64_t offset);
-/* How many blocks are in use, after taking what the host has given back. */
+/* How many blocks are in use, after taking the host's release marks. */
 unsigned vm_in_use(void);
 /* A new block with a copy of some bytes, lent; 0 for none. */
 uint64_t vm_lend_bytes(const void *bytes, uint64_t len);
@@ -130,7 +130,7 @@ uint64_t vm_parameters(uint64_t primary, uint64_t secondary, void *copy, uint64_
 
 /* Bytes that the host has sent, or NULL where the word is refused (C-3, C-4). */
 const uint8_t *vm_bytes(uint64_t word, uint64_t len, uint64_t align);
-/* Gives back a block of the host's (M-2). */
+/* Releases a block of the host's (M-2). */
 void vm_release(uint64_t word);
 
 /* --- Wire forms ------------------------------------------------------------------------------- */

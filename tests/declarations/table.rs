@@ -145,8 +145,24 @@ pub const TABLE: &[Case] = &[
     // Names of the user's that are those of generated items, in types and as constants.
     Case { name: "types_like_generated_ones", before: "#[allow(dead_code)] mod mine { #[derive(Clone)] pub struct Letters(pub u8);
             impl VMFFI::CrossesAs for Letters { type Wire = u8; fn to_wire(&self) -> u8 { self.0 } fn from_wire(wire: u8) -> Option<Self> { Some(Self(wire)) } } VMFFI::crosses_as!(Letters); }
-        #[allow(unused_imports)] use mine::{Letters as ParamsFilesOpen, Letters as ParamsFilesOne};",
-        declaration: "pub interface Files { fn open(a: ParamsFilesOpen, b: ForeignStr) -> ParamsFilesOpen; fn one(a: ParamsFilesOne); }", after: "" },
+        #[allow(unused_imports)] use mine::{Letters as SharedBox, Letters as SharedPair, Letters as ParamsFilesOpen, Letters as ParamsFilesOne};",
+        declaration: "pub struct Box { a: SharedBox, b: ForeignStr } pub struct Pair { a: SharedPair, #[cfg(any())] b: Missing }
+            pub interface Files { fn open(a: ParamsFilesOpen, b: ForeignStr) -> ParamsFilesOpen; fn one(a: ParamsFilesOne) -> Box; }", after: "" },
+    // Functions of the user's in types and pins, with the names of parameters and fields.
+    beside("functions_like_parameters", "#[allow(dead_code)] const fn width() -> usize { 4 } #[allow(dead_code)] const fn total() -> usize { 8 }",
+        "pub struct Row { width: u8, cells: [u8; width()], text: ForeignStr } #[size(total())] pub struct Sum { total: u32, more: u32 }
+        pub interface Rows { fn one(width: [u8; width()]); fn two(width: u8, cells: [u8; width()]) -> [u16; width()]; #[size(total())] fn sum(total: u32, more: u32) -> Row; }"),
+    // More values with attributes than the compiler's recursion limit has steps for, one by one.
+    plain("attributes_on_many_values", "pub enum Many: u8 {
+            A(#[allow(dead_code)] u8), B(#[allow(dead_code)] u8), C(#[allow(dead_code)] u8), D(#[allow(dead_code)] u8), E(#[allow(dead_code)] u8),
+            F(#[allow(dead_code)] u8), G(#[allow(dead_code)] u8), H(#[allow(dead_code)] u8), I(#[allow(dead_code)] u8), J(#[allow(dead_code)] u8),
+            K(#[allow(dead_code)] u8), L(#[allow(dead_code)] u8), M(#[allow(dead_code)] u8), N(#[allow(dead_code)] u8), O(#[allow(dead_code)] u8),
+            P(#[allow(dead_code)] u8), Q(#[allow(dead_code)] u8), R(#[allow(dead_code)] u8), S(#[allow(dead_code)] u8), T(#[allow(dead_code)] u8),
+            U(#[allow(dead_code)] u8), V(#[allow(dead_code)] u8), W(#[allow(dead_code)] u8), X(#[allow(dead_code)] u8), Y(#[allow(dead_code)] u8),
+            Z { #[allow(dead_code)] a: u8, #[cfg(any())] a: Missing, #[cfg(all())] b: u8 }, #[cfg(any())] Gone(Missing), Last(#[allow(dead_code)] u8, #[doc(hidden)] u8) }"),
+    // Enums whose values are dropped by the user's code, and numbers that follow one another.
+    Case { name: "enums_with_drop", before: "", declaration: "pub enum Left: u8 { A = 7, B, #[cfg(any())] Gone = 9, C } pub enum Right: i16 { A(u8) = -2, B, C { a: u8 } }",
+        after: "impl Drop for Left { fn drop(&mut self) {} } impl Drop for Right { fn drop(&mut self) {} }" },
     beside("constants_beside_converted_types", "#[allow(non_upper_case_globals, dead_code)] pub mod constants { pub const wire: u8 = 1; pub const from: u8 = 2; pub const transport: u8 = 3; pub const out: u8 = 4; pub const error: u8 = 5;
             #[derive(Debug)] pub struct Percent(u8);
             impl VMFFI::CrossesAs for Percent { type Wire = u8; fn to_wire(&self) -> u8 { self.0 } fn from_wire(number: u8) -> Option<Self> { Some(Self(number)) } } VMFFI::crosses_as!(Percent); }",

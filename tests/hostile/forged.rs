@@ -73,7 +73,7 @@ fn invalid_elements() {
 }
 
 /// ABI, Types TY-9, Parameter structs PS-5: a variant has a number that is declared, and each of its values is one; the
-/// handles beside it are given back.
+/// handles beside it are released.
 #[test]
 fn variants_that_are_none() {
     on_both_sides(variants);

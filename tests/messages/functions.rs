@@ -32,7 +32,7 @@ vmffi::ffi_interface! {
 }
 
 vmffi::ffi_interface! {
-    pub interface Constant { const fn f(value: u32); }
+    pub interface ConstFn { const fn f(value: u32); }
 }
 
 vmffi::ffi_interface! {

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 
 use proptest::prelude::*;
 use vmffi::{
-    CallError, Failure, FfiReturn, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Lender, Outgoing,
-    Peer, SendAs,
+    CallError, Failure, FfiReturn, Foreign, ForeignBuf, ForeignPacked, ForeignSlice, ForeignStr,
+    Lender, Outgoing, Peer, SendAs, SharedPacked,
     abi::{self, Transport},
 };
 
@@ -192,6 +192,8 @@ functions! {
         fn pair(value: (ForeignStr, Option<ForeignBuf>)) -> (Parcel, u8);
         fn array(value: [ForeignBuf; 3]) -> [Option<(u8, ForeignStr)>; 2];
         fn rows(value: ForeignSlice<[u16; 3]>, pairs: [(Event, i64); 2]) -> Result<(u8, u128), [Colour; 3]>;
+        fn note(value: ForeignPacked<Note<'static>>) -> ForeignPacked<Note<'static>>;
+        fn notes(nr: u8, one: ForeignPacked<Note<'static>>, two: Option<ForeignPacked<Note<'static>>>) -> Result<(ForeignPacked<Note<'static>>, u8), Event>;
         fn try_parcel(value: Parcel) -> Result<Parcel, Event>;
         fn try_text(nr: u16, wide: u128) -> Result<ForeignStr, ForeignBuf>;
         fn try_unit(name: ForeignStr) -> Result<(), Parcel>;
@@ -297,6 +299,10 @@ vmffi::ffi_interface! {
         event: Option<Event>,
     }
 
+    /// A packed value.
+    #[derive(Debug, PartialEq)]
+    pub struct Note<'a> { name: &'a str, nr: u32 }
+
     pub struct Load { before: u8, left: Parcel, right: Option<Parcel>, stat: Stat, after: u16 }
 }
 
@@ -373,5 +379,37 @@ impl Cross for Event {
             Self::Moved(by) => Value::Variant(2, vec![Cross::value(by)?]),
             Self::Wide(wide) => Value::Variant(3, vec![Cross::value(wide)?]),
         })
+    }
+}
+
+/// The note that a value stands for.
+fn note(value: &Value) -> Note<'_> {
+    let [name, nr] = value.list() else { panic!("{value:?} is not a note") };
+    Note { name: name.text(), nr: nr.bits() as u32 }
+}
+
+impl Cross for ForeignPacked<Note<'static>> {
+    fn any() -> BoxedStrategy<Value> {
+        vec![ForeignStr::any(), u32::any()].prop_map(Value::List).boxed()
+    }
+    /// One block: the length of the name, the number, padding, and the name.
+    fn blocks(value: &Value) -> Vec<usize> {
+        vec![16 + note(value).name.len()]
+    }
+    fn make(peer: &impl Lender, value: &Value) -> Result<SharedPacked<Note<'static>>, CallError> {
+        SharedPacked::copy_from(peer, &note(value))
+    }
+    fn lend(value: &Value, wire: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), CallError> {
+        SendAs::<Self>::encode(&note(value), wire, out)
+    }
+    fn lend_alone(value: &Value, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
+        SendAs::<Self>::into_transport(&note(value), out)
+    }
+    fn value(&self) -> Result<Value, CallError> {
+        let mut local = vec![0; self.byte_len()];
+        let read = self.read_into(&mut local)?;
+        assert_eq!(self.read().as_ref(), Ok(&read), "both readers agree");
+        let fields = vec![Value::Text(read.name.into()), Value::Bits(read.nr.into())];
+        Ok(Value::List(fields))
     }
 }

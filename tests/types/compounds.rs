@@ -100,3 +100,54 @@ fn values_larger_than_their_wire_forms_are_read_and_dropped() {
         assert_eq!(LIVE.load(Ordering::Relaxed), 0);
     }
 }
+
+vmffi::ffi_interface! {
+    interface Lent {
+        fn tuple(value: (u8, Checked), more: Option<(u8, u64)>) -> (u8, Checked);
+        fn converted(value: Percent, wait: Duration) -> Percent;
+        fn alone(wait: Duration) -> Duration;
+        fn array(values: [Percent; 2]) -> [Percent; 2];
+    }
+}
+
+struct Lender;
+
+impl Lent for Lender {
+    fn tuple(
+        &self,
+        _: &Peer,
+        value: (u8, Checked),
+        more: Option<(u8, u64)>,
+    ) -> Result<(u8, Checked), CallError> {
+        assert_eq!(more, Some((7, 8)));
+        Ok(value)
+    }
+
+    fn converted(&self, _: &Peer, value: Percent, wait: Duration) -> Result<Percent, CallError> {
+        assert_eq!(wait, Duration::from_millis(1500));
+        Ok(value)
+    }
+
+    fn alone(&self, _: &Peer, wait: Duration) -> Result<Duration, CallError> {
+        Ok(wait)
+    }
+
+    fn array(&self, _: &Peer, values: [Percent; 2]) -> Result<[Percent; 2], CallError> {
+        Ok(values)
+    }
+}
+
+vmffi::serve!(Lender: Lent);
+
+/// Plain values are sent by reference as well as by value.
+#[test]
+fn plain_values_are_sent_by_reference() {
+    let pair = Loopback::new((), Lender).unwrap();
+    let lent = LentClient::from(pair.host());
+    let (tuple, wait) = (|| (9, Checked(padded())), Duration::from_millis(1500));
+    assert_eq!(lent.tuple(&tuple(), &Some((7, 8))), Ok(tuple()));
+    assert_eq!(lent.tuple(&tuple(), Some(&(7, 8))), Ok(tuple()));
+    assert_eq!(lent.converted(&Percent(3), &wait), Ok(Percent(3)));
+    assert_eq!(lent.alone(&wait), Ok(wait));
+    assert_eq!(lent.array(&[Percent(1), Percent(2)]), Ok([Percent(1), Percent(2)]));
+}

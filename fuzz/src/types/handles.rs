@@ -3,12 +3,16 @@
 use std::io::Read;
 
 use vmffi::{
-    CallError, ErrorKind, Foreign, ForeignBuf, ForeignSlice, ForeignStr, Peer, Shared, SharedBuf,
-    SharedSlice, SharedStr,
+    CallError, ErrorKind, Foreign, ForeignBuf, ForeignPacked, ForeignSlice, ForeignStr, List, Peer,
+    Shared, SharedBuf, SharedPacked, SharedSlice, SharedStr,
 };
 
 use super::{
-    super::{model::Ty, world::Handle},
+    super::{
+        model::Ty,
+        packed::{self, NOTE, Note},
+        world::Handle,
+    },
     Look, Value, len, show,
 };
 
@@ -155,5 +159,30 @@ impl<T: Value> Look for ForeignSlice<T> {
         values.iter().for_each(|value| value.look(seen));
         seen.extend(values.len().to_le_bytes());
         SharedSlice::copy_from(peer, &values)
+    }
+}
+
+impl Look for ForeignPacked<Note<'static>> {
+    const TY: Ty = Ty::Packed(&NOTE);
+    fn look(&self, seen: &mut Vec<u8>) {
+        // Each time from the peer's memory: what `read` has copied or checked stays as it is.
+        let mut local = vec![0; self.byte_len()];
+        match self.read_into(&mut local) {
+            Ok(note) => packed::Look::look(&note, seen),
+            Err(error) => seen.extend([0xee, error.kind() as u8]),
+        }
+        seen.extend(self.byte_len().to_le_bytes());
+    }
+    fn handles(self, all: &mut Vec<Handle>) {
+        all.push(Handle::new(self));
+    }
+    fn make(peer: &Peer, seen: &mut Vec<u8>) -> Result<SharedPacked<Note<'static>>, CallError> {
+        let text = "grüße, 字".chars().cycle().take(len(80)).collect::<String>();
+        let flags = (0..len(5)).map(|_| bool::value()).collect::<Vec<_>>();
+        let note = Note { text: &text, flags: List::from(&flags[..]), nr: u16::value() };
+        packed::Look::look(&note, seen);
+        let packed = SharedPacked::copy_from(peer, &note)?;
+        seen.extend(packed.byte_len().to_le_bytes());
+        Ok(packed)
     }
 }

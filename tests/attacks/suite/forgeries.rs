@@ -29,6 +29,7 @@ const FORGERIES: &[Forgery] = &[
     ("invalid_fields", forged::fields),
     ("invalid_options", forged::options),
     ("invalid_elements", forged::compounds),
+    ("invalid_variants", forged::variants),
     ("slices_of_a_value_and_a_half", forged::slices),
     ("invalid_texts", forged::texts),
     ("unknown_functions", forged::functions),

@@ -16,7 +16,16 @@ vmffi::ffi_interface! {
     pub struct Misspelt { #[nope] value: u64 } //~ 29: cannot find attribute `nope` in this scope
     #[derive(Clon)] //~ 14: cannot find derive macro `Clon` in this scope
     pub struct Derived { value: u64 }
+    #[cfg]
+    pub struct Never { value: u64 } //~ 16: write `#[cfg(predicate)]`
+    #[derive(Clone)] //~ 14: this attribute belongs on a struct or an enum
     pub interface Functions {
+        #[derive(Debug)] //~ 18: this attribute belongs on a struct or an enum
+        fn derived(a: u8);
+        #[repr(C)] //~ 16: this attribute belongs on a struct or an enum
+        fn represented(a: u8, b: u8);
+        #[cfg()]
+        fn never(a: u8); //~ 12: write `#[cfg(predicate)]`
         #[optional(true)] //~ 20: write `#[optional]`, without arguments and once
         fn arguments(a: Malformed, b: Twice, c: Without, d: Optional, e: Pinned);
         #[optional]

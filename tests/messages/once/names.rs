@@ -8,6 +8,20 @@ vmffi::ffi_interface! {
     pub interface Files { fn read(page: Page) -> Page; } //~ 19: the name `Files` is defined multiple times
 }
 
+// Beside what the grammar does not have.
+vmffi::ffi_interface! {
+    pub struct Entry { a: u8 }
+    pub struct Entry { b: u16 } //~ 16: the name `Entry` is defined multiple times
+    pub struct Unit; //~ 16: a struct has braces, also if it has no fields
+    pub struct Unit { a: u8 } //~ 16: the name `Unit` is defined multiple times
+    pub enum Entry: u8 { A } //~ 14: the name `Entry` is defined multiple times
+    pub interface Entries {
+        fn one(entry: Entry);
+        fn one(unit: Unit); //~ 12: the name `one` is defined multiple times
+        fn two(mut entry: Entry); //~ 12: function `Entries::two`: a parameter is a name, without `mut`
+    }
+}
+
 vmffi::ffi_interface! {
     /// Documented.
     #[derive(Clone)]

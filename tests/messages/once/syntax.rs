@@ -11,6 +11,10 @@ vmffi::ffi_interface! {
     use core::fmt; //~ 9: put others beside `ffi_interface!`
     pub fn free(a: u8) -> u8 { a } //~ 12: put others beside `ffi_interface!`
     pub type Count = u32; //~ 14: put others beside `ffi_interface!`
+    pub const BYTES: [u8; 2] = { [1, 2] }; //~ 15: put others beside `ffi_interface!`
+    extern crate std; //~ 18: put others beside `ffi_interface!`
+    "text" //~ 5: put others beside `ffi_interface!`
+    pub enum Bodiless: u8; //~ 14: a struct, an enum or an interface has a body in braces
     pub enum Open { A, B } //~ 14: an enum needs the integer that it crosses as
     pub enum Float: f32 { A, B } //~ 21: an enum crosses as an integer of at most 64 bits
     pub enum Empty: u8 {} //~ 14: an enum without variants has no value that could cross
@@ -34,7 +38,7 @@ vmffi::ffi_interface! {
     }
     pub interface Uses {
         fn structs(a: Unit, b: Tuple, c: Generic, d: Ended, e: Semicolon, f: Comma, g: Untyped);
-        fn enums(a: Open, b: Float, c: Empty, d: Commas, e: Either) -> Result<Open, Float>;
+        fn enums(a: Open, b: Float, c: Empty, d: Commas, e: Either, f: Bodiless) -> Result<Open, Float>;
     }
 }
 
@@ -54,8 +58,16 @@ vmffi::ffi_interface! {
         const N: u32 = 5; //~ 15: put others beside `ffi_interface!`
         type T; //~ 14: put others beside `ffi_interface!`
         fn listless; //~ 12: write `fn name(parameter: Type, ..) -> Type;`
+        wordless(value: u32) -> u8; //~ 9: write `fn` before the name of a function
+        fn angles<value: u32>; //~ 12: write `fn name(parameter: Type, ..) -> Type;`
+        unsafe extern "C" fn foreign(value: u32); //~ 30: function `Calls::foreign`: all functions have this crate's ABI
+        pub async unsafe fn every(value: u32); //~ 29: function `Calls::every`: leave out the `unsafe`
+        5; //~ 9: everything in an interface is a function
         fun misspelt(value: u32); //~ 13: function `Calls::misspelt`: write `fn`, not `fun`
     }
+    pub interface Bodiless; //~ 19: a struct, an enum or an interface has a body in braces
+    pub interface Parentheses(fn f();); //~ 19: a struct, an enum or an interface has a body in braces
+    pub interface Brackets [ fn f(); ] //~ 19: a struct, an enum or an interface has a body in braces
     pub interface Bounded: Send { fn f(); } //~ 28: an interface cannot require another trait
 }
 
@@ -65,6 +77,8 @@ impl Calls for Server {
     fn body(&self, _: &Peer, value: u32) -> Result<u32, CallError> { Ok(value) }
     fn later(&self, _: &Peer, _: u32) -> Result<(), CallError> { Ok(()) }
     fn risky(&self, _: &Peer, _: u32) -> Result<(), CallError> { Ok(()) }
+    fn foreign(&self, _: &Peer, _: u32) -> Result<(), CallError> { Ok(()) }
+    fn every(&self, _: &Peer, _: u32) -> Result<(), CallError> { Ok(()) }
     fn public(&self, _: &Peer, _: u32) -> Result<(), CallError> { Ok(()) }
     fn both(&self, _: &Peer, _: u32) -> Result<(), CallError> { Ok(()) }
     fn unended(&self, _: &Peer, _: u32) -> Result<(), CallError> { Ok(()) }

@@ -461,7 +461,7 @@ pub fn variants(case: &Case<'_>) {
     let refuses = |field, change: &dyn Fn(&mut FalseDraw)| {
         let mut draw = good();
         change(&mut draw);
-        // Both handles are given back.
+        // Both handles are released.
         case.refuses(f, case.lend::<FalseDraw>(draw), ErrorKind::BadValue, field, 0);
     };
     for tag in [1, 2, 4, 8, 10, 255] {
