@@ -5,7 +5,7 @@ use elf::abi;
 /// The machine of an ELF file, and what is wrong with a file for another one.
 pub(super) const ELF_MACHINE: u16 = abi::EM_X86_64;
 pub(super) const WRONG_MACHINE: &str = "not for x86_64";
-/// The relocation that adds the load bias to an addend (System V ABI, AMD64 supplement, "Relocation").
+/// The relocation that adds the load bias to an addend (the psABI of x86-64, "Relocation").
 pub(super) const RELATIVE: u32 = abi::R_X86_64_RELATIVE;
 
 /// `ud2`, and the exception that it raises.
