@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     abi::{Registers, Transport, TrapMethod},
-    host::{GuestExit, ProtocolViolation},
+    host::GuestExit,
 };
 
 /// The trap of all guests.
@@ -99,13 +99,14 @@ impl KvmVcpu {
         Ok(USUAL_TRAP)
     }
 
-    /// Takes the value that the guest has stored to the doorbell. Returns true, or how the guest ends.
+    /// Takes the value that the guest has stored to the doorbell. Returns true, or how the guest ends: without a frame there, the
+    /// store is no trap.
     #[inline]
     pub(super) fn rung(&mut self, value: u64) -> Result<bool, GuestExit> {
         if self.trap.find(&self.machine.plan.space, value) {
             return Ok(true);
         }
-        Err(GuestExit::Protocol(ProtocolViolation::Access { at: value }))
+        Err(self.machine.invalid_access(self.machine.doorbell))
     }
 
     /// The words of the trap that [`resume`](Self::resume) has returned.
