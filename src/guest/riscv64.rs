@@ -7,7 +7,7 @@ mod words;
 pub use words::{memcmp, memcpy, memmove, memset};
 
 /// The entry point of the program, which calls `$main` with the address of the boot block, in a0. Linkers relax accesses
-/// to some data so that they rely on gp (RISC-V ELF psABI, "Global Pointer Relaxation"), unless there is no such symbol.
+/// to some data so that they rely on gp ("Global Pointer Relaxation" in the psABI of RISC-V), unless there is no such symbol.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __start {

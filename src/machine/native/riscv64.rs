@@ -5,7 +5,7 @@ use elf::abi;
 /// The machine of an ELF file, and what is wrong with a file for another one.
 pub(super) const ELF_MACHINE: u16 = abi::EM_RISCV;
 pub(super) const WRONG_MACHINE: &str = "not for riscv64";
-/// The relocation that adds the load bias to an addend (RISC-V ELF psABI, "Relocations").
+/// The relocation that adds the load bias to an addend ("Relocations" in the psABI of RISC-V).
 pub(super) const RELATIVE: u32 = abi::R_RISCV_RELATIVE;
 
 /// `unimp`, and the exception that it raises.
