@@ -1,9 +1,9 @@
-//! The macros of a guest program where they cannot work: each says which feature or target is missing.
+//! The macros of a guest program without its feature: each says which one is missing.
 
 /// Needs the feature `guest`. The function goes before the one that the macros below import, so that they report nothing
 /// beside this macro.
 #[doc(hidden)]
-#[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
+#[cfg(not(feature = "guest"))]
 #[macro_export]
 macro_rules! entry {
     ($($any:tt)*) => {
@@ -15,7 +15,7 @@ macro_rules! entry {
 
 /// Needs the feature `guest`. Reports so if there is no `entry!` beside it.
 #[doc(hidden)]
-#[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
+#[cfg(not(feature = "guest"))]
 #[macro_export]
 macro_rules! panic_handler {
     ($($any:tt)*) => {
@@ -27,7 +27,7 @@ macro_rules! panic_handler {
 
 /// Needs the feature `guest`. Reports so if there is no `entry!` beside it.
 #[doc(hidden)]
-#[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
+#[cfg(not(feature = "guest"))]
 #[macro_export]
 macro_rules! memory_functions {
     ($($any:tt)*) => {
@@ -39,12 +39,12 @@ macro_rules! memory_functions {
 
 /// Needs the feature `heap`.
 #[doc(hidden)]
-#[cfg(not(all(feature = "heap", target_arch = "x86_64")))]
+#[cfg(not(feature = "heap"))]
 #[macro_export]
 macro_rules! heap {
     ($($any:tt)*) => {
         $crate::__private::core::compile_error! {
-            "a guest's allocator needs the feature `heap` of vmffi, on x86_64: write \
+            "a guest's allocator needs the feature `heap` of vmffi: write \
              `vmffi = { version = \"..\", default-features = false, features = [\"guest\", \"heap\"] }` in \
              its Cargo.toml"
         }
