@@ -21,6 +21,8 @@ pub enum Dies {
     /// A page fault at the instruction itself: an outer kernel, or the hypervisor of this machine, has redirected
     /// the guest, or has tried to replace the instruction.
     AtItself,
+    /// A page fault at any address.
+    AnyPage,
     StackOverflow,
     SystemCall(u64),
     /// An invalid access where a trap would be.
@@ -45,6 +47,9 @@ impl Dies {
             }
             (Self::AtItself, GuestExit::Fault(fault)) => {
                 (fault.cause, fault.address) == (FaultCause::Exception(14), Some(fault.instruction))
+            }
+            (Self::AnyPage, GuestExit::Fault(fault)) => {
+                fault.cause == FaultCause::Exception(14) && fault.address.is_some()
             }
             (Self::StackOverflow, GuestExit::Fault(fault)) => {
                 fault.cause == FaultCause::StackOverflow && fault.address.is_some()
@@ -164,8 +169,8 @@ fn rows() -> Vec<Row> {
         either("a_far_jump_to_32_bits", deed(Deed::FarJump, at(0), 0x23), &[GP], &[page(0)]),
         row("mov_ds", value(Deed::LoadDs, 8), GP),
         row("mov_ss", value(Deed::LoadSs, 8), GP),
-        // Not enabled in a virtual machine; in a process it is, if the processor has it, and denies the guest its own stack.
-        row("wrpkru", value(Deed::Pkru, 3), UD),
+        // Not enabled in a virtual machine; in a process it is, if the processor has it, and denies the guest its own memory.
+        either("wrpkru", value(Deed::Pkru, 3), &[UD], &[UD, Dies::AnyPage]),
         either("a_system_call", value(Deed::Syscall, 39), &[UD, page(0)], &[Dies::SystemCall(39)]),
         either(
             "a_system_call_that_ends_processes",

@@ -35,7 +35,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use support::{forged, guests, interface, left, liar, list, ops, panics, region, skips::skip};
+use support::{forged, guests, interface, left, liar, list, ops, panics, region, skips};
 
 use connection::{On, Setup, Target};
 
@@ -166,6 +166,7 @@ fn cases() -> Vec<Case> {
             Case { on_clones, ..case }
         })
     })
+    .filter(|case| !skips::is_skipped("attacks", case.name))
     .collect()
 }
 
@@ -206,7 +207,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     for (on, why) in missing {
-        skip(if on.is_kvm() { "kvm" } else { "process" }, why);
+        skips::skip(if on.is_kvm() { "kvm" } else { "process" }, why);
     }
     if std::env::var_os("ATTACKS_TABLE").is_some() {
         println!("| attack | backend | outcome |\n|---|---|---|");

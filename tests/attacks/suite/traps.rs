@@ -56,6 +56,7 @@ pub fn cases() -> Vec<Case> {
             dies(target, &deed(Deed::Flagged, at(place), 0), &[Dies::Exception(14, Some(place))])
         }),
         Case::new("the_doorbell_with_a_vector", vector),
+        Case::new("a_call_with_a_vector", vector_call),
         Case::new("the_doorbell_with_x87_registers", x87),
         Case::new("the_doorbell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),
         Case::new("beside_the_doorbell", |target| rings(target, Deed::Store8, 8)),
@@ -286,10 +287,20 @@ fn other_instruction(target: &Target) -> Came {
     )
 }
 
-/// 16 bytes, which may arrive as two accesses of 8.
+/// ABI, Traps TR-9: 16 bytes, of which the first eight may arrive as a trap, with the words in the registers.
 fn vector(target: &Target) -> Came {
-    let list = List::new().deed(Deed::Vectors, at(0), 0).deed(Deed::Store16, at(DOORBELL), 0);
-    dies_at_the_doorbell(target, &list, 0, &[Dies::Order(u64::MAX)])
+    let list = deed(Deed::Store16, at(DOORBELL), 0x1234);
+    dies_at_the_doorbell(target, &list, 0, &[Dies::Order(0x1234)])
+}
+
+/// ABI, Traps TR-9: if they do, and the trap is a call, the host answers it, and the rest of the store is an access beside the
+/// doorbell.
+fn vector_call(target: &Target) -> Came {
+    let list = deed(Deed::Store16, at(DOORBELL), trap::CALL);
+    let came = dies_at_the_doorbell(target, &list, 0, &[Dies::Access(DOORBELL + 8)]);
+    // The call is one of an unknown function.
+    assert!(target.refused().iter().all(|error| error.kind() == ErrorKind::UnknownFunction));
+    came
 }
 
 /// An instruction that hypervisors may not emulate for such an access.
