@@ -14,7 +14,7 @@
 //! Where a vCPU's registers must not change, the gate uses only those that a call of the gate may change: RCX, RDX, RSI,
 //! RDI, R10, R11 and the status flags.
 
-use core::native::global_asm;
+use core::arch::global_asm;
 use std::io;
 
 use nix::libc;
@@ -376,7 +376,7 @@ impl Features {
             // SAFETY: a processor with XSAVE has CPUID leaf 0xd, and the kernel has enabled XGETBV, since
             // `is_x86_feature_detected` checks OSXSAVE.
             let (leaf, components) =
-                unsafe { (core::native::x86_64::__cpuid_count(0xd, 0), enabled_components()) };
+                unsafe { (core::arch::x86_64::__cpuid_count(0xd, 0), enabled_components()) };
             this = Self { bits: this.bits | XSAVE, len: leaf.ebx as usize, components };
         }
         if this.len as u64 > MAX_VECTORS_LEN {
@@ -395,7 +395,7 @@ impl Features {
 #[target_feature(enable = "xsave")]
 unsafe fn enabled_components() -> u64 {
     // SAFETY: the caller guarantees that XGETBV is enabled, and XCR0 exists then.
-    unsafe { core::native::x86_64::_xgetbv(0) }
+    unsafe { core::arch::x86_64::_xgetbv(0) }
 }
 
 impl Frame {
