@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-/// The two words that carry the parameters of a call or its result (ABI, "Transport"): R8 and R9 on x86_64.
+/// The two words that carry the parameters of a call or its result (ABI, "Transport").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Transport {
@@ -89,7 +89,7 @@ pub const MAX_DEPTH: u32 = 16;
 /// "Log"). Guests of this crate send no more, and hosts copy no more by default.
 pub const MAX_TEXT: u32 = 1024;
 
-/// Kinds of trap, which the guest puts into RAX (ABI, "Traps").
+/// Kinds of trap (ABI, "Traps").
 pub mod trap {
     /// The guest makes a call; the other words are the signature and the parameters.
     pub const CALL: u64 = 0x564d_4646_0000_0001;
@@ -109,8 +109,8 @@ pub mod exit {
     pub const UNCONNECTED: u64 = 102;
 }
 
-/// Kinds of answer, which the host puts into RAX (ABI, "Traps"). They differ from all kinds of trap, so that the guest
-/// detects a trap that no host handled: RAX is then unchanged.
+/// Kinds of answer (ABI, "Traps"). They differ from all kinds of trap, so that the guest detects a trap that no host
+/// handled: its kind is then unchanged.
 pub mod answer {
     /// The host has finished the call; the other words are the status and the result.
     pub const ANSWER: u64 = 0x564d_4646_0000_0101;
@@ -118,7 +118,7 @@ pub mod answer {
     pub const UPCALL: u64 = 0x564d_4646_0000_0102;
 }
 
-/// The four words that cross at a trap (ABI, "Traps"): RAX, RBX, R8 and R9 on x86_64.
+/// The four words that cross at a trap (ABI, "Traps"), in the order of a frame (ABI, Traps TR-14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Registers {
@@ -272,7 +272,7 @@ impl fmt::Display for Function {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrapMethod {
-    /// `out dx, eax` to this port, at most 0xfffc.
+    /// `out dx, eax` to this port, at most 0xfffc, on x86_64.
     Out(u16),
     /// An eight-byte store to this address, a multiple of 8.
     Doorbell(u64),
@@ -283,7 +283,8 @@ pub enum TrapMethod {
 /// The boot block, which tells a vCPU of the guest where its region is, how to trap, and its own number (ABI, "Boot
 /// block").
 ///
-/// At the guest's entry RSP and RDI point to its words, at the top of the vCPU's stack.
+/// At the guest's entry the stack pointer and the first argument's register point to its words, at the top of the vCPU's
+/// stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
     /// The address of the region in the guest's address space.

@@ -1,25 +1,58 @@
 //! How a guest traps: one file for each architecture, all behind [`Trap`].
 //!
-//! The type selects the instruction. On x86_64 these are `Out<PORT>` (port I/O), `Doorbell` (a store to an agreed
-//! address), `Gate` (a call of code that the host has mapped), `Vmcall` and `Vmmcall`. All of them carry the same four
-//! words.
+//! The type selects the instruction. A [`NegotiatedTrap`] is the method of a boot block; a `Doorbell` is a store to an
+//! agreed address, a `Gate` a call of code that the host has mapped. Each architecture also has instructions of its own:
+//! `Out<PORT>`, `Vmcall` and `Vmmcall` on x86_64, `Hvc` and `Smc` on aarch64, `Ecall` on riscv64. All of them carry the
+//! same four words.
 
 use crate::abi::Registers;
 
+#[cfg(target_arch = "aarch64")]
+pub mod aarch64;
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+mod framed;
 mod inline;
+#[cfg(target_arch = "riscv64")]
+pub mod riscv64;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as native;
+#[cfg(target_arch = "riscv64")]
+use riscv64 as native;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as native;
+
+/// On an architecture without a file here, nothing traps. Calls of a loopback, and a host that runs guests of its own,
+/// work everywhere.
+#[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
+mod native {
+    #[cfg(feature = "guest")]
+    compile_error!(
+        "guests exist for x86_64, aarch64 and riscv64: remove the feature `guest` of vmffi for this target"
+    );
+
+    /// The name of a processor exception, which is unknown.
+    pub(crate) fn exception(_: u8) -> Option<&'static str> {
+        None
+    }
+}
 
 #[doc(hidden)]
 pub use inline::InlineInstruction;
 pub(crate) use inline::InlineTrap;
+#[cfg(feature = "guest")]
+pub use native::NegotiatedTrap;
+#[cfg(feature = "std")]
+pub(crate) use native::exception;
 
 /// A trap method: leaves the guest and returns with the host's answer (ABI, "Traps").
 ///
-/// The four words of [`Registers`] cross in both directions, in the registers that the ABI gives
-/// them on this architecture. `kind` is one of [`trap`](crate::abi::trap) in the argument and one of
-/// [`answer`](crate::abi::answer) in the result. Any other kind in the result, the argument's included, means that no
-/// host handled the trap: the caller then reports it as unsupported and ignores the other words.
+/// The four words of [`Registers`] cross in both directions, as the ABI says for this architecture. `kind` is one of
+/// [`trap`](crate::abi::trap) in the argument and one of [`answer`](crate::abi::answer) in the result. Any other kind in
+/// the result, the argument's included, means that no host handled the trap: the caller then reports it as unsupported
+/// and ignores the other words.
 ///
 /// # Memory
 ///

@@ -37,8 +37,13 @@ use std::{
     time::SystemTime,
 };
 
-/// What guests are built for: the only target whose programs [`link`] makes programs for machines.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The architectures of machines, as `CARGO_CFG_TARGET_ARCH` names them, and the targets for which guests are built: the
+/// only ones whose programs [`link`] makes programs for machines.
+const TARGETS: [(&str, &str); 3] = [
+    ("x86_64", "x86_64-unknown-linux-gnu"),
+    ("aarch64", "aarch64-unknown-linux-gnu"),
+    ("riscv64", "riscv64gc-unknown-linux-gnu"),
+];
 
 /// What a guest does not have below it: start-up code of C, libraries, a dynamic linker, a loader that relocates it.
 const ARGUMENTS: [&str; 4] = ["-nostartfiles", "-nostdlib", "-static", "-no-pie"];
@@ -48,10 +53,10 @@ const ARGUMENTS: [&str; 4] = ["-nostartfiles", "-nostdlib", "-static", "-no-pie"
 /// The linker chooses the addresses of the program. For one that is independent of its position, print the arguments
 /// `-nostartfiles`, `-nostdlib` and `-static-pie` instead (`cargo:rustc-link-arg-bins=…`).
 ///
-/// It does nothing where the package is built for another system than x86_64 Linux, whose linker has other arguments.
+/// It does nothing where the package is built for another system than Linux, or for an architecture without machines:
+/// linkers have other arguments there.
 pub fn link() {
-    let is = |name, value| env::var_os(name).is_some_and(|is| is == value);
-    if is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("CARGO_CFG_TARGET_OS", "linux") {
+    if target_of_machines().is_some() {
         for argument in ARGUMENTS {
             println!("cargo:rustc-link-arg-bins={argument}");
         }
@@ -78,7 +83,11 @@ pub fn guest(folder: impl AsRef<Path>) {
 /// vmffi::build::Guest::new("../plugin").profile("dev").features(["trace"]).build();
 /// ```
 ///
-/// - *Compiler*: the one that builds the host, for x86_64 Linux.
+/// - *Compiler*: the one that builds the host.
+/// - *Target*: Linux on the architecture of the host, which is that of its machines: `x86_64-unknown-linux-gnu`,
+///   `aarch64-unknown-linux-gnu` or `riscv64gc-unknown-linux-gnu`. Where the host is built for another architecture than
+///   that of the compiler, the guest needs the same linker and standard library as the host; or choose another
+///   [`target`](Self::target).
 /// - *Flags*: those of the configuration files of cargo (`.cargo/config.toml`) that apply in the guest's folder. What is
 ///   for the host's compiler (`RUSTFLAGS`, wrappers, the build target) is not passed on.
 /// - *Profile*: `release`, if no other is chosen, and with `panic = "abort"` in any case.
@@ -95,6 +104,7 @@ pub struct Guest {
     folder: PathBuf,
     profile: String,
     features: Vec<String>,
+    target: Option<String>,
     locked: bool,
 }
 
@@ -102,7 +112,8 @@ impl Guest {
     /// The guest whose `Cargo.toml` is in `folder`, relative to the package whose build script calls this.
     pub fn new(folder: impl AsRef<Path>) -> Self {
         let folder = folder.as_ref().to_owned();
-        Self { folder, profile: "release".to_owned(), features: Vec::new(), locked: false }
+        let profile = "release".to_owned();
+        Self { folder, profile, features: Vec::new(), target: None, locked: false }
     }
 
     /// The profile with which it is built, such as `dev`. Without optimization, guests are many times slower.
@@ -114,6 +125,14 @@ impl Guest {
     /// Features of the guest's package with which it is built, beside its default ones.
     pub fn features<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
         self.features.extend(names.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Builds it for this target instead, such as `x86_64-unknown-none`. Only for the default targets does [`link`] print
+    /// arguments: the guest's build script must print those for another one. A machine runs programs of its host's
+    /// architecture only.
+    pub fn target(mut self, triple: &str) -> Self {
+        self.target = Some(triple.to_owned());
         self
     }
 
@@ -137,7 +156,10 @@ impl Guest {
     }
 
     fn try_build(&self) -> Result<(), String> {
-        check_target()?;
+        let built_for = match &self.target {
+            Some(target) => target.clone(),
+            None => default_target()?.to_owned(),
+        };
         let folder = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join(&self.folder);
         let shown = folder.display();
         if !folder.join("Cargo.toml").is_file() {
@@ -148,7 +170,7 @@ impl Guest {
         let shared = shared_folder(&target);
         let locks = LockFiles::new(&folder);
 
-        let output = self.cargo(&folder, &target, &shared)?.output();
+        let output = self.cargo(&folder, &built_for, &target, &shared)?.output();
         let output = output.map_err(|error| format!("cargo cannot be started: {error}"))?;
         let messages = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
@@ -185,10 +207,16 @@ impl Guest {
         Ok(())
     }
 
-    fn cargo(&self, folder: &Path, target: &Path, shared: &Path) -> Result<Command, String> {
+    fn cargo(
+        &self,
+        folder: &Path,
+        built_for: &str,
+        target: &Path,
+        shared: &Path,
+    ) -> Result<Command, String> {
         let mut cargo = Command::new(variable("CARGO")?);
         // From there, since cargo reads the configuration files of its working directory.
-        cargo.current_dir(folder).args(["build", "--quiet", "--bins", "--target", TARGET]);
+        cargo.current_dir(folder).args(["build", "--quiet", "--bins", "--target", built_for]);
         cargo.args(["--message-format", "json-render-diagnostics", "--profile", &self.profile]);
         cargo.arg("--config").arg(format!("profile.{}.panic='abort'", self.profile));
         if !self.features.is_empty() {
@@ -220,16 +248,24 @@ const PROFILE_KEYS: [&str; 8] = [
     "STRIP",
 ];
 
-/// Guests run on x86_64 Linux, and so do their hosts.
-fn check_target() -> Result<(), String> {
+/// The target of guests for the target of the package that is being built, if there are machines on it.
+fn target_of_machines() -> Option<&'static str> {
+    let (arch, system) = (env::var("CARGO_CFG_TARGET_ARCH"), env::var("CARGO_CFG_TARGET_OS"));
+    let (arch, system) = (arch.ok()?, system.ok()?);
+    let (_, target) = TARGETS.iter().find(|(name, _)| *name == arch)?;
+    (system == "linux").then_some(*target)
+}
+
+/// Guests run on the architecture of their host.
+fn default_target() -> Result<&'static str, String> {
     let target = variable("TARGET")?;
-    let target = target.to_string_lossy();
-    if target.starts_with("x86_64-") && target.contains("-linux-") {
-        return Ok(());
-    }
-    Err(format!(
-        "machines run on x86_64 Linux, and this package is built for {target}: build a guest only where it can run"
-    ))
+    target_of_machines().ok_or_else(|| {
+        format!(
+            "machines run on Linux, on x86_64, aarch64 and riscv64, and this package is built for {}: build a guest only \
+             where it can run",
+            target.to_string_lossy()
+        )
+    })
 }
 
 /// For what is between sources and programs, in the folder of the host's target that cargo has marked as its cache.

@@ -4,6 +4,7 @@ use std::{fmt, string::String};
 
 use crate::{
     abi::exit,
+    arch::exception,
     contract::{Escaped, Mismatch},
     error::{CallError, ErrorKind, debug_by_display},
 };
@@ -83,7 +84,9 @@ impl Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultCause {
-    /// The processor exception with this vector (Intel SDM, volume 3, "Exception and Interrupt Reference").
+    /// The processor exception with this number. On x86_64 it is the vector (Intel SDM, volume 3, "Exception and Interrupt
+    /// Reference"), on aarch64 the exception class (Arm ARM, `ESR_ELx.EC`), on riscv64 the cause (RISC-V Privileged
+    /// Architecture, `scause`).
     Exception(u8),
     /// A page fault in the guard page below a stack.
     StackOverflow,
@@ -169,19 +172,9 @@ impl fmt::Display for FaultCause {
             Self::StackOverflow => "stack overflow",
             Self::SystemCall(number) => return write!(f, "system call {number}"),
             Self::Signal(number) => return write!(f, "signal {number}"),
-            Self::Exception(vector) => match vector {
-                0 => "division error",
-                1 => "debug exception",
-                3 => "breakpoint",
-                6 => "invalid instruction",
-                8 => "double fault",
-                12 => "stack fault",
-                13 => "general protection fault",
-                14 => "page fault",
-                16 => "x87 floating-point error",
-                17 => "unaligned access",
-                19 => "SIMD floating-point error",
-                vector => return write!(f, "exception {vector}"),
+            Self::Exception(vector) => match exception(*vector) {
+                Some(name) => name,
+                None => return write!(f, "exception {vector}"),
             },
         };
         f.write_str(name)

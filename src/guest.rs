@@ -21,22 +21,27 @@ use crate::{
     },
 };
 
-#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+#[cfg(feature = "guest")]
 #[doc(hidden)]
 pub mod mem_functions;
 mod missing;
-#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+#[cfg(feature = "guest")]
+#[cfg_attr(target_arch = "aarch64", path = "guest/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "guest/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "guest/x86_64.rs")]
+mod native;
+#[cfg(feature = "guest")]
 mod program;
-#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+#[cfg(feature = "guest")]
 mod seed;
 
-#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+#[cfg(feature = "guest")]
 pub use {
     program::{exit, panicked, run},
     seed::{Seed, seed},
 };
 
-#[cfg(all(feature = "heap", target_arch = "x86_64"))]
+#[cfg(feature = "heap")]
 pub use program::Heap;
 
 /// Storage for a guest's end: a `static`, with the allocator metadata for an arena of `GRANULES` granules of

@@ -55,7 +55,7 @@
 //! - [`loopback`]: both in one process, without isolation; for tests, benchmarks and a first look.
 //! - [`machine`]: the crate loads a guest's ELF file and runs it, in a virtual machine on KVM or in a process
 //!   that can only compute and trap.
-//! - [`guest`] and [`host`]: the guest traps ([`arch`] has the instructions, of x86_64 so far), and the host
+//! - [`guest`] and [`host`]: the guest traps ([`arch`] has the instructions), and the host
 //!   runs a [`Vcpu`] that you implement, on a virtual machine monitor or a hypervisor of your own.
 //!
 //! Before the first call the host compares what each side serves with what the other calls; if that does
@@ -67,7 +67,7 @@
 //! - A guest trusts its host: confidential virtual machines (SEV, TDX) are out of scope, and so are
 //!   side channels.
 //! - Calls are synchronous. The host waits for a guest that never traps, until a deadline or a `host::Stopper` stops it.
-//! - Machines run on Linux on x86_64.
+//! - Machines run on Linux, on x86_64, aarch64 and riscv64. Guest and host have the same architecture.
 //! - Both sides are little-endian.
 //!
 //! # Features
@@ -76,10 +76,10 @@
 //! |---|---|
 //! | `std` (default) | the host's end, caught panics, views for `std::io`; implies `alloc` |
 //! | `alloc` | the loopback; `read_vec`, `read_string` and their kin |
-//! | `guest` | what makes a guest a program: entry point, panic handler, memory functions, logger (x86_64) |
+//! | `guest` | what makes a guest a program: entry point, panic handler, memory functions, logger (x86_64, aarch64, riscv64) |
 //! | `heap` | a global allocator for guests; implies `guest` and `alloc` |
-//! | `kvm` | machines by KVM; implies `std` (Linux on x86_64) |
-//! | `process` | machines that are processes; implies `std` (Linux on x86_64) |
+//! | `kvm` | machines by KVM; implies `std` (Linux) |
+//! | `process` | machines that are processes; implies `std` (Linux) |
 //! | `tracing` | a span for each call, the guest's log as events; implies `std` |
 //! | `build` | for build scripts: a guest is linked, and a host builds its guest |
 //!
@@ -125,7 +125,7 @@ pub mod host;
 mod log;
 #[cfg(feature = "alloc")]
 pub mod loopback;
-#[cfg(all(feature = "machine", target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(feature = "machine", target_os = "linux"))]
 pub mod machine;
 mod macros;
 mod memory;

@@ -25,6 +25,11 @@ use crate::{
     host::{DeadlineThread, Host, Limits},
 };
 
+#[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
+compile_error!(
+    "machines exist for x86_64, aarch64 and riscv64: remove the features `kvm` and `process` for this target"
+);
+
 mod address_space;
 mod check;
 mod checkpoint;
@@ -39,6 +44,10 @@ mod life;
 mod made;
 mod mapping;
 mod memfd;
+#[cfg_attr(target_arch = "aarch64", path = "machine/native/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "machine/native/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "machine/native/x86_64.rs")]
+mod native;
 mod plan;
 mod pool;
 #[cfg(feature = "kvm")]
@@ -64,7 +73,7 @@ pub use vcpu::MachineVcpu;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// A virtual machine, by `/dev/kvm`. The guest runs in ring 3; only its image, its stacks and the region are
+    /// A virtual machine, by `/dev/kvm`. The guest runs at the least privilege; only its image, its stacks and the region are
     /// mapped.
     #[cfg(feature = "kvm")]
     Kvm,

@@ -1,11 +1,11 @@
 //! Inline traps: a call executes the trapping instruction itself, instead of going through its endpoint's link.
 //!
-//! They exist in guests on x86_64. On other targets the types of this file are zero-sized and their only value is
+//! They exist in guests. Without the feature `guest` the types of this file are zero-sized and their only value is
 //! "none", so that callers need no `cfg` of their own.
 
-#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+#[cfg(feature = "guest")]
 mod there {
-    use crate::{abi::Registers, arch::x86_64::NegotiatedTrap};
+    use crate::{abi::Registers, arch::NegotiatedTrap};
 
     /// The trap of an endpoint, if it can be executed inline.
     #[derive(Clone, Copy, Debug)]
@@ -19,14 +19,12 @@ mod there {
             Self(Some(trap))
         }
 
-        /// The instruction, as one byte that a call can branch on. A doorbell goes through its link: no host of this
-        /// crate has a guest use it, except where KVM cannot intercept ports.
+        /// The instruction, as one byte that a call can branch on.
         #[inline(always)]
         pub(crate) fn kind(self) -> InlineTrap {
             match self.0 {
-                Some(trap) if trap.is_gate() => InlineTrap::Gate,
-                Some(trap) if trap.is_out() => InlineTrap::Out,
-                _ => InlineTrap::None,
+                Some(trap) => trap.inline(),
+                None => InlineTrap::None,
             }
         }
 
@@ -42,8 +40,10 @@ mod there {
     pub(crate) enum InlineTrap {
         /// The call goes through its link.
         None,
+        /// A call of the gate.
         Gate,
-        Out,
+        /// The trapping instruction of the architecture: `out` on x86_64, the store to the doorbell on others.
+        Instruction,
     }
 
     impl InlineTrap {
@@ -68,20 +68,20 @@ mod there {
             // only if `instruction.0` is `Some`.
             let trap = unsafe { instruction.0.unwrap_unchecked() };
             match self {
-                // SAFETY: `kind` returned `Gate`, so `trap.is_gate()` holds.
-                Self::Gate => unsafe { trap.call(out) },
-                // SAFETY: `kind` returned `Out`, since it is neither `None` nor `Gate`, so `trap.is_out()` holds.
-                _ => unsafe { trap.put_out(out) },
+                // SAFETY: `kind` returned `Gate`, so `trap.inline()` is `Gate`.
+                Self::Gate => unsafe { trap.by_gate(out) },
+                // SAFETY: `kind` returned neither `None` nor `Gate`, so `trap.inline()` is `Instruction`.
+                _ => unsafe { trap.by_instruction(out) },
             }
         }
     }
 }
 
-#[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
+#[cfg(not(feature = "guest"))]
 mod there {
     use crate::{abi::Registers, arch::Trap};
 
-    /// No trap can be executed inline on this target.
+    /// No trap can be executed inline in this build.
     #[derive(Clone, Copy, Debug)]
     pub struct InlineInstruction;
 
@@ -99,7 +99,7 @@ mod there {
         }
     }
 
-    /// No trap can be executed inline on this target.
+    /// No trap can be executed inline in this build.
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(crate) enum InlineTrap {
         /// The call goes through its link.

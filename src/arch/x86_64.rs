@@ -53,6 +53,8 @@
 
 use core::arch::asm;
 
+#[cfg(feature = "guest")]
+use super::InlineTrap;
 use super::Trap;
 use crate::abi::{Registers, Transport, TrapMethod};
 
@@ -69,6 +71,25 @@ pub mod code {
     pub const VMCALL: [u8; 3] = [0x0f, 0x01, 0xc1];
     /// `vmmcall`, the instruction of [`Vmmcall`](super::Vmmcall).
     pub const VMMCALL: [u8; 3] = [0x0f, 0x01, 0xd9];
+}
+
+/// The name of the processor exception with this vector (Intel SDM, volume 3, "Exception and Interrupt Reference").
+#[cfg(feature = "std")]
+pub(crate) fn exception(vector: u8) -> Option<&'static str> {
+    Some(match vector {
+        0 => "division error",
+        1 => "debug exception",
+        3 => "breakpoint",
+        6 => "invalid instruction",
+        8 => "double fault",
+        12 => "stack fault",
+        13 => "general protection fault",
+        14 => "page fault",
+        16 => "x87 floating-point error",
+        17 => "unaligned access",
+        19 => "SIMD floating-point error",
+        _ => return None,
+    })
 }
 
 /// Executes one trap by a call of a gate, which changes further registers and the stack below RSP: see `exchange`.
@@ -259,27 +280,25 @@ impl NegotiatedTrap {
         }
     }
 
-    /// Whether the trap is a write to a port.
+    /// How a call executes the trap inline. A doorbell goes through the call's link: no host of this crate has a guest use
+    /// it, except where KVM cannot intercept ports.
     #[cfg(feature = "guest")]
-    #[inline]
-    pub(crate) fn is_out(self) -> bool {
-        self.kind == NegotiatedKind::Out
-    }
-
-    /// Whether the trap is a call of a gate.
-    #[cfg(feature = "guest")]
-    #[inline]
-    pub(crate) fn is_gate(self) -> bool {
-        self.kind == NegotiatedKind::Gate
+    #[inline(always)]
+    pub(super) fn inline(self) -> InlineTrap {
+        match self.kind {
+            NegotiatedKind::Gate => InlineTrap::Gate,
+            NegotiatedKind::Out => InlineTrap::Instruction,
+            NegotiatedKind::Doorbell => InlineTrap::None,
+        }
     }
 
     /// Traps by a call of the gate.
     ///
     /// # Safety
     ///
-    /// `self.kind` is `Gate`.
+    /// [`inline`](Self::inline) is `Gate`.
     #[inline(always)]
-    pub(crate) unsafe fn call(self, out: Registers) -> Registers {
+    pub(super) unsafe fn by_gate(self, out: Registers) -> Registers {
         // SAFETY: `self` is a gate, so the caller of `new` promised what `Gate::new` requires for the address in
         // `operand`; `Gate::trap` says why that suffices.
         unsafe { call_gate!(out, self.operand) }
@@ -289,9 +308,9 @@ impl NegotiatedTrap {
     ///
     /// # Safety
     ///
-    /// `self.kind` is `Out`.
+    /// [`inline`](Self::inline) is `Instruction`.
     #[inline(always)]
-    pub(crate) unsafe fn put_out(self, out: Registers) -> Registers {
+    pub(super) unsafe fn by_instruction(self, out: Registers) -> Registers {
         // SAFETY: `self` is a port, so the caller of `new` promised what `Out::new` requires for the port in `operand`;
         // `Out::trap` says why that suffices. `operand` was a `u16`, so DX holds all of it.
         unsafe { exchange!("out dx, eax", out, in("rdx") self.operand) }
@@ -303,14 +322,14 @@ impl Trap for NegotiatedTrap {
     fn trap(&self, out: Registers) -> Registers {
         match self.kind {
             // SAFETY: the branch has checked the kind.
-            NegotiatedKind::Out => unsafe { self.put_out(out) },
+            NegotiatedKind::Out => unsafe { self.by_instruction(out) },
             // SAFETY: the caller of `new` promised what `Doorbell::new` requires for the address in `operand`;
             // `Doorbell::trap` says why that suffices.
             NegotiatedKind::Doorbell => unsafe {
                 exchange!("mov [rdx], rax", out, in("rdx") self.operand)
             },
             // SAFETY: the branch has checked the kind.
-            NegotiatedKind::Gate => unsafe { self.call(out) },
+            NegotiatedKind::Gate => unsafe { self.by_gate(out) },
         }
     }
 

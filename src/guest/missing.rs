@@ -1,4 +1,4 @@
-//! The macros of a guest program where they cannot work: each says which feature or target is missing.
+//! The macros of a guest program without its feature: each says which one is missing.
 
 /// The sentence for the macros of the feature `guest`.
 #[doc(hidden)]
@@ -6,7 +6,7 @@
 macro_rules! __guest_is_missing {
     () => {
         $crate::__private::core::compile_error! {
-            "a guest program needs the feature `guest` of vmffi, on x86_64: write \
+            "a guest program needs the feature `guest` of vmffi: write \
              `vmffi = { version = \"..\", default-features = false, features = [\"guest\"] }` in its \
              Cargo.toml"
         }
@@ -15,7 +15,7 @@ macro_rules! __guest_is_missing {
 
 /// Needs the feature `guest`.
 #[doc(hidden)]
-#[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
+#[cfg(not(feature = "guest"))]
 #[macro_export]
 macro_rules! entry {
     ($($any:tt)*) => {
@@ -25,7 +25,7 @@ macro_rules! entry {
 
 /// Needs the feature `guest`. The error of `entry!` is enough.
 #[doc(hidden)]
-#[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
+#[cfg(not(feature = "guest"))]
 #[macro_export]
 macro_rules! panic_handler {
     ($($any:tt)*) => {};
@@ -33,7 +33,7 @@ macro_rules! panic_handler {
 
 /// Needs the feature `guest`. The error of `entry!` is enough.
 #[doc(hidden)]
-#[cfg(not(all(feature = "guest", target_arch = "x86_64")))]
+#[cfg(not(feature = "guest"))]
 #[macro_export]
 macro_rules! memory_functions {
     ($($any:tt)*) => {};
@@ -41,12 +41,12 @@ macro_rules! memory_functions {
 
 /// Needs the feature `heap`.
 #[doc(hidden)]
-#[cfg(not(all(feature = "heap", target_arch = "x86_64")))]
+#[cfg(not(feature = "heap"))]
 #[macro_export]
 macro_rules! heap {
     ($($any:tt)*) => {
         $crate::__private::core::compile_error! {
-            "a guest's allocator needs the feature `heap` of vmffi, on x86_64: write \
+            "a guest's allocator needs the feature `heap` of vmffi: write \
              `vmffi = { version = \"..\", default-features = false, features = [\"guest\", \"heap\"] }` in \
              its Cargo.toml"
         }

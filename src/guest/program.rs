@@ -11,10 +11,10 @@ use core::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
 };
 
-use super::{Guest, GuestStorage, exit_by, seed};
+use super::{Guest, GuestStorage, exit_by, native, seed};
 use crate::{
     abi::{Boot, MAX_TEXT, Side, Transport, exit as status, signature},
-    arch::x86_64::NegotiatedTrap,
+    arch::NegotiatedTrap,
     call::{Peer, Serve},
     error::CallError,
     memory::{self, Lender, RegionLayout, RegionMemory},
@@ -52,7 +52,7 @@ macro_rules! entry {
             const __ARENA: __core::primitive::usize = $arena;
             static __STORAGE: $crate::guest::GuestStorage<
                 $type,
-                $crate::arch::x86_64::NegotiatedTrap,
+                $crate::arch::NegotiatedTrap,
                 { __ARENA.div_ceil(__PAGE) * (__PAGE / $crate::GRANULE_SIZE) },
             > = $crate::guest::GuestStorage::new();
             // The user's expressions are in safe functions: before edition 2024, the body of an unsafe function is an
@@ -63,19 +63,11 @@ macro_rules! entry {
             fn __start() -> __core::option::Option<fn(&$crate::Peer)> {
                 $crate::entry!(@start $($start)?)
             }
-            // SAFETY: `_start` below calls this function once on each vCPU, on the stack and with the RDI of its entry;
-            // the host sets both as the ABI says (ABI, "Boot block"), as `vmffi::machine` does. Nothing else calls it.
+            // SAFETY: `_start` below calls this function once on each vCPU, on the stack of its entry and with the
+            // address of the boot block; the host sets both as the ABI says (ABI, "Boot block"), as `vmffi::machine` does. Nothing else calls it.
             unsafe { $crate::guest::run(&__STORAGE, __server, __start(), boot) }
         }
-        $crate::__private::core::arch::global_asm! {
-            ".globl _start",
-            ".type _start, @function",
-            "_start:",
-            "xor ebp, ebp",
-            "call {main}",
-            "ud2",
-            main = sym __vmffi_entry,
-        }
+        $crate::__start! { __vmffi_entry }
     };
 }
 
@@ -409,9 +401,8 @@ pub unsafe fn run<S: Serve, const GRANULES: usize>(
 /// Ends the guest by an invalid instruction, if no trap is available.
 fn crash() -> ! {
     loop {
-        // SAFETY: `ud2` raises an exception and has no other effect. The host stops the guest then; if it resumes the
-        // guest, the loop repeats.
-        unsafe { core::arch::asm!("ud2", options(nomem, nostack)) }
+        // The host stops the guest then; if it resumes the guest, the loop repeats.
+        native::invalid_instruction();
     }
 }
 

@@ -20,7 +20,7 @@ use once_cell::race::OnceBox;
 use super::{
     checkpoint,
     mapping::{Kind, Mapping},
-    memfd, signals,
+    memfd, native, signals,
 };
 use crate::{abi::PAGE_SIZE, error::debug_by_display};
 
@@ -41,7 +41,7 @@ pub(super) const ZEROS: u64 = 64 << 10;
 /// The greatest number of segments.
 pub(super) const MAX_SEGMENTS: usize = 64;
 
-/// A guest's program, from an ELF file for x86_64: statically linked, at fixed addresses (`ET_EXEC`) or
+/// A guest's program, from an ELF file for this processor's architecture: statically linked, at fixed addresses (`ET_EXEC`) or
 /// position-independent (`ET_DYN`). Segments must lie between 64 KiB and 64 GiB.
 ///
 /// It owns a copy of the file, which is checked once and which the kernel never executes. Clones share the copy.
@@ -188,8 +188,8 @@ impl Image {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(&file);
         let elf = elf.map_err(|error| ImageError::Malformed(error.to_string()))?;
         let head = &elf.ehdr;
-        if head.class != Class::ELF64 || head.e_machine != abi::EM_X86_64 {
-            return Err(ImageError::Wrong("not for x86_64"));
+        if head.class != Class::ELF64 || head.e_machine != native::ELF_MACHINE {
+            return Err(ImageError::Wrong(native::WRONG_MACHINE));
         }
         if head.version != u32::from(abi::EV_CURRENT) {
             let version = head.version;

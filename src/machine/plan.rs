@@ -15,6 +15,7 @@ use super::process::LowDescriptors;
 use super::{
     Image, MachineError,
     address_space::{AddressSpace, REGION_AT},
+    native,
 };
 use crate::{
     abi::{Boot, PAGE_SIZE, Side, TrapMethod},
@@ -126,7 +127,8 @@ impl Plan {
         instruction: u64,
     ) -> Fault {
         let guard = address.is_some_and(|address| self.space.is_guard_page(address));
-        if cause == FaultCause::Exception(14) && guard {
+        if guard && matches!(cause, FaultCause::Exception(number) if native::is_page_fault(number))
+        {
             cause = FaultCause::StackOverflow;
         }
         Fault { cause, address, instruction, symbol: self.image.symbol(instruction) }

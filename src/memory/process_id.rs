@@ -11,9 +11,9 @@ impl ProcessId {
     /// The number of the calling process.
     #[inline]
     pub(crate) fn current() -> Self {
-        #[cfg(not(all(feature = "machine", target_os = "linux", target_arch = "x86_64")))]
+        #[cfg(not(all(feature = "machine", target_os = "linux")))]
         return Self(std::process::id());
-        #[cfg(all(feature = "machine", target_os = "linux", target_arch = "x86_64"))]
+        #[cfg(all(feature = "machine", target_os = "linux"))]
         match page::get() {
             Some(page) => match page.load(core::sync::atomic::Ordering::Relaxed) {
                 0 => Self(page::begin(page)),
@@ -24,7 +24,7 @@ impl ProcessId {
     }
 }
 
-#[cfg(all(feature = "machine", target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(feature = "machine", target_os = "linux"))]
 mod page {
     use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 

@@ -224,7 +224,7 @@ fn types_without_handles() {
     assert_eq!(with_handles, [false; 9]);
 }
 
-/// ABI, Traps TR-2, TR-3, TR-7.
+/// ABI, Traps TR-2, TR-3, TR-7 and TR-21.
 #[test]
 fn kinds_match_the_document() {
     let heading = |kind| [kind, "value", "word", "transport"];
@@ -240,15 +240,39 @@ fn kinds_match_the_document() {
         assert!(DOCUMENT.contains(&format!("| `{name}` | `{value:#018x}` |")), "{name}");
         assert!(!traps.contains(&value), "{name}");
     }
+    let x86_64 = table("Traps", &["instruction", "bytes", "operand", "for"]);
+    let x86_64 = x86_64.iter().map(|row| (row[0].clone(), row[1].clone()));
+    let others = table("Traps", &["on", "instruction", "bytes", "operands", "words", "for"]);
+    let others = others.iter().map(|row| (row[1].clone(), row[2].clone()));
+    let all: BTreeMap<_, _> = x86_64.chain(others).collect();
+    assert_eq!(all.len(), 9);
+    for (instruction, code) in codes() {
+        let shown: Vec<_> = code.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(all[instruction], shown.join(" "), "{instruction}");
+    }
+}
+
+/// The instructions of this architecture, with their bytes.
+fn codes() -> Vec<(&'static str, &'static [u8])> {
     #[cfg(target_arch = "x86_64")]
     {
         use vmffi::arch::x86_64::code;
-        let rows = table("Traps", &["instruction", "bytes", "operand", "for"]);
-        let codes: [&[u8]; 4] = [&code::OUT, &code::DOORBELL, &code::VMCALL, &code::VMMCALL];
-        for (row, code) in rows.iter().zip(codes) {
-            let shown: Vec<_> = code.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(row[1], shown.join(" "), "{}", row[0]);
-        }
+        vec![
+            ("out dx, eax", &code::OUT),
+            ("mov [rdx], rax", &code::DOORBELL),
+            ("vmcall", &code::VMCALL),
+            ("vmmcall", &code::VMMCALL),
+        ]
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        use vmffi::arch::aarch64::code;
+        vec![("str x0, [x1]", &code::DOORBELL), ("hvc #0", &code::HVC), ("smc #0", &code::SMC)]
+    }
+    #[cfg(target_arch = "riscv64")]
+    {
+        use vmffi::arch::riscv64::code;
+        vec![("sd a0, 0(a1)", &code::DOORBELL), ("ecall", &code::ECALL)]
     }
 }
 

@@ -3,15 +3,16 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::machine::{self, PORT, TrapVcpu, doorbell, gate, out, plain_gate};
+use super::machine::{
+    self, TrapVcpu, Usual,
+    arch::{Doorbell, Gate},
+    doorbell, gate, plain_gate, usual,
+};
 use vmffi::{
     CallError, ConnectError, ErrorKind, Failure, ForeignBuf, ForeignStr, MAX_DEPTH, Peer,
     RegionError, RegionLayout, RegionMemory, SharedBuf,
     abi::{Registers, Side, Transport, answer, trap},
-    arch::{
-        Trap,
-        x86_64::{Doorbell, Gate, NegotiatedTrap, Out},
-    },
+    arch::{NegotiatedTrap, Trap},
     guest::{Guest, GuestStorage},
     host::{GuestExit, Host, HostBuilder, RunOutcome, Vcpu},
 };
@@ -117,7 +118,7 @@ impl Plugin for Guests {
     }
     fn leave(&self, _: &Peer, _: ForeignBuf) -> Result<(), CallError> {
         // Ends the guest in an upcall: this trap is never completed.
-        let _ = out().trap(Registers { kind: trap::EXIT, word: 9, transport: Transport::EMPTY });
+        let _ = usual().trap(Registers { kind: trap::EXIT, word: 9, transport: Transport::EMPTY });
         Ok(())
     }
     fn panic(&self, _: &Peer) -> Result<(), CallError> {
@@ -261,9 +262,9 @@ fn both_directions(host: &Machine) {
 }
 
 #[test]
-fn a_connection_by_port() {
-    static PLACE: GuestStorage<Guests, Out<PORT>, 1024> = GuestStorage::new();
-    both_directions(&machine(&PLACE, out(), hypercalls));
+fn a_connection_by_the_usual_trap() {
+    static PLACE: GuestStorage<Guests, Usual, 1024> = GuestStorage::new();
+    both_directions(&machine(&PLACE, usual(), hypercalls));
 }
 
 #[test]
@@ -290,8 +291,8 @@ fn a_connection_by_gate_and_link() {
 /// and its loans end.
 #[test]
 fn a_guest_that_ends_in_an_upcall() {
-    static PLACE: GuestStorage<Guests, Out<PORT>, 1024> = GuestStorage::new();
-    let host = machine(&PLACE, out(), |_| ());
+    static PLACE: GuestStorage<Guests, Usual, 1024> = GuestStorage::new();
+    let host = machine(&PLACE, usual(), |_| ());
     assert_eq!(host.run().unwrap(), RunOutcome::Ready);
     let plugin = PluginClient::from(host.guest());
     plugin.keep(b"kept").unwrap();
@@ -315,7 +316,7 @@ fn a_guest_that_does_not_match() {
     }
     struct Stranger;
     vmffi::serve!(Stranger; calls other::Files);
-    static PLACE: GuestStorage<Stranger, Out<PORT>, 64> = GuestStorage::new();
+    static PLACE: GuestStorage<Stranger, Usual, 64> = GuestStorage::new();
 
     let layout = RegionLayout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
@@ -324,7 +325,7 @@ fn a_guest_that_does_not_match() {
         let base = region.base();
         // SAFETY: the region is never freed.
         let region = unsafe { RegionMemory::permanent(base, len) };
-        let end = Guest::connect(&PLACE, region, out(), Stranger);
+        let end = Guest::connect(&PLACE, region, usual(), Stranger);
         // The guest is not resumed: its trap is returned unclaimed when this vCPU is dropped.
         let error = end.unwrap_err();
         assert!(
@@ -354,7 +355,7 @@ fn a_guest_that_breaks_the_protocol() {
         let layout = RegionLayout::new(4096, 4096).unwrap();
         let region = Region::new(&layout);
         let vcpu = ThreadVcpu::new(move || {
-            let _ = out().trap(Registers { kind, word: 0, transport: NOTHING });
+            let _ = usual().trap(Registers { kind, word: 0, transport: NOTHING });
         });
         let server = Server { machine: Arc::default() };
         let (base, len) = (region.base(), region.1 as u64);
@@ -373,7 +374,7 @@ fn a_guest_that_breaks_the_protocol() {
 /// ABI, Traps TR-4, Statuses S-4: the kind of a trap that nobody claims is unchanged.
 #[test]
 fn a_host_that_does_not_answer() {
-    static PLACE: GuestStorage<Guests, Out<PORT>, 64> = GuestStorage::new();
+    static PLACE: GuestStorage<Guests, Usual, 64> = GuestStorage::new();
     let layout = RegionLayout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
@@ -393,7 +394,7 @@ fn a_host_that_does_not_answer() {
             let guests = Guests::default();
             // SAFETY: as above.
             let region = unsafe { RegionMemory::permanent(base, len) };
-            let end = Guest::connect(&PLACE, region, out(), guests).unwrap();
+            let end = Guest::connect(&PLACE, region, usual(), guests).unwrap();
             let before = end.host().arena_stats();
             let error = FilesClient::from(end.host()).shout("anyone?").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -401,12 +402,12 @@ fn a_host_that_does_not_answer() {
             assert_eq!(end.host().arena_stats(), before, "the loans have ended");
             // SAFETY: as above.
             let region = unsafe { RegionMemory::permanent(base, len) };
-            let again = Guest::connect(&PLACE, region, out(), Guests::default());
+            let again = Guest::connect(&PLACE, region, usual(), Guests::default());
             assert_eq!(again.unwrap_err(), RegionError::Taken.into());
-            static OTHER: GuestStorage<Guests, Out<PORT>, 64> = GuestStorage::new();
+            static OTHER: GuestStorage<Guests, Usual, 64> = GuestStorage::new();
             // SAFETY: as above.
             let region = unsafe { RegionMemory::permanent(base, len) };
-            let alone = Guest::connect(&OTHER, region, out(), Guests::default());
+            let alone = Guest::connect(&OTHER, region, usual(), Guests::default());
             let error = alone.unwrap_err();
             assert!(
                 matches!(error, ConnectError::Call(error) if error.kind() == ErrorKind::Unsupported)
@@ -418,7 +419,7 @@ fn a_host_that_does_not_answer() {
 /// A `GuestStorage` has as many slots as its type says. Granules of an arena after these are not used.
 #[test]
 fn a_storage_that_is_smaller_than_the_arena() {
-    static PLACE: GuestStorage<Guests, Out<PORT>, 63> = GuestStorage::new();
+    static PLACE: GuestStorage<Guests, Usual, 63> = GuestStorage::new();
     let layout = RegionLayout::new(4096, 4096).unwrap();
     let region = Region::new(&layout);
     let (base, len) = (region.base(), region.1 as u64);
@@ -431,7 +432,7 @@ fn a_storage_that_is_smaller_than_the_arena() {
         move || {
             // SAFETY: as above.
             let region = unsafe { RegionMemory::permanent(base, len) };
-            let end = Guest::connect(&PLACE, region, out(), Guests::default());
+            let end = Guest::connect(&PLACE, region, usual(), Guests::default());
             let host = end.unwrap().host();
             assert_eq!(host.arena_stats().capacity, 63 * 64);
             let (used, most) = (host.arena_stats().used, 63 * 64);

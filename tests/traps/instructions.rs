@@ -4,10 +4,14 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use super::machine::{PORT, TrapVcpu, as_guest, doorbell, gate, out, plain_gate};
+use super::machine::{TrapVcpu, arch::Doorbell, as_guest, doorbell, gate, plain_gate, usual};
 use vmffi::abi::{Registers, Transport, answer, trap};
 use vmffi::arch::Trap;
-use vmffi::arch::x86_64::{Doorbell, Out, Vmcall, Vmmcall, code};
+
+#[cfg_attr(target_arch = "aarch64", path = "instructions/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "instructions/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "instructions/x86_64.rs")]
+mod native;
 
 const fn words(kind: u64, word: u64, primary: u64, secondary: u64) -> Registers {
     Registers { kind, word, transport: Transport { primary, secondary } }
@@ -34,7 +38,7 @@ impl Trap for Model {
     }
 }
 
-/// ABI, Traps TR-1, TR-6 and TR-8, Transport T-1: all four registers reach the host and return, with
+/// ABI, Traps TR-1, TR-6, TR-8 and TR-14, Transport T-1: all four registers reach the host and return, with
 /// all 64 bits of each, more than the bus has.
 fn every_register_crosses(way: impl Trap) {
     let sent = [
@@ -60,8 +64,8 @@ fn every_register_crosses(way: impl Trap) {
 }
 
 #[test]
-fn every_register_crosses_by_port() {
-    every_register_crosses(out());
+fn every_register_crosses_by_the_usual_trap() {
+    every_register_crosses(usual());
 }
 
 #[test]
@@ -69,7 +73,7 @@ fn every_register_crosses_by_doorbell() {
     every_register_crosses(doorbell());
 }
 
-/// ABI, Traps TR-19 and TR-20.
+/// ABI, Traps TR-19, TR-20 and TR-24.
 #[test]
 fn every_register_crosses_by_gate() {
     every_register_crosses(gate());
@@ -80,7 +84,7 @@ fn every_register_crosses_by_gate() {
 #[test]
 fn an_unclaimed_trap_returns_unchanged() {
     let sent = words(trap::READY, 2, 3, 4);
-    assert_eq!(as_guest(|seen| seen, || out().trap(sent)), sent);
+    assert_eq!(as_guest(|seen| seen, || usual().trap(sent)), sent);
 }
 
 /// ABI, Traps TR-13: the host reads what the guest has written before the trap, and the guest reads what the
@@ -113,8 +117,8 @@ fn memory_is_read_again(way: impl Trap) {
 }
 
 #[test]
-fn memory_is_read_again_after_a_port() {
-    memory_is_read_again(out());
+fn memory_is_read_again_after_the_usual_trap() {
+    memory_is_read_again(usual());
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn memory_is_read_again_after_a_doorbell() {
     memory_is_read_again(doorbell());
 }
 
-/// ABI, Traps TR-19 and TR-20.
+/// ABI, Traps TR-19, TR-20 and TR-24.
 #[test]
 fn memory_is_read_again_after_a_gate() {
     memory_is_read_again(gate());
@@ -133,8 +137,8 @@ fn memory_is_read_again_after_a_gate() {
 #[repr(align(128))]
 struct Wide([u64; 16]);
 
-/// ABI, Traps TR-11 and TR-12: more live values than registers, around a trap in a loop;
-/// RBX holds one of them.
+/// ABI, Traps TR-11, TR-12 and TR-25: more live values than registers, around a trap in a loop;
+/// on x86_64, RBX holds one of them.
 #[inline(never)]
 fn churn(way: &impl Trap, seed: u64, rounds: Range<u64>) -> [u64; 13] {
     let mut wide = Wide(std::array::from_fn(|i| black_box(seed).rotate_left(i as u32 * 4)));
@@ -168,8 +172,8 @@ fn live_values_survive(way: impl Trap) {
 }
 
 #[test]
-fn live_values_survive_a_port() {
-    live_values_survive(out());
+fn live_values_survive_the_usual_trap() {
+    live_values_survive(usual());
 }
 
 #[test]
@@ -177,108 +181,14 @@ fn live_values_survive_a_doorbell() {
     live_values_survive(doorbell());
 }
 
-/// ABI, Traps TR-19 and TR-20.
+/// ABI, Traps TR-19, TR-20 and TR-24.
 #[test]
 fn live_values_survive_a_gate() {
     live_values_survive(gate());
     live_values_survive(plain_gate());
 }
 
-std::arch::global_asm!(
-    // fn(rdi: extern "C" fn(), rsi: *mut [u64; 6]): calls rdi with 1 to 6 in the registers that a
-    // callee must preserve, and stores their values after the call.
-    ".pushsection .text.vmffi_traps_preserved, \"ax\", @progbits",
-    ".globl vmffi_traps_preserved",
-    ".hidden vmffi_traps_preserved",
-    "vmffi_traps_preserved:",
-    "push rbx",
-    "push rbp",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
-    "push rsi",
-    "mov ebx, 1",
-    "mov ebp, 2",
-    "mov r12d, 3",
-    "mov r13d, 4",
-    "mov r14d, 5",
-    "mov r15d, 6",
-    "call rdi",
-    "pop rsi",
-    "mov [rsi], rbx",
-    "mov [rsi + 8], rbp",
-    "mov [rsi + 16], r12",
-    "mov [rsi + 24], r13",
-    "mov [rsi + 32], r14",
-    "mov [rsi + 40], r15",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop rbp",
-    "pop rbx",
-    "ret",
-    ".popsection",
-);
-
-unsafe extern "C" {
-    fn vmffi_traps_preserved(callee: extern "C" fn(), left: *mut [u64; 6]);
-}
-
-/// Functions that only trap: the compiler does not use RBX in them, so only the second exchange
-/// restores it for the caller.
-#[test]
-fn callee_saved_registers_are_preserved() {
-    #[inline(never)]
-    extern "C" fn by_port() {
-        black_box(out().trap(black_box(words(!0, !0, !0, !0))));
-    }
-    #[inline(never)]
-    extern "C" fn by_doorbell() {
-        black_box(doorbell().trap(black_box(words(!0, !0, !0, !0))));
-    }
-    #[inline(never)]
-    extern "C" fn by_gate() {
-        black_box(gate().trap(black_box(words(!0, !0, !0, !0))));
-    }
-    #[inline(never)]
-    extern "C" fn by_plain_gate() {
-        black_box(plain_gate().trap(black_box(words(!0, !0, !0, !0))));
-    }
-
-    for callee in [by_port, by_doorbell, by_gate, by_plain_gate] as [extern "C" fn(); 4] {
-        let mut left = [0; 6];
-        as_guest(mix, || {
-            // SAFETY: the routine follows the C calling convention, `callee` is a function of the
-            // type that it calls, and `left` has room for the six words that it stores.
-            unsafe { vmffi_traps_preserved(callee, &mut left) };
-        });
-        assert_eq!(left, [1, 2, 3, 4, 5, 6], "RBX, RBP, R12 to R15");
-    }
-}
-
-/// ABI, Traps TR-20: a gate writes below RSP, where a function without other calls keeps its variables, if its compiler
-/// uses the red zone.
-#[test]
-fn locals_survive_a_gate() {
-    #[inline(never)]
-    fn leaf(way: &impl Trap, seed: u64) -> u64 {
-        let mut locals: [u64; 12] = std::array::from_fn(|i| seed.rotate_left(i as u32));
-        // They are in memory, since their addresses escape.
-        let locals = black_box(&mut locals);
-        let back = way.trap(words(trap::CALL, seed, 0, 0));
-        locals.iter().fold(back.word, |sum, local| sum.rotate_left(3) ^ local)
-    }
-
-    for seed in 1..100 {
-        let right = leaf(&Model, seed);
-        assert_eq!(as_guest(mix, || leaf(&gate(), seed)), right);
-        assert_eq!(as_guest(mix, || leaf(&plain_gate(), seed)), right);
-    }
-}
-
-/// ABI, Traps TR-11 and TR-20: a carry that is tested after the trap. Between the addition and the test there are only
+/// ABI, Traps TR-11, TR-20, TR-24 and TR-25: a carry that is tested after the trap. Between the addition and the test there are only
 /// moves, so a compiler that assumed preserved flags would keep the carry in them.
 fn a_carry_survives(way: impl Trap) {
     #[inline(never)]
@@ -295,8 +205,8 @@ fn a_carry_survives(way: impl Trap) {
 }
 
 #[test]
-fn a_carry_survives_a_port() {
-    a_carry_survives(out());
+fn a_carry_survives_the_usual_trap() {
+    a_carry_survives(usual());
 }
 
 #[test]
@@ -330,7 +240,7 @@ fn serve(way: impl Trap) -> u64 {
 /// answers.
 #[test]
 fn a_host_thread_resumes_its_guests() {
-    let (port, first) = TrapVcpu::start(|| serve(out()));
+    let (port, first) = TrapVcpu::start(|| serve(usual()));
     assert_eq!(first, words(trap::READY, 0, 0, 0));
     let (doorbell, first) = TrapVcpu::start(|| serve(doorbell()));
     assert_eq!(first, words(trap::READY, 0, 0, 0));
@@ -353,98 +263,20 @@ fn a_host_thread_resumes_its_guests() {
     }
 }
 
-/// ABI, Traps TR-8 to TR-10: only an access of the negotiated width and address is a trap; a similar
-/// one ends the program as it would without the handler. Otherwise the tests above would prove
-/// little.
-#[test]
-fn other_accesses_than_traps_still_crash() {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::{Command, Stdio};
-
-    const CASE: &str = "VMFFI_TRAPS_CRASH";
-    let host = |_| -> Registers { unreachable!("the host was called") };
-    let some = words(trap::CALL, 1, 2, 3);
-    let address = super::machine::doorbell_address();
-    let crashes: [(&str, &dyn Fn()); 6] = [
-        ("no guest", &|| _ = black_box(out().trap(some))),
-        ("other port", &|| {
-            // SAFETY: without special permission a process reaches no device; the access is a crash.
-            let other = unsafe { Out::<{ PORT + 4 }>::new() };
-            as_guest(host, || _ = black_box(other.trap(some)));
-        }),
-        ("other address", &|| {
-            // SAFETY: the doorbell's page is not accessible; the access is a crash.
-            let other = unsafe { Doorbell::new(address + 8) };
-            as_guest(host, || _ = black_box(other.trap(some)));
-        }),
-        ("other width at the port", &|| {
-            // SAFETY: without special permission a process reaches no device; the access is a crash.
-            as_guest(host, || unsafe {
-                std::arch::asm!("out dx, al", in("dx") PORT, in("al") 0_u8);
-            });
-        }),
-        ("other width at the doorbell", &|| {
-            // SAFETY: the doorbell's page is not accessible; the access is a crash.
-            as_guest(host, || unsafe {
-                std::arch::asm!("mov [rdx], eax", in("rdx") address, in("eax") 0);
-            });
-        }),
-        ("load", &|| {
-            // SAFETY: the doorbell's page is not accessible; the access is a crash.
-            as_guest(host, || unsafe {
-                std::arch::asm!("mov rax, [rdx]", in("rdx") address, out("rax") _);
-            });
-        }),
-    ];
-
-    if let Ok(case) = std::env::var(CASE) {
-        let (_, crash) = crashes.iter().find(|(name, _)| *name == case).unwrap();
-        crash();
-        return;
-    }
-    for (case, _) in &crashes {
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "instructions::other_accesses_than_traps_still_crash"])
-            .env(CASE, case)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert_eq!(status.signal(), Some(libc::SIGSEGV), "{case}: {status}");
-    }
-}
-
-/// ABI, Traps TR-7: the instruction in each `trap` is the one that [`code`] specifies for hosts,
-/// between the two exchanges of RBX.
-#[test]
-fn encodings_are_as_documented() {
-    fn check<T: Trap>(_: &T, code: &[u8]) {
-        let function = <T as Trap>::trap as fn(&T, Registers) -> Registers as *const u8;
-        // SAFETY: code is readable, and the search below ends within the function, or shortly
-        // after it, within the code of this program.
-        let byte = |i: usize| unsafe { function.add(i).read() };
-        const XCHG: u8 = 0x87; // after its REX prefix, before its operands
-        let found = (3..400).any(|at| {
-            let end = at + code.len();
-            (at..end).map(byte).eq(code.iter().copied())
-                && byte(at - 2) == XCHG
-                && byte(end + 1) == XCHG
-        });
-        assert!(found, "{} has no {code:x?}", std::any::type_name::<T>());
-    }
-
-    check(&out(), &code::OUT);
-    check(&doorbell(), &code::DOORBELL);
-    // SAFETY: this value is never used to trap.
-    check(&unsafe { Vmcall::new() }, &code::VMCALL);
-    // SAFETY: this value is never used to trap.
-    check(&unsafe { Vmmcall::new() }, &code::VMMCALL);
-}
-
 /// ABI, Traps TR-7 and TR-9: a store to an unaligned doorbell would be another trap than the negotiated one.
 #[test]
 #[should_panic(expected = "multiple of eight")]
 fn a_doorbell_is_aligned() {
     // SAFETY: this value is never used to trap.
     let _ = unsafe { Doorbell::new(0x1004) };
+}
+
+/// Checks that the machine code of the type's `trap` has these bytes.
+#[cfg(not(target_arch = "x86_64"))]
+fn has_instruction<T: Trap>(_: &T, code: &[u8]) {
+    let function = <T as Trap>::trap as fn(&T, Registers) -> Registers as *const u8;
+    // SAFETY: code is readable, and the search ends within the function, or shortly after it, within the code of this program.
+    let byte = |at: usize| unsafe { function.add(at).read() };
+    let found = (0..400).any(|at| (at..at + code.len()).map(byte).eq(code.iter().copied()));
+    assert!(found, "{} has no {code:x?}", std::any::type_name::<T>());
 }

@@ -1,4 +1,4 @@
-//! Threads as vCPUs: the SIGSEGV handler of a guest thread serves its traps.
+//! Threads as vCPUs: the signal handler of a guest thread serves its traps.
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
@@ -9,12 +9,23 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::{mem, ptr};
 
-use vmffi::abi::{Registers, Transport, TrapMethod, trap};
-use vmffi::arch::x86_64::{Doorbell, Gate, NegotiatedTrap, Out, code};
+use vmffi::abi::{Registers, TrapMethod, trap};
+use vmffi::arch::NegotiatedTrap;
 
-/// The port for traps. By default the kernel does not let a process write to it, and nothing here
-/// requests permission (`ioperm`).
-pub const PORT: u16 = 0x0560;
+#[cfg_attr(target_arch = "aarch64", path = "native/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "native/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "native/x86_64.rs")]
+mod native;
+
+#[cfg(target_arch = "aarch64")]
+pub use vmffi::arch::aarch64 as arch;
+#[cfg(target_arch = "riscv64")]
+pub use vmffi::arch::riscv64 as arch;
+#[cfg(target_arch = "x86_64")]
+pub use vmffi::arch::x86_64 as arch;
+
+use arch::{Doorbell, Gate};
+pub use native::*;
 
 /// The offset of the doorbell in its page.
 const DOORBELL_OFFSET: u64 = 0x40;
@@ -52,45 +63,15 @@ pub fn as_guest<R>(
     guest()
 }
 
-/// A trap through [`PORT`], for guests.
-pub fn out() -> Out<PORT> {
-    // SAFETY: `on_fault` claims PORT on threads with a host, steps over the instruction,
-    // changes RAX, RBX, R8 and R9 and no memory of its own; on any other thread the
-    // write ends the program. No process without special permission reaches a device.
-    unsafe { Out::new() }
-}
-
 /// A trap through the doorbell, for guests.
 pub fn doorbell() -> Doorbell {
-    // SAFETY: `on_fault` claims the address on threads with a host, as it does PORT. No object is
+    // SAFETY: `on_fault` claims the address on threads with a host. No object is
     // there: the page has no permissions and is never unmapped.
     unsafe { Doorbell::new(doorbell_address()) }
 }
 
-std::arch::global_asm!(
-    // A gate: it stores to the doorbell, and changes all registers that a gate may change (ABI, Traps TR-20).
-    ".pushsection .text.vmffi_traps_gate, \"ax\", @progbits",
-    ".globl vmffi_traps_gate",
-    ".hidden vmffi_traps_gate",
-    "vmffi_traps_gate:",
-    "mov rdx, [rip + {doorbell}]",
-    "mov [rdx], rax",
-    "mov rcx, -1",
-    "mov rdx, -2",
-    "mov rsi, -3",
-    "mov rdi, -4",
-    "mov r10, -5",
-    "mov r11, -6",
-    "push rcx",
-    "add rsp, 8",
-    "add cl, 1",
-    "ret",
-    ".popsection",
-    doorbell = sym GATES_DOORBELL,
-);
-
 /// The address of the doorbell, for the gate.
-static GATES_DOORBELL: AtomicU64 = AtomicU64::new(0);
+pub static GATES_DOORBELL: AtomicU64 = AtomicU64::new(0);
 
 unsafe extern "C" {
     fn vmffi_traps_gate();
@@ -136,92 +117,47 @@ pub fn doorbell_address() -> u64 {
         // Without SA_ONSTACK, since a host function needs more room than an alternate stack has; without
         // SA_NODEFER, so that a fault inside the handler ends the program.
         action.sa_flags = libc::SA_SIGINFO;
-        // SAFETY: `action` is initialised, and `on_fault` has the type that SA_SIGINFO
-        // requires.
-        let result = unsafe { libc::sigaction(libc::SIGSEGV, &action, ptr::null_mut()) };
-        assert_eq!(result, 0, "no signal handler");
+        for signal in SIGNALS {
+            // SAFETY: `action` is initialised, and `on_fault` has the type that SA_SIGINFO
+            // requires.
+            let result = unsafe { libc::sigaction(*signal, &action, ptr::null_mut()) };
+            assert_eq!(result, 0, "no signal handler");
+        }
 
         page as u64 + DOORBELL_OFFSET
     })
 }
 
-/// The handler of every SIGSEGV of the program.
+/// Serves a trap whose words are in the frame at an address (ABI, Traps TR-14). Returns whether there is a host.
+#[cfg(not(target_arch = "x86_64"))]
+fn serve_frame(frame: u64, host: impl FnOnce(Registers) -> Option<Registers>) -> bool {
+    assert_eq!(frame % 32, 0, "the frame is not aligned");
+    let frame = ptr::with_exposed_provenance_mut::<Registers>(frame as usize);
+    // SAFETY: the trap has the address of a frame on the stack of its thread, in which this handler runs.
+    let Some(answer) = host(unsafe { frame.read_volatile() }) else { return false };
+    // SAFETY: as above.
+    unsafe { frame.write_volatile(answer) };
+    true
+}
+
+/// The handler of [`SIGNALS`].
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes a `siginfo_t` that lives as long as this call.
     let info = unsafe { &*info };
     // SAFETY: with SA_SIGINFO the third argument is a `ucontext_t`, on this thread's stack, and
     // nothing else refers to it until the handler returns.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    let gregs = &mut context.uc_mcontext.gregs;
-
-    let answered = trap_length(info, gregs).and_then(|length| {
-        let seen = registers(gregs);
+    let served = serve(info, context, DOORBELL.get().copied(), |seen| {
         let answer = HOST.try_with(|host| {
             let mut host = host.try_borrow_mut().ok()?;
             Some(host.as_mut()?(seen))
         });
-        Some((length, answer.ok()??))
+        answer.ok()?
     });
-    match answered {
-        Some((length, answer)) => {
-            set_registers(gregs, answer);
-            gregs[libc::REG_RIP as usize] += length as libc::greg_t;
-        }
+    if !served {
         // Not a trap: the instruction is executed again, and crashes as it would without the handler.
-        None => {
-            // SAFETY: SIG_DFL is a valid action for any signal.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-    }
-}
-
-/// The length of the faulting instruction, if it is one of the traps: the negotiated instruction, at
-/// the negotiated address.
-fn trap_length(info: &libc::siginfo_t, gregs: &[libc::greg_t; 23]) -> Option<usize> {
-    const GENERAL_PROTECTION: u64 = 13;
-    const PAGE_FAULT: u64 = 14;
-    /// A write, in user mode, to a page without permissions.
-    const USER_WRITE: u64 = 0b110;
-
-    let register = |index: c_int| gregs[index as usize] as u64;
-    let at_rip = |code: &[u8]| {
-        let rip = register(libc::REG_RIP) as *const u8;
-        // SAFETY: called only for faults of an instruction during its execution, so its first
-        // byte is readable; each further byte is read only if all before it are equal.
-        code.iter().enumerate().all(|(i, byte)| unsafe { rip.add(i).read() } == *byte)
-    };
-    match (register(libc::REG_TRAPNO), register(libc::REG_ERR)) {
-        (GENERAL_PROTECTION, 0) => {
-            let ours = register(libc::REG_RDX) as u16 == PORT && at_rip(&code::OUT);
-            ours.then_some(code::OUT.len())
-        }
-        (PAGE_FAULT, USER_WRITE) => {
-            // SAFETY: a page fault's `siginfo_t` has an address.
-            let address = unsafe { info.si_addr() } as u64;
-            let ours = DOORBELL.get() == Some(&address) && at_rip(&code::DOORBELL);
-            ours.then_some(code::DOORBELL.len())
-        }
-        _ => None,
-    }
-}
-
-fn registers(gregs: &[libc::greg_t; 23]) -> Registers {
-    let register = |index: c_int| gregs[index as usize] as u64;
-    Registers {
-        kind: register(libc::REG_RAX),
-        word: register(libc::REG_RBX),
-        transport: Transport { primary: register(libc::REG_R8), secondary: register(libc::REG_R9) },
-    }
-}
-
-fn set_registers(gregs: &mut [libc::greg_t; 23], answer: Registers) {
-    for (index, value) in [
-        (libc::REG_RAX, answer.kind),
-        (libc::REG_RBX, answer.word),
-        (libc::REG_R8, answer.transport.primary),
-        (libc::REG_R9, answer.transport.secondary),
-    ] {
-        gregs[index as usize] = value as libc::greg_t;
+        // SAFETY: SIG_DFL is a valid action for any signal.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }
 

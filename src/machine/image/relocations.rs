@@ -6,7 +6,7 @@ use elf::{ElfBytes, abi, endian::LittleEndian};
 
 use std::{borrow::ToOwned, ops::Range, string::String};
 
-use super::{ImageError, Segment, needs, range};
+use super::{super::native, ImageError, Segment, needs, range};
 use crate::contract::Escaped;
 
 const DT_RELRSZ: i64 = 35;
@@ -52,7 +52,8 @@ impl Relocations {
                     ));
                 }
                 abi::DT_REL => {
-                    let instead = "x86_64 uses relocations with addends; use a linker for x86_64";
+                    let instead =
+                        "this architecture uses relocations with addends; use a linker for it";
                     return Err(needs("relocations without addends", instead));
                 }
                 abi::DT_PLTRELSZ if value != 0 => {
@@ -120,7 +121,7 @@ impl Relocations {
         for at in self.rela.clone().step_by(24) {
             match word(at + 8) as u32 {
                 0 => continue,
-                abi::R_X86_64_RELATIVE => {}
+                native::RELATIVE => {}
                 kind => {
                     let what = std::format!("relocations of type {kind}");
                     let instead = "it uses symbols that it does not define, or thread-local ones; link it with \

@@ -1,37 +1,36 @@
 //! A virtual machine: its memory slots, and what its vCPUs share.
 
-use std::{boxed::Box, io, sync::Arc, vec::Vec};
+use std::{boxed::Box, sync::Arc, vec::Vec};
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_userspace_memory_region};
-use kvm_ioctls::{Cap, Kvm, SyncReg, VmFd};
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, Kvm, VmFd};
 use once_cell::race::OnceBox;
 
 use super::{
     super::{
-        MachineError, Made, address_space::Part, checkpoint::Checkpoint, life::Lives, plan::Plan,
-        private::PrivateMemory, saved::Checkpoints,
+        MachineError, Made,
+        address_space::{DOORBELL_AT, Part},
+        checkpoint::Checkpoint,
+        life::Lives,
+        plan::Plan,
+        private::PrivateMemory,
+        saved::Checkpoints,
     },
-    KvmVcpu, StopSignal, system,
-    tables::{PORT, PrivilegedPages, PrivilegedTemplate},
+    KvmVcpu, StopSignal, native, system,
+    tables::{PrivilegedPages, PrivilegedTemplate},
 };
-use crate::abi::{PAGE_SIZE, TrapMethod};
+use crate::{
+    abi::{PAGE_SIZE, TrapMethod},
+    host::{GuestExit, ProtocolViolation},
+};
 
 pub(super) fn open() -> Result<Kvm, MachineError> {
-    let kvm = Kvm::new().map_err(system("opening /dev/kvm"))?;
-    let synced = kvm.check_extension_int(Cap::SyncRegs);
-    // `KVM_CHECK_EXTENSION` returns a negative number on errors.
-    if synced < 0 || synced & SyncReg::Register as i32 == 0 {
-        return Err(MachineError::System {
-            what: "KVM lacks KVM_CAP_SYNC_REGS",
-            error: io::ErrorKind::Unsupported.into(),
-        });
-    }
-    Ok(kvm)
+    Kvm::new().map_err(system("opening /dev/kvm"))
 }
 
 /// What KVM supports. It does not change while this program runs.
 pub(super) struct Facts {
-    pub(super) cpuid: CpuId,
+    pub(super) native: native::Facts,
     read_only_memory: bool,
 }
 
@@ -39,10 +38,8 @@ impl Facts {
     fn of(kvm: &Kvm) -> Result<&'static Self, MachineError> {
         static KNOWN: OnceBox<Facts> = OnceBox::new();
         KNOWN.get_or_try_init(|| {
-            let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
-            let cpuid = cpuid.map_err(system("KVM_GET_SUPPORTED_CPUID"))?;
-            let read_only_memory = kvm.check_extension(Cap::ReadonlyMem);
-            Ok(Box::new(Self { cpuid, read_only_memory }))
+            let native = native::Facts::of(kvm)?;
+            Ok(Box::new(Self { native, read_only_memory: kvm.check_extension(Cap::ReadonlyMem) }))
         })
     }
 }
@@ -66,38 +63,27 @@ pub(super) fn make(
     signal: StopSignal,
     trap_method: Option<TrapMethod>,
 ) -> Result<Made<KvmVcpu>, MachineError> {
-    let (machine, mut vcpus) = KvmMachine::new(plan, signal, None, Arc::new(Lives::after(0)))?;
+    let lives = Arc::new(Lives::after(0));
+    let assumed = trap_method.unwrap_or(native::USUAL_TRAP);
+    let (machine, mut vcpus) = KvmMachine::new(plan, signal, None, lives, assumed)?;
     let trap_method = match (trap_method, vcpus.first_mut()) {
         (Some(trap_method), _) => trap_method,
         (None, Some(first)) => {
             let found = first.probe()?;
             *TRAP_METHOD.get_or_init(|| Box::new(found))
         }
-        (None, None) => TrapMethod::Out(PORT),
+        (None, None) => assumed,
     };
-    if trap_method != TrapMethod::Out(PORT) {
-        machine.privileged.map_doorbell();
-    }
+    machine.map_doorbell(trap_method);
     for (vcpu, number) in vcpus.iter_mut().zip(0..) {
         let (address, boot) = plan.boot(number, trap_method, log);
         if let Some((offset, _)) = plan.space.find(address) {
             machine.memory.write(offset, boot.to_words().map(u64::to_le_bytes).as_flattened());
         }
-        vcpu.trap_method = trap_method;
+        vcpu.trap = native::TrapState::new(trap_method);
         vcpu.begin()?;
     }
     Ok(Made { vcpus, memory: machine.memory.clone(), lives: machine.lives.clone() })
-}
-
-/// The width of a guest-physical address, in bits (CPUID leaf 0x80000008, EAX bits 0 to 7).
-fn physical_bits(cpuid: &CpuId) -> u32 {
-    leaf(cpuid, 0x8000_0008).map_or(36, |[eax, ..]| eax & 0xff).clamp(32, 52)
-}
-
-/// EAX, EBX, ECX and EDX of subleaf 0 of a CPUID leaf.
-pub(super) fn leaf(cpuid: &CpuId, function: u32) -> Option<[u32; 4]> {
-    let entry = cpuid.as_slice().iter().find(|e| e.function == function && e.index == 0)?;
-    Some([entry.eax, entry.ebx, entry.ecx, entry.edx])
 }
 
 /// A virtual machine: what its vCPUs share.
@@ -121,6 +107,7 @@ impl KvmMachine {
         signal: StopSignal,
         checkpoint: Option<&Arc<Checkpoint>>,
         lives: Arc<Lives>,
+        trap_method: TrapMethod,
     ) -> Result<(Arc<Self>, Vec<KvmVcpu>), MachineError> {
         let kvm = open()?;
         let facts = Facts::of(&kvm)?;
@@ -132,12 +119,14 @@ impl KvmMachine {
         let template = plan
             .privileged
             .get_or_try_init(|| PrivilegedTemplate::new(plan, physical, doorbell).map(Box::new))?;
-        if template.end() > doorbell || doorbell + PAGE_SIZE > 1 << physical_bits(&facts.cpuid) {
+        if template.end() > doorbell
+            || doorbell + native::UNBACKED_PAGES * PAGE_SIZE > 1 << facts.native.physical_bits()
+        {
             return Err(MachineError::Config(
                 "the machine's memory exceeds the physical address width of this processor: use smaller arenas and stacks",
             ));
         }
-        let fd = kvm.create_vm().map_err(system("KVM_CREATE_VM"))?;
+        let fd = facts.native.create_vm(&kvm)?;
         let privileged = template.pages()?;
         let memory = Arc::new(PrivateMemory::new(plan, checkpoint)?);
         let plan = plan.clone();
@@ -156,8 +145,24 @@ impl KvmMachine {
         machine.map()?;
         let numbers = 0..u64::from(machine.plan.vcpus());
         let vcpus: Result<Vec<_>, _> =
-            numbers.map(|number| KvmVcpu::new(&machine, number)).collect();
+            numbers.map(|number| KvmVcpu::new(&machine, number, trap_method)).collect();
         Ok((machine, vcpus?))
+    }
+
+    /// The end of a guest that has accessed this guest-physical address, or port, otherwise than a trap does. The page of the
+    /// doorbell is reported as the guest sees it.
+    #[cold]
+    pub(super) fn invalid_access(&self, at: u64) -> GuestExit {
+        let is_doorbell = at & !(PAGE_SIZE - 1) == self.doorbell;
+        let at = if is_doorbell { DOORBELL_AT + at % PAGE_SIZE } else { at };
+        GuestExit::Protocol(ProtocolViolation::Access { at })
+    }
+
+    /// Maps the doorbell, if the guest traps by it. No vCPU has run with the guest's tables yet.
+    pub(super) fn map_doorbell(&self, trap_method: TrapMethod) {
+        if matches!(trap_method, TrapMethod::Doorbell(_)) {
+            self.privileged.map_doorbell();
+        }
     }
 
     /// Adds the memory slots. Slots of parts that the guest may not write are read-only, in addition to the page tables, except

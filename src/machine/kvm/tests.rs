@@ -3,12 +3,14 @@
 use std::{string::String, sync::Mutex, thread, vec, vec::Vec};
 
 use super::{
+    super::address_space::DOORBELL_AT,
     machine::{make, open},
+    native::PORT,
     *,
 };
 use crate::{
     CallError, RegionLayout,
-    host::{Host, RunOutcome},
+    host::{FaultCause, Host, ProtocolViolation, RunOutcome},
     machine::{Backend, Image, MachineBuilder, tests::ToldClient},
 };
 

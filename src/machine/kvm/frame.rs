@@ -1,0 +1,130 @@
+//! Traps by a doorbell with a frame (ABI, Traps TR-14), for architectures where KVM would need a system call for each register.
+//!
+//! KVM reports the value that the guest has stored to the doorbell: the address of the frame. The host reads and writes the
+//! frame in the machine's memory, and makes no system call but `KVM_RUN`.
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::{
+    super::super::{
+        MachineError,
+        address_space::{AddressSpace, DOORBELL_AT, Part},
+        private::PrivateMemory,
+    },
+    KvmVcpu, State,
+};
+use crate::{
+    abi::{Registers, Transport, TrapMethod},
+    host::{GuestExit, ProtocolViolation},
+};
+
+/// The trap of all guests.
+pub(in super::super) const USUAL_TRAP: TrapMethod = TrapMethod::Doorbell(DOORBELL_AT);
+
+/// The length of a frame, and its alignment, in bytes.
+const FRAME_LEN: u64 = 32;
+
+/// The frame of a vCPU's last trap, until the next one.
+#[derive(Default)]
+pub(in super::super) struct TrapState {
+    /// Its offset in the machine's memory: a whole frame in a part that the guest can write.
+    frame: Option<u64>,
+    /// The part of the guest's address space that it is in, which is probably that of the next one.
+    part: Option<Part>,
+}
+
+impl TrapState {
+    pub(in super::super) fn new(_: TrapMethod) -> Self {
+        Self::default()
+    }
+
+    pub(in super::super) fn method(&self) -> TrapMethod {
+        USUAL_TRAP
+    }
+
+    /// The offset of the frame, for a checkpoint.
+    pub(super) fn frame(&self) -> Option<u64> {
+        self.frame
+    }
+
+    /// Restores the offset of a frame in a checkpoint.
+    pub(super) fn restore(&mut self, frame: Option<u64>) {
+        self.frame = frame;
+    }
+
+    /// Finds the frame at an address of the guest. Returns false if there can be none.
+    fn find(&mut self, space: &AddressSpace, address: u64) -> bool {
+        let within = |part: &Part| address.wrapping_sub(part.address) < part.len;
+        if !self.part.as_ref().is_some_and(within) {
+            self.part = space.find(address).map(|(_, part)| part).filter(|part| part.write);
+        }
+        // A part consists of whole pages, so a frame that is aligned is in it with all its bytes.
+        let part = self.part.as_ref().filter(|part| address % FRAME_LEN == 0 && within(part));
+        self.frame = part.map(|part| part.offset + (address - part.address));
+        self.frame.is_some()
+    }
+
+    /// The words of the frame. Each is read once, since other vCPUs of the guest may be writing them.
+    fn read(&self, memory: &PrivateMemory) -> Registers {
+        let word = |nr| self.word(memory, nr).map_or(0, |word| word.load(Ordering::Relaxed));
+        let transport = Transport { primary: word(2), secondary: word(3) };
+        Registers { kind: word(0), word: word(1), transport }
+    }
+
+    fn write(&self, memory: &PrivateMemory, Registers { kind, word, transport }: Registers) {
+        for (nr, value) in (0..).zip([kind, word, transport.primary, transport.secondary]) {
+            if let Some(word) = self.word(memory, nr) {
+                word.store(value, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A word of the frame, if there is one.
+    #[inline]
+    fn word<'m>(&self, memory: &'m PrivateMemory, nr: u64) -> Option<&'m AtomicU64> {
+        let at = memory.at(self.frame? + 8 * nr).cast::<u64>();
+        // SAFETY: `find` has set `frame` to the offset of 32 bytes in the memory, which is page-aligned, at a multiple of 32,
+        // and `nr` is at most 3. The memory is mapped as long as `memory` lives, and this program accesses it through raw
+        // pointers, system calls and atomics only.
+        Some(unsafe { AtomicU64::from_ptr(at) })
+    }
+}
+
+impl KvmVcpu {
+    /// The trap of guests on this machine: it needs no probe.
+    pub(in super::super) fn probe(&mut self) -> Result<TrapMethod, MachineError> {
+        Ok(USUAL_TRAP)
+    }
+
+    /// Takes the value that the guest has stored to the doorbell. Returns true, or how the guest ends.
+    #[inline]
+    pub(super) fn rung(&mut self, value: u64) -> Result<bool, GuestExit> {
+        if self.trap.find(&self.machine.plan.space, value) {
+            return Ok(true);
+        }
+        Err(GuestExit::Protocol(ProtocolViolation::Access { at: value }))
+    }
+
+    /// The words of the trap that [`resume`](Self::resume) has returned.
+    #[inline]
+    pub(in super::super) fn words(&mut self) -> Registers {
+        self.trap.read(&self.machine.memory)
+    }
+
+    /// Sets the words of the answer.
+    #[inline]
+    pub(in super::super) fn answer(&mut self, words: Registers) {
+        self.trap.write(&self.machine.memory, words);
+    }
+
+    /// No instruction is repeated: KVM reports no more than one access of an instruction here.
+    pub(in super::super) fn end_repetition(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Continues after the state was read: reading has changed nothing.
+    pub(in super::super) fn keep(&mut self, _: &State) {}
+}
