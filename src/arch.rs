@@ -33,7 +33,18 @@ mod native {
         "guests exist for x86_64, aarch64 and riscv64: remove the feature `guest` of vmffi for this target"
     );
 
+    /// No value exists, since nothing traps.
+    #[derive(Clone, Copy, Debug)]
+    pub enum NegotiatedTrap {}
+
+    impl super::Trap for NegotiatedTrap {
+        fn trap(&self, _: super::Registers) -> super::Registers {
+            match *self {}
+        }
+    }
+
     /// The name of a processor exception, which is unknown.
+    #[cfg(feature = "std")]
     pub(crate) fn exception(_: u8) -> Option<&'static str> {
         None
     }
@@ -42,7 +53,6 @@ mod native {
 #[doc(hidden)]
 pub use inline::InlineInstruction;
 pub(crate) use inline::InlineTrap;
-#[cfg(feature = "guest")]
 pub use native::NegotiatedTrap;
 #[cfg(feature = "std")]
 pub(crate) use native::exception;

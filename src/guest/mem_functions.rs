@@ -86,5 +86,5 @@ mod tests {
     }
 
     tests!(native: super::super::native);
-    tests!(words: super::super::words);
+    tests!(words: super::words);
 }
