@@ -19,7 +19,7 @@ use nix::{
 use super::{
     super::{MachineError, descriptors, memfd, native::ELF_MACHINE, signals},
     child::{reap, send},
-    gate::{CONTROL_LEN_AT, GATE_AT, GATE_LEN, page_name},
+    gate::{CALL, CONTROL_LEN_AT, GATE_AT, GATE_LEN, page_name},
     native,
     script::DESCRIPTORS,
 };
@@ -130,6 +130,7 @@ unsafe extern "C" {
 pub(super) fn page(control_len: u32) -> [u8; GATE_LEN] {
     // SAFETY: the assembly of `arch` defines `GATE_LEN` bytes at this symbol, in memory that nothing writes.
     let mut page = unsafe { PAGE };
+    page[..CALL as usize].fill(0);
     let mut put = |at: usize, bytes: &[u8]| page[at..][..bytes.len()].copy_from_slice(bytes);
     // The ELF header: ELF64, little-endian; ET_EXEC; two program headers, no section headers.
     put(0, b"\x7fELF\x02\x01\x01");

@@ -19,13 +19,16 @@ mod forgeries;
 mod gate;
 mod images;
 mod loans;
+#[cfg_attr(target_arch = "aarch64", path = "native/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "native/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "native/x86_64/mod.rs")]
+mod native;
 mod neighbours;
 mod races;
 mod resets;
 mod returns;
 mod rounds;
 mod snapshots;
-mod strings;
 mod traps;
 
 use std::{
@@ -155,7 +158,7 @@ fn cases() -> Vec<Case> {
         (true, resets::cases()),
         (false, neighbours::cases()),
         (true, snapshots::cases()),
-        (false, strings::cases()),
+        (false, native::cases()),
         (false, images::cases()),
         (false, gate::cases()),
     ]

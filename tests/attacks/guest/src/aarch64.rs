@@ -113,7 +113,7 @@ pub fn deed(deed: Deed, at: u64, value: u64, method: u64) {
         Deed::Spin => loop {
             core::hint::spin_loop();
         },
-        Deed::NoStack => execute!("mov sp, xzr", "udf #0"),
+        Deed::NoStack => execute!("mov x0, #0", "mov sp, x0", "udf #0"),
         Deed::Flagged => {
             let mut frame = [0_u64; 8];
             let frame = (&raw mut frame).map_addr(|at| at.next_multiple_of(32)).cast::<u64>();
