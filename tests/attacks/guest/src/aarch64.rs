@@ -314,7 +314,7 @@ unsafe extern "C" {
 }
 
 /// The four words, as a frame of the ABI.
-#[repr(align(32))]
+#[repr(C, align(32))]
 struct Words([u64; 4]);
 
 /// Traps with the contents of a frame in all registers that a trap preserves, and returns the answer. Only one vCPU may do so

@@ -31,7 +31,7 @@ const CALL: u64 = 0x1f0_0000_0100;
 pub const TRAP: u64 = CALL + 0x18;
 pub const SYSCALL: u64 = TRAP + 4;
 pub const TRAPPED: u64 = TRAP + 8;
-pub const UNHEARD: u64 = TRAPPED + 9 * 4;
+pub const UNHEARD: u64 = TRAPPED + 8 * 4;
 /// Where the gate takes the answer from the host, and where it has found that it is no error.
 pub const ANSWERS: [u64; 2] = [TRAPPED, TRAPPED + 8];
 /// The address at which the gate reads after setting the signal mask, if its slot is at 0.
