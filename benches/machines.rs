@@ -4,7 +4,7 @@
 //! `cargo bench --bench machines` ends with a table. `cargo bench --bench machines -- calls kvm` makes 10,000
 //! calls each way and nothing else, so that system calls can be counted.
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod machines {
     mod floor_kvm;
     mod floor_process;
@@ -13,8 +13,8 @@ mod machines {
 }
 
 fn main() {
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     machines::linux::main();
-    #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+    #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
     println!("there are no machines here");
 }

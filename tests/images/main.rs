@@ -1,5 +1,5 @@
 //! Reading guests' programs: valid ones, and ones with a changed word in their headers.
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod heap;
 mod hostile;
