@@ -74,6 +74,16 @@ fn store(at: u64, bytes: &[u8]) {
     }
 }
 
+/// Writes the same byte to any addresses, in words where they are aligned.
+fn fill(at: u64, len: u64, byte: u8) {
+    let head = (at.wrapping_neg() & 7).min(len);
+    (0..head).for_each(|nr| store(at.wrapping_add(nr), &[byte]));
+    let word = u64::from_ne_bytes([byte; 8]);
+    let tail = head + (len - head) / 8 * 8;
+    (head..tail).step_by(8).for_each(|nr| set(at.wrapping_add(nr), word));
+    (tail..len).for_each(|nr| store(at.wrapping_add(nr), &[byte]));
+}
+
 extern "C" fn enter(boot: u64) -> ! {
     let words = core::array::from_fn(|nr| load(boot + 8 * nr as u64));
     let Some(Boot { region, way, cpu: number, .. }) = Boot::from_words(words) else { panic!() };
@@ -178,12 +188,14 @@ impl Cpu {
                 Op::Write { at, bytes } => store(self.address(at), bytes),
                 Op::Fill { at, len, byte } => {
                     let at = self.address(at);
-                    (0..len).for_each(|nr| store(at.wrapping_add(nr), &[byte as u8]));
+                    fill(at, len, byte as u8);
                 }
                 Op::Copy { to, from, len } => {
-                    let (to, from) = (self.address(to), self.address(from));
+                    let (to, source) = (self.address(to), self.address(from));
                     for nr in 0..len {
-                        let byte = load(from.wrapping_add(nr)) as u8;
+                        // SAFETY: none, as above: not one byte more than these is read.
+                        let byte =
+                            unsafe { from::<u8>(source.wrapping_add(nr) as usize).read_volatile() };
                         store(to.wrapping_add(nr), &[byte]);
                     }
                 }

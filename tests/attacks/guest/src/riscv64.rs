@@ -230,6 +230,7 @@ global_asm!(
     ".pushsection .text.frames, \"ax\", @progbits",
     ".option push",
     ".option norelax",
+    ".option arch, +d, +zicsr",
     ".macro attacks_floats instruction, base",
     ".irp number, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
     "\\instruction f\\number, 8 * \\number(\\base)",
