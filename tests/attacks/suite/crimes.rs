@@ -128,8 +128,8 @@ fn rows() -> Vec<Row> {
     let host = REGION + Setup::PLAIN.layout().arena(Side::Host).0;
     let behind = REGION + Setup::PLAIN.layout().len();
     let mut rows = vec![
-        row("a_jump_to_unmapped_memory", place(Deed::Jump, NOWHERE), page(NOWHERE)),
-        row("a_call_of_unmapped_memory", place(Deed::Call, NOWHERE), page(NOWHERE)),
+        row("a_jump_to_unmapped_memory", place(Deed::Jump, NOWHERE & !7), page(NOWHERE & !7)),
+        row("a_call_of_unmapped_memory", place(Deed::Call, NOWHERE & !7), page(NOWHERE & !7)),
         row("a_jump_to_null", place(Deed::Jump, 0), page(0)),
         row("a_jump_into_the_region", place(Deed::Jump, REGION + 0x5000), page(REGION + 0x5000)),
         row("a_jump_into_the_hosts_arena", place(Deed::Jump, host), page(host)),

@@ -66,6 +66,12 @@ fn load(at: u64) -> u64 {
     unsafe { from::<u64>(at as usize).read_unaligned() }
 }
 
+/// Reads a byte, and not one more.
+fn load_byte(at: u64) -> u8 {
+    // SAFETY: none, as above.
+    unsafe { from::<u8>(at as usize).read_volatile() }
+}
+
 /// Writes bytes at any address.
 fn store(at: u64, bytes: &[u8]) {
     for (nr, byte) in bytes.iter().enumerate() {
@@ -193,9 +199,7 @@ impl Cpu {
                 Op::Copy { to, from, len } => {
                     let (to, source) = (self.address(to), self.address(from));
                     for nr in 0..len {
-                        // SAFETY: none, as above: not one byte more than these is read.
-                        let byte =
-                            unsafe { from::<u8>(source.wrapping_add(nr) as usize).read_volatile() };
+                        let byte = load_byte(source.wrapping_add(nr));
                         store(to.wrapping_add(nr), &[byte]);
                     }
                 }
