@@ -127,13 +127,15 @@ fn with_relocations(entries: impl IntoIterator<Item = [u64; 3]>) -> Vec<u8> {
 }
 
 fn one_word(len: usize) -> Vec<u8> {
-    with_relocations((0..len / 24).map(|nr| [DATA, 8, nr as u64]))
+    with_relocations((0..len / 24).map(|nr| [DATA, elf::RELATIVE, nr as u64]))
 }
 
 /// Each relocation changes the type of the entry after the next.
 fn own_table(len: usize) -> Vec<u8> {
     let count = len as u64 / 24;
-    with_relocations((0..count).map(|nr| [2 * DATA + 24 * ((nr + 2) % count) + 8, 8, 0x0800]))
+    with_relocations(
+        (0..count).map(|nr| [2 * DATA + 24 * ((nr + 2) % count) + 8, elf::RELATIVE, 0x0800]),
+    )
 }
 
 /// Adds `count` segments that share the same `len` bytes of the file, so that the image needs much memory, and refers to the

@@ -6,6 +6,8 @@ use vmffi::{
     machine::{Image, LogLevel, MachineBuilder},
 };
 
+use support::elf::ELF_MACHINE;
+
 use super::{Case, connection::On};
 
 #[cfg_attr(target_arch = "aarch64", path = "boot/aarch64.rs")]
@@ -25,7 +27,7 @@ fn probe(word: u32) -> Image {
     let number = code.windows(4).position(|bytes| bytes == [0x55; 4]).unwrap();
     code[number..number + 4].copy_from_slice(&word.to_le_bytes());
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0".to_vec();
-    file.extend(native::ELF_MACHINE.to_le_bytes());
+    file.extend(ELF_MACHINE.to_le_bytes());
     file.extend([1, 0, 0, 0]);
     for word in [AT + HEAD, 64, 0, 64 << 32 | 56 << 48, 1, 1 | 5 << 32, 0, AT, AT] {
         file.extend(word.to_le_bytes());

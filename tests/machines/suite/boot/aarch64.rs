@@ -4,9 +4,6 @@ use std::arch::global_asm;
 
 use vmffi::abi;
 
-/// The machine of its ELF file.
-pub const ELF_MACHINE: u16 = 183;
-
 // Exits with a word of the boot block as its status; or, with bit 63 set, with the bits that are not as specified. X16 may hold
 // anything.
 global_asm!(
