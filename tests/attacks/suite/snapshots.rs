@@ -364,7 +364,8 @@ fn in_gate(target: &Target) -> Came {
             }
         }
     }
-    assert!(made > 0 && refused > 0);
+    // Without single steps, and with a gate that uses no stack, nothing prevents a checkpoint.
+    assert!(made > 0 && (refused > 0) == (SINGLE_STEP != 0), "{made} made, {refused} refused");
     assert_eq!(state(target), before);
     Came::Lives(format!("{made} checkpoints, {refused} are refused"))
 }
