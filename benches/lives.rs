@@ -4,7 +4,7 @@
 //! `cargo bench --bench lives` prints a table for each backend. `cargo bench --bench lives -- alive 1000 process` makes 1,000
 //! machines from one snapshot, calls each, and prints the descriptors, memory and time for each.
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod lives {
     use std::{fs, time::Duration};
 
@@ -183,8 +183,8 @@ mod lives {
 }
 
 fn main() {
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     lives::main();
-    #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+    #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
     println!("there are no machines here");
 }

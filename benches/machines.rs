@@ -5,7 +5,7 @@
 //! calls each way and nothing else, so that system calls can be counted; `-- batches` compares only calls in batches with single
 //! ones.
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod machines {
     mod batches;
     mod floor_kvm;
@@ -15,8 +15,8 @@ mod machines {
 }
 
 fn main() {
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     machines::linux::main();
-    #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+    #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
     println!("there are no machines here");
 }

@@ -52,7 +52,7 @@ fn packed_values() {
     replay("packed", fuzz::packed::run);
 }
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn programs() {
     if let Err(error) = vmffi::machine::Backend::Process.check() {
@@ -62,7 +62,7 @@ fn programs() {
     replay("image", fuzz::image::run);
 }
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn hostile_processes() {
     if let Err(error) = vmffi::machine::Backend::Process.check() {
@@ -72,7 +72,7 @@ fn hostile_processes() {
     replay("machine", fuzz::machine::process);
 }
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn hostile_virtual_machines() {
     replay("kvm", fuzz::machine::kvm);

@@ -1,6 +1,6 @@
 //! The sandbox of the examples: its program with good, bad and hostile files, and its host
 //! against a guest that a file has taken over.
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 extern crate alloc;
 

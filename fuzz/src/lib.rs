@@ -14,9 +14,9 @@ mod forge;
 pub mod guest;
 pub mod header;
 pub mod host;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod image;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod machine;
 mod model;
 pub mod packed;

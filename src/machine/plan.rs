@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 #[cfg(feature = "process")]
-use std::os::fd::OwnedFd;
+use std::os::{fd::OwnedFd, unix::fs::FileExt};
 use std::{fs::File, sync::Arc};
 
 #[cfg(any(feature = "kvm", feature = "process"))]
@@ -90,6 +90,16 @@ impl Plan {
     #[cfg(feature = "process")]
     pub(super) fn region_writable(&self) -> Range<u64> {
         PAGE_SIZE..self.layout.arena(Side::Host).0
+    }
+
+    /// The bytes of the guest's code at an address, up to four, and zeros behind the end of its code; `None` if there is none.
+    #[cfg(feature = "process")]
+    pub(super) fn instruction(&self, address: u64) -> Option<u32> {
+        let (offset, part) = self.space.find(address).filter(|(_, part)| part.execute)?;
+        let len = (part.offset + part.len - offset).min(4) as usize;
+        let mut bytes = [0; 4];
+        self.image_file.read_exact_at(&mut bytes[..len], offset).ok()?;
+        Some(u32::from_le_bytes(bytes))
     }
 
     /// The address of a vCPU's boot block, and its words (ABI, "Boot block").

@@ -35,11 +35,12 @@ use super::{
     checkpoint::Checkpoint,
     life::Lives,
     lost, memfd,
+    native::is_page_fault,
     plan::Plan,
     saved::{Checkpoints, Saved},
 };
 use crate::{
-    abi::{Registers, Transport},
+    abi::{PAGE_SIZE, Registers, Transport},
     host::{CpuClock, FaultCause, GuestExit, ProtocolViolation, Stopper, Vcpu},
 };
 
@@ -49,14 +50,19 @@ mod filter;
 mod gate;
 mod listener;
 mod memory;
+#[cfg_attr(target_arch = "x86_64", path = "process/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "process/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "process/riscv64.rs")]
+mod native;
 mod script;
 mod shared;
 mod snapshot;
 mod start;
 
 use child::Child;
-use control::{Control, Features, Frame};
+use control::{Control, Frame};
 use gate::Command;
+use native::Features;
 use script::STOP;
 use shared::{Contents, SharedMemory};
 pub(super) use snapshot::ProcessSnapshot;
@@ -65,10 +71,16 @@ pub(super) use start::LowDescriptors;
 /// Offsets in `siginfo_t`: the code, and for SIGSYS the number of the system call.
 const INFO_CODE: u64 = 8;
 const INFO_SYSTEM_CALL: u64 = 24;
-/// Offsets in `ucontext_t`: RIP, the vector of the last exception, and CR2, the address of the last page fault.
-const CONTEXT_RIP: u64 = 168;
-const CONTEXT_VECTOR: u64 = 200;
-const CONTEXT_CR2: u64 = 216;
+
+/// What a signal has interrupted.
+struct Interrupted {
+    /// The address of the instruction.
+    instruction: u64,
+    /// The exception for which the kernel has sent the signal, if it is one.
+    exception: Option<u8>,
+    /// The address of the access, if the exception is a page fault.
+    address: u64,
+}
 
 /// Makes the process, with a thread for each vCPU, which waits to enter the guest.
 pub(super) fn start(plan: &Arc<Plan>, log: u32) -> Result<Made<ProcessVcpu>, MachineError> {
@@ -87,6 +99,7 @@ fn make(
     checkpoint: Option<&Arc<ProcessCheckpoint>>,
     lives: Arc<Lives>,
 ) -> Result<(Arc<ProcessGuest>, Vec<ProcessVcpu>), MachineError> {
+    check_page_size().map_err(MachineError::system("mapping the guest's memory"))?;
     let features = Features::here().map_err(MachineError::system("saving registers"))?;
     let (writable, end) = (plan.region_writable(), plan.layout.len());
     let region = Arc::new(SharedMemory::new(end, writable)?);
@@ -127,6 +140,18 @@ fn make(
     };
     let vcpus = (0..plan.vcpus()).map(vcpu).collect();
     Ok((shared, vcpus))
+}
+
+/// Fails if the kernel's pages are larger than those of a machine.
+fn check_page_size() -> io::Result<()> {
+    // SAFETY: sysconf(3) accesses no memory of the caller.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    if size == PAGE_SIZE as libc::c_long {
+        return Ok(());
+    }
+    let what =
+        std::format!("pages have {size} bytes here: boot a kernel with pages of {PAGE_SIZE}");
+    Err(io::Error::new(io::ErrorKind::Unsupported, what))
 }
 
 /// What resets restore of a guest's memory.
@@ -341,42 +366,38 @@ impl ProcessVcpu {
             let address = base.checked_add(offset)?;
             self.child.control.read_signal_stack(self.number, address)
         };
-        let all = [
-            read(info, INFO_CODE),
-            read(info, INFO_SYSTEM_CALL),
-            read(context, CONTEXT_RIP),
-            read(context, CONTEXT_VECTOR),
-            read(context, CONTEXT_CR2),
-        ];
-        let [Some(code), Some(call), Some(instruction), Some(vector), Some(address)] = all else {
+        let code = |address| self.shared.plan.instruction(address);
+        let (info, context) = (|at| read(info, at), |at| read(context, at));
+        let (Some(code), Some(call), Some(interrupted)) = (
+            info(INFO_CODE),
+            info(INFO_SYSTEM_CALL),
+            native::interrupted(signal, info, context, code),
+        ) else {
             // The guest has made this trap, not the kernel.
             return Some(GuestExit::Protocol(ProtocolViolation::Order(kind)));
         };
+        let Interrupted { instruction, exception, address } = interrupted;
         if signal == STOP && self.is_stopped() {
             return Some(GuestExit::Stopped);
         }
         // A stop that was sent before a reset reaches the thread in the gate, at the latest when it unblocks the
         // signal. The flags and other registers of the last life may raise an exception there, but only once: in a
         // handler they have harmless values.
-        let in_gate = (gate::TRAPPED_AT..=gate::MASKED_AT).contains(&instruction);
+        let in_gate = (native::PLACES.trapped..=native::PLACES.masked).contains(&instruction);
         if went_back && in_gate && (signal == STOP || !self.has_gone_back_again) {
             self.has_gone_back_again |= signal != STOP;
             return None;
         }
         // The kernel's codes are positive.
-        let cause = match (signal, vector) {
+        let cause = match exception {
             _ if code as i32 <= 0 => FaultCause::Signal(signal),
             // The number is a C `int`.
-            (libc::SIGSYS, _) => FaultCause::SystemCall(call as i32 as u64),
-            // Else the vector is that of an earlier exception: the kernel sends some of these signals without one.
-            (libc::SIGSEGV, 0..32)
-            | (libc::SIGILL, 6)
-            | (libc::SIGTRAP, 1 | 3)
-            | (libc::SIGFPE, 0 | 9 | 16 | 19)
-            | (libc::SIGBUS, 11 | 12 | 14 | 17) => FaultCause::Exception(vector as u8),
-            _ => FaultCause::Signal(signal),
+            _ if signal == libc::SIGSYS => FaultCause::SystemCall(call as i32 as u64),
+            Some(exception) => FaultCause::Exception(exception),
+            None => FaultCause::Signal(signal),
         };
-        let address = (cause == FaultCause::Exception(14)).then_some(address);
+        let is_page_fault = matches!(cause, FaultCause::Exception(number) if is_page_fault(number));
+        let address = is_page_fault.then_some(address);
         Some(GuestExit::Fault(self.shared.plan.fault(cause, address, instruction)))
     }
 

@@ -2,15 +2,15 @@
 
 extern crate alloc;
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod suite;
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn main() -> std::process::ExitCode {
     suite::main()
 }
 
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 fn main() {
-    println!("The pools are skipped: machines are for Linux on x86_64.");
+    println!("The pools are skipped: machines are for Linux.");
 }

@@ -25,9 +25,10 @@ use nix::{
 
 use super::{
     super::{MachineError, checkpoint::Run, cpu_time, descriptors, plan::Plan, written::PageMap},
-    control::{Control, Features},
+    control::Control,
     gate::{self, ENTRY_POINT, ERROR, FAILED_STEP, FEATURES},
     listener::{Listener, Notification, poll, readable},
+    native::Features,
     script::{self, STOP},
     shared::SharedMemory,
     start,

@@ -12,9 +12,10 @@ use super::{
         memfd, signals,
     },
     gate::{
-        self, BASES, COPIES, COPIES_END, MAX_VECTORS_LEN, RFLAGS, RSP, SAVE_AREA, SAVED,
-        SCRATCH_AT, SIGNAL_STACK, SIGNAL_STACK_LEN, SIGNAL_STACKS, SLOT_LEN, SLOTS, VECTORS, WORDS,
+        COPIES, COPIES_END, SAVE_AREA, SAVED, SCRATCH_AT, SIGNAL_STACK, SIGNAL_STACK_LEN,
+        SIGNAL_STACKS, SLOT_LEN, SLOTS, WORDS,
     },
+    native::{Features, MAX_VECTORS_LEN, VECTORS},
     shared,
 };
 use crate::abi::{PAGE_SIZE, Registers};
@@ -43,91 +44,27 @@ pub(super) const MAX_COPIES: usize = ((COPIES_END - COPIES) / COPY_LEN) as usize
 
 /// The length of a vCPU's window, in bytes.
 pub(super) const WINDOW_LEN: u64 = SIGNAL_STACK_LEN / 2;
+const _: () = assert!(SAVED + VECTORS + MAX_VECTORS_LEN <= COPIES);
 // What the kernel writes for a signal besides these registers: `struct rt_sigframe`, less than a page, and alignment.
 const _: () = assert!(MAX_VECTORS_LEN + PAGE_SIZE <= SIGNAL_STACK_LEN - WINDOW_LEN);
 
 /// The registers of a vCPU that a call of the gate preserves.
 #[derive(Clone)]
 pub(super) struct Frame {
-    /// In the order of the gate: RBP, R12 to R15, RSP, the bases of FS and GS, RFLAGS.
-    general: [u64; (VECTORS / 8) as usize],
-    /// The others, in the format of XSAVE or FXSAVE.
-    vectors: Box<[u64]>,
+    /// In the order of the gate (`native`).
+    pub(super) general: [u64; (VECTORS / 8) as usize],
+    /// The floating-point and vector registers.
+    pub(super) vectors: Box<[u64]>,
 }
 
-/// In the flags of a signal stack: see [`gate`] (sigaltstack(2)).
+/// In the flags of a signal stack: see `gate` (sigaltstack(2)).
 const SS_AUTODISARM: u64 = 1 << 31;
 
-/// The offset of MXCSR and of XSTATE_BV in the format of XSAVE, and the end of its header (Intel SDM, volume 1, "XSAVE
-/// Area").
-const MXCSR: usize = 24;
-const XSTATE: usize = 512;
-const HEADER_END: usize = 576;
-/// In XSTATE_BV: PKRU. It gets its initial value, with which all memory is accessible, since the gate still needs the
-/// control memory when it has restored the registers.
-const PKRU: u64 = 1 << 9;
-
-/// How the processor and the kernel save registers.
-#[derive(Clone, Copy)]
-pub(super) struct Features {
-    /// [`gate::FSGSBASE`] and [`gate::XSAVE`].
-    pub(super) bits: u64,
-    /// The length of the format of XSAVE or FXSAVE, in bytes, and the components that it may have.
-    len: usize,
-    components: u64,
-}
-
-impl Features {
-    /// Those of this machine.
-    pub(super) fn here() -> io::Result<Self> {
-        /// In AT_HWCAP2: the kernel has enabled `rdfsbase` and its kin (Linux, `HWCAP2_FSGSBASE`).
-        const HWCAP2_FSGSBASE: u64 = 2;
-        // SAFETY: getauxval(3) only reads the auxiliary vector of the process.
-        let hwcap2 = unsafe { nix::libc::getauxval(nix::libc::AT_HWCAP2) };
-        let mut this = Self { bits: 0, len: XSTATE, components: 3 };
-        if hwcap2 & HWCAP2_FSGSBASE != 0 {
-            this.bits |= gate::FSGSBASE;
-        }
-        if std::is_x86_feature_detected!("xsave") {
-            // SAFETY: a processor with XSAVE has CPUID leaf 0xd, and the kernel has enabled XGETBV, since
-            // `is_x86_feature_detected` checks OSXSAVE.
-            let (leaf, components) =
-                unsafe { (core::arch::x86_64::__cpuid_count(0xd, 0), enabled_components()) };
-            this = Self { bits: this.bits | gate::XSAVE, len: leaf.ebx as usize, components };
-        }
-        if this.len as u64 > MAX_VECTORS_LEN {
-            let what = std::format!("the registers of this processor take {} bytes", this.len);
-            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-        }
-        Ok(this)
-    }
-}
-
-/// XCR0.
-///
-/// # Safety
-///
-/// The operating system has enabled XGETBV.
-#[target_feature(enable = "xsave")]
-unsafe fn enabled_components() -> u64 {
-    // SAFETY: the caller guarantees that XGETBV is enabled, and XCR0 exists then.
-    unsafe { core::arch::x86_64::_xgetbv(0) }
-}
-
 impl Frame {
-    /// The registers at the guest's entry point (ABI, "Boot block").
-    pub(super) fn entry(stack: u64, features: Features) -> Self {
-        let mut general = [0; (VECTORS / 8) as usize];
-        general[(RSP / 8) as usize] = stack;
-        general[(RFLAGS / 8) as usize] = RFLAGS_SET;
-        let mut vectors = std::vec![0; features.len.div_ceil(8)];
-        // XSTATE_BV is 0, so all components get their initial values, except for MXCSR, which XRSTOR always loads.
-        vectors[MXCSR / 8] = 0x1f80;
-        if features.bits & gate::XSAVE == 0 {
-            // FXRSTOR loads everything: the x87 control word is 0x37f.
-            vectors[0] = 0x37f;
-        }
-        Self { general, vectors: vectors.into() }
+    /// Zeros, with this length of the other registers, in bytes.
+    pub(super) fn zeros(len: usize) -> Self {
+        let vectors = std::vec![0; len.div_ceil(8)].into();
+        Self { general: [0; (VECTORS / 8) as usize], vectors }
     }
 }
 
@@ -261,29 +198,20 @@ impl Control {
     }
 
     /// Copies the registers that a vCPU has saved. Other vCPUs of the guest can write there at the same time, so the
-    /// copy holds anything, except that XRSTOR accepts it.
+    /// copy holds anything that the gate can restore.
     pub(super) fn saved_frame(&self, vcpu: u32, features: Features) -> io::Result<Frame> {
         let from = self.len + Self::signal_stack(vcpu);
         let mut general = [0; (VECTORS / 8) as usize];
         for (at, word) in (from..).step_by(8).zip(&mut general) {
             *word = self.get(at);
         }
-        // `wrfsbase` raises an exception for an address that is not canonical.
-        for base in &mut general[(BASES / 8) as usize..][..2] {
-            *base = ((*base << 16) as i64 >> 16) as u64;
-        }
-        let rflags = &mut general[(RFLAGS / 8) as usize];
-        *rflags = *rflags & RFLAGS_KEPT | RFLAGS_SET;
         let mut vectors = Vec::new();
         vectors.try_reserve_exact(features.len.div_ceil(8)).map_err(io::Error::other)?;
         let from = from + VECTORS;
         vectors.extend((0..features.len.div_ceil(8) as u64).map(|word| self.get(from + 8 * word)));
-        vectors[MXCSR / 8] &= MXCSR_BITS;
-        if let Some(header) = vectors.get_mut(XSTATE / 8..HEADER_END / 8) {
-            header[1..].fill(0);
-            header[0] &= features.components & !PKRU;
-        }
-        Ok(Frame { general, vectors: vectors.into() })
+        let mut frame = Frame { general, vectors: vectors.into() };
+        frame.make_valid(features);
+        Ok(frame)
     }
 
     /// Reads eight bytes of a vCPU's signal stack at an address of the guest, if they lie there.
@@ -293,10 +221,3 @@ impl Control {
         there.then(|| self.get(self.len + Self::signal_stack(vcpu) + within))
     }
 }
-
-/// The flag that is always set, and those that are kept: DF, AC and ID, and the status flags (Intel SDM, volume 1, "EFLAGS
-/// Register"). A guest that is kept in single steps does not go on in them.
-const RFLAGS_SET: u64 = 2;
-const RFLAGS_KEPT: u64 = 0x24_0cd5;
-/// The bits of MXCSR that are not reserved; its mask follows in the same eight bytes, and is ignored by XRSTOR.
-const MXCSR_BITS: u64 = 0xffff;

@@ -11,11 +11,9 @@ use nix::libc::{self, seccomp_data, sock_filter};
 
 use super::{
     control::Control,
-    gate::{ALTERNATED_AT, BLOCKED, CONTROL_AT, MASKED_AT, SIGNAL_STACK, TRAP_CALL, TRAPPED_AT},
+    gate::{BLOCKED, CONTROL_AT, SIGNAL_STACK, TRAP_CALL},
+    native::{AUDIT_ARCH, PLACES},
 };
-
-/// `AUDIT_ARCH_X86_64`: 64 bits, little-endian, EM_X86_64.
-const X86_64: u32 = 0xc000_003e;
 
 /// Loads the 32 bits at an offset of `struct seccomp_data`.
 fn load(offset: usize) -> sock_filter {
@@ -60,15 +58,15 @@ pub(super) fn listening() -> Vec<sock_filter> {
 pub(super) fn confining(vcpu: u32) -> Vec<sock_filter> {
     let mut filter = std::vec![
         load(offset_of!(seccomp_data, arch)),
-        if_equal(X86_64, 1, 0),
+        if_equal(AUDIT_ARCH, 1, 0),
         done(libc::SECCOMP_RET_TRAP),
     ];
     let stack = [CONTROL_AT + Control::slot(vcpu) + SIGNAL_STACK, 0];
     let mask = [libc::SIG_SETMASK as u64, CONTROL_AT + BLOCKED, 0];
     for (number, at, arguments) in [
-        (TRAP_CALL, TRAPPED_AT, &[][..]),
-        (libc::SYS_sigaltstack, ALTERNATED_AT, &stack),
-        (libc::SYS_rt_sigprocmask, MASKED_AT, &mask),
+        (TRAP_CALL, PLACES.trapped, &[][..]),
+        (libc::SYS_sigaltstack, PLACES.alternated, &stack),
+        (libc::SYS_rt_sigprocmask, PLACES.masked, &mask),
     ] {
         let mut rule = Vec::new();
         compare(&mut rule, offset_of!(seccomp_data, instruction_pointer), at);

@@ -15,10 +15,10 @@ use super::{
     control::Control,
     filter,
     gate::{
-        BLOCKED, CHECKPOINT_AT, CONTROL_AT, GATE_AT, GATE_LEN, HANDLER_AT, IMAGE_AT, MAY_FAIL,
-        ROOT, SCRATCH_AT, SCRIPT, SIGNAL_STACK, SLOT_LEN, Step, TRAP_CALL,
+        BLOCKED, CHECKPOINT_AT, CONTROL_AT, GATE_AT, GATE_LEN, IMAGE_AT, MAY_FAIL, ROOT,
+        SCRATCH_AT, SCRIPT, SIGNAL_STACK, SLOT_LEN, Step, TRAP_CALL,
     },
-    listener,
+    listener, native,
 };
 
 /// The signal that stops a vCPU.
@@ -27,10 +27,6 @@ pub(super) const STOP: c_int = libc::SIGUSR1;
 /// block all others, so these have no effect, except for SIGKILL and SIGSTOP.
 const HANDLED: [c_int; 7] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS, STOP];
-/// The end of a process's address space with four levels of page tables.
-const TOP: u64 = 0x7fff_ffff_f000;
-/// The flag that announces `sa_restorer`, without which the kernel delivers no signal on x86_64 (Linux, `SA_RESTORER`).
-const SA_RESTORER: u64 = 0x0400_0000;
 /// The descriptors with which the process begins: the control memory, its end of the socket, the region, the image, and
 /// the checkpoint, or an empty file that becomes one.
 const CONTROL_FILE: u64 = 0;
@@ -111,14 +107,17 @@ fn first(plan: &Plan, runs: &[Run], control: &Control) -> Vec<&'static str> {
     );
     // Nothing stays mapped but the gate and the control memory, whose file also holds the scratch memory. The last range
     // holds the initial stack and the vDSO, which some kernels do not let a process unmap (Linux,
-    // `CONFIG_MSEAL_SYSTEM_MAPPINGS`): there they stay. They hold nothing of the host.
+    // `CONFIG_MSEAL_SYSTEM_MAPPINGS`): there they stay. They hold nothing of the host. It ends at the first of these ends that
+    // the kernel accepts; those behind it change nothing more.
     let unmapping = "unmapping memory (munmap)";
     script.step(unmapping, libc::SYS_munmap, [0, GATE_AT]);
     let behind_gate = GATE_AT + GATE_LEN as u64;
     script.step(unmapping, libc::SYS_munmap, [behind_gate, CONTROL_AT - behind_gate]);
     let behind_control = CONTROL_AT + control.len;
-    let rest = [behind_control, TOP - behind_control];
-    script.step(unmapping, libc::SYS_munmap | MAY_FAIL, rest);
+    for end in native::ENDS {
+        let rest = [behind_control, end - behind_control];
+        script.step(unmapping, libc::SYS_munmap | MAY_FAIL, rest);
+    }
     script.map_memory(plan, runs);
     let (read, write) = (libc::PROT_READ as u64, libc::PROT_WRITE as u64);
     let shared = (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64;
@@ -127,9 +126,9 @@ fn first(plan: &Plan, runs: &[Run], control: &Control) -> Vec<&'static str> {
         libc::SYS_mmap,
         [SCRATCH_AT, control.scratch_len, read | write, shared, CONTROL_FILE, control.len],
     );
-    // `struct sigaction` of the kernel: handler, flags, restorer, mask. No handler returns, so there is no restorer.
-    let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64 | SA_RESTORER;
-    let action = script.put(&[HANDLER_AT, flags, GATE_AT, !0]);
+    // No handler returns.
+    let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64;
+    let action = script.put(&native::signal_action(flags));
     for signal in HANDLED {
         let arguments = [signal as u64, action, 0, 8];
         script.step("setting a signal handler (rt_sigaction)", libc::SYS_rt_sigaction, arguments);
@@ -143,6 +142,9 @@ fn first(plan: &Plan, runs: &[Run], control: &Control) -> Vec<&'static str> {
     // A huge page would become the guest's own as a whole when one byte is written.
     let small_pages = [libc::PR_SET_THP_DISABLE as u64, 1];
     script.step("using small pages (prctl)", libc::SYS_prctl | MAY_FAIL, small_pages);
+    for (name, number, arguments) in native::OPTIONAL_STEPS {
+        script.step(name, number | MAY_FAIL, arguments);
+    }
     let no_new_privileges = [libc::PR_SET_NO_NEW_PRIVS as u64, 1];
     script.step("giving up privileges (prctl)", libc::SYS_prctl, no_new_privileges);
     let thread = libc::CLONE_VM

@@ -17,9 +17,10 @@ use nix::{
 };
 
 use super::{
-    super::{MachineError, descriptors, memfd, signals},
+    super::{MachineError, descriptors, memfd, native::ELF_MACHINE, signals},
     child::{reap, send},
-    gate,
+    gate::{CALL, CONTROL_LEN_AT, GATE_AT, GATE_LEN, page_name},
+    native,
     script::DESCRIPTORS,
 };
 use crate::memory::ProcessId;
@@ -114,10 +115,42 @@ pub(super) fn program(control_len: u64) -> io::Result<OwnedFd> {
         made => made,
     };
     let mut file = File::from(descriptors::not_standard(made?)?);
-    let page = gate::program(control_len as u32);
+    let page = page(control_len as u32);
     signals::change_file(page.len() as u64, || file.write_all(&page))?;
     memfd::seal(&file)?;
     Ok(file.into())
+}
+
+unsafe extern "C" {
+    #[link_name = page_name!()]
+    static PAGE: [u8; GATE_LEN];
+}
+
+/// The page of the gate, for a machine whose control memory has this length.
+pub(super) fn page(control_len: u32) -> [u8; GATE_LEN] {
+    // SAFETY: the assembly of `arch` defines `GATE_LEN` bytes at this symbol, in memory that nothing writes.
+    let mut page = unsafe { PAGE };
+    page[..CALL as usize].fill(0);
+    let mut put = |at: usize, bytes: &[u8]| page[at..][..bytes.len()].copy_from_slice(bytes);
+    // The ELF header: ELF64, little-endian; ET_EXEC; two program headers, no section headers.
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &[2, 0]);
+    put(18, &ELF_MACHINE.to_le_bytes());
+    put(20, &[1]);
+    for (at, word) in [(24, native::PLACES.entry), (32, 64)] {
+        put(at, &word.to_le_bytes());
+    }
+    put(52, &[64, 0, 56, 0, 2]);
+    // PT_LOAD, PF_R | PF_X: the page.
+    let len = GATE_LEN as u64;
+    for (at, word) in (64..).step_by(8).zip([1 | 5 << 32, 0, GATE_AT, GATE_AT, len, len, len]) {
+        put(at, &word.to_le_bytes());
+    }
+    // PT_GNU_STACK, PF_R | PF_W. Without it, Linux before 5.8 makes all readable memory executable.
+    put(120, &(0x6474_e551_u64 | 6 << 32).to_le_bytes());
+    put(120 + 48, &[16]);
+    put(CONTROL_LEN_AT, &control_len.to_le_bytes());
+    page
 }
 
 /// What a new process is to execute, and what came of it.

@@ -13,6 +13,7 @@ use super::{
     crimes::says,
     exits::is_harmless,
     list::{List, at, region},
+    native,
     ops::Deed,
     traps::{PARAMS, one_upcall},
 };
@@ -146,7 +147,7 @@ fn crashes(target: &Target) -> Came {
     let Err(ConnectError::Exited(GuestExit::Fault(fault))) = target.host.run() else {
         panic!("it runs")
     };
-    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(6), None));
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(native::UNDEFINED), None));
     Came::Ended(says(&GuestExit::Fault(fault)))
 }
 

@@ -9,7 +9,7 @@ use vmffi::{
 use super::{
     Came, Case,
     connection::{Setup, Target},
-    crimes::{Dies, dies},
+    crimes::{UNDEFINED, dies},
     forgeries::outside,
     list::{List, at, region},
     ops::Deed,
@@ -77,7 +77,7 @@ fn exits(target: &Target, levels: u32) -> Came {
 
 fn faults_below(target: &Target) -> Came {
     let list = nested(target.own(PARAMS), 7, &List::new().deed(Deed::Undefined, at(0), 0));
-    dies(target, &list, &[Dies::Exception(6, None)])
+    dies(target, &list, &[UNDEFINED])
 }
 
 /// The host attaches no meaning to any status.

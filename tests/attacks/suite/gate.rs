@@ -19,20 +19,15 @@ use vmffi::{
 use super::{
     Came, Case,
     connection::{On, REGION, Setup, Target, ToldClient},
-    crimes::{Dies, dies},
+    crimes::{Dies, UNDEFINED, dies, is_page_fault},
     list::{List, at, deed, region},
+    native::{self, GENERAL, PLAIN, SINGLE_STEP, TRAPPED, UNHEARD},
     ops::{At, Base, Deed, Op},
 };
 
 /// Addresses in a guest's process (`src/machine/process/gate.rs`).
 const GATE: u64 = 0x1f0_0000_0000;
 const CALL: u64 = GATE + 0x100;
-/// The trap, its `syscall`, and the instruction after that.
-const TRAP: u64 = GATE + 0x11b;
-const SYSCALL: u64 = TRAP + 5;
-const TRAPPED: u64 = TRAP + 7;
-/// An instruction that raises an exception.
-const UD2: u64 = GATE + 0x13b;
 const CONTROL: u64 = GATE + 0x10_0000;
 const SLOT: u64 = CONTROL + 0x1000;
 const SLOT_LEN: u64 = 0x8000;
@@ -41,20 +36,8 @@ const SCRATCH: u64 = GATE + 0x80_0000;
 const STACK: u64 = SCRATCH + 0x1000;
 const STACK_LEN: u64 = 0x1_0000;
 
-/// No flags are set in RFLAGS of a guest.
-const PLAIN: u64 = 0x202;
-const SINGLE_STEP: u64 = 0x100;
 /// `SIGUSR1`, which stops a vCPU.
 const STOP: u64 = 10;
-
-/// The general registers, in the order of [`Op::Jump`].
-type General = [u64; 15];
-const RAX: usize = 0;
-const RDX: usize = 3;
-const RSI: usize = 4;
-const RDI: usize = 5;
-const R8: usize = 7;
-const R10: usize = 9;
 
 pub fn cases() -> Vec<Case> {
     let cases = vec![
@@ -67,13 +50,6 @@ pub fn cases() -> Vec<Case> {
         Case::other("writes_to_the_gates_memory", writes),
     ];
     cases.into_iter().chain(lives::cases()).map(|case| case.only(On::is_process)).collect()
-}
-
-/// Registers for a trap by a jump to its system call.
-fn trap_by_jump(kind: u64, number: u64) -> General {
-    let mut registers = [0; 15];
-    (registers[RAX], registers[RDI], registers[R8]) = (24, kind, number);
-    registers
 }
 
 /// Aborts the program if this takes too long: after a lost stop, the host would wait forever.
@@ -150,7 +126,7 @@ impl Victims {
                 assert_eq!((error.kind(), error.reached()), (end.kind(), true), "{end:?}");
                 match end {
                     GuestExit::Fault(fault) => match fault.cause {
-                        FaultCause::Exception(14) => "page faults",
+                        cause if is_page_fault(cause) => "page faults",
                         FaultCause::Exception(_) => "other exceptions",
                         FaultCause::SystemCall(_) => "denied system calls",
                         FaultCause::Signal(_) => "forged signals",
@@ -195,16 +171,18 @@ fn code(target: &Target) -> Vec<u8> {
     let words = Transport { primary: target.lent(0x1000), secondary: 0xf00 };
     let list = List::new().op(copy).returns(0, words);
     let mut code = target.told().bytes(list.bytes()).unwrap().read_vec().unwrap();
-    // The rest of the page is `int3`.
-    code.truncate(code.iter().rposition(|byte| *byte != 0xcc).unwrap() + 1);
-    assert!((0x200..0x400).contains(&code.len()), "{:#x}", code.len());
+    // The rest of the page is filled.
+    code.truncate(code.iter().rposition(|byte| *byte != native::FILL).unwrap() + 1);
+    code.resize(code.len().next_multiple_of(native::STEP as usize), native::FILL);
+    assert!((0x200..0x600).contains(&code.len()), "{:#x}", code.len());
     code
 }
 
-/// The address after each `syscall` in the gate.
+/// The address after each system call in the gate.
 fn after_system_calls(code: &[u8]) -> Vec<u64> {
-    let found = code.windows(2).enumerate().filter(|(_, bytes)| *bytes == [0x0f, 0x05]);
-    found.map(|(nr, _)| CALL + nr as u64 + 2).collect()
+    let len = native::SYSTEM_CALL.len();
+    let found = code.windows(len).enumerate().filter(|(_, bytes)| *bytes == native::SYSTEM_CALL);
+    found.map(|(nr, _)| CALL + (nr + len) as u64).collect()
 }
 
 /// All registers hold an address in the guest's memory; the words there point to this memory in turn.
@@ -219,18 +197,18 @@ fn jumps(on: On) -> String {
     let code = code(&victims.target);
     let (prepare, own) = own_memory(&victims.target);
     let sets = [
-        ([0; 15], PLAIN, at(0)),
-        ([u64::MAX; 15], PLAIN, at(u64::MAX)),
-        ([SCRATCH + 0x100; 15], PLAIN, at(STACK + STACK_LEN)),
-        ([SCRATCH; 15], PLAIN | 0x47c00, at(STACK + 512)),
-        ([SLOT; 15], PLAIN, at(SLOT + 0x100)),
-        ([SLOT | 2; 15], PLAIN | SINGLE_STEP, At(Base::Boot, 0)),
-        ([GATE + 0x100; 15], PLAIN, at(GATE + 0x200)),
-        ([own; 15], PLAIN, at(own)),
+        ([0; GENERAL], PLAIN, at(0)),
+        ([u64::MAX; GENERAL], PLAIN, at(u64::MAX)),
+        ([SCRATCH + 0x100; GENERAL], PLAIN, at(STACK + STACK_LEN)),
+        ([SCRATCH; GENERAL], PLAIN | native::OTHERS, at(STACK + 512)),
+        ([SLOT; GENERAL], PLAIN, at(SLOT + 0x100)),
+        ([SLOT | 2; GENERAL], PLAIN | SINGLE_STEP, At(Base::Boot, 0)),
+        ([GATE + 0x100; GENERAL], PLAIN, at(GATE + 0x200)),
+        ([own; GENERAL], PLAIN, at(own)),
         // Numbers of system calls that the gate makes, and arguments that they may have.
-        ([24, 2, 14, 0, CONTROL, 2, SLOT, 7, 8, 8, 14, 24, 0, 0, SLOT], PLAIN, At(Base::Boot, 0)),
+        (native::of_the_gate(CONTROL, SLOT), PLAIN, At(Base::Boot, 0)),
     ];
-    for byte in 0..code.len() as u64 {
+    for byte in (0..code.len() as u64).step_by(native::STEP as usize) {
         for (registers, flags, stack) in sets {
             let list = prepare.clone().jump(at(CALL + byte), registers, flags, stack);
             victims.attempt(&list);
@@ -238,50 +216,49 @@ fn jumps(on: On) -> String {
     }
     // From the header on, in steps.
     for byte in (0..0x100).step_by(3) {
-        victims.attempt(&List::new().jump(at(GATE + byte), [own; 15], PLAIN, at(own)));
+        victims.attempt(&List::new().jump(at(GATE + byte), [own; GENERAL], PLAIN, at(own)));
     }
     victims.text()
 }
 
-/// Every number, also those of x32 and undefined ones, at every `syscall` of the gate.
+/// Every number, also those of x32 and undefined ones, at every system call of the gate.
 fn system_calls(on: On) -> String {
     let mut victims = Victims::new(on);
     let places = after_system_calls(&code(&victims.target));
     assert!(places.len() >= 5 && places[0] == TRAPPED, "{places:x?}");
+    let [trap, alternate, mask] = native::NUMBERS;
     let x32 = 0x4000_0000;
-    let numbers =
-        (0..=480).chain((512..548).map(|nr| nr | x32)).chain([24 | x32, 14 | x32, 131 | x32]);
+    let numbers = (0..=480)
+        .chain((512..548).map(|nr| nr | x32))
+        .chain([trap, mask, alternate].map(|nr| nr | x32));
     let mut passed = 0;
-    let others = [u64::from(u32::MAX), 0x8000_0000, 1 << 32 | 24, 24 << 32, u64::MAX];
+    let others = [u64::from(u32::MAX), 0x8000_0000, 1 << 32 | trap, trap << 32, u64::MAX];
     for number in numbers.chain(others) {
         // At three of them, one number each is the one that the gate uses.
         let arguments = [2, CONTROL, 0, 8];
         for place in &places {
-            let mut registers = [0; 15];
-            registers[RAX] = number;
-            for (register, value) in [RDI, RSI, RDX, R10].into_iter().zip(arguments) {
-                registers[register] = value;
-            }
-            let list = List::new().jump(at(place - 2), registers, PLAIN, At(Base::Boot, 0));
+            let registers = native::system_call(number, arguments);
+            let call = place - native::SYSTEM_CALL.len() as u64;
+            let list = List::new().jump(at(call), registers, PLAIN, At(Base::Boot, 0));
             let end = victims.attempt(&list).unwrap();
             // seccomp(2) compares 32 bits of the number, and the kernel uses the same 32 bits.
             let call = GuestExit::Protocol(ProtocolViolation::Order(2));
-            if number as u32 == 24 && *place == TRAPPED {
+            if u64::from(number as u32) == trap && *place == TRAPPED {
                 assert_eq!(end, call, "{number:#x} at {place:#x}");
                 continue;
             }
             let GuestExit::Fault(fault) = &end else {
                 panic!("{number:#x} at {place:#x}: {end:?}")
             };
-            // Since Linux 6.11 and 6.18, filters do not see these two: uretprobe and uprobe. They serve only code that the
-            // kernel itself has mapped for tracing; otherwise they raise SIGILL, or return an error.
+            // Since Linux 6.11 and 6.18, filters do not see these two of x86_64: uretprobe and uprobe. They serve only code that
+            // the kernel itself has mapped for tracing; otherwise they raise SIGILL, or return an error.
             if matches!(number as u32, 335 | 336) && fault.cause != FaultCause::SystemCall(number) {
                 passed += 1;
                 continue;
             }
-            if matches!(number as u32, 14) && fault.cause == FaultCause::Exception(14) {
-                // The signal mask is unchanged, and the gate continues with R15, which is 0.
-                assert_eq!(fault.address, Some(0x40), "{place:#x}");
+            if u64::from(number as u32) == mask && is_page_fault(fault.cause) {
+                // The signal mask is unchanged, and the gate continues with a slot at 0.
+                assert_eq!(fault.address, Some(native::AFTER_MASK), "{place:#x}");
                 continue;
             }
             let told = number as u32 as i32 as u64;
@@ -291,25 +268,25 @@ fn system_calls(on: On) -> String {
     format!("{}; {passed} that no filter sees", victims.text())
 }
 
-/// System calls of the gate and others, from other places, and by the 32-bit entries.
+/// System calls of the gate and others, from other places, and by the other entries of the kernel.
 fn elsewhere(on: On) -> String {
     let mut victims = Victims::new(on);
-    // rt_sigprocmask, rt_sigreturn, sched_yield, exit, kill, exit_group, sigaltstack, tgkill, mmap, clone, execve.
-    for number in [14, 15, 24, 60, 62, 231, 131, 234, 9, 56, 59] {
-        for deed in [Deed::Syscall, Deed::Int80, Deed::Compat] {
+    for number in native::DENIED {
+        for deed in native::SYSTEM_CALLS {
             let list = List::new().deed(deed, at(0), number);
             let end = victims.attempt(&list);
             let Some(GuestExit::Fault(fault)) = end else { panic!("{end:?}") };
             assert_eq!(fault.cause, FaultCause::SystemCall(number), "{deed:?}");
         }
-        // Also by `sysenter`, if the processor has it.
-        let end = victims.attempt(&List::new().deed(Deed::Sysenter, at(0), number));
-        let Some(GuestExit::Fault(fault)) = end else { panic!("{end:?}") };
-        let known = [FaultCause::SystemCall(number), FaultCause::Exception(6)];
-        assert!(
-            known.contains(&fault.cause) || fault.address == Some(fault.instruction),
-            "{fault:?}"
-        );
+        if let Some(deed) = native::PERHAPS_A_SYSTEM_CALL {
+            let end = victims.attempt(&List::new().deed(deed, at(0), number));
+            let Some(GuestExit::Fault(fault)) = end else { panic!("{end:?}") };
+            let known = [FaultCause::SystemCall(number), FaultCause::Exception(native::UNDEFINED)];
+            assert!(
+                known.contains(&fault.cause) || fault.address == Some(fault.instruction),
+                "{fault:?}"
+            );
+        }
     }
     victims.text()
 }
@@ -324,12 +301,11 @@ fn commands(on: On) -> String {
             for (stack, flags) in [
                 (At(Base::Boot, 0), PLAIN),
                 (At(Base::Boot, 0), PLAIN | SINGLE_STEP),
-                (at(STACK + 64), PLAIN | 0x44400),
+                (at(STACK + 64), PLAIN | native::OTHERS),
                 (at(own), PLAIN),
             ] {
-                let mut registers = [own; 15];
-                registers[RAX] = slot | command;
-                for to in [TRAPPED, TRAPPED + 5] {
+                let registers = native::answered([own; GENERAL], slot | command);
+                for to in native::ANSWERS {
                     victims.attempt(&prepare.clone().jump(at(to), registers, flags, stack));
                 }
             }
@@ -357,17 +333,11 @@ fn signals_elsewhere(target: &Target) -> Came {
 }
 
 /// A trap of the handler for a signal, with a forged frame.
-fn forged_signal(signal: u64, code: u64, call: u64, rip: u64, vector: u64, cr2: u64) -> List {
+fn forged_signal(signal: u64, code: u64, call: u64, pc: u64, number: u64, address: u64) -> List {
     let (info, context) = (STACK + 0x2000, STACK + 0x1000);
-    let words = [
-        (info + 8, code),
-        (info + 24, call),
-        (context + 168, rip),
-        (context + 200, vector),
-        (context + 216, cr2),
-    ];
+    let words = [(info + 8, code), (info + 24, call)].into_iter();
     let list = words
-        .into_iter()
+        .chain(native::signal_frame(info, context, pc, number, address))
         .fold(List::new(), |list, (place, word)| list.write(at(place), &word.to_le_bytes()));
     let words = Transport { primary: context, secondary: 0 };
     list.trap(0x100 + signal, info, words, &List::new())
@@ -383,14 +353,12 @@ fn forged_frames(target: &Target) -> Came {
             let error = target.told().does(list.bytes()).unwrap_err();
             assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, true));
             let Some(GuestExit::Fault(fault)) = target.end() else { panic!("{:?}", target.end()) };
-            let (cause, address) = match (signal, number) {
-                (31, number) => (FaultCause::SystemCall(number as i32 as u64), None),
-                (7 | 11, 14) => (FaultCause::Exception(14), Some(0x5678)),
-                (4, 6) | (5, 1) | (7, 17) | (8, 0) | (11, 0..32) => {
-                    (FaultCause::Exception(number as u8), None)
-                }
-                _ => (FaultCause::Signal(signal as i32), None),
+            let cause = match (signal, native::exception(signal, number)) {
+                (31, _) => FaultCause::SystemCall(number as i32 as u64),
+                (_, Some(exception)) => FaultCause::Exception(exception),
+                _ => FaultCause::Signal(signal as i32),
             };
+            let address = is_page_fault(cause).then_some(0x5678);
             assert_eq!((fault.cause, fault.address, fault.instruction), (cause, address, rip));
             assert_anew(target);
         }
@@ -418,17 +386,27 @@ fn forged_frames(target: &Target) -> Came {
             assert_anew(target);
         }
     }
-    dies(target, &forged_signal(8, 1, 0, 0, 0, 0), &[Dies::Exception(0, None)])
+    dies(target, &forged_signal(4, 1, 0, 0, native::UNDEFINED.into(), 0), &[UNDEFINED])
 }
 
 /// The guest can read the gate and the control memory, but cannot write them.
 fn writes(on: On) -> String {
     let mut victims = Victims::new(on);
     let last = GATE + 4096 - 8;
-    let places =
-        [GATE, CALL, TRAP, UD2, last, CONTROL, CONTROL + 16, SLOT, SLOT + 64, SLOT + SLOT_LEN - 8];
+    let places = [
+        GATE,
+        CALL,
+        native::TRAP,
+        UNHEARD,
+        last,
+        CONTROL,
+        CONTROL + 16,
+        SLOT,
+        SLOT + 64,
+        SLOT + SLOT_LEN - 8,
+    ];
     for place in places {
-        for deed in [Deed::Store1, Deed::Store8, Deed::Store16, Deed::StoreX87, Deed::Add] {
+        for deed in native::STORES {
             let end = victims.attempt(&List::new().deed(deed, at(place), 1));
             assert_page_fault(end, place);
         }
@@ -445,7 +423,8 @@ fn writes(on: On) -> String {
     }
     // Neither the control memory nor a signal stack is executable.
     for place in [CONTROL, SLOT, SCRATCH, STACK] {
-        let end = victims.attempt(&List::new().jump(at(place), [0; 15], PLAIN, At(Base::Boot, 0)));
+        let end =
+            victims.attempt(&List::new().jump(at(place), [0; GENERAL], PLAIN, At(Base::Boot, 0)));
         assert_page_fault(end, place);
     }
     victims.text()
@@ -454,5 +433,6 @@ fn writes(on: On) -> String {
 #[track_caller]
 fn assert_page_fault(end: Option<GuestExit>, place: u64) {
     let Some(GuestExit::Fault(fault)) = end else { panic!("{end:?} at {place:#x}") };
-    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(place)));
+    assert!(is_page_fault(fault.cause), "{fault}");
+    assert_eq!(fault.address, Some(place), "{fault}");
 }

@@ -20,13 +20,16 @@ mod forgeries;
 mod gate;
 mod images;
 mod loans;
+#[cfg_attr(target_arch = "aarch64", path = "native/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "native/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "native/x86_64/mod.rs")]
+mod native;
 mod neighbours;
 mod races;
 mod resets;
 mod returns;
 mod rounds;
 mod snapshots;
-mod strings;
 mod traps;
 
 use std::{
@@ -36,7 +39,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use support::{forged, guests, interface, left, liar, list, ops, panics, region, skips::skip};
+use support::{forged, guests, interface, left, liar, list, ops, panics, region, skips};
 
 use connection::{On, Setup, Target};
 
@@ -157,7 +160,7 @@ fn cases() -> Vec<Case> {
         (true, resets::cases()),
         (false, neighbours::cases()),
         (true, snapshots::cases()),
-        (false, strings::cases()),
+        (false, native::cases()),
         (false, images::cases()),
         (false, gate::cases()),
     ]
@@ -168,6 +171,7 @@ fn cases() -> Vec<Case> {
             Case { on_clones, ..case }
         })
     })
+    .filter(|case| !skips::is_skipped("attacks", case.name))
     .collect()
 }
 
@@ -208,7 +212,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     for (on, why) in missing {
-        skip(if on.is_kvm() { "kvm" } else { "process" }, why);
+        skips::skip(if on.is_kvm() { "kvm" } else { "process" }, why);
     }
     if std::env::var_os("ATTACKS_TABLE").is_some() {
         println!("| attack | backend | outcome |\n|---|---|---|");

@@ -18,6 +18,7 @@ use super::{
     interface::*,
     liar::Random,
     list::{List, at, deed, region},
+    native,
     ops::{Deed, Op},
     traps::{PARAMS, one_upcall},
 };
@@ -221,7 +222,7 @@ fn calls_for_ever() -> List {
 fn fault_beside(target: &Target, forever: &List) -> Came {
     let end = ends_beside(target, forever, &deed(Deed::Undefined, at(0), 0));
     let GuestExit::Fault(fault) = &end else { panic!("{end:?}") };
-    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(6), None));
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(native::UNDEFINED), None));
     Came::Ended(says(&end))
 }
 

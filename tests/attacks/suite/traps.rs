@@ -9,14 +9,12 @@ use vmffi::{
 use super::{
     Came, Case,
     connection::{DOORBELL, NOWHERE, REGION, Setup, Target, own},
-    crimes::{Dies, dies, says},
+    crimes::{Dies, dies, page, says},
     interface::*,
     list::{List, at, deed, region},
+    native,
     ops::{Deed, Op},
 };
-
-/// The port of a trap in a virtual machine (`src/machine/kvm/tables.rs`).
-pub const PORT: u64 = 0x5658;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -47,16 +45,15 @@ pub fn cases() -> Vec<Case> {
             dies_at_the_doorbell(target, &deed(Deed::Flagged, at(DOORBELL + 8), 0), 8, &[])
         }),
         Case::new("the_traps_instruction_to_unmapped_memory", |target| {
-            let nowhere = Dies::Exception(14, Some(NOWHERE));
-            dies(target, &deed(Deed::Flagged, at(NOWHERE), 0), &[nowhere])
+            dies(target, &deed(Deed::Flagged, at(NOWHERE & !7), 0), &[page(NOWHERE & !7)])
         }),
         Case::new("the_traps_instruction_to_the_hosts_arena", |target| {
             let (place, _) = target.layout.arena(Side::Host);
             let place = REGION + place;
-            dies(target, &deed(Deed::Flagged, at(place), 0), &[Dies::Exception(14, Some(place))])
+            dies(target, &deed(Deed::Flagged, at(place), 0), &[page(place)])
         }),
         Case::new("the_doorbell_with_a_vector", vector),
-        Case::new("the_doorbell_with_x87_registers", x87),
+        Case::new("a_call_with_a_vector", vector_call),
         Case::new("the_doorbell_by_a_locked_instruction", |target| rings(target, Deed::Add, 0)),
         Case::new("beside_the_doorbell", |target| rings(target, Deed::Store8, 8)),
         Case::new("the_end_of_the_doorbells_page", |target| rings(target, Deed::Store8, 4088)),
@@ -66,24 +63,9 @@ pub fn cases() -> Vec<Case> {
             dies_at_the_doorbell(target, &list, 0, &[])
         }),
         Case::new("after_the_doorbells_page", |target| {
-            dies(
-                target,
-                &deed(Deed::Store8, at(DOORBELL + 4096), 1),
-                &[Dies::Exception(14, Some(DOORBELL + 4096))],
-            )
+            dies(target, &deed(Deed::Store8, at(DOORBELL + 4096), 1), &[page(DOORBELL + 4096)])
         }),
-        Case::new("the_port_with_one_byte", |target| port(target, Deed::Out1, PORT)),
-        Case::new("the_port_with_two_bytes", |target| port(target, Deed::Out2, PORT)),
-        Case::new("a_read_of_the_port", |target| port(target, Deed::In4, PORT)),
-        Case::new("a_byte_of_the_port", |target| port(target, Deed::In1, PORT + 3)),
-        Case::new("beside_the_port", |target| port(target, Deed::Out1, PORT + 1)),
-        Case::new("the_port_by_a_string", port_string),
-        Case::new("ports_that_the_guest_may_not_use", ports),
         Case::new("calls_with_flags_that_are_odd", flags),
-        Case::new("a_call_in_single_steps", |target| {
-            let list = deed(Deed::Flagged, at(target.way()), 0x100);
-            dies(target, &list, &[Dies::Exception(1, None)])
-        }),
     ]
 }
 
@@ -260,9 +242,9 @@ fn deep(target: &Target) -> Came {
 /// Executes an access to the doorbell that is not a trap. If the guest traps by the doorbell, the access is reported as such,
 /// or ends the guest in one of `others`; if it traps by a port or a gate, the page is not mapped.
 #[track_caller]
-fn dies_at_the_doorbell(target: &Target, list: &List, offset: u64, others: &[Dies]) -> Came {
+pub fn dies_at_the_doorbell(target: &Target, list: &List, offset: u64, others: &[Dies]) -> Came {
     if target.way() != DOORBELL {
-        return dies(target, list, &[Dies::Exception(14, Some(DOORBELL + offset))]);
+        return dies(target, list, &[page(DOORBELL + offset)]);
     }
     let mut ends = vec![Dies::Access(DOORBELL + offset)];
     ends.extend(others);
@@ -282,63 +264,33 @@ fn other_instruction(target: &Target) -> Came {
         target,
         &deed(Deed::Store8, at(DOORBELL), 0x1234),
         0,
-        &[Dies::Order(0x1234)],
+        &[native::RINGS_WITH_1234],
     )
 }
 
-/// 16 bytes, which may arrive as two accesses of 8.
+/// ABI, Traps TR-9: 16 bytes, of which the first eight may arrive as a trap, with the words in the registers.
 fn vector(target: &Target) -> Came {
-    let list = List::new().deed(Deed::Vectors, at(0), 0).deed(Deed::Store16, at(DOORBELL), 0);
-    dies_at_the_doorbell(target, &list, 0, &[Dies::Order(u64::MAX)])
+    let list = deed(Deed::Store16, at(DOORBELL), 0x1234);
+    dies_at_the_doorbell(target, &list, 0, &[Dies::Order(0x1234)])
 }
 
-/// An instruction that hypervisors may not emulate for such an access.
-fn x87(target: &Target) -> Came {
-    let list = deed(Deed::StoreX87, at(DOORBELL), 0);
-    dies_at_the_doorbell(target, &list, 0, &[Dies::Exception(6, None)])
+/// ABI, Traps TR-9: if they do, and the trap is a call, the host answers it, and the rest of the store is an access beside the
+/// doorbell.
+fn vector_call(target: &Target) -> Came {
+    let list = deed(Deed::Store16, at(DOORBELL), trap::CALL);
+    let came = dies_at_the_doorbell(target, &list, 0, &[Dies::Access(DOORBELL + 8)]);
+    // The call is one of an unknown function.
+    assert!(target.refused().iter().all(|error| error.kind() == ErrorKind::UnknownFunction));
+    came
 }
 
-/// Alignment checks, the direction flag, a nested task, and an I/O privilege level that has no effect.
+/// Flags that have no effect on a call.
 fn flags(target: &Target) -> Came {
-    for flags in [0x40000, 0x400, 0x4000, 0x3000, 0x47400] {
+    for flags in native::HARMLESS_FLAGS {
         target.does(&deed(Deed::Flagged, at(target.way()), flags));
         let refused: Vec<_> = target.refused().iter().map(|error| error.kind()).collect();
         assert_eq!(refused, [ErrorKind::UnknownFunction], "{flags:#x}");
         target.assert_works();
     }
     Came::Lives("served as any call".into())
-}
-
-/// If the guest traps by a port, it may use those four ports. In a process it may use none.
-#[track_caller]
-fn port(target: &Target, how: Deed, number: u64) -> Came {
-    let ends = [Dies::Exception(13, None), Dies::Access(number)];
-    dies(target, &deed(how, at(number), 1), if target.on.is_kvm() { &ends } else { &ends[..1] })
-}
-
-fn port_string(target: &Target) -> Came {
-    // Each word is an access like a trap's, of an unknown kind.
-    let ends = [Dies::Exception(13, None), Dies::Access(PORT), Dies::Order(0x1234)];
-    let list = deed(Deed::OutString, at(PORT), 3);
-    dies(target, &list, if target.on.is_kvm() { &ends } else { &ends[..1] })
-}
-
-/// The last of these accesses ends after the four ports.
-fn ports(target: &Target) -> Came {
-    let others = [
-        (Deed::Out4, 0x600),
-        (Deed::Out1, 0x600),
-        (Deed::In4, 0x600),
-        (Deed::Out1, 0x64),
-        (Deed::Out4, 0xcf8),
-        (Deed::In1, 0x3f8),
-        (Deed::Out1, 0xffff),
-        (Deed::Out4, PORT - 1),
-        (Deed::Out2, PORT + 3),
-    ];
-    for (how, number) in others {
-        let other = Target::new(target.on, &Setup::PLAIN);
-        dies(&other, &deed(how, at(number), 1), &[Dies::Exception(13, None)]);
-    }
-    dies(target, &deed(Deed::Out4, at(PORT + 4), 1), &[Dies::Exception(13, None)])
 }

@@ -20,6 +20,7 @@ use super::{
     connection::{Built, On, machine},
     host::Host,
     shared::control::ControlClient,
+    slower,
 };
 
 pub fn cases() -> Vec<Case> {
@@ -41,7 +42,9 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// The limit of most cases.
-const LIMIT: Duration = Duration::from_millis(100);
+fn limit() -> Duration {
+    Duration::from_millis(100) * slower()
+}
 
 fn built(on: On, vcpus: u32, limits: Limits, host: Host) -> Built {
     let host = machine().vcpus(vcpus).limits(limits).build(on.backend(), host).unwrap();
@@ -50,7 +53,7 @@ fn built(on: On, vcpus: u32, limits: Limits, host: Host) -> Built {
 }
 
 fn limited(on: On, host: Host) -> Built {
-    built(on, 1, Limits::new().cpu_time(LIMIT), host)
+    built(on, 1, Limits::new().cpu_time(limit()), host)
 }
 
 /// The number of rounds of work that take at most about this time on an idle processor: other load can only lengthen them.
@@ -79,8 +82,8 @@ fn looping(on: On) {
         let began = Instant::now();
         exceeded(&host, control.spin().unwrap_err());
         let took = began.elapsed();
-        assert!(took >= LIMIT, "stopped after {took:?}");
-        assert!(took < 50 * LIMIT, "stopped after {took:?}");
+        assert!(took >= limit(), "stopped after {took:?}");
+        assert!(took < 50 * limit(), "stopped after {took:?}");
         println!("{on}: stopped after {took:?}");
         let error = control.sum(1).unwrap_err();
         assert_eq!((error.kind(), error.reached()), (ErrorKind::Cancelled, false));
@@ -94,18 +97,18 @@ fn looping(on: On) {
 
 /// The time between hypercalls adds up.
 fn calling(on: On) {
-    let limits = Limits::new().cpu_time(LIMIT).deadline(LIMIT * 600);
+    let limits = Limits::new().cpu_time(limit()).deadline(limit() * 600);
     let host = built(on, 1, limits, Host::default());
     for _ in 0..2 {
         let began = Instant::now();
         exceeded(&host, ControlClient::from(host.guest()).sum(u64::MAX).unwrap_err());
-        assert!(began.elapsed() >= LIMIT, "{:?}", began.elapsed());
+        assert!(began.elapsed() >= limit(), "{:?}", began.elapsed());
         assert_eq!(host.reset(), Ok(()));
     }
 }
 
 fn each_call(on: On) {
-    let part = rounds(on, LIMIT / 5);
+    let part = rounds(on, limit() / 5);
     let host = limited(on, Host::default());
     let control = ControlClient::from(host.guest());
     for _ in 0..12 {
@@ -148,7 +151,7 @@ impl Drop for Busy {
 
 /// The guest gets a fraction of a processor, and is not stopped, as a deadline would have stopped it.
 fn busy(on: On) {
-    let part = rounds(on, LIMIT / 4);
+    let part = rounds(on, limit() / 4);
     let host = limited(on, Host::default());
     let busy = Busy::new(12);
     for _ in 0..2 {
@@ -156,10 +159,10 @@ fn busy(on: On) {
         ControlClient::from(host.guest()).work(part).unwrap();
         let took = began.elapsed();
         println!("{on}: a quarter of the limit took {took:?}");
-        assert!(took > LIMIT * 2, "only {took:?}: the machine was not busy");
+        assert!(took > limit() * 2, "only {took:?}: the machine was not busy");
         assert_eq!(host.guest_exit(), None);
     }
-    let within = host.with_deadline(LIMIT);
+    let within = host.with_deadline(limit());
     let error = ControlClient::from(within.guest()).work(part).unwrap_err();
     assert_eq!(
         (error.kind(), host.guest_exit()),
@@ -176,15 +179,15 @@ fn handler(on: On) {
     let host = limited(
         on,
         Host::on_call(|_| {
-            thread::sleep(LIMIT * 2);
+            thread::sleep(limit() * 2);
             let began = Instant::now();
-            while began.elapsed() < LIMIT * 2 {
+            while began.elapsed() < limit() * 2 {
                 hint::spin_loop();
             }
         }),
     );
     let control = ControlClient::from(host.guest());
-    let part = rounds(on, LIMIT / 5);
+    let part = rounds(on, limit() / 5);
     assert_eq!(control.calls_back(), Ok(1000));
     control.work(part).unwrap();
     assert_eq!(control.calls_back(), Ok(1000));
@@ -193,12 +196,12 @@ fn handler(on: On) {
 
 /// The same while the guest starts up, in `Host::run`.
 fn start_up(on: On) {
-    let slow = || Host::with_gift(b"a gift").while_it_is_made(|| thread::sleep(LIMIT * 2));
+    let slow = || Host::with_gift(b"a gift").while_it_is_made(|| thread::sleep(limit() * 2));
     let host = limited(on, slow());
     let control = ControlClient::from(host.guest());
     assert_eq!(control.sum(4), Ok(10));
     // A limit longer than any startup, and a shorter one: then the guest does not reach its request for the gift.
-    for (limit, exit) in [(LIMIT, None), (Duration::ZERO, Some(GuestExit::CpuTime))] {
+    for (limit, exit) in [(limit(), None), (Duration::ZERO, Some(GuestExit::CpuTime))] {
         let limits = Limits::new().cpu_time(limit);
         let host = machine().limits(limits).build(on.backend(), slow()).unwrap();
         assert_eq!(host.run().is_ok(), exit.is_none());
@@ -208,7 +211,7 @@ fn start_up(on: On) {
 
 /// Calls that are each below the limit and together above it, within one outermost call.
 fn nested(on: On) {
-    let part = rounds(on, LIMIT / 3);
+    let part = rounds(on, limit() / 3);
     let done = Arc::new(AtomicU64::new(0));
     let counts = done.clone();
     let host = limited(
@@ -234,8 +237,8 @@ fn nested(on: On) {
 
 fn vcpus(on: On) {
     const VCPUS: u32 = 8;
-    let part = rounds(on, LIMIT / 4);
-    let host = built(on, VCPUS, Limits::new().cpu_time(LIMIT), Host::default());
+    let part = rounds(on, limit() / 4);
+    let host = built(on, VCPUS, Limits::new().cpu_time(limit()), Host::default());
     for _ in 0..2 {
         thread::scope(|scope| {
             for _ in 0..VCPUS {
@@ -256,7 +259,7 @@ fn vcpus(on: On) {
 
 /// A looping guest ends with the limit, and so do the calls on its other vCPUs.
 fn one_of_several(on: On) {
-    let host = built(on, 2, Limits::new().cpu_time(LIMIT), Host::default());
+    let host = built(on, 2, Limits::new().cpu_time(limit()), Host::default());
     for _ in 0..3 {
         let ends = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -292,11 +295,11 @@ fn lives(on: On) {
 
 /// The limit that is reached first applies.
 fn both(on: On) {
-    let limits = Limits::new().cpu_time(LIMIT).deadline(Duration::from_secs(60));
+    let limits = Limits::new().cpu_time(limit()).deadline(Duration::from_secs(60));
     let host = built(on, 1, limits, Host::default());
     exceeded(&host, ControlClient::from(host.guest()).spin().unwrap_err());
     assert_eq!(host.reset(), Ok(()));
-    let within = host.with_deadline(LIMIT / 4);
+    let within = host.with_deadline(limit() / 4);
     assert!(ControlClient::from(within.guest()).spin().is_err());
     assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
     assert_eq!(host.reset(), Ok(()));

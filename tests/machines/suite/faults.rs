@@ -6,7 +6,7 @@ use super::{
     Case,
     connection::{Connection, On},
     host::Host,
-    shared::control::Crime,
+    shared::{control::Crime, native},
 };
 
 /// The address of the region in a guest, and one at which only a trap is valid.
@@ -35,10 +35,21 @@ pub fn cases() -> Vec<Case> {
     fault("jumps_nowhere", jumps);
     fault("runs_the_hosts_arena", runs_data);
     fault("an_undefined_instruction", undefined);
-    fault("divides_by_zero", |on| exception(on, Crime::Divide, 0, 0, "divides"));
-    fault("a_non_canonical_address", |on| exception(on, Crime::Read, 1 << 63, 13, "reads"));
-    fault("halts", |on| exception(on, Crime::Halt, 0, 13, "halts"));
-    fault("breakpoint", |on| exception(on, Crime::Breakpoint, 0, 3, "breaks"));
+    if native::DIVIDE.is_some() {
+        fault("divides_by_zero", |on| {
+            exception(on, Crime::Divide, 0, native::DIVIDE.unwrap(), "divides")
+        });
+    }
+    if native::NO_ADDRESS.is_some() {
+        fault("a_non_canonical_address", |on| {
+            exception(on, Crime::Read, 1 << 63, native::NO_ADDRESS.unwrap(), "reads")
+        });
+    }
+    if native::HALT.is_some() {
+        fault("halts", |on| exception(on, Crime::Halt, 0, native::HALT.unwrap(), "halts"));
+    }
+    fault("reads_behind_all_addresses", |on| page_fault(on, Crime::Read, |_| 1 << 46, "reads"));
+    fault("breakpoint", |on| exception(on, Crime::Breakpoint, 0, native::BREAKPOINT, "breaks"));
     fault("overflows_its_stack", overflows);
     fault("calls_the_system", calls_the_system);
     fault("rings_with_four_bytes", |on| access(on, Crime::Narrow, DOORBELL));
@@ -82,10 +93,19 @@ fn in_function(fault: &Fault, name: &str) {
 
 #[track_caller]
 fn page_fault(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64, function: &str) {
+    let number = match crime {
+        Crime::Write => native::WRITE_FAULT,
+        _ => native::READ_FAULT,
+    };
     let (fault, place) = faulted(on, crime, place);
-    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(place)), "{fault}");
+    assert_eq!(
+        (fault.cause, fault.address),
+        (FaultCause::Exception(number), Some(place)),
+        "{fault}"
+    );
     in_function(&fault, function);
-    assert!(fault.to_string().contains(&format!("page fault at address {place:#x}")), "{fault}");
+    let text = format!("{} at address {place:#x}", fault.cause);
+    assert!(fault.to_string().contains(&text) && !text.contains("exception"), "{fault}");
 }
 
 #[track_caller]
@@ -106,7 +126,11 @@ fn access(on: On, crime: Crime, place: u64) {
 
 /// If the guest does not trap by the doorbell, it has none.
 fn not_mapped(end: &GuestExit, place: u64) -> bool {
-    matches!(end, GuestExit::Fault(fault) if (fault.cause, fault.address) == (FaultCause::Exception(14), Some(place)))
+    matches!(
+        end,
+        GuestExit::Fault(Fault { cause: FaultCause::Exception(native::READ_FAULT | native::WRITE_FAULT), address, .. })
+            if *address == Some(place)
+    )
 }
 
 /// An address in the host's arena.
@@ -117,20 +141,26 @@ fn place(guest: &Connection) -> u64 {
 }
 
 fn jumps(on: On) {
-    let (fault, place) = faulted(on, Crime::Jump, |_| 0x7000_0123);
-    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(place)), "{fault}");
+    let (fault, place) = faulted(on, Crime::Jump, |_| 0x7000_0124);
+    let cause = FaultCause::Exception(native::EXECUTE_FAULT);
+    assert_eq!((fault.cause, fault.address), (cause, Some(place)), "{fault}");
     assert_eq!((fault.instruction, &fault.symbol), (place, &None));
 }
 
 fn runs_data(on: On) {
     let (fault, place) = faulted(on, Crime::Jump, place);
-    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(place)), "{fault}");
+    let cause = FaultCause::Exception(native::EXECUTE_FAULT);
+    assert_eq!((fault.cause, fault.address), (cause, Some(place)), "{fault}");
     assert_eq!((fault.instruction, &fault.symbol), (place, &None));
 }
 
 fn undefined(on: On) {
     let (fault, code) = faulted(on, Crime::Undefined, |guest| guest.control().code().unwrap());
-    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(6), None), "{fault}");
+    assert_eq!(
+        (fault.cause, fault.address),
+        (FaultCause::Exception(native::INVALID), None),
+        "{fault}"
+    );
     in_function(&fault, "undefined");
     let offset = fault.symbol.as_ref().unwrap().1;
     assert_eq!(fault.instruction, code + offset, "the address that the guest reports");
@@ -148,11 +178,18 @@ fn calls_the_system(on: On) {
     if on.is_kvm() && fault.instruction == 0 {
         // Some implementations of KVM ignore EFER: then the instruction jumps to address 0, which is
         // not mapped.
-        assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(0)), "{fault}");
+        assert_eq!(
+            (fault.cause, fault.address),
+            (FaultCause::Exception(native::EXECUTE_FAULT), Some(0)),
+            "{fault}"
+        );
         return;
     }
-    // In a virtual machine this instruction is undefined.
-    let cause = if on.is_kvm() { FaultCause::Exception(6) } else { FaultCause::SystemCall(39) };
+    let cause = if on.is_kvm() {
+        FaultCause::Exception(native::SYSTEM_CALL)
+    } else {
+        FaultCause::SystemCall(native::NUMBER)
+    };
     assert_eq!((fault.cause, fault.address), (cause, None), "{fault}");
     in_function(&fault, "calls_the_system");
 }

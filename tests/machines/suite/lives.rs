@@ -25,6 +25,7 @@ use super::{
     shared::{
         control::ControlClient, failures::FailingClient, handles::HandlesClient, state::StateClient,
     },
+    slower,
 };
 
 pub fn cases() -> Vec<Case> {
@@ -203,7 +204,7 @@ const STORM: &[ErrorKind] = &[ErrorKind::Stale, ErrorKind::Cancelled, ErrorKind:
 
 /// One call whose result is checked.
 fn checked(host: &Built, score: &Score, nr: u64) {
-    let deadline = Duration::from_micros(200 + nr * 7919 % 20_000);
+    let deadline = Duration::from_micros(200 + nr * 7919 % 20_000) * slower();
     let guest = host.with_deadline(deadline);
     match nr % 4 {
         0 => match HandlesClient::from(guest.guest()).words(&vec![nr; 300]) {
@@ -267,7 +268,7 @@ fn stop_until(over: &AtomicBool, stopper: Stopper) {
     let mut wait = 1;
     while !over.load(Ordering::Acquire) {
         wait = (wait * 5 + 3) % 7919;
-        thread::sleep(Duration::from_micros(wait));
+        thread::sleep(Duration::from_micros(wait) * slower());
         stopper.stop();
     }
 }

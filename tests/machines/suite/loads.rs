@@ -14,6 +14,7 @@ use super::{
     shared::{
         self,
         control::{ControlClient, Crime},
+        native,
     },
 };
 
@@ -91,11 +92,11 @@ fn zeros(on: On) {
     let (image, entry) = entering(|end| end - 64);
     let host = MachineBuilder::new(&image).build(on.backend(), Host::default()).unwrap();
     host.run().unwrap_err();
-    // Two zeros are an instruction: `add [rax], al`.
     let Some(GuestExit::Fault(fault)) = host.guest_exit() else {
         panic!("{:?}", host.guest_exit())
     };
-    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(14), Some(0)), "{fault}");
+    let (number, address) = native::ZEROS;
+    assert_eq!((fault.cause, fault.address), (FaultCause::Exception(number), address), "{fault}");
     assert_eq!(fault.instruction, entry);
 }
 

@@ -36,7 +36,11 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use support::{guests, host, left, shared, skips::may_skip};
+use support::{
+    guests, host, left, shared,
+    skips::{is_skipped, may_skip},
+    times::slower,
+};
 
 use connection::On;
 
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
     ]
     .into_iter()
     .flat_map(|(clones, cases)| cases.into_iter().map(move |case| (clones, case)))
+    .filter(|(_, case)| !is_skipped("machines", &case.name))
     .collect();
 
     let (mut trials, mut lines) = (Vec::new(), Vec::new());

@@ -1,5 +1,12 @@
 //! Writes ELF files, part by part.
 
+#[cfg_attr(target_arch = "aarch64", path = "native/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "native/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "native/x86_64.rs")]
+mod native;
+
+pub use native::{ELF_MACHINE, RELATIVE};
+
 /// Types of file (ELF-64 Object File Format).
 pub const DYN: u64 = 3;
 
@@ -118,7 +125,7 @@ impl Elf {
         }
         let sections_at = if sections == 0 { 0 } else { self.put(&self.sections.concat()) };
         let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-        file.extend((self.kind | 62 << 16 | 1 << 32).to_le_bytes());
+        file.extend((self.kind | u64::from(ELF_MACHINE) << 16 | 1 << 32).to_le_bytes());
         for word in [self.entry, headers, sections_at] {
             file.extend(word.to_le_bytes());
         }

@@ -13,7 +13,7 @@ pub mod forged;
 // By its path: examples use it as a module, `mod guests`, without this crate.
 #[path = "../../../examples/guests/mod.rs"]
 pub mod guests;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_os = "linux")]
 pub mod host;
 pub mod interface;
 pub mod left;
@@ -34,7 +34,7 @@ pub mod times;
 #[path = "../../../examples/guests/meter/src/warmth.rs"]
 pub mod warmth;
 // By its path: a module of the guest. It contains assembly.
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_os = "linux")]
 #[path = "../../machines/guest/src/shared/mod.rs"]
 pub mod shared;
 

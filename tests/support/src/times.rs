@@ -17,3 +17,13 @@ pub fn timed<R>(what: impl FnOnce() -> R) -> Duration {
     drop(result);
     time
 }
+
+/// By how much processors are slower than those for which tests state times: `VMFFI_SLOWER`, where they are emulated, else 1.
+///
+/// # Panics
+///
+/// If the variable is no number.
+#[must_use]
+pub fn slower() -> u32 {
+    std::env::var("VMFFI_SLOWER").map_or(1, |times| times.parse().expect("a number in VMFFI_SLOWER"))
+}

@@ -99,7 +99,7 @@ fn lives(trap_method: TrapMethod) -> Vec<List> {
 
 /// The number of instructions in the guest's table of accesses.
 fn accesses() -> u64 {
-    let table = include_str!("../../../../tests/attacks/guest/src/accesses.rs");
+    let table = include_str!("../../../../tests/attacks/guest/src/x86_64/accesses.rs");
     let lines = table.lines().skip_while(|line| *line != "table! {").skip(1);
     lines.take_while(|line| *line != "}").filter(|line| line.starts_with("    \"")).count() as u64
 }

@@ -5,14 +5,13 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
-mod accesses;
-mod deeds;
-mod frames;
+#[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "x86_64/mod.rs")]
+mod native;
 mod ops;
-mod strings;
 
 use core::{
-    arch::{asm, global_asm},
     mem::replace,
     panic::PanicInfo,
     ptr::{with_exposed_provenance as from, with_exposed_provenance_mut as to},
@@ -21,27 +20,8 @@ use core::{
 use ops::{At, Base, Feed, Op};
 use vmffi::{
     abi::{Boot, Registers, Transport, answer, pointer, signature, trap},
-    arch::{Trap, x86_64::NegotiatedTrap},
+    arch::{NegotiatedTrap, Trap},
 };
-
-// Lists refer to the code after the first instructions: an endless loop at 16, and one that uses the stack at 32.
-global_asm!(
-    ".globl _start",
-    ".type _start, @function",
-    ".balign 16",
-    "_start:",
-    "xor ebp, ebp",
-    "call {enter}",
-    "ud2",
-    ".balign 16",
-    "2: jmp 2b",
-    ".balign 16",
-    "2: push rax",
-    "pop rax",
-    "jmp 2b",
-    ".balign 16",
-    enter = sym enter,
-);
 
 unsafe extern "C" {
     static _start: u8;
@@ -51,8 +31,7 @@ vmffi::memory_functions!();
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
-    // SAFETY: the instruction ends the guest.
-    unsafe { asm!("ud2", options(noreturn)) }
+    native::undefined()
 }
 
 /// Parts of the standard library refer to these two functions, and never call them.
@@ -87,12 +66,28 @@ fn load(at: u64) -> u64 {
     unsafe { from::<u64>(at as usize).read_unaligned() }
 }
 
+/// Reads a byte, and not one more.
+fn load_byte(at: u64) -> u8 {
+    // SAFETY: none, as above.
+    unsafe { from::<u8>(at as usize).read_volatile() }
+}
+
 /// Writes bytes at any address.
 fn store(at: u64, bytes: &[u8]) {
     for (nr, byte) in bytes.iter().enumerate() {
         // SAFETY: none, as above.
         unsafe { to::<u8>((at as usize).wrapping_add(nr)).write_volatile(*byte) }
     }
+}
+
+/// Writes the same byte to any addresses, in words where they are aligned.
+fn fill(at: u64, len: u64, byte: u8) {
+    let head = (at.wrapping_neg() & 7).min(len);
+    (0..head).for_each(|nr| store(at.wrapping_add(nr), &[byte]));
+    let word = u64::from_ne_bytes([byte; 8]);
+    let tail = head + (len - head) / 8 * 8;
+    (head..tail).step_by(8).for_each(|nr| set(at.wrapping_add(nr), word));
+    (tail..len).for_each(|nr| store(at.wrapping_add(nr), &[byte]));
 }
 
 extern "C" fn enter(boot: u64) -> ! {
@@ -199,12 +194,12 @@ impl Cpu {
                 Op::Write { at, bytes } => store(self.address(at), bytes),
                 Op::Fill { at, len, byte } => {
                     let at = self.address(at);
-                    (0..len).for_each(|nr| store(at.wrapping_add(nr), &[byte as u8]));
+                    fill(at, len, byte as u8);
                 }
                 Op::Copy { to, from, len } => {
-                    let (to, from) = (self.address(to), self.address(from));
+                    let (to, source) = (self.address(to), self.address(from));
                     for nr in 0..len {
-                        let byte = load(from.wrapping_add(nr)) as u8;
+                        let byte = load_byte(source.wrapping_add(nr));
                         store(to.wrapping_add(nr), &[byte]);
                     }
                 }
@@ -226,9 +221,9 @@ impl Cpu {
                 }
                 Op::Strings { which, from, to, count, port, down } => {
                     let (from, to) = (self.address(from), self.address(to));
-                    strings::does(which, from, to, count, port, down != 0);
+                    native::string(which, from, to, count, port, down != 0);
                 }
-                Op::Access { which, at, count } => accesses::does(which, self.address(at), count),
+                Op::Access { which, at, count } => native::access(which, self.address(at), count),
                 Op::Hold {} => self.hold = true,
                 Op::Repeat { count, list } => {
                     let mut done = 0;
@@ -259,16 +254,16 @@ impl Cpu {
                     }
                 }
                 Op::Do { deed, at, value } => {
-                    deeds::does(deed, self.address(at), value, load(self.boot + METHOD));
+                    native::deed(deed, self.address(at), value, load(self.boot + METHOD));
                 }
                 Op::Jump { to, flags, stack, registers } => {
-                    let mut words = [0; 15];
+                    let mut words = [0; native::GENERAL];
                     for (word, bytes) in words.iter_mut().zip(registers.chunks(8)) {
                         let mut whole = [0; 8];
                         whole[..bytes.len()].copy_from_slice(bytes);
                         *word = u64::from_le_bytes(whole);
                     }
-                    deeds::jump(words, self.address(to), flags, self.address(stack));
+                    native::jump(words, self.address(to), flags, self.address(stack));
                 }
                 Op::Hash { at, len } => {
                     let at = self.address(at);
@@ -282,7 +277,7 @@ impl Cpu {
                 Op::Framed { kind, word, frame } => {
                     let out = Registers { kind, word, transport: Transport::EMPTY };
                     let method = [METHOD, METHOD + 8].map(|at| load(self.boot + at));
-                    let back = frames::trap(out, self.address(frame), method);
+                    let back = native::trap(out, self.address(frame), method);
                     self.answered(back, &[]);
                 }
             }

@@ -88,93 +88,15 @@ bytes! {
         /// The boot block of the vCPU, at the upper end of its stack.
         Boot,
     }
-
-    /// Operations that a guest may not execute, or never needs: mostly one instruction. `at` and `value` are its operands.
-    pub enum Deed {
-        /// Stores of other widths than a trap's, and of the same width by another instruction.
-        Store1,
-        Store2,
-        Store4,
-        Store8,
-        Store16,
-        /// Adds to a word, by a locked instruction.
-        Add,
-        /// The port is `at`.
-        Out1,
-        Out2,
-        Out4,
-        In1,
-        In2,
-        In4,
-        /// `rep outsd`, of this many words.
-        OutString,
-        Jump,
-        Call,
-        Divide,
-        /// Divides by zero in vector registers, with that exception enabled.
-        DivideFloat,
-        Overflow,
-        /// `movaps` from this address.
-        LoadAligned,
-        /// An ordinary access, with alignment checks enabled.
-        Checked,
-        Halt,
-        Cli,
-        Sti,
-        Lgdt,
-        Lidt,
-        Lldt,
-        Ltr,
-        /// `mov cr0`, and so on.
-        Cr0,
-        Cr3,
-        Cr4,
-        Dr7,
-        Clts,
-        /// The register is `at`.
-        Wrmsr,
-        Rdmsr,
-        Invlpg,
-        Wbinvd,
-        Swapgs,
-        Xsetbv,
-        Sysret,
-        Sysexit,
-        /// To a code segment and an address.
-        Iret,
-        FarJump,
-        LoadDs,
-        LoadSs,
-        /// An interrupt of this number.
-        Int,
-        /// A system call of this number, by `syscall`, by `sysenter`, or by the interrupt of 32-bit programs.
-        Syscall,
-        Sysenter,
-        Int80,
-        Vmcall,
-        Vmmcall,
-        Undefined,
-        Breakpoint,
-        /// Single steps.
-        Steps,
-        /// `wrpkru`.
-        Pkru,
-        FsBase,
-        /// Sets every vector register to this value.
-        Vectors,
-        Spin,
-        /// Stores 108 bytes, of x87 registers.
-        StoreX87,
-        /// A 32-bit system call from 32-bit code, if the system permits it.
-        Compat,
-        /// `ud2` without a stack.
-        NoStack,
-        /// `int1`.
-        Icebp,
-        /// Calls a function that does not exist, with these flags set. `at` is the port, the doorbell, or the gate.
-        Flagged,
-    }
 }
+
+/// Operations that a guest may not execute, or never needs, by architecture.
+#[cfg_attr(target_arch = "aarch64", path = "aarch64/deed.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "riscv64/deed.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "x86_64/deed.rs")]
+mod deed;
+
+pub use deed::Deed;
 
 /// An address: an offset from a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,15 +169,16 @@ ops! {
     /// Waits until the word is not 0.
     Wait { until: At },
     Do { deed: Deed, at: At, value: u64 },
-    /// Executes a string instruction: number `which` of the table in `strings.rs`, with this count in RCX, the port in RDX,
+    /// Executes a string instruction of x86_64: number `which` of the table in `strings.rs`, with this count in RCX, the port in RDX,
     /// and the direction flag set if `down` is not 0.
     Strings { which: u64, from: At, to: At, count: u64, port: u64, down: u64 },
     /// Executes instruction `which` of the table in `accesses.rs` on this address, with this count in RCX.
     Access { which: u64, at: At, count: u64 },
     /// Writes one word and then another one, alternately, while the word at `until` is 0.
     Flip { at: At, one: u64, two: u64, until: At },
-    /// Jumps to an address, with these flags and this stack pointer. `registers` holds the other general registers: RAX, RBX, RCX,
-    /// RDX, RSI, RDI, RBP, then R8 to R15. Missing ones are 0.
+    /// Jumps to an address, with these flags and this stack pointer. `registers` holds the other general registers, of which
+    /// missing ones are 0. On x86_64: RAX, RBX, RCX, RDX, RSI, RDI, RBP, then R8 to R15. On aarch64: X0 to X30, except that
+    /// X16 is the address. On riscv64: x1 to x31, except that x2 is the stack pointer and x6 the address; there are no flags.
     Jump { to: At, flags: u64, stack: At, registers: &'l [u8] },
     /// Computes a hash of `len` bytes, a multiple of eight, and stores it as the primary of the last answer.
     Hash { at: At, len: u64 },

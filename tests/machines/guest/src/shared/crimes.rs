@@ -1,8 +1,8 @@
 //! Operations that the system denies to a guest: one function each, whose name the host must find.
 
-use core::{arch::asm, hint::black_box};
+use core::hint::black_box;
 
-use super::control::Crime;
+use super::{control::Crime, native};
 
 /// Executes a crime. If it returns, the crime was not prevented.
 pub fn commit(crime: Crime, place: u64) {
@@ -23,32 +23,27 @@ pub fn commit(crime: Crime, place: u64) {
 
 #[inline(never)]
 fn reads(place: u64) {
-    // SAFETY: none: the test is that the guest is stopped. That holds for all of these functions.
-    unsafe { asm!("mov {to}, [{at}]", at = in(reg) place, to = lateout(reg) _) }
+    native::read(place);
 }
 
 #[inline(never)]
 fn writes(place: u64) {
-    // SAFETY: see above.
-    unsafe { asm!("mov byte ptr [{at}], 1", at = in(reg) place) }
+    native::write(place);
 }
 
 #[inline(never)]
 fn jumps(place: u64) {
-    // SAFETY: see above.
-    unsafe { asm!("jmp {at}", at = in(reg) place) }
+    native::jump(place);
 }
 
 #[inline(never)]
 pub fn undefined() {
-    // SAFETY: see above.
-    unsafe { asm!("ud2") }
+    native::undefined();
 }
 
 #[inline(never)]
 fn divides() {
-    // SAFETY: see above.
-    unsafe { asm!("div {by:e}", by = in(reg) 0, inout("eax") 1 => _, inout("edx") 0 => _) }
+    native::divide();
 }
 
 #[inline(never)]
@@ -60,33 +55,27 @@ fn overflows(depth: u64) -> u64 {
 
 #[inline(never)]
 fn calls_the_system() {
-    // getpid(2)
-    // SAFETY: see above.
-    unsafe { asm!("syscall", inout("rax") 39_u64 => _, out("rcx") _, out("r11") _) }
+    native::system_call();
 }
 
 #[inline(never)]
 fn halts() {
-    // SAFETY: see above.
-    unsafe { asm!("hlt") }
+    native::halt();
 }
 
 #[inline(never)]
 fn breaks() {
-    // SAFETY: see above.
-    unsafe { asm!("int3") }
+    native::breakpoint();
 }
 
 /// Stores to the doorbell with a width of four bytes.
 #[inline(never)]
 fn rings_narrow(place: u64) {
-    // SAFETY: see above.
-    unsafe { asm!("mov [rdx], eax", in("rdx") place, in("eax") 1) }
+    native::store_4(place);
 }
 
 /// A store of a trap's width.
 #[inline(never)]
 fn rings_nonsense(place: u64) {
-    // SAFETY: see above.
-    unsafe { asm!("mov [rdx], rax", in("rdx") place, in("rax") 0x1234_u64) }
+    native::store_8(place, 0x1234);
 }

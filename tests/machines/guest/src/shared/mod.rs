@@ -9,6 +9,10 @@ pub mod control;
 pub mod crimes;
 pub mod failures;
 pub mod handles;
+#[cfg_attr(target_arch = "aarch64", path = "native/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "native/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "native/x86_64.rs")]
+pub mod native;
 pub mod nesting;
 #[path = "../../../../types/shared/packed.rs"]
 pub mod packed;

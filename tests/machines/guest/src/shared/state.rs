@@ -1,19 +1,16 @@
 //! State of a guest that a reset must restore.
 
-use core::{
-    arch::asm,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use vmffi::{CallError, ForeignBuf, Peer, SharedBuf};
 
-use super::{control::Guest, vectors};
+use super::{control::Guest, native};
 
 vmffi::ffi_interface! {
-    /// Registers that no code of the guest uses: the rounding modes of vector and x87 instructions, and the high half
-    /// of an AVX register, if there is AVX.
+    /// Registers that no code of the guest uses: on x86_64 the rounding modes of vector and x87 instructions, and the high
+    /// half of an AVX register, if there is AVX; elsewhere the rounding mode, and the register of the thread.
     #[derive(Clone, Copy, Debug, PartialEq)]
-    pub struct Registers { vectors: u32, x87: u16, high: u64 }
+    pub struct Registers { rounding: u32, x87: u16, other: u64 }
 
     /// The number of the guest's life, with the first bytes of its seed; zeros if lives are not distinguished.
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +26,7 @@ vmffi::ffi_interface! {
         /// The gift that the guest got from its host during startup.
         fn gift() -> ForeignBuf;
         fn life() -> Life;
-        /// The time-stamp counter.
+        /// The processor's counter of time.
         fn ticks() -> u64;
     }
 
@@ -51,28 +48,7 @@ impl State for Guest {
         Ok(())
     }
     fn registers(&self, _: &Peer, change: bool) -> Result<Registers, CallError> {
-        let (mut vectors, mut x87, mut high) = (0_u32, 0_u16, 0_u64);
-        if change {
-            // SAFETY: it changes the rounding mode, on which no code here depends.
-            unsafe { asm!("ldmxcsr [{}]", in(reg) &0x7f80_u32) };
-            // SAFETY: as above.
-            unsafe { asm!("fldcw [{}]", in(reg) &0x0f7f_u16) };
-        }
-        // SAFETY: the instruction stores 4 bytes in the variable.
-        unsafe { asm!("stmxcsr [{}]", in(reg) &mut vectors) };
-        // SAFETY: the instruction stores 2 bytes in the variable.
-        unsafe { asm!("fnstcw [{}]", in(reg) &mut x87) };
-        if vectors::has_avx() {
-            if change {
-                // SAFETY: the processor has AVX, and no code here is compiled for it, so none uses that half. All bits are set.
-                unsafe { asm!("vcmptrueps ymm15, ymm15, ymm15", out("xmm15") _) };
-            }
-            // SAFETY: as above.
-            unsafe {
-                asm!("vextractf128 xmm14, ymm15, 1", "movq {}, xmm14", out(reg) high, out("xmm14") _)
-            };
-        }
-        Ok(Registers { vectors, x87, high })
+        Ok(native::registers(change))
     }
     fn gift(&self, host: &Peer) -> Result<SharedBuf, CallError> {
         match &*GIFT.lock() {
@@ -87,7 +63,6 @@ impl State for Guest {
         }))
     }
     fn ticks(&self, _: &Peer) -> Result<u64, CallError> {
-        // SAFETY: the instruction only reads a counter, and a guest may execute it.
-        Ok(unsafe { core::arch::x86_64::_rdtsc() })
+        Ok(native::ticks())
     }
 }

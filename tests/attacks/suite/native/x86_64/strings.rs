@@ -12,11 +12,13 @@ use vmffi::{
 };
 
 use super::{
-    Came, Case,
-    connection::{DOORBELL, NOWHERE, On, REGION, Target, ToldClient},
-    list::{List, at, region},
-    ops::{At, Op},
-    traps::PORT,
+    super::{
+        Came, Case,
+        connection::{DOORBELL, NOWHERE, On, REGION, Target, ToldClient},
+        list::{List, at, region},
+        ops::{At, Op},
+    },
+    PORT,
 };
 
 pub fn cases() -> Vec<Case> {

@@ -46,7 +46,10 @@ pub fn does(deed: Deed, at: u64, value: u64, method: u64) {
         Deed::Store4 => execute!("mov [rdx], eax", in("rdx") at, in("rax") value),
         // A trap uses `mov [rdx], rax`.
         Deed::Store8 => execute!("mov [rdi], rax", in("rdi") at, in("rax") value),
-        Deed::Store16 => execute!("movups [rdx], xmm0", in("rdx") at),
+        Deed::Store16 => execute!(
+            "movups [rdx], xmm0", in("rdx") at, inout("rax") value => _,
+            inout("r8") 0_u64 => _, inout("r9") 0_u64 => _,
+        ),
         Deed::StoreX87 => execute!("fnsave [rdx]", in("rdx") at),
         Deed::Add => execute!("lock add [rdx], rax", in("rdx") at, in("rax") value),
         Deed::Out1 => execute!("out dx, al", in("dx") port, in("rax") value),
