@@ -74,8 +74,10 @@ const CASES: &[(&str, Call)] = &[
     }),
 ];
 
+type Together = fn(&Peer) -> Result<(), CallError>;
+
 /// Calls that are made together.
-const BATCHES: &[(&str, fn(&Peer) -> Result<(), CallError>)] = &[
+const BATCHES: &[(&str, Together)] = &[
     ("64 scalars in a batch", |host| batch(host, |calls, x| calls.scalar(x))),
     ("64 calls with three parameters in a batch", |host| {
         batch(host, |calls, x| calls.three(x, 8_u32, 9.5))

@@ -162,7 +162,7 @@ pub trait Repr {}
 pub fn repr<T: Repr>(_: T) {}
 
 #[diagnostic::on_unimplemented(
-    message = "a guest program needs the feature `guest` of vmffi, on x86_64: write `vmffi = {{ version = \"..\", default-features = false, features = [\"guest\"] }}` in its Cargo.toml",
+    message = "a guest program needs the feature `guest` of vmffi: write `vmffi = {{ version = \"..\", default-features = false, features = [\"guest\"] }}` in its Cargo.toml",
     label = "here"
 )]
 pub trait GuestProgram {}

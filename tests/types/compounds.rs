@@ -141,6 +141,7 @@ vmffi::serve!(Lender: Lent);
 
 /// Plain values are sent by reference as well as by value.
 #[test]
+#[allow(clippy::needless_borrows_for_generic_args, reason = "the references are what is tested")]
 fn plain_values_are_sent_by_reference() {
     let pair = Loopback::new((), Lender).unwrap();
     let lent = LentClient::from(pair.host());

@@ -77,7 +77,13 @@ impl List {
     }
 
     /// Appends a jump with chosen registers, in the order of [`Op::Jump`].
-    pub fn jump(self, to: At, registers: impl IntoIterator<Item = u64>, flags: u64, stack: At) -> Self {
+    pub fn jump(
+        self,
+        to: At,
+        registers: impl IntoIterator<Item = u64>,
+        flags: u64,
+        stack: At,
+    ) -> Self {
         let registers: Vec<u8> = registers.into_iter().flat_map(u64::to_le_bytes).collect();
         self.op(Op::Jump { to, flags, stack, registers: &registers })
     }

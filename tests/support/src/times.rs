@@ -25,5 +25,6 @@ pub fn timed<R>(what: impl FnOnce() -> R) -> Duration {
 /// If the variable is no number.
 #[must_use]
 pub fn slower() -> u32 {
-    std::env::var("VMFFI_SLOWER").map_or(1, |times| times.parse().expect("a number in VMFFI_SLOWER"))
+    std::env::var("VMFFI_SLOWER")
+        .map_or(1, |times| times.parse().expect("a number in VMFFI_SLOWER"))
 }
