@@ -74,7 +74,8 @@ impl Limits {
     }
 
     /// Maximum number of hypercalls in one such call. The next one makes the guest exit,
-    /// [`GuestExit::TooManyCalls`](super::GuestExit::TooManyCalls).
+    /// [`GuestExit::TooManyCalls`](super::GuestExit::TooManyCalls). Of a batch, each call counts, each result that is taken, and
+    /// the batch itself.
     #[must_use]
     pub const fn calls(mut self, calls: u64) -> Self {
         self.calls = calls;
