@@ -23,6 +23,7 @@ use super::{
     list::{List, at, deed, region},
     native::{self, GENERAL, PLAIN, SINGLE_STEP, TRAPPED, UNHEARD},
     ops::{At, Base, Deed, Op},
+    slower,
 };
 
 /// Addresses in a guest's process (`src/machine/process/gate.rs`).
@@ -113,7 +114,7 @@ impl Victims {
     #[track_caller]
     fn attempt(&mut self, list: &List) -> Option<GuestExit> {
         let target = &self.target;
-        let within = target.host.with_deadline(Duration::from_millis(10));
+        let within = target.host.with_deadline(Duration::from_millis(10) * slower());
         let done = ToldClient::from(within.guest()).does(list.bytes());
         let end = target.end();
         let what = match (&done, &end) {

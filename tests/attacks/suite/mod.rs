@@ -39,7 +39,9 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use support::{forged, guests, interface, left, liar, list, ops, panics, region, skips};
+use support::{
+    forged, guests, interface, left, liar, list, ops, panics, region, skips, times::slower,
+};
 
 use connection::{On, Setup, Target};
 
