@@ -254,7 +254,8 @@ pub fn dies_at_the_doorbell(target: &Target, list: &List, offset: u64, others: &
 /// An invalid access to the page of the doorbell.
 #[track_caller]
 fn rings(target: &Target, how: Deed, offset: u64) -> Came {
-    dies_at_the_doorbell(target, &deed(how, at(DOORBELL + offset), trap::READY), offset, &[])
+    let list = deed(how, at(DOORBELL + offset), trap::READY);
+    dies_at_the_doorbell(target, &list, offset, native::UNDECODED)
 }
 
 /// In a virtual machine that uses the doorbell, this is an access like any other, with the right width
@@ -271,7 +272,7 @@ fn other_instruction(target: &Target) -> Came {
 /// ABI, Traps TR-9: 16 bytes, of which the first eight may arrive as a trap, with the words in the registers.
 fn vector(target: &Target) -> Came {
     let list = deed(Deed::Store16, at(DOORBELL), 0x1234);
-    dies_at_the_doorbell(target, &list, 0, &[Dies::Order(0x1234)])
+    dies_at_the_doorbell(target, &list, 0, &[native::RINGS_WITH_1234])
 }
 
 /// ABI, Traps TR-9: if they do, and the trap is a call, the host answers it, and the rest of the store is an access beside the

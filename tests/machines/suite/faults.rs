@@ -196,7 +196,10 @@ fn calls_the_system(on: On) {
 
 fn nonsense(on: On) {
     let (end, _) = commits(on, Crime::Chatter, |_| DOORBELL);
-    let unknown = GuestExit::Protocol(ProtocolViolation::Order(0x1234));
+    let unknown = GuestExit::Protocol(match native::FRAMES {
+        true => ProtocolViolation::Access { at: DOORBELL },
+        false => ProtocolViolation::Order(0x1234),
+    });
     assert!(end == unknown || not_mapped(&end, DOORBELL), "{end:?}");
 }
 

@@ -69,6 +69,9 @@ pub const RETURNS_NOWHERE: Dies = Dies::Exception(13, None);
 /// The trap's access to the doorbell with 0x1234, by another instruction.
 pub const RINGS_WITH_1234: Dies = Dies::Order(0x1234);
 
+/// The ends of a guest whose access to memory that is not there KVM does not decode, without its address.
+pub const UNDECODED: &[Dies] = &[];
+
 /// Registers for a system call by a jump to its instruction.
 pub fn system_call(number: u64, arguments: [u64; 4]) -> General {
     let mut registers = [0; GENERAL];

@@ -18,6 +18,9 @@ pub const DIVIDE: Option<u8> = None;
 pub const HALT: Option<u8> = None;
 pub const NO_ADDRESS: Option<u8> = None;
 
+/// Whether the doorbell's words are in a frame, so that a store without one is no trap.
+pub const FRAMES: bool = true;
+
 /// Zeros are no instruction: the exception, which has no address.
 pub const ZEROS: (u8, Option<u64>) = (INVALID, None);
 

@@ -21,6 +21,9 @@ pub const DIVIDE: Option<u8> = Some(0);
 pub const HALT: Option<u8> = Some(13);
 pub const NO_ADDRESS: Option<u8> = Some(13);
 
+/// Whether the doorbell's words are in a frame, so that a store without one is no trap.
+pub const FRAMES: bool = false;
+
 /// Zeros are an instruction, `add [rax], al`: its exception, and the address.
 pub const ZEROS: (u8, Option<u64>) = (14, Some(0));
 
