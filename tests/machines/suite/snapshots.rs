@@ -74,7 +74,7 @@ fn go_on(on: On) {
             assert_eq!(host.reset(), Ok(()));
             assert_eq!(count(&host, 0), 7);
         }
-        assert!(ControlClient::from(host.guest()).commit(Crime::Divide, 0).is_err());
+        assert!(ControlClient::from(host.guest()).commit(Crime::Undefined, 0).is_err());
         assert_eq!(host.reset(), Ok(()));
         assert_eq!(count(&host, 1), 8);
         assert_eq!(host.checkpoint(), Ok(()));
