@@ -99,7 +99,7 @@ fn ends(on: On) {
             "at address 0x10, by the instruction at 0x10",
         ),
         (&|| crime(Crime::Undefined, 0), ErrorKind::PeerDied, "invalid instruction"),
-        (&|| crime(Crime::Divide, 0), ErrorKind::PeerDied, "division error"),
+        (&|| crime(Crime::Breakpoint, 0), ErrorKind::PeerDied, "breakpoint"),
         (&|| crime(Crime::Overflow, 0), ErrorKind::PeerDied, "stack overflow"),
         (&|| crime(Crime::SystemCall, 0), ErrorKind::PeerDied, "the guest crashed"),
         (&|| crime(Crime::Narrow, 0x200_0000_0000), doorbell.0, doorbell.1),
