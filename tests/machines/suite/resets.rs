@@ -95,10 +95,11 @@ fn ends(on: On) {
     let reads = format!("{} at address 0x10,", fault(native::READ_FAULT));
     let jumps =
         format!("{} at address 0x10, by the instruction at 0x10", fault(native::EXECUTE_FAULT));
-    let all: [(Does<'_>, ErrorKind, &str); 10] = [
+    let all: [(Does<'_>, ErrorKind, &str); 11] = [
         (&|| crime(Crime::Read, 0x10), ErrorKind::PeerDied, &reads),
         (&|| crime(Crime::Jump, 0x10), ErrorKind::PeerDied, &jumps),
         (&|| crime(Crime::Undefined, 0), ErrorKind::PeerDied, "invalid instruction"),
+        (&|| crime(Crime::Breakpoint, 0), ErrorKind::PeerDied, "breakpoint"),
         (&|| crime(Crime::Overflow, 0), ErrorKind::PeerDied, "stack overflow"),
         (&|| crime(Crime::SystemCall, 0), ErrorKind::PeerDied, "the guest crashed"),
         (&|| crime(Crime::Narrow, 0x200_0000_0000), doorbell.0, doorbell.1),
