@@ -369,7 +369,8 @@ macro_rules! __item {
                         $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: $lifetime }
                     }
                     then: $data_enum {
-                        cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr variants:
+                        cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr
+                            variants:
                     }
                 } } }
             } }

@@ -1,5 +1,5 @@
 //! The arrows between the modules of `src/` run one way: each module imports from modules above it in [`ORDER`] only. And
-//! `ARCHITECTURE.md` lists every file.
+//! `ARCHITECTURE.md` lists every file. No file is long.
 //!
 //! The test reads every path within the crate in `src/`: `use crate::…` with its braces, and `crate::…` in the code.
 //! Tests, models, documentation and the paths of macro expansions (`$crate::…`) do not count.
@@ -218,6 +218,34 @@ fn an_arrow_against_the_order_is_found() {
     assert_eq!(wrong("types", &code(inline)), ["types -> call"]);
     let tests = "#[cfg(test)]\nmod tests { use crate::host::Host; }\nuse $crate::host;";
     assert!(wrong("types", &code(tests)).is_empty());
+}
+
+/// No file has more than 600 lines, and no line of a macro more than 110 columns, comments aside.
+#[test]
+fn files_are_short() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut long = Vec::new();
+    for folder in ["src", "tests", "benches", "examples", "fuzz"] {
+        let mut all = Vec::new();
+        files(&root.join(folder), &mut all);
+        all.retain(|path| !path.components().any(|part| part.as_os_str() == "target"));
+        for path in all {
+            let source = fs::read_to_string(&path).expect("a source file");
+            let lines = source.lines().count();
+            if lines > 600 {
+                long.push(format!("{}: {lines} lines", path.display()));
+            }
+            let mut in_macro = false;
+            for (nr, line) in source.lines().enumerate().filter(|_| folder == "src") {
+                in_macro = line.starts_with("macro_rules!") || in_macro && line != "}";
+                let columns = line.chars().count();
+                if in_macro && columns > 110 && !line.trim_start().starts_with("//") {
+                    long.push(format!("{}:{}: {columns} columns", path.display(), nr + 1));
+                }
+            }
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
 }
 
 /// The first sentence of a file's documentation.

@@ -90,8 +90,8 @@ macro_rules! panic_handler {
 macro_rules! __panic_handler {
     () => {
         $crate::__private::core::compile_error! {
-            "a guest has no `std`, but vmffi has its feature `std`: write `default-features = false` at vmffi \
-             in the guest's Cargo.toml, and build the guest in a workspace of its own"
+            "a guest has no `std`, but vmffi has its feature `std`: write `default-features = false` at \
+             vmffi in the guest's Cargo.toml, and build the guest in a workspace of its own"
         }
     };
 }

@@ -241,7 +241,8 @@ macro_rules! __of_a_type {
         todo: $todo:tt cfg: $cfg:tt attrs: $attrs:tt size: $size:tt optional: $optional:tt
         then: __references vis: $vis:tt item: interface $($rest:tt)*
     ) => {
-        $crate::__refuse_attribute! { of_a_type $other then: __references vis: $vis item: interface $($rest)* }
+        $crate::__refuse_attribute! { of_a_type $other then: __references vis: $vis item: interface $($rest)*
+            }
         $crate::__attributes! {
             todo: $todo cfg: $cfg attrs: $attrs size: $size optional: $optional
             then: __references vis: $vis item: interface $($rest)*

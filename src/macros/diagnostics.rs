@@ -222,7 +222,8 @@ macro_rules! __refuse_item {
         item: enum $($rest:tt)*
     ) => {
         $crate::__at! { unpinned $size }
-        $crate::__item! { cfg: $cfg attrs: $attrs size: [] optional: $optional vis: $vis item: enum $($rest)* }
+        $crate::__item! { cfg: $cfg attrs: $attrs size: [] optional: $optional vis: $vis item: enum $($rest)*
+            }
     };
     (
         cfg: $cfg:tt
@@ -233,7 +234,8 @@ macro_rules! __refuse_item {
         item: interface $($rest:tt)*
     ) => {
         $crate::__at! { unpinned $size }
-        $crate::__item! { cfg: $cfg attrs: $attrs size: [] optional: $optional vis: $vis item: interface $($rest)* }
+        $crate::__item! { cfg: $cfg attrs: $attrs size: [] optional: $optional vis: $vis item: interface
+            $($rest)* }
     };
     (
         cfg: $cfg:tt
@@ -245,7 +247,8 @@ macro_rules! __refuse_item {
         $($rest:tt)*
     ) => {
         $crate::__at_word! { optional_item $name }
-        $crate::__item! { cfg: $cfg attrs: $attrs size: $size optional: [] vis: $vis item: $kind $name $($rest)* }
+        $crate::__item! { cfg: $cfg attrs: $attrs size: $size optional: [] vis: $vis item: $kind $name
+            $($rest)* }
     };
     // The attributes are right: the rules below look at the item alone.
     (
@@ -290,22 +293,26 @@ macro_rules! __refuse_item {
 #[macro_export]
 macro_rules! __refuse_body {
     (
-        vis: $vis:tt item: interface $name:tt lifetime: [$lifetime:lifetime] repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt
+        vis: $vis:tt item: interface $name:tt lifetime: [$lifetime:lifetime] repr: $repr:tt body: $body:tt
+            macros: $macros:tt raw: $raw:tt
     ) => {
         $crate::__at_word! { no_lifetime $name }
     };
     // The grammar of the body is that of Rust, so the compiler says what is wrong in it, at its place.
     (
-        vis: $vis:tt item: struct $name:tt lifetime: [$($lifetime:lifetime)?] repr: [] body: $body:tt macros: $macros:tt raw: $raw:tt
+        vis: $vis:tt item: struct $name:tt lifetime: [$($lifetime:lifetime)?] repr: [] body: $body:tt macros:
+            $macros:tt raw: $raw:tt
     ) => {
         $crate::__as_written! { struct $name $(<$lifetime>)? $body }
         $crate::__stand_in! { struct vis: $vis name: $name lifetime: [$($lifetime)?] }
     };
-    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [] body: $body:tt macros: $macros:tt raw: $raw:tt) => {
+    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [] body: $body:tt macros: $macros:tt raw:
+        $raw:tt) => {
         $crate::__at_word! { no_integer $name }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
-    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [$repr:tt] body: {} macros: $macros:tt raw: $raw:tt) => {
+    (vis: $vis:tt item: enum $name:tt lifetime: $lifetime:tt repr: [$repr:tt] body: {} macros: $macros:tt raw:
+        $raw:tt) => {
         $crate::__at_word! { no_variant $name }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
     };
@@ -316,18 +323,22 @@ macro_rules! __refuse_body {
         $crate::__as_written! { #[repr($repr)] enum $name $(<$lifetime>)? $body }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: [$($lifetime)?] }
     };
-    (vis: $vis:tt item: interface $name:tt lifetime: $lifetime:tt repr: [$bound:tt] body: $body:tt macros: $macros:tt raw: $raw:tt) => {
+    (vis: $vis:tt item: interface $name:tt lifetime: $lifetime:tt repr: [$bound:tt] body: $body:tt macros:
+        $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { bound $bound }
         $crate::ffi_interface! { interface $name $body }
     };
-    (vis: $vis:tt item: trait $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
+    (vis: $vis:tt item: trait $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt
+        raw: $raw:tt) => {
         $crate::__at_word! { no_trait $name }
     };
-    (vis: $vis:tt item: union $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
+    (vis: $vis:tt item: union $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt
+        raw: $raw:tt) => {
         $crate::__at_word! { no_union $name }
         $crate::__stand_in! { struct vis: $vis name: $name lifetime: $lifetime }
     };
-    (vis: $vis:tt item: $kind:tt $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros: $macros:tt raw: $raw:tt) => {
+    (vis: $vis:tt item: $kind:tt $name:tt lifetime: $lifetime:tt repr: $repr:tt body: $body:tt macros:
+        $macros:tt raw: $raw:tt) => {
         $crate::__at_word! { misplaced $name }
     };
 }

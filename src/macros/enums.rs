@@ -13,12 +13,14 @@ macro_rules! __integer {
     (repr: u16 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
     (repr: u32 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
     (repr: u64 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
-    (repr: usize vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: usize vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) =>
+        { $($item)* };
     (repr: i8 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
     (repr: i16 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
     (repr: i32 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
     (repr: i64 vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
-    (repr: isize vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => { $($item)* };
+    (repr: isize vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) =>
+        { $($item)* };
     (repr: $repr:tt vis: $vis:tt enum: $name:ident lifetime: $lifetime:tt then: { $($item:tt)* }) => {
         $crate::__at_word! { repr $repr }
         $crate::__stand_in! { enum vis: $vis name: $name lifetime: $lifetime }
@@ -47,7 +49,8 @@ macro_rules! __numbers {
     ) => {
         enum __Index { $( $($vcfg)* $variant, )* }
         const __COUNT: __core::primitive::usize = [$( $($vcfg)* (), )*].len();
-        #[allow(overflowing_literals, unused_assignments, reason = "such a literal is an error in the user's enum")]
+        #[allow(overflowing_literals, unused_assignments, reason =
+            "such a literal is an error in the user's enum")]
         const __NUMBERS: [__Int; __COUNT] = {
             let mut __all = [0; __COUNT];
             let mut __next: __Int = 0;

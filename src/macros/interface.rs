@@ -72,8 +72,8 @@ macro_rules! __interface {
         #[allow(
             dead_code, clippy::too_many_arguments,
             unknown_lints, renamed_and_removed_lints, elided_named_lifetimes,
-            reason = "a calling side does not serve, the user has not declared `&self` and `&Peer`, and may leave out the \
-                      lifetimes of packed values"
+            reason = "a calling side does not serve, the user has not declared `&self` and `&Peer`, and may \
+                      leave out the lifetimes of packed values"
         )]
         $vis trait $name { $(
             $crate::__attributes! {
@@ -97,7 +97,8 @@ macro_rules! __interface {
         $crate::__private::paste::paste! {
             $($cfg)*
             #[allow(dead_code, reason = "a serving side does not call")]
-            #[doc = "Calls the functions of [`" $name "`] on the peer. Made from a `&Peer`, or from a `&Batch`, to which its "
+            #[doc = "Calls the functions of [`" $name
+                "`] on the peer. Made from a `&Peer`, or from a `&Batch`, to which its "
                 "methods add calls."]
             #[derive(
                 $crate::__private::core::clone::Clone,
@@ -121,16 +122,19 @@ macro_rules! __interface {
             #[allow(
                 dead_code, unreachable_pub, nonstandard_style, reason = "it only has methods of the client"
             )]
-            #[doc = "Asks whether the peer serves an optional function of [`" $name "`]: the client derefs to "
+            #[doc = "Asks whether the peer serves an optional function of [`" $name
+                "`]: the client derefs to "
                 "it, so that a function may have the name of such a method."]
             #[derive(
                 $crate::__private::core::clone::Clone,
                 $crate::__private::core::marker::Copy,
                 $crate::__private::core::fmt::Debug,
             )]
-            $vis struct [<__ $name Optional>]<'__peer, __Caller> { via: $crate::__private::Via<'__peer, __Caller> }
+            $vis struct [<__ $name Optional>]<'__peer, __Caller>
+                { via: $crate::__private::Via<'__peer, __Caller> }
             $($cfg)*
-            impl<'__peer, __Caller> $crate::__private::core::ops::Deref for [<$name Client>]<'__peer, __Caller> {
+            impl<'__peer, __Caller> $crate::__private::core::ops::Deref for [<$name Client>]<'__peer,
+                __Caller> {
                 type Target = [<__ $name Optional>]<'__peer, __Caller>;
                 fn deref(&self) -> &[<__ $name Optional>]<'__peer, __Caller> { &self.optional }
             }
@@ -399,11 +403,13 @@ macro_rules! __entry {
                     transport: __transport
                     from: __from
                     status: __status
-                    params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
+                    params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn
+                        $interface>),*)
                 } {
                     $crate::__private::core::result::Result::Ok(($($local,)*)) => {
                         $crate::__private::answer::<
-                            $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>,
+                            $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn
+                                $interface>,
                         >(
                             __peer,
                             __Params::FUNCTION,
@@ -469,7 +475,8 @@ macro_rules! __call {
             use $crate::__private::core as __core;
             #[repr(C)]
             $vis struct __Params {
-                $( $param: <$crate::__private::In<fn(&'static ()) -> $ty, dyn $interface> as $crate::FfiType>::Wire, )*
+                $( $param: <$crate::__private::In<fn(&'static ()) -> $ty, dyn $interface> as
+                    $crate::FfiType>::Wire, )*
             }
             $crate::__copy! { __Params }
             impl $crate::__private::Named for $($module)*::__Key {
@@ -484,7 +491,8 @@ macro_rules! __call {
                         size: $size
                         struct: __Params
                         name: $function
-                        params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
+                        params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn
+                            $interface>),*)
                     }
                     $crate::__private::Declared::new(
                         __core::stringify!($interface),
@@ -492,7 +500,8 @@ macro_rules! __call {
                         __core::stringify!($optional),
                         &[$( (
                             __core::stringify!($param),
-                            <$crate::__private::In<fn(&'static ()) -> $ty, dyn $interface> as $crate::FfiType>::SHAPE,
+                            <$crate::__private::In<fn(&'static ()) -> $ty, dyn $interface> as
+                                $crate::FfiType>::SHAPE,
                         ) ),*],
                         <__Returned as $crate::FfiReturn>::SHAPE,
                     )
@@ -503,7 +512,8 @@ macro_rules! __call {
                 params: ($($param $local : $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>),*)
             }
             $( type $local = $crate::__private::In<fn(&'static ()) -> $ty, dyn $interface>; )*
-            type __Returned = $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn $interface>;
+            type __Returned = $crate::__private::In<fn(&'static ()) -> $crate::__ret!($($ret)?), dyn
+                $interface>;
             // A constant of the user's could have a parameter's name, and a pattern of that name would compare with the
             // constant. A function of that name hides it, and patterns may shadow functions. The types, which may call
             // functions of the user's, are outside of this block.

@@ -50,7 +50,8 @@ macro_rules! __once {
         then: $then:ident $input:tt
     ) => {
         $crate::__names! {
-            next: { dollar: ($) seen: [] done: [] now: [] todo: [$( ($name $element) )*] wrong: $wrong then: $then $input }
+            next: { dollar: ($) seen: [] done: [] now: [] todo: [$( ($name $element) )*] wrong: $wrong then:
+                $then $input }
         }
     };
     (todo: $todo:tt wrong: $wrong:tt then: $then:ident $input:tt) => {
@@ -129,7 +130,8 @@ macro_rules! __names {
         $crate::__names! { next: { dollar: $dollar seen: $seen done: $done now: [] $($rest)* } }
     };
     (one: {
-        dollar: ($d:tt) seen: [$($seen:tt)*] done: $done:tt now: [($name:tt $element:tt) $($now:tt)*] $($rest:tt)*
+        dollar: ($d:tt) seen: [$($seen:tt)*] done: $done:tt now: [($name:tt $element:tt) $($now:tt)*]
+            $($rest:tt)*
     }) => {
         $crate::__keywords! {
             [$name] [__1] [__2] [__3]
@@ -165,16 +167,19 @@ macro_rules! __names {
         $($wrong)*
     };
     (again: $first:tt {
-        dollar: $dollar:tt seen: $seen:tt done: $done:tt now: [($name:tt $element:tt) $($now:tt)*] todo: $todo:tt
+        dollar: $dollar:tt seen: $seen:tt done: $done:tt now: [($name:tt $element:tt) $($now:tt)*] todo:
+            $todo:tt
         wrong: $wrong:tt then: $then:ident $input:tt
     }) => {
         $crate::__twice! { $then $first $name }
         $crate::__names! { one: {
-            dollar: $dollar seen: $seen done: $done now: [$($now)*] todo: $todo wrong: $wrong then: $then $input
+            dollar: $dollar seen: $seen done: $done now: [$($now)*] todo: $todo wrong: $wrong then: $then
+                $input
         } }
     };
     (word: {
-        dollar: $dollar:tt seen: $seen:tt done: $done:tt now: [($name:tt $element:tt) $($now:tt)*] todo: $todo:tt
+        dollar: $dollar:tt seen: $seen:tt done: $done:tt now: [($name:tt $element:tt) $($now:tt)*] todo:
+            $todo:tt
         wrong: {} $($rest:tt)*
     }) => {
         $crate::__no_name! { $name }
@@ -239,10 +244,13 @@ macro_rules! __four_names {
 macro_rules! __keywords {
     (
         [
-            $(as)? $(async)? $(await)? $(break)? $(const)? $(continue)? $(crate)? $(dyn)? $(else)? $(enum)? $(extern)?
-            $(fn)? $(for)? $(if)? $(impl)? $(in)? $(let)? $(loop)? $(match)? $(mod)? $(move)? $(mut)? $(pub)? $(ref)?
+            $(as)? $(async)? $(await)? $(break)? $(const)? $(continue)? $(crate)? $(dyn)? $(else)? $(enum)?
+                $(extern)?
+            $(fn)? $(for)? $(if)? $(impl)? $(in)? $(let)? $(loop)? $(match)? $(mod)? $(move)? $(mut)? $(pub)?
+                $(ref)?
             $(return)? $(self)? $(Self)? $(static)? $(struct)? $(super)? $(trait)? $(type)? $(unsafe)? $(use)?
-            $(where)? $(while)? $(abstract)? $(become)? $(box)? $(do)? $(final)? $(macro)? $(override)? $(priv)?
+            $(where)? $(while)? $(abstract)? $(become)? $(box)? $(do)? $(final)? $(macro)? $(override)?
+                $(priv)?
             $(try)? $(typeof)? $(unsized)? $(virtual)? $(yield)? $(_)?
         ]
         $b:tt $c:tt $d:tt found: { $($found:tt)* } good: $good:tt
@@ -252,10 +260,13 @@ macro_rules! __keywords {
     (
         $a:tt
         [
-            $(as)? $(async)? $(await)? $(break)? $(const)? $(continue)? $(crate)? $(dyn)? $(else)? $(enum)? $(extern)?
-            $(fn)? $(for)? $(if)? $(impl)? $(in)? $(let)? $(loop)? $(match)? $(mod)? $(move)? $(mut)? $(pub)? $(ref)?
+            $(as)? $(async)? $(await)? $(break)? $(const)? $(continue)? $(crate)? $(dyn)? $(else)? $(enum)?
+                $(extern)?
+            $(fn)? $(for)? $(if)? $(impl)? $(in)? $(let)? $(loop)? $(match)? $(mod)? $(move)? $(mut)? $(pub)?
+                $(ref)?
             $(return)? $(self)? $(Self)? $(static)? $(struct)? $(super)? $(trait)? $(type)? $(unsafe)? $(use)?
-            $(where)? $(while)? $(abstract)? $(become)? $(box)? $(do)? $(final)? $(macro)? $(override)? $(priv)?
+            $(where)? $(while)? $(abstract)? $(become)? $(box)? $(do)? $(final)? $(macro)? $(override)?
+                $(priv)?
             $(try)? $(typeof)? $(unsized)? $(virtual)? $(yield)? $(_)?
         ]
         $c:tt $d:tt found: { $($found:tt)* } good: $good:tt
@@ -265,10 +276,13 @@ macro_rules! __keywords {
     (
         $a:tt $b:tt
         [
-            $(as)? $(async)? $(await)? $(break)? $(const)? $(continue)? $(crate)? $(dyn)? $(else)? $(enum)? $(extern)?
-            $(fn)? $(for)? $(if)? $(impl)? $(in)? $(let)? $(loop)? $(match)? $(mod)? $(move)? $(mut)? $(pub)? $(ref)?
+            $(as)? $(async)? $(await)? $(break)? $(const)? $(continue)? $(crate)? $(dyn)? $(else)? $(enum)?
+                $(extern)?
+            $(fn)? $(for)? $(if)? $(impl)? $(in)? $(let)? $(loop)? $(match)? $(mod)? $(move)? $(mut)? $(pub)?
+                $(ref)?
             $(return)? $(self)? $(Self)? $(static)? $(struct)? $(super)? $(trait)? $(type)? $(unsafe)? $(use)?
-            $(where)? $(while)? $(abstract)? $(become)? $(box)? $(do)? $(final)? $(macro)? $(override)? $(priv)?
+            $(where)? $(while)? $(abstract)? $(become)? $(box)? $(do)? $(final)? $(macro)? $(override)?
+                $(priv)?
             $(try)? $(typeof)? $(unsized)? $(virtual)? $(yield)? $(_)?
         ]
         $d:tt found: { $($found:tt)* } good: $good:tt
@@ -278,10 +292,13 @@ macro_rules! __keywords {
     (
         $a:tt $b:tt $c:tt
         [
-            $(as)? $(async)? $(await)? $(break)? $(const)? $(continue)? $(crate)? $(dyn)? $(else)? $(enum)? $(extern)?
-            $(fn)? $(for)? $(if)? $(impl)? $(in)? $(let)? $(loop)? $(match)? $(mod)? $(move)? $(mut)? $(pub)? $(ref)?
+            $(as)? $(async)? $(await)? $(break)? $(const)? $(continue)? $(crate)? $(dyn)? $(else)? $(enum)?
+                $(extern)?
+            $(fn)? $(for)? $(if)? $(impl)? $(in)? $(let)? $(loop)? $(match)? $(mod)? $(move)? $(mut)? $(pub)?
+                $(ref)?
             $(return)? $(self)? $(Self)? $(static)? $(struct)? $(super)? $(trait)? $(type)? $(unsafe)? $(use)?
-            $(where)? $(while)? $(abstract)? $(become)? $(box)? $(do)? $(final)? $(macro)? $(override)? $(priv)?
+            $(where)? $(while)? $(abstract)? $(become)? $(box)? $(do)? $(final)? $(macro)? $(override)?
+                $(priv)?
             $(try)? $(typeof)? $(unsized)? $(virtual)? $(yield)? $(_)?
         ]
         found: { $($found:tt)* } good: $good:tt
@@ -445,7 +462,8 @@ macro_rules! __distinct {
         $($rest:tt)*
     ) => {
         $crate::__distinct! {
-            cfg: $cfg attrs: $attrs size: $size optional: $optional dollar: $dollar words: [] left: [] $($rest)*
+            cfg: $cfg attrs: $attrs size: $size optional: $optional dollar: $dollar words: [] left: []
+                $($rest)*
         }
     };
     (
@@ -457,7 +475,8 @@ macro_rules! __distinct {
             ($d any:tt $d s:tt) => { $crate::__distinct! $d s };
         }
         __behind! { $name {
-            cfg: $cfg attrs: $attrs size: $size optional: $optional dollar: ($d) words: [] left: [$($left)*] $($rest)*
+            cfg: $cfg attrs: $attrs size: $size optional: $optional dollar: ($d) words: [] left: [$($left)*]
+                $($rest)*
         } }
     };
     (
@@ -470,7 +489,8 @@ macro_rules! __distinct {
                 cfg: $cfg attrs: $attrs size: $size optional: $optional dollar: $dollar words: [] $($rest)*
             } }
             good: { $crate::__distinct! {
-                cfg: $cfg attrs: $attrs size: $size optional: $optional dollar: $dollar words: [$($words)*] $($rest)*
+                cfg: $cfg attrs: $attrs size: $size optional: $optional dollar: $dollar words: [$($words)*]
+                    $($rest)*
             } }
         }
     };
@@ -514,7 +534,8 @@ macro_rules! __words {
 macro_rules! __same_names {
     (
         cfg: $cfg:tt attrs: $attrs:tt size: $size:tt optional: $optional:tt
-        dollar: $dollar:tt words: [] left: $left:tt params: ($($param:ident $local:ident : $ty:ty),*) then: __call
+        dollar: $dollar:tt words: [] left: $left:tt params: ($($param:ident $local:ident : $ty:ty),*) then:
+            __call
         $($rest:tt)*
     ) => {
         const _: () = {
@@ -544,7 +565,8 @@ macro_rules! __other_names {
         cfg: $cfg:tt attrs: $attrs:tt size: $size:tt optional: $optional:tt
         dollar: $dollar:tt words: $words:tt left: $left:tt params: $params:tt then: $then:ident $($rest:tt)*
     }) => {
-        $crate::$then! { cfg: $cfg attrs: $attrs size: $size optional: $optional params: ($($done)*) $($rest)* }
+        $crate::$then! { cfg: $cfg attrs: $attrs size: $size optional: $optional params: ($($done)*) $($rest)*
+            }
     };
     (
         names: [$name:ident $($names:ident)*]
@@ -562,7 +584,8 @@ macro_rules! __other_names {
     ) => {
         $crate::__other_names! {
             names: [
-                __p0 __p1 __p2 __p3 __p4 __p5 __p6 __p7 __p8 __p9 __p10 __p11 __p12 __p13 __p14 __p15 __p16 __p17 __p18
+                __p0 __p1 __p2 __p3 __p4 __p5 __p6 __p7 __p8 __p9 __p10 __p11 __p12 __p13 __p14 __p15 __p16
+                    __p17 __p18
                 __p19 __p20 __p21 __p22 __p23 __p24
             ]
             todo: [$($params)*]

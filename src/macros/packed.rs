@@ -127,7 +127,8 @@ macro_rules! __packed_struct_impls {
             const SHAPE: &'static __p::Shape = {
                 let mut __layout = __p::Rule::new();
                 $( $($fcfg)* {
-                    __layout = __layout.wire::<<$ty as $crate::Packed>::Wire>($crate::__offset!(__Wire, $field));
+                    __layout = __layout.wire::<<$ty as $crate::Packed>::Wire>($crate::__offset!(__Wire,
+                        $field));
                 } )*
                 __layout.check::<__Wire<'static>>();
                 &__p::Shape::structure::<__Wire<'static>>(__core::stringify!($name), &[ $( $($fcfg)* {
@@ -146,7 +147,8 @@ macro_rules! __packed_struct_impls {
             #[inline]
             fn data_len(&self) -> __core::primitive::usize {
                 let mut __len: __core::primitive::usize = 0;
-                $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len(&self.$field)); } )*
+                $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len(&self.$field));
+                    } )*
                 __len
             }
             #[inline]
@@ -168,7 +170,8 @@ macro_rules! __packed_struct_impls {
                 __core::result::Result::Ok(())
             }
             #[inline]
-            unsafe fn view<'__v>(__fixed: &'__v [__core::primitive::u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
+            unsafe fn view<'__v>(__fixed: &'__v [__core::primitive::u8], __data: &mut __p::Unread<'__v>) ->
+                $name<'__v> {
                 $name { $(
                     // SAFETY: the caller promises that `check` has accepted the bytes, and so those of each field.
                     $($fcfg)* $field: unsafe {
@@ -312,7 +315,8 @@ macro_rules! __packed_enum {
                     let mut __layout = __p::Rule::new()
                         .wire::<<__Int as $crate::Packed>::Wire>($crate::__offset!($wire, __tag));
                     $( $($fcfg)* {
-                        __layout = __layout.wire::<<$ty as $crate::Packed>::Wire>($crate::__offset!($wire, $local));
+                        __layout = __layout.wire::<<$ty as $crate::Packed>::Wire>($crate::__offset!($wire,
+                            $local));
                     } )*
                     __layout.check::<$wire<'static>>();
                 } )*
@@ -341,7 +345,8 @@ macro_rules! __packed_enum {
             fn data_len(&self) -> __core::primitive::usize {
                 match self { $( $($vcfg)* $name::$variant { $( $($fcfg)* $member: $local, )* } => {
                     let mut __len: __core::primitive::usize = 0;
-                    $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len($local)); } )*
+                    $( $($fcfg)* { __len = __len.saturating_add(<$ty as $crate::Packed>::data_len($local)); }
+                        )*
                     __len
                 } )* }
             }
@@ -371,7 +376,8 @@ macro_rules! __packed_enum {
                 __core::result::Result::Err($crate::CallError::new($crate::ErrorKind::BadValue))
             }
             #[inline]
-            unsafe fn view<'__v>(__fixed: &'__v [__core::primitive::u8], __data: &mut __p::Unread<'__v>) -> $name<'__v> {
+            unsafe fn view<'__v>(__fixed: &'__v [__core::primitive::u8], __data: &mut __p::Unread<'__v>) ->
+                $name<'__v> {
                 let __tag = __p::tag::<__Int>(__fixed);
                 $( $($vcfg)* if __tag == __core::result::Result::Ok(__Number::$variant) {
                     return $name::$variant { $(

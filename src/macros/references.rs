@@ -60,7 +60,8 @@ macro_rules! __references {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: $size optional: $optional
-            vis: $vis item: enum $name lifetime: $lifetime repr: $repr body: $body macros: [__struct __data_enum] raw: $body
+            vis: $vis item: enum $name lifetime: $lifetime repr: $repr body: $body macros:
+                [__struct __data_enum] raw: $body
         }
     };
     (
@@ -84,7 +85,8 @@ macro_rules! __references {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: $size optional: $optional
-            vis: $vis item: $kind $name lifetime: $lifetime repr: $repr body: $body macros: [__struct __data_enum] raw: $body
+            vis: $vis item: $kind $name lifetime: $lifetime repr: $repr body: $body macros:
+                [__struct __data_enum] raw: $body
         }
     };
     (
@@ -94,7 +96,8 @@ macro_rules! __references {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: $size optional: $optional
-            vis: $vis item: $kind $name lifetime: $lifetime repr: $repr body: $body macros: [__elided_struct __elided_data_enum] raw: $body
+            vis: $vis item: $kind $name lifetime: $lifetime repr: $repr body: $body macros:
+                [__elided_struct __elided_data_enum] raw: $body
         }
     };
 }

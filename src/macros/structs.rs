@@ -106,7 +106,8 @@ macro_rules! __struct {
         $($attr)*
         #[allow(
             dead_code, clippy::pub_underscore_fields,
-            reason = "a crate need not use everything that it declares, and fields may be as visible as the struct"
+            reason = "a crate need not use everything that it declares, and fields may be as \
+                      visible as the struct"
         )]
         #[repr(C)]
         $vis struct $name { $( $($fattr)* $fvis $field: $ty, )* }

@@ -166,7 +166,8 @@ macro_rules! __value_cfgs {
     (
         { variant cfg: $cfg:tt name: $variant:tt $($v:tt)* }
         $( { value cfg: [] $($before:tt)* } )*
-        { value cfg: [#$predicate:tt $($more:tt)*] member: $member:tt label: $label:tt type: $ty:ty $( = $asked:ty )? }
+        { value cfg: [#$predicate:tt $($more:tt)*] member: $member:tt label: $label:tt type: $ty:ty
+            $( = $asked:ty )? }
         $( { value $($behind:tt)* } )*
         $( { variant $($next:tt)* } $($todo:tt)* )?
     ) => {

@@ -79,33 +79,41 @@ macro_rules! __refuse_functions {
             todo: $($todo)*
         }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt < $($todo:tt)*) => {
-        $crate::__refuse_generic_function! { item: $item interface: $interface good: $good name: $function todo: $($todo)* }
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt <
+        $($todo:tt)*) => {
+        $crate::__refuse_generic_function! { item: $item interface: $interface good: $good name: $function
+            todo: $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt ; $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt ;
+        $($todo:tt)*) => {
         $crate::__at_word! { no_params $function }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $($todo)* }
     };
     // The outline of the function is right, so one of its parameters is wrong.
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt $( -> $ret:ty )? ; $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt $( -> $ret:ty )? ; $($todo:tt)*) => {
         $crate::__refuse_params! { interface: $interface name: $function params: $params todo: $params }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt $( -> $ret:ty )? { $($body:tt)* } $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt $( -> $ret:ty )? { $($body:tt)* } $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "leave out the body, and end it with a semicolon; the serving side implements the trait"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params $( -> $ret )? ; $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
+            $( -> $ret )? ; $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt $( -> $ret:ty )? where $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt $( -> $ret:ty )? where $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "a function that crosses to another machine has no bounds: leave out the `where`"
         }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt -> $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt -> $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "write the result as `-> Type`, and end it with a semicolon"
@@ -113,105 +121,136 @@ macro_rules! __refuse_functions {
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
     // The next function or attribute follows, or nothing.
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "end it with a semicolon"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params ; }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
+            ; }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt fn $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt fn $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "end it with a semicolon"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params ; fn $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
+            ; fn $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt # $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt # $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "end it with a semicolon"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params ; # $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
+            ; # $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt $params:tt $wrong:tt $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt $wrong:tt $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "end it with a semicolon"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $wrong $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $wrong
+            $($todo)* }
     };
     // Keywords before `fn`.
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident unsafe $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident unsafe
+        $($todo:tt)*) => {
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: unsafe $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident extern $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident extern
+        $($todo:tt)*) => {
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: extern $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* async fn $function:tt $params:tt $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* async fn $function:tt
+        $params:tt $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "calls wait for their result: leave out the `async`"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
+            $($todo)* }
     };
     // The compiler says so, at the visibility.
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* pub ( $($in:tt)* ) fn $function:tt $($todo:tt)*) => {
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])* pub fn $function $($todo)* }
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* pub ( $($in:tt)* ) fn
+        $function:tt $($todo:tt)*) => {
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])* pub
+            fn $function $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* pub fn $function:tt $params:tt $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* pub fn $function:tt
+        $params:tt $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "a function is as visible as its interface: leave out the `pub`"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
+            $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* pub ( $($in:tt)* ) $($todo:tt)*) => {
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])* $($todo)* }
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* pub ( $($in:tt)* )
+        $($todo:tt)*) => {
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])*
+            $($todo)* }
     };
     (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* pub $($todo:tt)*) => {
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])* $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])*
+            $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* extern $abi:literal fn $function:tt $params:tt $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* extern $abi:literal fn
+        $function:tt $params:tt $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "all functions have this crate's ABI: leave out the `extern`"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
+            $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* const $function:tt : $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* const $function:tt :
+        $($todo:tt)*) => {
         $crate::__at_word! { misplaced $function }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* type $function:tt $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* type $function:tt
+        $($todo:tt)*) => {
         $crate::__at_word! { misplaced $function }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident fn $function:tt $params:tt $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident fn
+        $function:tt $params:tt $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "leave out the `" {$keyword} "`"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
+            $($todo)* }
     };
     // Modifiers, one after the other.
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident $other:ident fn $($todo:tt)*) => {
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])* $other fn $($todo)* }
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident
+        $other:ident fn $($todo:tt)*) => {
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $(#[$($attr)*])*
+            $other fn $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $function:tt ( $($params:tt)* ) $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $function:tt ( $($params:tt)* )
+        $($todo:tt)*) => {
         $crate::__at_word! { no_fn $function }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $literal:literal $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $literal:literal
+        $($todo:tt)*) => {
         $crate::__at! { no_function $literal }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
-    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident $function:tt $params:tt $($todo:tt)*) => {
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $keyword:ident
+        $function:tt $params:tt $($todo:tt)*) => {
         $crate::__refuse_function! {
             interface: $interface name: $function group: $params
             text: "write `fn`, not `" {$keyword} "`"
         }
-        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $params $($todo)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $params
+            $($todo)* }
     };
     (item: $item:tt interface: $interface:tt good: $good:tt todo: $($todo:tt)*) => {
         $crate::__at_word! { no_function $interface }

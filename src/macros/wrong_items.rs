@@ -14,20 +14,28 @@
 #[macro_export]
 macro_rules! __refuse_items {
     ([$($good:tt)*]) => { $crate::ffi_interface! { $($good)* } };
-    ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)? { $($body:tt)* } ; $($rest:tt)*) => {
+    ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)?
+        { $($body:tt)* } ; $($rest:tt)*) => {
         $crate::__at_word! { semicolon $name }
-        $crate::__refuse_items! { [$($good)* $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)? { $($body)* }] $($rest)* }
+        $crate::__refuse_items! { [$($good)* $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)?
+            { $($body)* }] $($rest)* }
     };
     // An item of the right outline. `__item` reports it if its body is wrong.
-    ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
-        $crate::__refuse_items! { [$($good)* $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)? { $($body)* }] $($rest)* }
+    ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)?
+        { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__refuse_items! { [$($good)* $(#[$($attr)*])* $vis $kind $name $(<$lifetime>)? $(: $repr)?
+            { $($body)* }] $($rest)* }
     };
     // Brackets that are empty, and a comma behind a lifetime, are Rust.
-    ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt <> $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
-        $crate::__refuse_items! { [$($good)* $(#[$($attr)*])* $vis $kind $name $(: $repr)? { $($body)* }] $($rest)* }
+    ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt <> $(: $repr:tt)? { $($body:tt)* }
+        $($rest:tt)*) => {
+        $crate::__refuse_items! { [$($good)* $(#[$($attr)*])* $vis $kind $name $(: $repr)? { $($body)* }]
+            $($rest)* }
     };
-    ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt <$lifetime:lifetime,> $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
-        $crate::__refuse_items! { [$($good)* $(#[$($attr)*])* $vis $kind $name <$lifetime> $(: $repr)? { $($body)* }] $($rest)* }
+    ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt <$lifetime:lifetime,> $(: $repr:tt)?
+        { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__refuse_items! { [$($good)* $(#[$($attr)*])* $vis $kind $name <$lifetime> $(: $repr)?
+            { $($body)* }] $($rest)* }
     };
     // An item without a name: the compiler says so.
     ($good:tt $(#[$($attr:tt)*])* $vis:vis struct { $($body:tt)* } $($rest:tt)*) => {
@@ -176,7 +184,8 @@ macro_rules! __unnamed {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __refuse_generic {
-    ($good:tt $kind:ident vis: $vis:tt name: $name:tt token: $token:tt is: { $($body:tt)* } todo: $($rest:tt)*) => {
+    ($good:tt $kind:ident vis: $vis:tt name: $name:tt token: $token:tt is: { $($body:tt)* } todo:
+        $($rest:tt)*) => {
         $crate::__refuse! {
             dollar: ($) name: $name group: $token
             text: "`" {$name} "`: what crosses to another machine has one layout; "
@@ -184,11 +193,13 @@ macro_rules! __refuse_generic {
         }
         $crate::__instead! { $good $kind vis: $vis name: $name todo: $($rest)* }
     };
-    ($good:tt $kind:ident vis: $vis:tt name: $name:tt token: $token:tt is: $skipped:tt todo: $($todo:tt)*) => {
+    ($good:tt $kind:ident vis: $vis:tt name: $name:tt token: $token:tt is: $skipped:tt todo: $($todo:tt)*) =>
+        {
         $crate::__refuse_generic! { $good $kind vis: $vis name: $name todo: $($todo)* }
     };
     ($good:tt $kind:ident vis: $vis:tt name: $name:tt todo: $token:tt $($todo:tt)*) => {
-        $crate::__refuse_generic! { $good $kind vis: $vis name: $name token: $token is: $token todo: $($todo)* }
+        $crate::__refuse_generic! { $good $kind vis: $vis name: $name token: $token is: $token todo: $($todo)*
+            }
     };
     ($good:tt $kind:ident vis: $vis:tt name: $name:tt todo:) => {
         $crate::__at_word! { no_body $name }

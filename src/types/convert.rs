@@ -109,7 +109,9 @@ macro_rules! crosses_as {
                 __from: $crate::Incoming<'_>,
             ) -> __core::result::Result<$ty, $crate::CallError> {
                 let __wire =
-                    <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::from_transport(__transport, __from)?;
+                    <<$ty as $crate::CrossesAs>::Wire as $crate::FfiType>::from_transport(
+                        __transport, __from,
+                    )?;
                 <$ty as $crate::CrossesAs>::from_wire(__wire)
                     .ok_or($crate::CallError::new($crate::ErrorKind::BadValue))
             }

@@ -323,7 +323,11 @@ macro_rules! __packed_plain {
             #[inline]
             fn data_len(&self) -> $crate::__private::core::primitive::usize { 0 }
             #[inline]
-            fn pack(&self, __fixed: &mut [$crate::__private::core::primitive::u8], _: &mut $crate::__private::Packer<'_>) {
+            fn pack(
+                &self,
+                __fixed: &mut [$crate::__private::core::primitive::u8],
+                _: &mut $crate::__private::Packer<'_>,
+            ) {
                 <$t as $crate::FfiType>::write(self, __fixed);
             }
             #[inline]
@@ -334,7 +338,10 @@ macro_rules! __packed_plain {
                 $crate::__private::check_plain::<$t>(__fixed)
             }
             #[inline]
-            unsafe fn view<'__v>(__fixed: &'__v [$crate::__private::core::primitive::u8], _: &mut $crate::__private::Unread<'__v>) -> $t {
+            unsafe fn view<'__v>(
+                __fixed: &'__v [$crate::__private::core::primitive::u8],
+                _: &mut $crate::__private::Unread<'__v>,
+            ) -> $t {
                 $crate::__private::view_plain::<$t>(__fixed)
             }
             #[inline]
