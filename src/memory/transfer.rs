@@ -129,6 +129,7 @@ pub(crate) struct Loans {
 
 /// The loans and the life of a call, which its link needs and updates.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "std"), allow(dead_code, reason = "only a host's link reads the loans"))]
 pub(crate) struct Passage {
     /// The latest loan, and how many there are.
     pub(crate) latest: Allocated,

@@ -34,21 +34,25 @@ vmffi::ffi_interface! {
     }
 }
 
+fn is_even(of: u32) -> bool {
+    of & 1 == 0
+}
+
 impl<S: Side> Counting for S {
     fn add(&self, _: &Peer, a: u64, b: u64) -> Result<u64, CallError> {
         a.checked_add(b).ok_or(CallError::refused())
     }
     fn half(&self, _: &Peer, of: u32) -> Result<u32, Failure<Parity>> {
-        if of % 2 == 0 { Ok(of / 2) } else { Err(Parity::Odd.into()) }
+        if is_even(of) { Ok(of / 2) } else { Err(Parity::Odd.into()) }
     }
     fn halves(&self, peer: &Peer, of: u32) -> Result<SharedStr, Failure<Parity>> {
-        if of % 2 != 0 {
+        if !is_even(of) {
             return Err(Parity::Odd.into());
         }
         Ok(SharedStr::copy_from(peer, &"x".repeat(of as usize / 2))?)
     }
     fn parity(&self, _: &Peer, of: u32) -> Result<Parity, CallError> {
-        Ok(if of % 2 == 0 { Parity::Even } else { Parity::Odd })
+        Ok(if is_even(of) { Parity::Even } else { Parity::Odd })
     }
     fn mixed(
         &self,
@@ -74,7 +78,7 @@ impl<S: Side> Counting for S {
         Ok(f64::from(of) / 2.0)
     }
     fn is_odd(&self, _: &Peer, of: u32) -> Result<bool, CallError> {
-        Ok(of % 2 != 0)
+        Ok(!is_even(of))
     }
     fn pair(&self, _: &Peer, of: (u64, u64)) -> Result<u64, CallError> {
         Ok(of.0 + of.1)
