@@ -71,7 +71,7 @@ fn a_crate_for_the_declaration() {
     assert_eq!(run(&project, files), 1);
 
     // The other layout shares some of these files.
-    let files = section(LAYOUT, "## One workspace\n", "## A host that is published\n");
+    let files = section(LAYOUT, "## One workspace\n", "## Cross-built guests\n");
     for lock in ["api/Cargo.lock", "guest/Cargo.lock", "host/Cargo.lock"] {
         std::fs::remove_file(project.path(lock)).expect("a lock file");
     }
