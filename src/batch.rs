@@ -39,7 +39,7 @@ use structs::Structs;
 /// [`ErrorKind::OutOfMemory`] if this side's arena is full. The calls that were added before are not affected by that, and
 /// [`send`](Self::send) makes them.
 ///
-/// Nothing is sent before [`send`](Self::send). A batch that is dropped instead gives back the memory of all arguments.
+/// Nothing is sent before [`send`](Self::send). A batch that is dropped instead frees the memory of all arguments.
 ///
 /// ```
 /// use vmffi::{CallError, Peer, loopback::Loopback};

@@ -1,6 +1,7 @@
 //! Values of a batch in this side's arena, one behind the other.
 
 use crate::{
+    abi::batch::Entry,
     call::Peer,
     error::CallError,
     memory::{GRANULE_SIZE, Lender as _, SideMemory, alloc, arena::Allocated},
@@ -50,12 +51,6 @@ impl<'p, T: Copy> InArena<'p, T> {
         self.free();
         (self.block, self.at, self.room) = (block, at, bytes / size);
         Ok(())
-    }
-
-    fn free(&self) {
-        if let (true, Ok(arena)) = (self.room != 0, self.own.memory.arena(self.own.side)) {
-            arena.drop_owned(self.block);
-        }
     }
 
     /// Appends a value. If there is no room for it, which [`reserve`](Self::reserve) makes, this does nothing.
@@ -111,15 +106,22 @@ impl InArena<'_, [u64; 3]> {
         }
         // SAFETY: the block has `len` values, which are integers, so that any bytes are values. It is owned, and `self` is
         // borrowed mutably.
-        unsafe { core::slice::from_raw_parts_mut(self.at.cast::<u8>(), self.len * 24) }
+        unsafe { core::slice::from_raw_parts_mut(self.at.cast::<u8>(), self.len * Entry::LEN) }
+    }
+}
+
+impl<T> InArena<'_, T> {
+    /// Frees the block, if there is one.
+    fn free(&self) {
+        if let (true, Ok(arena)) = (self.room != 0, self.own.memory.arena(self.own.side)) {
+            arena.drop_owned(self.block);
+        }
     }
 }
 
 impl<T> Drop for InArena<'_, T> {
     fn drop(&mut self) {
-        if let (true, Ok(arena)) = (self.room != 0, self.own.memory.arena(self.own.side)) {
-            arena.drop_owned(self.block);
-        }
+        self.free();
     }
 }
 

@@ -28,10 +28,11 @@ pub struct Peer {
     context: CallContext,
 }
 
-// SAFETY: a `&Peer` gives access to a `&Endpoint`, which is `Sync`, and to the `dyn NestedCalls` of its context, which
-// is `Sync` by its supertrait. Both outlive the peer: `new` and `top` say who keeps them.
+// SAFETY: a `&Peer` gives access to a `&Endpoint`, which is `Sync`, to the `dyn NestedCalls` of its context, which is `Sync`
+// by its supertrait, or to a `Taken`, which nothing writes to while a peer has it. All outlive the peer: `new` and `top` say
+// who keeps them.
 unsafe impl Sync for Peer {}
-// SAFETY: all that a peer owns are shared pointers to these two `Sync` types, which any thread may use.
+// SAFETY: all that a peer owns are shared pointers to these values, which any thread may use.
 unsafe impl Send for Peer {}
 
 impl Peer {
