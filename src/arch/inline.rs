@@ -9,33 +9,34 @@ mod there {
 
     /// The trap of an endpoint, if it can be executed inline.
     #[derive(Clone, Copy, Debug)]
-    pub struct InlineInstruction(Option<NegotiatedTrap>);
+    pub struct InlineInstruction {
+        trap: Option<NegotiatedTrap>,
+        /// `inline` of the trap: each call that is served needs it.
+        kind: InlineTrap,
+    }
 
     impl InlineInstruction {
         /// The call goes through its link.
-        pub const NONE: Self = Self(None);
+        pub const NONE: Self = Self { trap: None, kind: InlineTrap::None };
 
-        pub(in crate::arch) const fn new(trap: NegotiatedTrap) -> Self {
-            Self(Some(trap))
+        pub(in crate::arch) fn new(trap: NegotiatedTrap) -> Self {
+            Self { trap: Some(trap), kind: trap.inline() }
         }
 
         /// The instruction, as one byte that a call can branch on.
         #[inline(always)]
         pub(crate) fn kind(self) -> InlineTrap {
-            match self.0 {
-                Some(trap) => trap.inline(),
-                None => InlineTrap::None,
-            }
+            self.kind
         }
 
         /// The trap, for the traps that follow the first one of a call.
         pub(crate) fn trap(self) -> Option<NegotiatedTrap> {
-            self.0
+            self.trap
         }
     }
 
     /// The instruction by which a call traps.
-    #[derive(Clone, Copy, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[repr(u8)]
     pub(crate) enum InlineTrap {
         /// The call goes through its link.
@@ -64,9 +65,9 @@ mod there {
             instruction: InlineInstruction,
             out: Registers,
         ) -> Registers {
-            // SAFETY: the caller promises that `self` is `instruction.kind()` and is not `None`, which `kind` returns
-            // only if `instruction.0` is `Some`.
-            let trap = unsafe { instruction.0.unwrap_unchecked() };
+            // SAFETY: the caller promises that `self` is `instruction.kind()` and is not `None`, which `new` sets
+            // only beside a trap.
+            let trap = unsafe { instruction.trap.unwrap_unchecked() };
             match self {
                 // SAFETY: `kind` returned `Gate`, so `trap.inline()` is `Gate`.
                 Self::Gate => unsafe { trap.by_gate(out) },
