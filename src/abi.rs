@@ -101,6 +101,13 @@ pub mod trap {
     pub const EXIT: u64 = 0x564d_4646_0000_0004;
 }
 
+/// The function of SMCCC in W0 for a kind of trap, less the kind's low byte (ABI, Traps TR-22): a fast 64-bit call to the
+/// vendor-specific hypervisor service, function 0x5600.
+pub const SMCCC_FUNCTION: u64 = 0xc600_5600;
+
+/// The extension of SBI in a7, in the range of experimental ones (ABI, Traps TR-23).
+pub const SBI_EXTENSION: u64 = 0x0856_4d46;
+
 /// Exit statuses of guests of this crate (ABI, "Traps"). 0 is success; a guest defines the meaning of all others.
 pub mod exit {
     /// The guest has panicked; the text says where and why.

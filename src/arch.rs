@@ -44,7 +44,6 @@ mod native {
     }
 
     /// The name of a processor exception, which is unknown.
-    #[cfg(feature = "std")]
     pub(crate) fn exception(_: u8) -> Option<&'static str> {
         None
     }
@@ -54,7 +53,6 @@ mod native {
 pub use inline::InlineInstruction;
 pub(crate) use inline::InlineTrap;
 pub use native::NegotiatedTrap;
-#[cfg(feature = "std")]
 pub(crate) use native::exception;
 
 /// A trap method: leaves the guest and returns with the host's answer (ABI, "Traps").

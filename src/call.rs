@@ -19,12 +19,8 @@ pub mod span;
 mod trap_loop;
 
 pub use client::Caller;
-pub(crate) use context::CallContext;
-#[cfg(feature = "std")]
-pub(crate) use context::NestedCalls;
+pub(crate) use context::{CallContext, NestedCalls};
 pub use dispatch::Serve;
-#[cfg(feature = "alloc")]
-pub(crate) use endpoint::Reserved;
-pub(crate) use endpoint::{Endpoint, Link, RemoteLink, Server};
+pub(crate) use endpoint::{Endpoint, Link, RemoteLink, Reserved, Server};
 pub use peer::Peer;
 pub(crate) use trap_loop::converse;

@@ -1,5 +1,9 @@
 //! The errors of calls ([`CallError`], [`Failure`]) and of regions ([`RegionError`]).
 
+mod text;
+
+pub use text::ErrorText;
+
 use core::fmt;
 
 use crate::abi::{Function, MAX_DEPTH, Side};

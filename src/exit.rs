@@ -1,12 +1,12 @@
 //! How a guest exits.
 
-use std::{fmt, string::String};
+use core::fmt;
 
 use crate::{
     abi::exit,
     arch::exception,
     contract::{Escaped, Mismatch},
-    error::{CallError, ErrorKind, debug_by_display},
+    error::{ErrorKind, ErrorText, debug_by_display},
 };
 
 /// How a guest exited, as [`Host::guest_exit`](crate::host::Host::guest_exit) returns it and a
@@ -22,7 +22,7 @@ pub enum GuestExit {
         status: u64,
         /// The text that the guest sent, such as the message and the location of a panic: not escaped, and truncated to
         /// [`Limits::text`](crate::host::Limits::text) bytes.
-        text: String,
+        text: ErrorText,
     },
     /// The guest did something that the processor or the host does not permit.
     Fault(Fault),
@@ -41,7 +41,7 @@ pub enum GuestExit {
     /// The guest violated the protocol of traps.
     Protocol(ProtocolViolation),
     /// The backend that runs the guest failed with this message.
-    Lost(String),
+    Lost(ErrorText),
 }
 
 /// A trap that violates the protocol (ABI, "Traps").
@@ -69,7 +69,7 @@ pub struct Fault {
     pub instruction: u64,
     /// The function that contains the instruction, and the instruction's offset in it in bytes, if the guest's file has
     /// a symbol for it. The name is not escaped.
-    pub symbol: Option<(String, u64)>,
+    pub symbol: Option<(ErrorText, u64)>,
 }
 
 impl Fault {
@@ -150,7 +150,7 @@ impl fmt::Display for GuestExit {
     }
 }
 
-impl std::error::Error for GuestExit {}
+impl core::error::Error for GuestExit {}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,7 +181,8 @@ impl fmt::Display for FaultCause {
     }
 }
 
-impl CallError {
+#[cfg(feature = "std")]
+impl crate::error::CallError {
     /// The exit of the guest that failed a call of the host to its guest; else `None`. It is also the error's
     /// [`source`](core::error::Error::source) and part of its text.
     #[must_use]
@@ -190,20 +191,21 @@ impl CallError {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
     use std::{format, vec::Vec};
 
     /// One exit of each variant.
     fn all() -> Vec<(&'static str, GuestExit)> {
-        let mut all = std::vec![("Exited", GuestExit::Exited { status: 0, text: String::new() })];
+        let mut all =
+            std::vec![("Exited", GuestExit::Exited { status: 0, text: ErrorText::default() })];
         loop {
             let next = match &all[all.len() - 1].1 {
                 GuestExit::Exited { .. } => {
                     ("Fault", GuestExit::Fault(Fault::new(FaultCause::StackOverflow, 0)))
                 }
-                GuestExit::Fault(_) => ("Lost", GuestExit::Lost(String::new())),
+                GuestExit::Fault(_) => ("Lost", GuestExit::Lost(ErrorText::default())),
                 GuestExit::Lost(_) => ("Stopped", GuestExit::Stopped),
                 GuestExit::Stopped => ("Deadline", GuestExit::Deadline),
                 GuestExit::Deadline => ("CpuTime", GuestExit::CpuTime),

@@ -16,8 +16,9 @@ use crate::{
     error::{CallError, RegionError},
     handshake::{ConnectError, introduce},
     memory::{
-        Memory, MemoryRef, Passage, RegionLayout, RegionMemory, SideMemory, arena::Slot,
-        storage::Owned,
+        Memory, MemoryRef, Passage, RegionLayout, RegionMemory, SideMemory,
+        arena::Slot,
+        storage::{Owned, put},
     },
 };
 
@@ -204,17 +205,6 @@ fn exit_by(trap: &impl Trap, status: u64, text: Transport) -> ! {
     loop {
         let _ = trap.trap(exit);
     }
-}
-
-/// Fills a cell of a [`GuestStorage`], which is never emptied.
-///
-/// # Safety
-///
-/// No other reference to the cell's content is alive, and the cell is filled once.
-unsafe fn put<V>(cell: &'static UnsafeCell<MaybeUninit<V>>, value: V) -> &'static V {
-    // SAFETY: the caller promises that no other reference to the content of the cell is alive.
-    let cell = unsafe { &mut *cell.get() };
-    cell.write(value)
 }
 
 /// Calls by trapping.

@@ -115,16 +115,13 @@ pub mod dynamic;
 mod error;
 #[cfg(any(doc, test))]
 pub mod example_generated;
-#[cfg(feature = "std")]
 mod exit;
 mod foreign;
 pub mod guest;
 #[cfg(all(doc, feature = "guest", feature = "kvm", feature = "process"))]
 pub mod guide;
 mod handshake;
-#[cfg(feature = "std")]
 pub mod host;
-#[cfg(feature = "std")]
 mod log;
 #[cfg(feature = "alloc")]
 pub mod loopback;
@@ -141,7 +138,7 @@ pub use {
     abi::{MAX_DEPTH, PAGE_SIZE},
     batch::{Batch, Pending, Results},
     call::{Caller, Peer, Serve},
-    error::{CallError, ErrorKind, Failure, RegionError},
+    error::{CallError, ErrorKind, ErrorText, Failure, RegionError},
     foreign::{Foreign, ForeignBuf, ForeignList, ForeignPacked, ForeignSlice, ForeignStr},
     handshake::ConnectError,
     memory::{ArenaStats, GRANULE_SIZE, Incoming, Lender, Outgoing, RegionLayout, RegionMemory},

@@ -158,8 +158,12 @@ impl Reserved for HostSignatures {
             signature::HANDSHAKE => {
                 Some(handshake::compare(endpoint, transport).map(drop).map_err(handshake::refusal))
             }
-            #[cfg(feature = "std")]
-            signature::LOG => Some(crate::log::receive(endpoint, transport, crate::abi::MAX_TEXT)),
+            signature::LOG => Some(crate::log::receive(
+                endpoint,
+                transport,
+                crate::abi::MAX_TEXT,
+                crate::log::trace,
+            )),
             _ => None,
         }
     }

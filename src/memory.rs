@@ -5,7 +5,6 @@
 
 pub(crate) mod arena;
 mod layout;
-#[cfg(feature = "alloc")]
 mod peer_bytes;
 #[cfg(feature = "std")]
 mod process_id;

@@ -223,7 +223,7 @@ fn resets_of_an_embedders_vcpus() {
         let error = DownClient::from(host.guest()).down().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "`READY` in an upcall");
     };
-    let failed = |why: &str| Err(ResetError::Failed(why.to_owned()));
+    let failed = |why: &str| Err(ResetError::Failed(why.into()));
 
     let keeper = started([false, false]);
     for _ in 0..3 {
@@ -238,7 +238,7 @@ fn resets_of_an_embedders_vcpus() {
     // A vCPU that cannot be restored has ended its guest, whether in time or not.
     let lost = started([false, true]);
     assert_eq!(lost.reset(), failed("no luck"));
-    assert_eq!(lost.guest_exit(), Some(GuestExit::Lost("no luck".to_owned())));
+    assert_eq!(lost.guest_exit(), Some(GuestExit::Lost("no luck".into())));
     let error = DownClient::from(lost.guest()).down().unwrap_err();
     assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));
     // A vCPU without these methods.
@@ -354,7 +354,7 @@ fn a_vcpu_that_panics_ends_its_guest() {
             assert_eq!(host.reset(), Ok(()));
         }));
         assert!(panicked.is_err());
-        assert_eq!(host.guest_exit(), Some(GuestExit::Lost("a vCPU panicked".to_owned())));
+        assert_eq!(host.guest_exit(), Some(GuestExit::Lost("a vCPU panicked".into())));
         // No thread holds the vCPU.
         let error = DownClient::from(host.guest()).down().unwrap_err();
         assert_eq!((error.kind(), error.reached()), (ErrorKind::PeerDied, false));

@@ -59,12 +59,9 @@ pub mod code {
     pub const SMC: [u8; 4] = [0x03, 0x00, 0x00, 0xd4];
 }
 
-/// The function of SMCCC in X0 for a kind of trap, less the kind's low byte: a fast 64-bit call to the vendor-specific
-/// hypervisor service, function 0x5600.
-pub const FUNCTION: u64 = 0xc600_5600;
+pub use crate::abi::SMCCC_FUNCTION as FUNCTION;
 
 /// The name of the exception with this class (Arm ARM, `ESR_ELx.EC`).
-#[cfg(feature = "std")]
 pub(crate) fn exception(class: u8) -> Option<&'static str> {
     Some(match class {
         0x00 => "invalid instruction",

@@ -59,11 +59,9 @@ pub mod code {
     pub const ECALL: [u8; 4] = [0x73, 0x00, 0x00, 0x00];
 }
 
-/// The extension of SBI in a7, in the range of experimental ones.
-pub const EXTENSION: u64 = 0x0856_4d46;
+pub use crate::abi::SBI_EXTENSION as EXTENSION;
 
 /// The name of the exception with this cause (RISC-V Privileged Architecture, `scause`).
-#[cfg(feature = "std")]
 pub(crate) fn exception(cause: u8) -> Option<&'static str> {
     Some(match cause {
         0 => "unaligned instruction",

@@ -74,7 +74,6 @@ pub mod code {
 }
 
 /// The name of the processor exception with this vector (Intel SDM, volume 3, "Exception and Interrupt Reference").
-#[cfg(feature = "std")]
 pub(crate) fn exception(vector: u8) -> Option<&'static str> {
     Some(match vector {
         0 => "division error",

@@ -2,9 +2,7 @@
 
 use core::ptr::NonNull;
 
-#[cfg(feature = "std")]
-use super::NestedCalls;
-use super::{CallContext, Endpoint, Peer};
+use super::{CallContext, Endpoint, NestedCalls, Peer};
 use crate::{
     abi::{
         Transport,
@@ -48,7 +46,6 @@ impl Taken {
         Self { context, count: 0, primary: None, fields, fields_len: 0, failed: None }
     }
 
-    #[cfg(feature = "std")]
     pub(super) fn context(&self) -> CallContext {
         self.context
     }
@@ -221,52 +218,30 @@ impl Endpoint {
     }
 }
 
-/// The guest whose batch is served, if its host has limits for it.
-struct Guest<'p> {
-    #[cfg(feature = "std")]
-    calls: Option<&'p dyn NestedCalls>,
-    peer: core::marker::PhantomData<&'p Peer>,
-}
+/// The guest whose batch is served, if this is its host.
+struct Guest<'p>(Option<&'p dyn NestedCalls>);
 
 impl<'p> Guest<'p> {
     fn of(peer: &'p Peer) -> Self {
-        #[cfg(not(feature = "std"))]
-        let _ = peer;
-        #[cfg(feature = "std")]
-        let calls = match peer.context() {
+        Self(match peer.context() {
             // SAFETY: `Cpu::serve` made the context from a value that outlives the call which `peer` serves.
             CallContext::Nested(calls) => Some(unsafe { calls.as_ref() }),
             _ => None,
-        };
-        Self {
-            #[cfg(feature = "std")]
-            calls,
-            peer: core::marker::PhantomData,
-        }
+        })
     }
 
     fn admit(&self, entries: usize) -> usize {
-        #[cfg(feature = "std")]
-        if let Some(calls) = self.calls {
-            return calls.admit(entries);
-        }
-        entries
+        self.0.map_or(entries, |calls| calls.admit(entries))
     }
 
     #[inline]
     fn goes_on(&self) -> bool {
-        #[cfg(feature = "std")]
-        if let Some(calls) = self.calls {
-            return calls.goes_on();
-        }
-        true
+        self.0.is_none_or(NestedCalls::goes_on)
     }
 
     fn exceeded(&self, peer: &Peer) {
-        #[cfg(feature = "std")]
-        if let Some(calls) = self.calls {
+        if let Some(calls) = self.0 {
             calls.exceeded(peer);
         }
-        let _ = peer;
     }
 }

@@ -1,25 +1,23 @@
 //! The context of a call: outside of any handler, or nested in a hypercall.
 
-use core::{ptr::NonNull, time::Duration};
+use core::ptr::NonNull;
+#[cfg(feature = "std")]
+use core::time::Duration;
 
-#[cfg(feature = "std")]
-use super::Peer;
-use super::batch::Taken;
-#[cfg(feature = "std")]
+use super::{Peer, batch::Taken};
 use crate::{abi::Transport, error::CallError};
 
 /// The context in which a call is made. The host's link uses it.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a host's link reads it"))]
 pub(crate) enum CallContext {
     /// Outside of any handler, with the guest's limit as the deadline. Handlers of connections without vCPUs use it, too.
     /// Each call of a handler sets it, and a variant without fields is one store.
     Outside,
     /// Outside of any handler, with this time for the call and all calls nested in it.
+    #[cfg(feature = "std")]
     WithDeadline(Duration),
     /// In a handler, whose calls run on the vCPU whose hypercall it serves. The pointer is valid until the handler
     /// returns.
-    #[cfg(feature = "std")]
     Nested(NonNull<dyn NestedCalls>),
     /// In the handler of a call of a batch that takes earlier results. The pointer, to these and to the context of the
     /// batch, is valid until the handler returns.
@@ -27,7 +25,6 @@ pub(crate) enum CallContext {
 }
 
 /// Runs calls that are nested in a hypercall, on the vCPU that made it.
-#[cfg(feature = "std")]
 pub(crate) trait NestedCalls: Sync {
     /// Runs one call to its answer: returns the transport, and writes the status if that is not 0. An `Err` was
     /// detected on this side, and is not an answer of the peer.

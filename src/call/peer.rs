@@ -81,7 +81,6 @@ impl Peer {
 
     /// The context of calls through this peer.
     #[inline]
-    #[cfg(feature = "std")]
     pub(crate) fn outer_context(&self) -> CallContext {
         self.taken().map_or(self.context, Taken::context)
     }

@@ -5,8 +5,9 @@ use core::fmt;
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 use super::{
-    escape::BoundedText,
-    read::{BadContract, Contract, FieldRecord, FunctionRecord, Index, RecordKind},
+    bounded::BoundedText,
+    read::{Contract, FunctionRecord, RecordKind},
+    walk::{BadContract, FieldRecord, Index},
 };
 use crate::abi::Side;
 

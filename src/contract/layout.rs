@@ -1,7 +1,10 @@
 //! The wire forms of a contract's types, computed by the rules of the ABI ("Types", "Layout") and not taken from the
 //! contract.
 
-use super::read::{FieldRecord, Index, RecordKind, Size};
+use super::{
+    read::RecordKind,
+    walk::{FieldRecord, Index, Size},
+};
 
 /// The maximum number of types within each other.
 const DEPTH: u8 = 32;

@@ -1,36 +1,14 @@
-//! Reads and validates a contract, the peer's and this side's in the same way.
-//!
-//! Every type consists of earlier ones, so types are not recursive. The reader computes all hashes itself: two
-//! functions or types are equal if their hashes are equal (ABI, "Signatures").
+//! Reads a contract into records, the peer's and this side's in the same way.
 
-use core::fmt;
+use core::{fmt, mem, ops::Deref};
 
 use alloc::vec::Vec;
 
 use super::{
-    escape::BoundedText,
-    format::{MAX_LEN, flag, kind},
+    bounded::BoundedText,
     layout::{self, Layout},
+    walk::{BadContract, FieldRecord, FunctionHead, Index, Size, TypeHead, Visitor, walk},
 };
-use crate::abi::Hasher;
-
-/// The error for bytes that are not a valid contract (ABI, "Contracts").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BadContract {
-    /// The offset of the error in bytes.
-    pub at: usize,
-    /// The error.
-    pub what: &'static str,
-}
-
-impl fmt::Display for BadContract {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the contract is invalid at byte {}: {}", self.at, self.what)
-    }
-}
-
-impl core::error::Error for BadContract {}
 
 /// A contract that was read. `Display` lists its functions and declared types.
 ///
@@ -90,20 +68,6 @@ pub(super) enum RecordKind<'c> {
     Enum(Size, &'c str, Vec<VariantRecord<'c>>),
 }
 
-/// The index of a type in the contract, always of an earlier one.
-pub(super) type Index = u16;
-
-/// Size and alignment in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size(pub(super) u32, pub(super) u32);
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FieldRecord<'c> {
-    pub(super) name: &'c str,
-    pub(super) offset: u32,
-    pub(super) of: Index,
-}
-
 #[derive(Clone, Debug)]
 pub(super) struct VariantRecord<'c> {
     pub(super) name: &'c str,
@@ -113,25 +77,69 @@ pub(super) struct VariantRecord<'c> {
 
 #[derive(Clone, Debug)]
 pub(super) struct FunctionRecord<'c> {
-    flags: u8,
-    pub(super) interface: &'c str,
-    pub(super) name: &'c str,
+    head: FunctionHead<'c>,
     pub(super) parameters: Vec<(&'c str, Index)>,
-    pub(super) returned: Index,
-    pub(super) signature: u64,
 }
 
-impl FunctionRecord<'_> {
-    pub(super) fn served(&self) -> bool {
-        self.flags & flag::SERVES != 0
+impl<'c> Deref for FunctionRecord<'c> {
+    type Target = FunctionHead<'c>;
+
+    fn deref(&self) -> &FunctionHead<'c> {
+        &self.head
+    }
+}
+
+/// The records so far, and the members of the next one.
+#[derive(Default)]
+struct Builder<'c> {
+    types: Vec<TypeRecord<'c>>,
+    functions: Vec<FunctionRecord<'c>>,
+    members: Vec<Index>,
+    fields: Vec<FieldRecord<'c>>,
+    variants: Vec<VariantRecord<'c>>,
+    parameters: Vec<(&'c str, Index)>,
+}
+
+impl<'c> Visitor<'c> for Builder<'c> {
+    fn hash(&self, index: Index) -> Option<u64> {
+        self.types.get(usize::from(index)).map(|of| of.hash)
     }
 
-    pub(super) fn called(&self) -> bool {
-        self.flags & flag::CALLS != 0
+    fn member(&mut self, of: Index) {
+        self.members.push(of);
     }
 
-    pub(super) fn optional(&self) -> bool {
-        self.flags & flag::OPTIONAL != 0
+    fn field(&mut self, field: FieldRecord<'c>) {
+        self.fields.push(field);
+    }
+
+    fn variant(&mut self, name: &'c str, number: u64) {
+        self.variants.push(VariantRecord { name, number, fields: mem::take(&mut self.fields) });
+    }
+
+    fn parameter(&mut self, name: &'c str, of: Index) {
+        self.parameters.push((name, of));
+    }
+
+    fn declare(&mut self, of: TypeHead<'c>, hash: u64) -> bool {
+        let (name, kind) = match of {
+            TypeHead::Builtin(name) => (name, RecordKind::Builtin(mem::take(&mut self.members))),
+            TypeHead::Array(of, len) => ("", RecordKind::Array(of, len)),
+            TypeHead::Tuple => ("", RecordKind::Tuple(mem::take(&mut self.members))),
+            TypeHead::Struct(name, size) => {
+                (name, RecordKind::Struct(size, mem::take(&mut self.fields)))
+            }
+            TypeHead::Enum(name, size, repr) => {
+                (name, RecordKind::Enum(size, repr, mem::take(&mut self.variants)))
+            }
+        };
+        self.types.push(TypeRecord::new(name, hash, kind, &self.types));
+        true
+    }
+
+    fn function(&mut self, head: FunctionHead<'c>) {
+        let parameters = mem::take(&mut self.parameters);
+        self.functions.push(FunctionRecord { head, parameters });
     }
 }
 
@@ -140,21 +148,11 @@ impl<'c> Contract<'c> {
     ///
     /// # Errors
     ///
-    /// [`BadContract`] if the bytes are not a valid contract of at most [`MAX_LEN`] bytes.
+    /// [`BadContract`] if the bytes are not a valid contract of at most [`MAX_LEN`](super::MAX_LEN) bytes.
     pub fn read(bytes: &'c [u8]) -> Result<Self, BadContract> {
-        let mut from = Reader { bytes, at: 0 };
-        if bytes.len() > MAX_LEN {
-            return Err(from.bad("longer than 262144 bytes"));
-        }
-        let mut contract = Self { types: Vec::new(), functions: Vec::new() };
-        for _ in 0..from.u16()? {
-            from.record(&mut contract)?;
-        }
-        if from.at == bytes.len() {
-            Ok(contract)
-        } else {
-            Err(from.bad("trailing bytes after the last record"))
-        }
+        let mut all = Builder::default();
+        walk(bytes, &mut all)?;
+        Ok(Self { types: all.types, functions: all.functions })
     }
 
     /// The type with an index of this contract.
@@ -298,186 +296,5 @@ impl fmt::Display for Contract<'_> {
             }
         }
         Ok(())
-    }
-}
-
-struct Reader<'c> {
-    bytes: &'c [u8],
-    at: usize,
-}
-
-impl<'c> Reader<'c> {
-    fn bad(&self, what: &'static str) -> BadContract {
-        BadContract { at: self.at, what }
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'c [u8], BadContract> {
-        let end = self.at.checked_add(len).ok_or(self.bad("unexpected end of the contract"))?;
-        let bytes =
-            self.bytes.get(self.at..end).ok_or(self.bad("unexpected end of the contract"))?;
-        self.at = end;
-        Ok(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadContract> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N)?);
-        Ok(array)
-    }
-
-    fn u8(&mut self) -> Result<u8, BadContract> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, BadContract> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, BadContract> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, BadContract> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn text(&mut self) -> Result<&'c str, BadContract> {
-        let len = self.u16()?;
-        let at = self.at;
-        let text = core::str::from_utf8(self.take(len.into())?);
-        text.map_err(|_| BadContract { at, what: "a name is not UTF-8" })
-    }
-
-    /// Reads the index of one of `types`.
-    fn index(&mut self, types: &[TypeRecord<'_>]) -> Result<Index, BadContract> {
-        let at = self.at;
-        let index = self.u16()?;
-        if usize::from(index) < types.len() {
-            Ok(index)
-        } else {
-            Err(BadContract { at, what: "the index of a type that is not yet defined" })
-        }
-    }
-
-    /// Reads the next record, a type or a function, which consists of the types before it.
-    fn record(&mut self, to: &mut Contract<'c>) -> Result<(), BadContract> {
-        let at = self.at;
-        match self.u8()? {
-            kind::FUNCTION => to.functions.push(self.function(&to.types)?),
-            kind @ (kind::BUILTIN | kind::STRUCT | kind::ENUM) => {
-                to.types.push(self.of_kind(kind, &to.types)?);
-            }
-            kind::ARRAY => {
-                let (of, len) = (self.index(&to.types)?, self.u64()?);
-                let hash = Hasher::new("array").u64(to.get(of).hash).u64(len).finish();
-                let array = TypeRecord::new("", hash, RecordKind::Array(of, len), &to.types);
-                to.types.push(array);
-            }
-            kind::TUPLE => {
-                let count = self.u8()?;
-                let hash = Hasher::new("tuple").u64(count.into());
-                let (hash, fields) = self.types(count, hash, &to.types)?;
-                let tuple =
-                    TypeRecord::new("", hash.finish(), RecordKind::Tuple(fields), &to.types);
-                to.types.push(tuple);
-            }
-            _ => return Err(BadContract { at, what: "unknown kind of record" }),
-        }
-        Ok(())
-    }
-
-    /// Reads the indices of `count` of `types`.
-    fn types(
-        &mut self,
-        count: u8,
-        mut hash: Hasher,
-        types: &[TypeRecord<'_>],
-    ) -> Result<(Hasher, Vec<Index>), BadContract> {
-        let mut indices = Vec::new();
-        for _ in 0..count {
-            let index = self.index(types)?;
-            hash = hash.u64(types[usize::from(index)].hash);
-            indices.push(index);
-        }
-        Ok((hash, indices))
-    }
-
-    fn of_kind(
-        &mut self,
-        kind: u8,
-        types: &[TypeRecord<'c>],
-    ) -> Result<TypeRecord<'c>, BadContract> {
-        let name = self.text()?;
-        let declared =
-            |of: &str, size: Size| Hasher::new(of).str(name).u64(size.0.into()).u64(size.1.into());
-        let (hash, kind) = match kind {
-            kind::BUILTIN => {
-                let (hash, arguments) = {
-                    let count = self.u8()?;
-                    self.types(count, Hasher::new(name), types)?
-                };
-                (hash, RecordKind::Builtin(arguments))
-            }
-            kind::STRUCT => {
-                let size = Size(self.u32()?, self.u32()?);
-                let (hash, fields) = self.fields(types, declared("struct", size))?;
-                // Only a variant's fields may have no names (ABI, CT-5). Without a name, the hash could be that of other fields.
-                if fields.iter().any(|field| field.name.is_empty()) {
-                    return Err(self.bad("a field of a struct without a name"));
-                }
-                (hash, RecordKind::Struct(size, fields))
-            }
-            _ => {
-                let size = Size(self.u32()?, self.u32()?);
-                let repr = self.text()?;
-                let mut hash = declared("enum", size).str(repr);
-                let mut variants = Vec::new();
-                for _ in 0..self.u16()? {
-                    let (name, number) = (self.text()?, self.u64()?);
-                    let (next, fields) = self.fields(types, hash.str(name).u64(number))?;
-                    hash = next;
-                    variants.push(VariantRecord { name, number, fields });
-                }
-                (hash, RecordKind::Enum(size, repr, variants))
-            }
-        };
-        Ok(TypeRecord::new(name, hash.finish(), kind, types))
-    }
-
-    fn fields(
-        &mut self,
-        types: &[TypeRecord<'_>],
-        mut hash: Hasher,
-    ) -> Result<(Hasher, Vec<FieldRecord<'c>>), BadContract> {
-        let mut fields = Vec::new();
-        for _ in 0..self.u16()? {
-            let (name, offset, of) = (self.text()?, self.u32()?, self.index(types)?);
-            if !name.is_empty() {
-                hash = hash.str(name);
-            }
-            hash = hash.u64(offset.into()).u64(types[usize::from(of)].hash);
-            fields.push(FieldRecord { name, offset, of });
-        }
-        Ok((hash, fields))
-    }
-
-    fn function(&mut self, types: &[TypeRecord<'_>]) -> Result<FunctionRecord<'c>, BadContract> {
-        let hash_of = |index: Index| types[usize::from(index)].hash;
-        let at = self.at;
-        let flags = self.u8()?;
-        if ![flag::SERVES, flag::CALLS, flag::CALLS | flag::OPTIONAL].contains(&flags) {
-            return Err(BadContract { at, what: "invalid flags of a function" });
-        }
-        let (interface, name, count) = (self.text()?, self.text()?, self.u16()?);
-        let mut hash = Hasher::new("fn").str(interface).str(name).u64(count.into());
-        let mut parameters = Vec::new();
-        for _ in 0..count {
-            let (name, of) = (self.text()?, self.index(types)?);
-            hash = hash.u64(hash_of(of));
-            parameters.push((name, of));
-        }
-        let returned = self.index(types)?;
-        let signature = hash.u64(hash_of(returned)).finish();
-        Ok(FunctionRecord { flags, interface, name, parameters, returned, signature })
     }
 }

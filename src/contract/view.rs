@@ -8,9 +8,10 @@ use core::fmt;
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{
-    escape::BoundedText,
+    bounded::BoundedText,
     layout::Layout,
-    read::{Contract, FieldRecord, FunctionRecord, Index, RecordKind, TypeRecord, VariantRecord},
+    read::{Contract, FunctionRecord, RecordKind, TypeRecord, VariantRecord},
+    walk::{FieldRecord, Index},
 };
 
 impl<'c> Contract<'c> {

@@ -85,7 +85,8 @@ impl HostBuilder {
         let base = region.base;
         let metadata = [None, Some(Memory::new_metadata(&layout, Side::Host)?)];
         let mut memory = Memory::new(region, layout, metadata)?;
-        memory.limit(Side::Host, limits.lent_blocks, limits.lent_bytes, limits.handles);
+        memory.limit(Side::Host, limits.lent_blocks, limits.lent_bytes);
+        memory.limit_handles(limits.handles);
         memory.belongs_here();
         // SAFETY: `RegionMemory` was promised to be writable, and `Memory::new` has checked that it has as many bytes as the
         // layout, which is more than a page.

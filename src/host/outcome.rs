@@ -1,9 +1,13 @@
 //! The results of running and of resetting a guest.
 
-use std::{fmt, string::String};
+use core::fmt;
 
 use super::GuestExit;
-use crate::error::debug_by_display;
+use crate::{
+    abi::Side,
+    error::{CallError, ErrorKind, ErrorText, debug_by_display},
+    handshake::ConnectError,
+};
 
 /// Why a guest has returned control to its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +20,24 @@ pub enum RunOutcome {
     Exited(u64),
 }
 
+impl RunOutcome {
+    /// The outcome of running a guest, which has exited as `exit` says.
+    pub(super) fn of(
+        ran: Result<(), ErrorKind>,
+        exit: impl FnOnce() -> Option<GuestExit>,
+    ) -> Result<Self, ConnectError> {
+        match ran {
+            Ok(()) => Ok(Self::Ready),
+            Err(why) => match exit() {
+                Some(GuestExit::Exited { status, .. }) => Ok(Self::Exited(status)),
+                Some(GuestExit::Unfit(mismatch)) => Err(mismatch.into()),
+                Some(end) => Err(ConnectError::Exited(end)),
+                None => Err(CallError::new(why).on(Side::Host).into()),
+            },
+        }
+    }
+}
+
 /// Why a guest could not be reset. The guest is unchanged, unless this is [`Failed`](Self::Failed).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,7 +48,7 @@ pub enum ResetError {
     NotStarted,
     /// The first checkpoint could not be made, with this message: the guest is unchanged. Or it could not be restored: the
     /// guest has exited with [`GuestExit::Lost`](super::GuestExit::Lost).
-    Failed(String),
+    Failed(ErrorText),
 }
 
 debug_by_display!(ResetError);
@@ -45,10 +67,11 @@ impl fmt::Display for ResetError {
     }
 }
 
-impl std::error::Error for ResetError {}
+impl core::error::Error for ResetError {}
 
 /// Why a guest's present state could not become its checkpoint. The guest is unchanged, and so is its earlier checkpoint, if
 /// there is one.
+#[cfg(feature = "std")]
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum CheckpointError {
@@ -60,11 +83,13 @@ pub enum CheckpointError {
     Exited(GuestExit),
     /// The state could not be copied, with this message. If there is no earlier checkpoint, a
     /// [`reset`](super::Host::reset) fails with the same message.
-    Failed(String),
+    Failed(ErrorText),
 }
 
+#[cfg(feature = "std")]
 debug_by_display!(CheckpointError);
 
+#[cfg(feature = "std")]
 impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -80,4 +105,5 @@ impl fmt::Display for CheckpointError {
     }
 }
 
-impl std::error::Error for CheckpointError {}
+#[cfg(feature = "std")]
+impl core::error::Error for CheckpointError {}

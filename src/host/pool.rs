@@ -1,5 +1,5 @@
-//! The vCPUs of one guest: starting, checkpoints, reset, stop and deadlines, and calls to the guest. [`cpu`] has the loop from
-//! one trap to the next, and [`state`] which thread holds which vCPU.
+//! The vCPUs of one guest: starting, checkpoints, reset, stop and deadlines, and calls to the guest. The loop from one trap to
+//! the next is that of all hosts; [`state`] has which thread holds which vCPU.
 //!
 //! A guest has *lives*: one begins when the guest is started or reset, and ends with the next reset. The life of a pool
 //! is identified by its region's [`Epoch`]. A call takes a vCPU and reads the life in which it runs under one lock,
@@ -8,33 +8,31 @@
 
 use std::{
     panic::{self, AssertUnwindSafe},
-    string::String,
     time::{Duration, Instant},
     vec::Vec,
 };
 
 use super::{
     CheckpointError, GuestExit, Limits, ResetError, Stopper, Vcpu,
+    cpu::{Awaited, Cpu, failed},
     deadline::{CpuBudget, DeadlineThread, Expire, UNMEASURED},
+    hosted::ELSEWHERE,
+    rules::{self, Owner, Rules},
 };
 use crate::{
-    abi::{Registers, Side, Transport, answer, signature},
+    abi::{Registers, Side, Transport, answer},
     call::{CallContext, Endpoint, Peer, RemoteLink, Reserved},
-    error::{CallError, ErrorKind, GuestEnd},
-    handshake::{self, ConnectError},
-    log,
+    error::{CallError, ErrorKind, ErrorText, GuestEnd},
+    handshake::ContractCopy,
+    log::{self, Line},
     memory::{
         Epoch, Passage, ProcessId,
-        sync::threads::{
-            Arc, AtomicBool, Condvar, Mutex, MutexGuard, OnceLock, Ordering, PoisonError,
-        },
+        sync::threads::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     },
 };
 
-mod cpu;
 mod state;
 
-use cpu::{Awaited, Cpu, PANICKED, failed};
 pub(crate) use state::HostCheckpoint;
 use state::{HeldAll, PoolState};
 
@@ -43,14 +41,10 @@ pub(super) struct VcpuPool<V> {
     state: Mutex<PoolState<V>>,
     /// Notified when a vCPU is put back while a thread waits for one.
     freed: Condvar,
-    /// Whether the guest has exited, so that no vCPU may run.
-    exited: AtomicBool,
-    /// Whether the guest's contract has been compared in this life, and fits.
-    handshake_done: AtomicBool,
-    /// The guest's contract then, for checkpoints.
+    rules: Rules,
+    /// The guest's contract once it has been compared in this life, for checkpoints.
     contract: Mutex<Option<Arc<Vec<u8>>>>,
     stoppers: Vec<Stopper>,
-    limits: Limits,
     deadlines: OnceLock<Arc<DeadlineThread>>,
     /// The process that runs the guest. A forked child must not lock the mutex, which a thread that does not exist in
     /// the child may hold.
@@ -69,18 +63,16 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         let contract = checkpoint.as_ref().and_then(|checkpoint| checkpoint.contract.clone());
         let cpu = |(number, vcpu): (usize, V)| {
             let clock = limits.cpu_time.and_then(|_| vcpu.cpu_clock());
-            Cpu { vcpu, number, clock, parked, calls: 0, logged: 0 }
+            Cpu { clock, parked, number, ..Cpu::new(vcpu) }
         };
         let free: Vec<Cpu<V>> = vcpus.into_iter().enumerate().map(cpu).collect();
         let stoppers = free.iter().map(|cpu| cpu.vcpu.stopper()).collect();
         Arc::new(Self {
             state: Mutex::new(PoolState::new(free, life, checkpoint)),
             freed: Condvar::new(),
-            exited: AtomicBool::new(false),
-            handshake_done: AtomicBool::new(contract.is_some()),
+            rules: Rules::new(limits, contract.is_some()),
             contract: Mutex::new(contract),
             stoppers,
-            limits,
             deadlines: OnceLock::new(),
             process: ProcessId::current(),
         })
@@ -116,7 +108,7 @@ impl<V> VcpuPool<V> {
     }
 
     /// Whether this process runs the guest; false in a forked child.
-    fn is_here(&self) -> bool {
+    fn is_home(&self) -> bool {
         self.process == ProcessId::current()
     }
 
@@ -127,13 +119,13 @@ impl<V> VcpuPool<V> {
 
     /// Whether the guest has exited in this life, or is being reset.
     pub(super) fn has_exited(&self) -> bool {
-        self.exited.load(Ordering::Acquire)
+        !self.rules.runs()
     }
 
     /// How the guest has exited in this life, if it has.
     pub(super) fn ended(&self) -> Option<GuestExit> {
-        if !self.is_here() {
-            return Some(GuestExit::Lost(super::ELSEWHERE.into()));
+        if !self.is_home() {
+            return Some(GuestExit::Lost(ELSEWHERE.into()));
         }
         self.state().exit.as_deref().cloned()
     }
@@ -141,14 +133,14 @@ impl<V> VcpuPool<V> {
     /// Stops the guest in the current life, whichever that is, or in the given one only. A stop during a reset stops
     /// the next life.
     fn stop(&self, exit: GuestExit, life: Option<usize>) {
-        if !self.is_here() {
+        if !self.is_home() {
             return;
         }
         // The lock is held throughout, so that a reset runs either before or after.
         let mut state = self.state();
         if life.is_none_or(|life| life == state.life.number()) {
             state.record_exit(exit);
-            self.exited.store(true, Ordering::Release);
+            self.rules.set_exited(true);
             self.stop_all();
         }
     }
@@ -160,29 +152,9 @@ impl<V> VcpuPool<V> {
         }
     }
 
-    /// Records an exit, unless the guest has exited already, stops its other vCPUs, and ends its loans. Returns the
-    /// error for the call. The caller holds a vCPU, so no reset can begin a new life before.
-    #[cold]
-    fn end(&self, endpoint: &Endpoint, exit: GuestExit) -> ErrorKind {
-        let mut state = self.state();
-        let kind = state.record_exit(exit).kind();
-        drop(state);
-        self.exited.store(true, Ordering::Release);
-        if self.stoppers.len() > 1 {
-            self.stop_all();
-        }
-        endpoint.own.memory.end_loans();
-        kind
-    }
-
-    /// The error of calls to the guest, which has exited.
-    fn kind(&self) -> ErrorKind {
-        self.state().exit.as_ref().map_or(ErrorKind::Cancelled, |exit| exit.kind())
-    }
-
     /// The deadline of a call that begins now.
     fn due(&self, limit: Option<Duration>) -> Option<Instant> {
-        limit.or(self.limits.deadline).and_then(|limit| Instant::now().checked_add(limit))
+        limit.or(self.rules.limits.deadline).and_then(|limit| Instant::now().checked_add(limit))
     }
 }
 
@@ -198,7 +170,7 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         cpu: &mut Cpu<V>,
         call: impl FnOnce(&mut Cpu<V>) -> Result<R, ErrorKind>,
     ) -> Result<R, ErrorKind> {
-        let budget = match self.limits.cpu_time {
+        let budget = match self.rules.limits.cpu_time {
             None => None,
             Some(limit) => {
                 let budget = cpu.clock.as_ref().and_then(|clock| CpuBudget::new(clock, limit));
@@ -247,7 +219,7 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         let resume = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
         let answer = cpu.parked.then_some(resume);
         self.timed(endpoint, until, held.life, cpu, |cpu| {
-            cpu.run_until(Awaited::Ready, self, endpoint, 0, answer, &mut 0)?;
+            cpu.run_until(Awaited::Ready, &**self, endpoint, 0, answer, &mut 0)?;
             cpu.parked = true;
             if number + 1 == self.stoppers.len() {
                 self.first_checkpoint(endpoint, cpu, until)
@@ -289,8 +261,8 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         endpoint: &Endpoint,
         then: impl FnOnce(HostCheckpoint, &mut dyn Iterator<Item = &mut V>) -> R,
     ) -> Result<R, CheckpointError> {
-        if !self.is_here() {
-            return Err(CheckpointError::Failed(super::ELSEWHERE.into()));
+        if !self.is_home() {
+            return Err(CheckpointError::Failed(ELSEWHERE.into()));
         }
         let mut state = self.state();
         if let Some(exit) = &state.exit {
@@ -330,12 +302,12 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         &self,
         endpoint: &Endpoint,
         cpus: impl Iterator<Item = &'c mut Cpu<V>>,
-    ) -> Result<HostCheckpoint, String> {
+    ) -> Result<HostCheckpoint, ErrorText> {
         let mut cpus: Vec<_> = cpus.collect();
         let settled = cpus.iter_mut().try_for_each(|cpu| cpu.vcpu.settle());
-        let save = |cpu: &mut &mut Cpu<V>| cpu.vcpu.snapshot(&self.exited);
+        let save = |cpu: &mut &mut Cpu<V>| cpu.vcpu.snapshot(self.rules.exited());
         let saved = settled.and_then(|()| cpus.iter_mut().rev().try_for_each(save));
-        saved.map_err(|error| std::format!("{error}"))?;
+        saved.map_err(|error| ErrorText::from(format_args!("{error}")))?;
         if let Ok(arena) = endpoint.own.memory.arena(Side::Host) {
             // The guest's memory in the checkpoint may refer to them, so they remain valid after each reset.
             arena.keep_loans();
@@ -347,7 +319,7 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
     fn record<R>(
         &self,
         cpus: HeldAll<'_, V>,
-        saved: Result<(HostCheckpoint, R), String>,
+        saved: Result<(HostCheckpoint, R), ErrorText>,
     ) -> Result<R, CheckpointError> {
         let recorded = cpus.finish(|state| match (saved, &state.exit) {
             (Ok((checkpoint, result)), _) => {
@@ -364,14 +336,14 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
                 Err(CheckpointError::Failed(why))
             }
         });
-        recorded.unwrap_or_else(|| Err(CheckpointError::Failed(super::ELSEWHERE.into())))
+        recorded.unwrap_or_else(|| Err(CheckpointError::Failed(ELSEWHERE.into())))
     }
 
     /// Restores the checkpoint of the guest, and begins a new life. Returns how the guest had exited in the old one, if
     /// it had.
     pub(super) fn reset(&self, endpoint: &Endpoint) -> Result<Option<Arc<GuestExit>>, ResetError> {
-        if !self.is_here() {
-            return Err(ResetError::Failed(super::ELSEWHERE.into()));
+        if !self.is_home() {
+            return Err(ResetError::Failed(ELSEWHERE.into()));
         }
         let mut state = self.state();
         if !state.held.is_empty() {
@@ -387,13 +359,13 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         state.life = endpoint.own.memory.begin_reset();
         // From here on, a stop stops the next life.
         let exit = state.exit.take();
-        self.exited.store(true, Ordering::Release);
+        self.rules.set_exited(true);
         drop(state);
         let done = restore_all(endpoint, &mut all.cpus);
         all.finish(|state| {
             state.changed = false;
             state.life = endpoint.own.memory.end_reset();
-            self.handshake_done.store(contract.is_some(), Ordering::Relaxed);
+            self.rules.set_known(contract.is_some());
             *self.contract() = contract;
             if let Err(why) = &done {
                 state.exit = exit.clone();
@@ -402,7 +374,7 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
                 state.latest = Some((state.life, exit.clone()));
                 self.stop_all();
             } else {
-                self.exited.store(false, Ordering::Release);
+                self.rules.set_exited(false);
             }
         });
         done.map(|()| exit).map_err(ResetError::Failed)
@@ -411,8 +383,8 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
 
 /// Restores all vCPUs and the guest's memory. All pending operations are completed before, so that none writes to the
 /// restored memory.
-fn restore_all<V: Vcpu>(endpoint: &Endpoint, cpus: &mut [Cpu<V>]) -> Result<(), String> {
-    let text = |error| std::format!("{error}");
+fn restore_all<V: Vcpu>(endpoint: &Endpoint, cpus: &mut [Cpu<V>]) -> Result<(), ErrorText> {
+    let text = |error| ErrorText::from(format_args!("{error}"));
     cpus.iter_mut().try_for_each(|cpu| cpu.vcpu.settle()).map_err(text)?;
     endpoint.own.memory.wipe(Side::Host);
     cpus.iter_mut().try_for_each(|cpu| {
@@ -421,27 +393,38 @@ fn restore_all<V: Vcpu>(endpoint: &Endpoint, cpus: &mut [Cpu<V>]) -> Result<(), 
     })
 }
 
-impl<V> VcpuPool<V> {
-    /// Whether the guest has not exited.
-    fn runs(&self) -> bool {
-        !self.exited.load(Ordering::Acquire)
+impl<V: Vcpu> Owner for VcpuPool<V> {
+    fn rules(&self) -> &Rules {
+        &self.rules
     }
 
-    /// The depth of a call through `peer`, if it is within the limit.
-    fn depth_of_call(&self, peer: &Peer) -> Result<u32, CallError> {
-        let depth = peer.depth() + 1;
-        if depth > self.limits.depth {
-            return Err(CallError::new(ErrorKind::TooDeep));
+    #[cold]
+    fn end(&self, endpoint: &Endpoint, exit: GuestExit) -> ErrorKind {
+        let mut state = self.state();
+        let kind = state.record_exit(exit).kind();
+        drop(state);
+        self.rules.set_exited(true);
+        if self.stoppers.len() > 1 {
+            self.stop_all();
         }
-        Ok(depth)
+        endpoint.own.memory.end_loans();
+        kind
     }
 
-    /// Copies the text of an `EXIT` trap, at most [`Limits::text`] bytes; empty if it is not in the guest's arena.
-    fn last_text(&self, endpoint: &Endpoint, text: Transport) -> String {
-        let max = self.limits.text;
-        let text = Transport { secondary: text.secondary.min(max.into()), ..text };
-        let bytes = endpoint.own.memory.copy_buffer(endpoint.own.side, text, max as usize);
-        String::from_utf8_lossy(&bytes.unwrap_or_default()).trim_end().into()
+    fn kind(&self) -> ErrorKind {
+        self.state().exit.as_ref().map_or(ErrorKind::Cancelled, |exit| exit.kind())
+    }
+
+    fn is_here(&self) -> bool {
+        self.is_home()
+    }
+
+    fn keep(&self, contract: ContractCopy) {
+        *self.contract() = Some(Arc::new(contract));
+    }
+
+    fn log(&self, line: Line<'_>) {
+        log::trace(line);
     }
 }
 
@@ -455,7 +438,7 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         passage: &mut Passage,
         status: &mut u64,
     ) -> Result<Transport, CallError> {
-        let (endpoint, depth) = (peer.endpoint(), self.depth_of_call(peer)?);
+        let (endpoint, depth) = (peer.endpoint(), self.rules.depth_of_call(peer)?);
         let until = self.due(deadline);
         let lent = passage.epoch.filter(|_| passage.count != 0);
         let held = self.take(endpoint, until, lent, |cpu| cpu.parked);
@@ -471,9 +454,9 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
         let Some(cpu) = &mut held.cpu else {
             return Err(CallError::new(ErrorKind::Busy)); // unreachable: `cpu` is taken only when `held` is dropped
         };
-        let runs = self.runs();
+        let runs = self.rules.runs();
         let done = self.timed(endpoint, until, held.life, cpu, |cpu| {
-            cpu.upcall(self, endpoint, depth, (signature, transport), status)
+            cpu.upcall(&**self, endpoint, depth, (signature, transport), status)
         });
         done.map_err(|kind| failed(runs, kind))
     }
@@ -481,8 +464,8 @@ impl<V: Vcpu + 'static> VcpuPool<V> {
 
 impl<V: Vcpu + 'static> RemoteLink for Arc<VcpuPool<V>> {
     fn exit(&self, life: Epoch) -> Option<GuestEnd> {
-        if !self.is_here() {
-            return Some(Arc::new(GuestExit::Lost(super::ELSEWHERE.into())));
+        if !self.is_home() {
+            return Some(Arc::new(GuestExit::Lost(ELSEWHERE.into())));
         }
         let state = self.state();
         let latest = state.latest.as_ref().filter(|latest| latest.0 == life);
@@ -527,32 +510,7 @@ impl<V: Vcpu + 'static> Reserved for Arc<VcpuPool<V>> {
         signature: u64,
         transport: Transport,
     ) -> Option<Result<(), CallError>> {
-        match signature {
-            signature::HANDSHAKE => Some(self.handshake(endpoint, transport)),
-            signature::LOG => Some(log::receive(endpoint, transport, self.limits.text)),
-            _ => None,
-        }
-    }
-}
-
-impl<V> VcpuPool<V> {
-    /// Compares the guest's contract with the host's, once in each life, which bounds the cost that a guest can cause.
-    /// If the contracts do not fit, the guest exits, and is not resumed.
-    fn handshake(&self, endpoint: &Endpoint, contract: Transport) -> Result<(), CallError> {
-        if self.handshake_done.load(Ordering::Relaxed) {
-            return Err(CallError::refused());
-        }
-        match handshake::compare(endpoint, contract) {
-            Ok(contract) => {
-                *self.contract() = Some(Arc::new(contract));
-                self.handshake_done.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(ConnectError::Contract(mismatch)) => {
-                Err(CallError::new(self.end(endpoint, GuestExit::Unfit(mismatch))))
-            }
-            Err(error) => Err(handshake::refusal(error)),
-        }
+        rules::serve_reserved(&**self, endpoint, signature, transport)
     }
 }
 

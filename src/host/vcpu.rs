@@ -1,9 +1,14 @@
 //! The interface between a host and a virtual machine monitor.
 
+#[cfg(feature = "std")]
 use std::{boxed::Box, io};
 
-use super::{CpuClock, GuestExit, Stopper};
-use crate::{abi::Registers, memory::sync::threads::AtomicBool};
+use super::GuestExit;
+#[cfg(feature = "std")]
+use super::{CpuClock, Stopper};
+use crate::abi::Registers;
+#[cfg(feature = "std")]
+use crate::memory::sync::AtomicBool;
 
 /// A virtual processor: the interface that a virtual machine monitor implements for a [`Host`](super::Host).
 ///
@@ -27,6 +32,7 @@ pub trait Vcpu: Send {
     /// nothing, a stopped guest runs to its next trap.
     ///
     /// The host calls the stopper with a lock held: it must not wait for the vCPU, and not call the host.
+    #[cfg(feature = "std")]
     fn stopper(&self) -> Stopper {
         Stopper::new(|| ())
     }
@@ -38,6 +44,7 @@ pub trait Vcpu: Send {
     /// [`GuestExit::Lost`] when it is started.
     ///
     /// The host asks for it once, when it is built with that limit, and reads the clock with no lock held.
+    #[cfg(feature = "std")]
     fn cpu_clock(&self) -> Option<CpuClock> {
         None
     }
@@ -49,6 +56,7 @@ pub trait Vcpu: Send {
     /// # Errors
     ///
     /// Why it failed. Then the snapshot or reset fails.
+    #[cfg(feature = "std")]
     fn settle(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -65,6 +73,7 @@ pub trait Vcpu: Send {
     ///
     /// Why it failed: what was saved before remains. If nothing was, [`Host::reset`](super::Host::reset) fails with that
     /// message. The default returns [`Unsupported`](io::ErrorKind::Unsupported).
+    #[cfg(feature = "std")]
     fn snapshot(&mut self, cancelled: &AtomicBool) -> io::Result<()> {
         let _ = cancelled;
         Err(io::Error::new(io::ErrorKind::Unsupported, "this kind of vCPU has no snapshots"))
@@ -77,11 +86,13 @@ pub trait Vcpu: Send {
     ///
     /// Why it failed. Then the guest exits with [`GuestExit::Lost`]. The default returns
     /// [`Unsupported`](io::ErrorKind::Unsupported).
+    #[cfg(feature = "std")]
     fn restore(&mut self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
+#[cfg(feature = "std")]
 impl<V: Vcpu + ?Sized> Vcpu for Box<V> {
     fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         (**self).run(answer)

@@ -131,6 +131,8 @@ impl Plan {
         {
             cause = FaultCause::StackOverflow;
         }
-        Fault { cause, address, instruction, symbol: self.image.symbol(instruction) }
+        let symbol = self.image.symbol(instruction);
+        let symbol = symbol.map(|(name, offset)| (name.into(), offset));
+        Fault { cause, address, instruction, symbol }
     }
 }

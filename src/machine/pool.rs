@@ -286,7 +286,7 @@ fn start(machine: &Machine) -> Result<(), PoolError> {
     let failed = match machine.run() {
         Ok(RunOutcome::Ready) => return Ok(()),
         Ok(RunOutcome::Exited(status)) => {
-            let text = std::string::String::new();
+            let text = crate::error::ErrorText::default();
             let exit = machine.guest_exit().unwrap_or(GuestExit::Exited { status, text });
             ConnectError::Exited(exit)
         }

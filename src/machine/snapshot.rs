@@ -92,7 +92,7 @@ impl Machine {
         let (taken, host, kept) = self.checkpoint_with(|host, vcpus| {
             (MachineSnapshot::of(vcpus), host, self.kept_blocks())
         })?;
-        let failed = |error: io::Error| CheckpointError::Failed(std::format!("{error}"));
+        let failed = |error: io::Error| CheckpointError::Failed(format_args!("{error}").into());
         let (machine, plan, options) = taken.map_err(failed)?;
         let kept = kept.ok_or_else(|| failed(io::ErrorKind::OutOfMemory.into()))?;
         let (prepared, process) = (Mutex::default(), ProcessId::current());

@@ -15,7 +15,6 @@ use core::ops::Deref;
 use crate::memory::sync::{AtomicU8, AtomicU32, Ordering};
 
 mod grow;
-#[cfg(feature = "std")]
 mod kept;
 mod lock;
 mod slot;
@@ -23,7 +22,7 @@ mod slot;
 #[cfg(feature = "std")]
 pub(crate) use kept::KeptBlock;
 
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Guard as LockGuard, Lock};
 pub use slot::Slot;
 use slot::{DELIVERED, DONE, FREE, KEPT, KIND, LENT, NIL, OWNED};
 
@@ -183,7 +182,6 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Sets the maximum number of blocks and of bytes in use. The bytes are rounded down to granules.
-    #[cfg(feature = "std")]
     pub(crate) fn limit(&mut self, blocks: u32, bytes: u64) {
         let granules = u32::try_from(bytes / GRANULE_SIZE as u64).unwrap_or(u32::MAX);
         self.most = (blocks, granules);
@@ -478,7 +476,6 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
     }
 
     /// Records that the peer gets the `count` loans of a call, the last of which is `latest`.
-    #[cfg(feature = "std")]
     pub(crate) fn deliver(&self, mut latest: Allocated, count: u32) {
         for _ in 0..count {
             let Some(slot) = self.metadata.get(latest.index as usize) else { return };
@@ -512,7 +509,6 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
 
     /// Ends all loans except kept ones, because the peer has exited or begins a new life and will not release them.
     /// Owned blocks do not change.
-    #[cfg(feature = "alloc")]
     pub(crate) fn end_loans(&self) {
         let next = |life: u32| Some(life.wrapping_add(2).max(2));
         // Relaxed suffices: `finished` acquires the state of each block, which orders the writes of its previous owner
@@ -522,7 +518,6 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
 
     /// Frees all finished blocks, and calls `clear` with the index of the first granule and the number of granules of
     /// each free range that was in use since the last wipe. The lock keeps the ranges free during the calls.
-    #[cfg(feature = "std")]
     pub(crate) fn wipe(&self, mut clear: impl FnMut(u32, u32)) {
         let mut lists = self.lists.lock();
         self.reap_all(&mut lists);

@@ -97,7 +97,6 @@ impl RegionLayout {
     /// # Safety
     ///
     /// `base` is valid for writes of [`PAGE_SIZE`] bytes, and nothing else accesses them during the call.
-    #[cfg(feature = "alloc")]
     pub(crate) unsafe fn write_header(&self, base: *mut u8) {
         // SAFETY: the caller promises that `base` is valid for writes of a page.
         unsafe { base.write_bytes(0, PAGE_SIZE as usize) };

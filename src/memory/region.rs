@@ -5,12 +5,10 @@
 
 use core::{ptr, sync::atomic::compiler_fence};
 
-#[cfg(feature = "alloc")]
-use super::arena::Lock;
 #[cfg(feature = "std")]
 use super::{arena::KeptBlock, process_id::ProcessId};
 use super::{
-    arena::{self, Allocated, Arena, GRANULE_SIZE, Slot},
+    arena::{self, Allocated, Arena, GRANULE_SIZE, Lock, Slot},
     layout::{RegionLayout, check_place},
     region_memory::RegionMemory,
     storage::Owned,
@@ -48,7 +46,6 @@ pub(crate) struct Memory {
     epoch: AtomicUsize,
     /// Held while the epoch changes, while a release mark is written, and while a handle is read if both sides are one
     /// program. So a mark is written in the life of its loan or not at all, and a loopback writes to no block that is read.
-    #[cfg(feature = "alloc")]
     epoch_lock: Lock<()>,
     /// The maximum number of live handles.
     #[cfg(feature = "alloc")]
@@ -99,7 +96,6 @@ impl Memory {
             layout,
             arenas,
             epoch: AtomicUsize::new(0),
-            #[cfg(feature = "alloc")]
             epoch_lock: Lock::new(()),
             #[cfg(feature = "alloc")]
             handles: usize::MAX,
@@ -109,13 +105,16 @@ impl Memory {
         })
     }
 
-    /// Sets the maximum number of blocks and bytes in use in a side's arena, if this program owns it, and the maximum
-    /// number of live handles.
-    #[cfg(feature = "std")]
-    pub(crate) fn limit(&mut self, side: Side, blocks: u32, bytes: u64, handles: usize) {
+    /// Sets the maximum number of blocks and bytes in use in a side's arena, if this program owns it.
+    pub(crate) fn limit(&mut self, side: Side, blocks: u32, bytes: u64) {
         if let Some(arena) = &mut self.arenas[side as usize] {
             arena.limit(blocks, bytes);
         }
+    }
+
+    /// Sets the maximum number of live handles.
+    #[cfg(feature = "std")]
+    pub(crate) fn limit_handles(&mut self, handles: usize) {
         self.handles = handles;
     }
 
@@ -180,7 +179,6 @@ impl Memory {
     ///
     /// The caller makes sure that no call is in progress and that no borrow of lent bytes lives. Other threads may read
     /// and drop handles meanwhile: a reader asks [`is_still`](Self::is_still) after its copy.
-    #[cfg(feature = "alloc")]
     pub(crate) fn begin_reset(&self) -> Epoch {
         let epoch = {
             let _guard = self.epoch_lock.lock();
@@ -193,7 +191,6 @@ impl Memory {
     }
 
     /// Ends a reset and begins the next life of the peer, after the caller has initialised the region for it.
-    #[cfg(feature = "alloc")]
     pub(crate) fn end_reset(&self) -> Epoch {
         // Loans that were made during the reset were not made to this life.
         self.end_loans();
@@ -201,14 +198,12 @@ impl Memory {
     }
 
     /// Ends all loans of the arenas that this program owns, since the peer will not release them any more.
-    #[cfg(feature = "alloc")]
     pub(crate) fn end_loans(&self) {
         self.arenas.iter().flatten().for_each(Arena::end_loans);
     }
 
     /// Zeroes the free granules of a side's arena, if this program owns it, so that the peer's next life cannot read
     /// bytes that were lent to an earlier one. The peer is another program.
-    #[cfg(feature = "std")]
     pub(crate) fn wipe(&self, side: Side) {
         let Some(arena) = &self.arenas[side as usize] else { return };
         let (start, _) = self.layout.arena(side);
@@ -417,7 +412,6 @@ impl Memory {
         // peer in another program is bound by the ABI (M-2), not by the memory model of this one.
         let mark = unsafe { &*mark.cast::<AtomicU8>() };
         // Only a host and a loopback reset connections, so a guest needs no lock.
-        #[cfg(feature = "alloc")]
         let _guard = self.arenas[Side::Host as usize].as_ref().map(|_| self.epoch_lock.lock());
         if epoch == self.epoch() {
             arena::release(mark, loan);

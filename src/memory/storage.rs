@@ -1,8 +1,8 @@
 //! Ownership with and without a heap: a box or an `Arc`, or a reference to a `static`.
 
-use core::ops::Deref;
 #[cfg(feature = "alloc")]
 use core::ptr::NonNull;
+use core::{cell::UnsafeCell, mem::MaybeUninit, ops::Deref};
 
 use super::region::Memory;
 
@@ -34,6 +34,17 @@ impl<T: ?Sized> From<alloc::boxed::Box<T>> for Owned<T> {
     fn from(value: alloc::boxed::Box<T>) -> Self {
         Self::Boxed(value)
     }
+}
+
+/// Fills a cell of a `static`, which is never emptied.
+///
+/// # Safety
+///
+/// No other reference to the cell's content is alive, and the cell is filled once.
+pub(crate) unsafe fn put<V>(cell: &'static UnsafeCell<MaybeUninit<V>>, value: V) -> &'static V {
+    // SAFETY: the caller promises that no other reference to the content of the cell is alive.
+    let cell = unsafe { &mut *cell.get() };
+    cell.write(value)
 }
 
 /// A reference with which a handle keeps the memory of its connection alive.

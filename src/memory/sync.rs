@@ -28,10 +28,7 @@ pub(crate) fn nap() {
 /// The synchronisation of a host's vCPU pool, whose threads sleep.
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub(crate) mod threads {
-    pub(crate) use std::sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    };
+    pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
     use std::time::Duration;
 
     /// A number that is unique among the threads that run at the same time.
@@ -61,10 +58,7 @@ pub(crate) mod threads {
     pub(crate) use std::sync::{Arc, OnceLock, PoisonError};
     use std::time::Duration;
 
-    pub(crate) use ::loom::sync::{
-        Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    };
+    pub(crate) use ::loom::sync::{Condvar, Mutex, MutexGuard};
 
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(crate) struct ThreadId(::loom::thread::ThreadId);

@@ -205,7 +205,7 @@ impl Process {
 impl Vcpu for Process {
     fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         assert_eq!(self.tracer, thread::current().id(), "tracing belongs to one thread");
-        let gone = |error: io::Error| GuestExit::Lost(error.to_string());
+        let gone = |error: io::Error| GuestExit::Lost(error.to_string().into());
         if let Some(answer) = answer {
             self.complete(answer).map_err(gone)?;
         }

@@ -3,21 +3,23 @@
 //! A call takes one vCPU; a checkpoint and a reset take all of them.
 
 use std::{
-    string::String,
     time::{Duration, Instant},
     vec::Vec,
 };
 
-use super::{Cpu, PANICKED, VcpuPool};
+use super::VcpuPool;
 #[cfg(feature = "machine")]
 use crate::contract::{self, Mismatch};
 use crate::{
     call::Endpoint,
-    error::ErrorKind,
-    host::{GuestExit, Vcpu},
+    error::{ErrorKind, ErrorText},
+    host::{
+        GuestExit, Vcpu,
+        cpu::{Cpu, PANICKED},
+    },
     memory::{
         Epoch,
-        sync::threads::{Arc, MutexGuard, Ordering, ThreadId, wait_timeout},
+        sync::threads::{Arc, MutexGuard, ThreadId, wait_timeout},
     },
 };
 
@@ -36,7 +38,7 @@ pub(super) struct PoolState<V> {
     /// The latest exit and its life, for calls that return after a reset.
     pub(super) latest: Option<(Epoch, Arc<GuestExit>)>,
     /// Once the guest has started up: the checkpoint that resets restore, or why there is none.
-    pub(super) checkpoint: Option<Result<HostCheckpoint, String>>,
+    pub(super) checkpoint: Option<Result<HostCheckpoint, ErrorText>>,
     /// How many checkpoints were made of the guest by this host.
     pub(super) checkpoints: usize,
     /// Whether a vCPU may have run since the checkpoint, or the last reset to it.
@@ -108,7 +110,7 @@ impl<V> HeldAll<'_, V> {
 impl<V> Drop for HeldAll<'_, V> {
     fn drop(&mut self) {
         if !self.finished {
-            self.pool.exited.store(true, Ordering::Release);
+            self.pool.rules.set_exited(true);
             self.pool.put_back(core::mem::take(&mut self.cpus), |state| {
                 state.record_exit(GuestExit::Lost(PANICKED.into()));
             });
@@ -123,7 +125,7 @@ impl<V> VcpuPool<V> {
         cpus: impl IntoIterator<Item = Cpu<V>>,
         with: impl FnOnce(&mut PoolState<V>) -> R,
     ) -> Option<R> {
-        if !self.is_here() {
+        if !self.is_home() {
             // In a child that was forked while the vCPUs were held, a thread that does not exist may hold the lock.
             return None;
         }
@@ -166,7 +168,7 @@ impl<V: Vcpu> VcpuPool<V> {
         lent: Option<Epoch>,
         fits: impl Fn(&Cpu<V>) -> bool,
     ) -> Result<Held<'_, V>, (ErrorKind, Epoch)> {
-        if !self.is_here() {
+        if !self.is_home() {
             return Err((ErrorKind::PeerDied, endpoint.own.memory.epoch()));
         }
         let here = ThreadId::here();
@@ -183,7 +185,7 @@ impl<V: Vcpu> VcpuPool<V> {
             }
             if let Some(at) = state.free.iter().rposition(&fits) {
                 let mut cpu = state.free.remove(at);
-                (cpu.calls, cpu.logged) = (0, 0);
+                cpu.begin();
                 state.held.push(here);
                 state.changed = true;
                 return Ok(Held { pool: self, cpu: Some(cpu), life });

@@ -303,7 +303,7 @@ impl KvmVcpu {
             Ok(VcpuExit::MmioWrite(at, _) | VcpuExit::MmioRead(at, _)) => invalid(at),
             Ok(VcpuExit::Unsupported(KVM_EXIT_ARM_NISV)) => Err(self.undecoded()),
             Ok(VcpuExit::Intr) => Ok(false),
-            Ok(exit) => Err(GuestExit::Lost(std::format!("KVM: {exit:?}"))),
+            Ok(exit) => Err(GuestExit::Lost(format_args!("KVM: {exit:?}").into())),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(false),
             Err(error) if error.errno() == libc::ENOSYS => Err(self.undecoded_at_instruction()),
             Err(error) => Err(GuestExit::Lost(lost("KVM_RUN", error))),
@@ -341,7 +341,7 @@ impl KvmVcpu {
         };
         match registers() {
             Ok(_) if vector != FROM_EL0 => {
-                GuestExit::Lost(std::format!("KVM: an exception of vector {vector} at EL1"))
+                GuestExit::Lost(format_args!("KVM: an exception of vector {vector} at EL1").into())
             }
             Ok([syndrome, address, instruction]) => {
                 let class = (syndrome >> 26 & 0x3f) as u8;

@@ -240,7 +240,7 @@ impl KvmVcpu {
             Ok(VcpuExit::MmioWrite(at, _)) if at == doorbell + PAGE_SIZE => Err(self.fault()),
             Ok(VcpuExit::MmioWrite(at, _) | VcpuExit::MmioRead(at, _)) => invalid(at),
             Ok(VcpuExit::Intr) => Ok(false),
-            Ok(exit) => Err(GuestExit::Lost(std::format!("KVM: {exit:?}"))),
+            Ok(exit) => Err(GuestExit::Lost(format_args!("KVM: {exit:?}").into())),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(false),
             Err(error) if matches!(error.errno(), libc::EIO | libc::EOPNOTSUPP | libc::ENOSYS) => {
                 Err(self.undecoded())
@@ -271,7 +271,7 @@ impl KvmVcpu {
         };
         match registers() {
             Ok([cause, ..]) if cause > 63 => {
-                GuestExit::Lost(std::format!("KVM: an interrupt of cause {cause:#x}"))
+                GuestExit::Lost(format_args!("KVM: an interrupt of cause {cause:#x}").into())
             }
             Ok([cause, address, instruction]) => {
                 let address = native::is_page_fault(cause as u8).then_some(address);

@@ -244,7 +244,7 @@ impl KvmVcpu {
         // the caller has seen, and every bit pattern is a valid `u32`.
         let error = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal.suberror };
         if error != KVM_INTERNAL_ERROR_EMULATION {
-            return GuestExit::Lost(std::format!("KVM: internal error {error}"));
+            return GuestExit::Lost(format_args!("KVM: internal error {error}").into());
         }
         let instruction = self.fd.sync_regs().regs.rip;
         GuestExit::Fault(self.machine.plan.fault(FaultCause::Exception(6), None, instruction))
@@ -285,7 +285,7 @@ impl KvmVcpu {
             Ok(VcpuExit::Intr) => Ok(false),
             Ok(VcpuExit::Shutdown) => Err(self.shut_down()),
             Ok(VcpuExit::InternalError) => Err(self.internal_error()),
-            Ok(exit) => Err(GuestExit::Lost(std::format!("KVM: {exit:?}"))),
+            Ok(exit) => Err(GuestExit::Lost(format_args!("KVM: {exit:?}").into())),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(false),
             Err(error) => Err(GuestExit::Lost(lost("KVM_RUN", error))),
         }

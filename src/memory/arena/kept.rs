@@ -2,12 +2,14 @@
 
 use core::ops::Deref;
 
+#[cfg(feature = "std")]
 use alloc::{boxed::Box, vec::Vec};
 
 use super::{Arena, DELIVERED, DONE, KEPT, KIND, LENT, NIL, Slot, get, set};
 use crate::memory::sync::Ordering;
 
 /// A block that the peer holds at its checkpoint, for an arena that begins with it.
+#[cfg(feature = "std")]
 #[derive(Debug)]
 pub(crate) struct KeptBlock {
     pub(crate) index: u32,
@@ -40,6 +42,23 @@ impl<B: Deref<Target = [Slot]>> Arena<B> {
         }
     }
 
+    /// Ends all kept loans, since no later life begins with that checkpoint.
+    pub(crate) fn end_kept(&self) {
+        let lists = self.lists.lock();
+        let mut at = lists.used;
+        while at != NIL {
+            let slot = self.slot(at);
+            let state = get(&slot.state);
+            if state & KIND == LENT && get(&slot.life) == KEPT {
+                slot.state.store(state | DONE, Ordering::Release);
+            }
+            at = get(&slot.next);
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+impl<B: Deref<Target = [Slot]>> Arena<B> {
     /// The blocks that are kept. `copy` returns all bytes of the block with an index and a number of granules, or `None`
     /// if there is no memory for them; then this returns `None`. Nothing else keeps or releases blocks meanwhile.
     pub(crate) fn kept(

@@ -38,6 +38,13 @@ impl<T> Lock<T> {
         taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
+    /// Takes the lock if it is free.
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let taken = &self.taken;
+        let free = taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        free.ok().map(|_| Guard(self))
+    }
+
     #[cold]
     fn wait(&self) {
         while !self.take() {

@@ -58,7 +58,7 @@ pub fn cases() -> Vec<Case> {
         ),
         Case::new("an_exit_in_a_batch", |target| {
             let exit = List::new().trap(trap::EXIT, 4, Transport::EMPTY, &List::new());
-            ends(target, &exit, &GuestExit::Exited { status: 4, text: String::new() })
+            ends(target, &exit, &GuestExit::Exited { status: 4, text: "".into() })
         }),
     ]
 }

@@ -153,7 +153,7 @@ fn crashes(target: &Target) -> Came {
 
 fn ends(target: &Target) -> Came {
     assert_eq!(target.host.run(), Ok(RunOutcome::Exited(5)));
-    assert_eq!(target.end(), Some(GuestExit::Exited { status: 5, text: String::new() }));
+    assert_eq!(target.end(), Some(GuestExit::Exited { status: 5, text: "".into() }));
     Came::Ended(says(&target.end().unwrap()))
 }
 

@@ -61,7 +61,7 @@ fn exited(target: &Target, list: &List, status: u64) -> String {
         panic!("{:?}", target.end())
     };
     assert_eq!(said, status);
-    text
+    text.into()
 }
 
 fn exits(target: &Target, levels: u32) -> Came {

@@ -229,7 +229,7 @@ fn fault_beside(target: &Target, forever: &List) -> Came {
 fn exit_beside(target: &Target, forever: &List) -> Came {
     let exit = List::new().trap(trap::EXIT, 4, Transport::EMPTY, &List::new());
     let end = ends_beside(target, forever, &exit);
-    assert_eq!(end, GuestExit::Exited { status: 4, text: String::new() });
+    assert_eq!(end, GuestExit::Exited { status: 4, text: "".into() });
     Came::Ended(says(&end))
 }
 

@@ -59,7 +59,7 @@ fn dead(connection: &Connection) {
 #[track_caller]
 fn exited(connection: &Connection) -> (u64, String) {
     match connection.end() {
-        Some(GuestExit::Exited { status, text }) => (status, text),
+        Some(GuestExit::Exited { status, text }) => (status, text.into()),
         end => panic!("{end:?}"),
     }
 }

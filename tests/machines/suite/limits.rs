@@ -167,7 +167,7 @@ fn texts(on: On) {
     // A limit of 0.
     let host = started(on, Limits::new().text(0));
     assert!(ControlClient::from(host.guest()).panics("a text").is_err());
-    let end = GuestExit::Exited { status: abi::exit::PANICKED, text: String::new() };
+    let end = GuestExit::Exited { status: abi::exit::PANICKED, text: "".into() };
     assert_eq!(host.guest_exit(), Some(end));
 }
 

@@ -137,7 +137,7 @@ fn after(on: On) {
     let (host, _begins) = spinner(on);
     assert_eq!(host.run(), Ok(RunOutcome::Exited(0)));
     host.stopper().stop();
-    let end = GuestExit::Exited { status: 0, text: String::new() };
+    let end = GuestExit::Exited { status: 0, text: "".into() };
     assert_eq!(host.guest_exit(), Some(end), "the first end counts");
 }
 
