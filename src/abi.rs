@@ -243,6 +243,7 @@ impl Hasher {
     }
 
     /// FNV-1a, without calls in the loop, since const evaluation would interpret a call for each byte.
+    #[inline(never)]
     const fn bytes(self, bytes: &[u8]) -> Self {
         let mut hash = self.0;
         let mut i = 0;
@@ -255,6 +256,7 @@ impl Hasher {
 
     /// Adds the length of a text (as [`u64`](Self::u64)) and its bytes.
     #[must_use]
+    #[inline(never)]
     pub const fn str(self, text: &str) -> Self {
         self.u64(text.len() as u64).bytes(text.as_bytes())
     }
@@ -268,6 +270,7 @@ impl Hasher {
 
     /// Adds a number as eight little-endian bytes.
     #[must_use]
+    #[inline(never)]
     pub const fn u64(self, value: u64) -> Self {
         self.bytes(&value.to_le_bytes())
     }

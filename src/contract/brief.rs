@@ -35,7 +35,9 @@ impl From<Disagreement<'_>> for Mismatch {
         Self(match found {
             Disagreement::Invalid(side, bad) => Why::Invalid(side, bad),
             Disagreement::Functions { caller, interface, name, differs, more } => {
-                let function = ErrorText::from(format_args!("{interface}::{name}"));
+                let mut function = ErrorText::from(interface);
+                function.push("::");
+                function.push(name);
                 Why::Functions { caller, function, differs, more }
             }
         })

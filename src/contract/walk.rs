@@ -106,7 +106,7 @@ pub(super) trait Visitor<'c> {
 ///
 /// [`BadContract`] if the bytes are not a valid contract of at most [`MAX_LEN`] bytes, or if the visitor has no room for its
 /// types.
-pub(super) fn walk<'c>(bytes: &'c [u8], to: &mut impl Visitor<'c>) -> Result<(), BadContract> {
+pub(super) fn walk<'c>(bytes: &'c [u8], to: &mut dyn Visitor<'c>) -> Result<(), BadContract> {
     let mut from = Reader { bytes, at: 0 };
     if bytes.len() > MAX_LEN {
         return Err(from.bad("longer than 262144 bytes"));
@@ -169,7 +169,7 @@ impl<'c> Reader<'c> {
     }
 
     /// Reads the index of a type that was visited before. Returns it and the type's hash.
-    fn index(&mut self, to: &impl Visitor<'c>) -> Result<(Index, u64), BadContract> {
+    fn index(&mut self, to: &dyn Visitor<'c>) -> Result<(Index, u64), BadContract> {
         let at = self.at;
         let index = self.u16()?;
         let what = "the index of a type that is not yet defined";
@@ -177,7 +177,7 @@ impl<'c> Reader<'c> {
     }
 
     /// Reads the next record, a type or a function, which consists of the types before it.
-    fn record(&mut self, to: &mut impl Visitor<'c>) -> Result<(), BadContract> {
+    fn record(&mut self, to: &mut dyn Visitor<'c>) -> Result<(), BadContract> {
         let at = self.at;
         let (head, hash) = match self.u8()? {
             kind::FUNCTION => return self.function(to),
@@ -226,7 +226,7 @@ impl<'c> Reader<'c> {
         &mut self,
         count: u8,
         mut hash: Hasher,
-        to: &mut impl Visitor<'c>,
+        to: &mut dyn Visitor<'c>,
     ) -> Result<Hasher, BadContract> {
         for _ in 0..count {
             let (index, member) = self.index(to)?;
@@ -240,7 +240,7 @@ impl<'c> Reader<'c> {
         &mut self,
         mut hash: Hasher,
         named: bool,
-        to: &mut impl Visitor<'c>,
+        to: &mut dyn Visitor<'c>,
     ) -> Result<Hasher, BadContract> {
         for _ in 0..self.u16()? {
             let (name, offset, (of, field)) = (self.text()?, self.u32()?, self.index(to)?);
@@ -255,7 +255,7 @@ impl<'c> Reader<'c> {
         Ok(hash)
     }
 
-    fn function(&mut self, to: &mut impl Visitor<'c>) -> Result<(), BadContract> {
+    fn function(&mut self, to: &mut dyn Visitor<'c>) -> Result<(), BadContract> {
         let at = self.at;
         let flags = self.u8()?;
         if ![flag::SERVES, flag::CALLS, flag::CALLS | flag::OPTIONAL].contains(&flags) {

@@ -55,7 +55,7 @@ impl ErrorText {
     }
 
     /// Appends as much of `text` as there is room for.
-    fn push(&mut self, text: &str) {
+    pub(crate) fn push(&mut self, text: &str) {
         #[cfg(feature = "alloc")]
         self.0.push_str(text);
         #[cfg(not(feature = "alloc"))]
