@@ -155,3 +155,136 @@ impl<'c, 'w> Read<'c, 'w> {
         });
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use std::vec;
+
+    use super::*;
+    use crate::{Serve, contract::compare};
+
+    mod here {
+        use crate::*;
+
+        crate::ffi_interface! {
+            pub struct Stat { size: u64, mode: u32, links: u32 }
+            pub enum Kind: u8 { File = 1, Folder(u64), Both { a: u32, b: u16 } }
+
+            pub interface Files {
+                fn open(path: ForeignStr, flags: u32) -> Result<u64, Kind>;
+                fn stat(file: u64) -> Foreign<Stat>;
+                fn pair(both: (u8, [u16; 3]), maybe: Option<Stat>);
+            }
+
+            pub interface Screen {
+                fn show(text: ForeignStr);
+                #[optional]
+                fn clear();
+            }
+        }
+
+        pub(super) struct Host;
+
+        impl Files for Host {
+            fn open(&self, _: &Peer, _: ForeignStr, _: u32) -> Result<u64, Failure<Kind>> {
+                Err(CallError::refused().into())
+            }
+
+            fn stat(&self, _: &Peer, _: u64) -> Result<Shared<Stat>, CallError> {
+                Err(CallError::refused())
+            }
+
+            fn pair(&self, _: &Peer, _: (u8, [u16; 3]), _: Option<Stat>) -> Result<(), CallError> {
+                Ok(())
+            }
+        }
+
+        crate::serve!(Host: Files; calls Screen);
+
+        pub(super) struct Guest;
+
+        impl Screen for Guest {
+            fn show(&self, _: &Peer, _: ForeignStr) -> Result<(), CallError> {
+                Ok(())
+            }
+
+            fn clear(&self, _: &Peer) -> Result<(), CallError> {
+                Ok(())
+            }
+        }
+
+        crate::serve!(Guest: Screen; calls Files);
+    }
+
+    /// Whether two contracts agree, and that the comparison on a heap finds the same, also of what is wrong.
+    fn both(guest: &[u8], host: &[u8]) -> bool {
+        let mut words = [guest, host].map(|contract| vec![0; words(contract)]);
+        let agreed = agree(guest, host, words.each_mut().map(|words| words.as_mut_slice()));
+        match (&agreed, compare(guest, host)) {
+            (Ok(()), Ok(())) => {}
+            (Err(Disagreement::Invalid(side, bad)), Err(mismatch)) => {
+                assert_eq!(mismatch.unreadable(), Some((*side, *bad)));
+            }
+            (Err(Disagreement::Functions { caller, interface, name, differs, more }), Err(all)) => {
+                let first = &all.differences()[0];
+                assert_eq!(*caller, first.caller);
+                assert_eq!(first.served.is_some(), *differs);
+                assert_eq!(more + 1, all.differences().len());
+                if interface.chars().chain(name.chars()).all(|char| char.is_ascii_alphanumeric()) {
+                    assert_eq!(std::format!("{interface}::{name}"), first.function);
+                }
+            }
+            (agreed, compared) => panic!("{agreed:?} {compared:?}"),
+        }
+        agreed.is_ok()
+    }
+
+    /// ABI, "Contracts": with and without a heap, the same contracts agree.
+    #[test]
+    fn the_comparison_with_a_heap_finds_the_same() {
+        let (guest, host) = (here::Guest::CONTRACT, here::Host::CONTRACT);
+        // The roles are exchanged with the sides.
+        assert!(both(guest, host) && both(host, guest));
+        let nothing = <() as Serve>::CONTRACT;
+        assert!(both(nothing, nothing));
+        for (guest, host) in [(nothing, host), (guest, nothing), (host, host), (guest, guest)] {
+            assert!(!both(guest, host));
+        }
+        let mut agreed = 0;
+        for at in 0..guest.len() {
+            for change in [1, 2, 3, 0x20, 0x80, 0xff] {
+                let mut guest = guest.to_vec();
+                guest[at] ^= change;
+                agreed += u32::from(both(&guest, host));
+            }
+            assert!(!both(&guest[..at], host));
+        }
+        for at in 0..host.len() {
+            for change in [1, 2, 3, 0x20, 0x80, 0xff] {
+                let mut host = host.to_vec();
+                host[at] ^= change;
+                agreed += u32::from(both(guest, &host));
+            }
+            assert!(!both(guest, &host[..at]));
+        }
+        // Names of parameters, and optional functions, do not count.
+        assert!(agreed > 0);
+    }
+
+    /// A contract that claims records which are not there takes no memory for them.
+    #[test]
+    fn the_number_of_words_is_bounded_by_the_length() {
+        assert_eq!(words(&[]), 0);
+        assert_eq!(words(&[0xff]), 0);
+        assert_eq!(words(&[0xff, 0xff]), 1);
+        assert_eq!(words(&[0xff, 0xff, 0, 0, 0, 0, 0, 0]), 4);
+        assert_eq!(words(here::Guest::CONTRACT), usize::from(here::Guest::CONTRACT[0]));
+        // Tuples without values are the shortest records.
+        let mut most = vec![200, 0];
+        most.extend([5, 0].repeat(200));
+        let mut room = vec![0; words(&most)];
+        let kind = super::super::format::kind::TUPLE;
+        most.iter_mut().skip(2).step_by(2).for_each(|byte| *byte = kind);
+        assert_eq!(agree(&most, &[0, 0], [&mut room, &mut []]), Ok(()));
+    }
+}
