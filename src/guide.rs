@@ -19,6 +19,7 @@ chapters! {
     batches "batches.md"
     guest "guest.md"
     host "host.md"
+    hypervisor "hypervisor.md"
     layout "layout.md"
     crates "crates.md"
     what_goes_wrong "what-goes-wrong.md"

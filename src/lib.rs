@@ -115,12 +115,20 @@ pub mod dynamic;
 mod error;
 #[cfg(any(doc, test))]
 pub mod example_generated;
+#[cfg_attr(
+    not(feature = "std"),
+    allow(rustdoc::broken_intra_doc_links, reason = "it also describes what `std` adds")
+)]
 mod exit;
 mod foreign;
 pub mod guest;
 #[cfg(all(doc, feature = "guest", feature = "kvm", feature = "process"))]
 pub mod guide;
 mod handshake;
+#[cfg_attr(
+    not(feature = "std"),
+    allow(rustdoc::broken_intra_doc_links, reason = "it also describes what `std` adds")
+)]
 pub mod host;
 mod log;
 #[cfg(feature = "alloc")]

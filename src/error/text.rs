@@ -1,5 +1,7 @@
 //! A text of an error: a string where there is a heap, and a bounded text where there is none.
 
+#[cfg(not(feature = "alloc"))]
+use core::num::NonZeroU8;
 use core::{fmt, ops::Deref};
 
 /// A text of an error or of a guest's exit, such as the message of a guest's panic, or why a backend failed.
@@ -18,20 +20,21 @@ type Inner = Inline;
 #[cfg(not(feature = "alloc"))]
 #[derive(Clone, PartialEq, Eq)]
 struct Inline {
-    len: u8,
+    /// The number of bytes, plus 1, so that an `Option` of a text is as large as a text.
+    len: NonZeroU8,
     bytes: [u8; ErrorText::MAX_INLINE],
 }
 
 #[cfg(not(feature = "alloc"))]
 impl Default for Inline {
     fn default() -> Self {
-        Self { len: 0, bytes: [0; ErrorText::MAX_INLINE] }
+        Self { len: NonZeroU8::MIN, bytes: [0; ErrorText::MAX_INLINE] }
     }
 }
 
 impl ErrorText {
     /// The maximum length in bytes without the feature `alloc`.
-    pub const MAX_INLINE: usize = 127;
+    pub const MAX_INLINE: usize = 63;
 
     /// The text.
     #[must_use]
@@ -39,7 +42,7 @@ impl ErrorText {
         #[cfg(feature = "alloc")]
         return &self.0;
         #[cfg(not(feature = "alloc"))]
-        core::str::from_utf8(&self.0.bytes[..usize::from(self.0.len)]).unwrap_or_default()
+        core::str::from_utf8(&self.0.bytes[..usize::from(self.0.len.get() - 1)]).unwrap_or_default()
     }
 
     /// The text in `bytes`, in which each sequence that is not UTF-8 is replaced by U+FFFD, without white space at the end.
@@ -60,13 +63,13 @@ impl ErrorText {
         self.0.push_str(text);
         #[cfg(not(feature = "alloc"))]
         {
-            let at = usize::from(self.0.len);
+            let at = usize::from(self.0.len.get() - 1);
             let mut len = text.len().min(Self::MAX_INLINE - at);
             while !text.is_char_boundary(len) {
                 len -= 1;
             }
             self.0.bytes[at..at + len].copy_from_slice(&text.as_bytes()[..len]);
-            self.0.len += len as u8;
+            self.0.len = self.0.len.saturating_add(len as u8);
         }
     }
 }
