@@ -345,7 +345,7 @@ const FORKED: &str =
     "this machine belongs to the parent of this forked process: build another one in the child";
 
 /// The message of [`GuestExit::Lost`](crate::host::GuestExit::Lost) for an error of the system.
-fn lost(what: &str, error: impl fmt::Display) -> crate::ErrorText {
+fn lost(what: &str, error: impl fmt::Display) -> crate::error::ErrorText {
     format_args!("{what}: {error}").into()
 }
 
