@@ -29,7 +29,7 @@ const SLOT: u64 = 2 * BLOCK;
 const SLOTS: usize = 2;
 
 /// The guest's bytes, as its linker wrote them.
-static GUEST: &[u8] = include_bytes!(env!("GUEST"));
+static GUEST: &[u8] = include_bytes!(env!("GUEST_GUEST"));
 
 /// The physical address of the hypervisor's own memory, as in `link.ld`, and that of its UART.
 pub const OWN_MEMORY: u64 = 0x4008_0000;

@@ -1,11 +1,16 @@
-//! Links the guest as the bytes that its hypervisor copies into its memory, at the address `GUEST_ADDRESS`.
+//! Links the guest as the bytes of its memory, without a file format around them: once for each address at which it may be loaded,
+//! since below a host in M-mode a guest has physical addresses.
+
+/// The programs, and the addresses of the two slots' memory, as in the linker script of the host.
+const PROGRAMS: [(&str, u64); 2] = [("slot0", 0x8200_0000), ("slot1", 0x8240_0000)];
 
 fn main() {
-    let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap();
-    let address = std::env::var("GUEST_ADDRESS").unwrap_or("0x82000000".into());
-    println!("cargo:rustc-link-arg-bins=--defsym=ADDRESS={address}");
-    println!("cargo:rustc-link-arg-bins=-T{folder}/link.ld");
-    println!("cargo:rustc-link-arg-bins=--oformat=binary");
+    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for build scripts");
+    for (program, address) in PROGRAMS {
+        println!("cargo:rustc-link-arg-bin={program}=--defsym=ADDRESS={address:#x}");
+    }
+    for argument in ["--oformat=binary", &format!("-T{folder}/link.ld")] {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
     println!("cargo:rerun-if-changed=link.ld");
-    println!("cargo:rerun-if-env-changed=GUEST_ADDRESS");
 }

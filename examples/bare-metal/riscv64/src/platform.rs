@@ -50,7 +50,8 @@ const SLOT: u64 = 2 * BLOCK;
 pub const SLOTS: usize = 2;
 
 /// The guest's bytes, as its linker wrote them for the address of each slot.
-static GUESTS: [&[u8]; SLOTS] = [include_bytes!(env!("GUEST_0")), include_bytes!(env!("GUEST_1"))];
+static GUESTS: [&[u8]; SLOTS] =
+    [include_bytes!(env!("GUEST_SLOT0")), include_bytes!(env!("GUEST_SLOT1"))];
 
 /// Prints to the UART, a 16550.
 pub struct Uart;

@@ -1,6 +1,5 @@
 //! A guest in S-mode or VS-mode: its entry point, and how it traps.
 #![no_std]
-#![no_main]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 mod conformance;
