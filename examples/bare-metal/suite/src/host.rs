@@ -248,7 +248,7 @@ pub fn main<P: Platform>(platform: &mut P, storage: &'static Storage<P::Vcpu>) -
 }
 
 /// How many checks there are: a guest that ends too early makes fewer.
-const CHECKS: u32 = 101;
+const CHECKS: u32 = 86;
 
 fn is_fault(ran: Result<RunOutcome, ConnectError>) -> bool {
     matches!(ran, Err(ConnectError::Exited(GuestExit::Fault(_))))

@@ -7,6 +7,7 @@
 
 use vmffi::{ForeignBuf, ForeignList, ForeignStr, RegionLayout};
 
+pub mod conformance;
 pub mod guest;
 pub mod host;
 

@@ -1,0 +1,5 @@
+//! The guest, at the address of the second slot.
+#![no_std]
+#![no_main]
+
+use guest as _;
