@@ -133,6 +133,7 @@ extern "C" fn exception(at: u64, stack: *const [u64; 2]) -> ! {
     let vector = (at - (&raw const exception_entries).addr() as u64) / 16;
     // SAFETY: the processor has pushed at least five words there.
     let [first, second] = unsafe { stack.read() };
-    let instruction = if matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30) { second } else { first };
+    let instruction =
+        if matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30) { second } else { first };
     fail(format_args!("the host has an exception with vector {vector}, at {instruction:#x}"))
 }

@@ -12,9 +12,10 @@ use core::{
     cell::UnsafeCell,
     mem::offset_of,
     ops::Range,
+    ptr::NonNull,
 };
 
-use crate::registers::GeneralRegisters;
+use vmffi::host::registers::x86_64::GeneralRegisters;
 
 /// The guest-physical address of a guest's memory, a multiple of 2 MiB.
 pub const GUEST_BASE: u64 = 0x40_0000;
@@ -49,14 +50,19 @@ pub enum Exit {
         /// The guest-physical address.
         address: u64,
     },
-    /// By an exception with this vector.
+    /// By an access that its own page tables do not permit.
+    PageFault {
+        /// The guest's virtual address.
+        address: u64,
+    },
+    /// By another exception, with this vector.
     Exception(u8),
     /// By an instruction that is not for guests.
     Forbidden,
     /// By a triple fault.
     Shutdown,
-    /// By something that the host does not know: the exit code.
-    Unknown(u64),
+    /// By something else, with this exit code: an interrupt, or a VMCB that the processor refuses.
+    Other(u64),
 }
 
 /// A segment register, as the VMCB has it.
@@ -184,13 +190,18 @@ static ALL: Static<[Page; 4]> = Static(UnsafeCell::new([Page::ONES; 4]));
 /// # Errors
 ///
 /// What it lacks.
+#[allow(
+    unused_unsafe,
+    reason = "newer compilers know that these functions are safe where there is CPUID"
+)]
 pub fn enable() -> Result<(), &'static str> {
     const EFER: u32 = 0xc000_0080;
     const SVME: u64 = 1 << 12;
     const VM_CR: u32 = 0xc001_0114;
     const VM_HSAVE_PA: u32 = 0xc001_0117;
     // SAFETY: all processors with long mode have CPUID, and these functions where the first one says so.
-    let has_svm = unsafe { __cpuid(0x8000_0000).eax >= 0x8000_000a && __cpuid(0x8000_0001).ecx & 4 != 0 };
+    let has_svm =
+        unsafe { __cpuid(0x8000_0000).eax >= 0x8000_000a && __cpuid(0x8000_0001).ecx & 4 != 0 };
     if !has_svm {
         return Err("this processor has no SVM");
     }
@@ -273,7 +284,8 @@ impl Machine {
             memory.copy_from_nonoverlapping(image.as_ptr(), image.len());
             map_guest(memory.add((GUEST_TABLES - GUEST_BASE) as usize).cast());
             map_nested(&mut (*slot).tables, memory.addr() as u64, read_only);
-            (&raw mut (*slot).vmcb).write(initial((&raw const (*slot).tables).addr() as u64, address_space));
+            (&raw mut (*slot).vmcb)
+                .write(initial((&raw const (*slot).tables).addr() as u64, address_space));
             (*slot).generation += 1;
             (*slot).generation
         };
@@ -281,10 +293,10 @@ impl Machine {
         Self { slot, generation, registers: GeneralRegisters { rdi, rsi, ..Default::default() } }
     }
 
-    /// The host's address of the guest's memory, `GUEST_LEN` bytes.
-    pub fn memory(&self) -> *mut u8 {
-        // SAFETY: `slot` is one of `SLOTS`.
-        unsafe { (&raw mut (*self.slot).memory).cast() }
+    /// The host's address of the guest's memory, `GUEST_LEN` bytes in a static to which no reference exists.
+    pub fn memory(&self) -> NonNull<u8> {
+        // SAFETY: `slot` is one of `SLOTS`, whose address is not 0.
+        unsafe { NonNull::new_unchecked((&raw mut (*self.slot).memory).cast()) }
     }
 
     /// The address of the guest's next instruction: of the one at which it has left, or of the one behind, as the exit says.
@@ -323,6 +335,7 @@ fn exit(vmcb: &mut Vmcb) -> Exit {
     match vmcb.exit_code {
         // Reads of CR0 to CR15, writes, reads of DR0 to DR15, writes.
         0..0x40 => Exit::Forbidden,
+        0x4e => Exit::PageFault { address },
         code @ 0x40..0x60 => Exit::Exception((code - 0x40) as u8),
         // RDPMC, INVD, HLT, INVLPGA.
         0x6f | 0x76 | 0x78 | 0x7a => Exit::Forbidden,
@@ -342,7 +355,7 @@ fn exit(vmcb: &mut Vmcb) -> Exit {
         // VMRUN, and VMLOAD to XSETBV.
         0x80 | 0x82..=0x8d => Exit::Forbidden,
         0x400 => Exit::NestedPageFault { address },
-        code => Exit::Unknown(code),
+        code => Exit::Other(code),
     }
 }
 
