@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use vmffi::{
-    RegionLayout, RegionMemory,
+    PAGE_SIZE, RegionLayout, RegionMemory,
     abi::{Registers, Side},
     host::{
         Fault, FaultCause, GuestExit, GuestMemory, Piece, ProtocolViolation, SavedRegisters, Vcpu,
@@ -64,7 +64,7 @@ impl SvmVcpu {
         // The guest writes neither to the region's header nor to its host's arena (ABI, R-4).
         let (arena, arena_len) = layout.arena(Side::Host);
         let arena = REGION.start + arena;
-        let read_only = [REGION.start..REGION.start + vmffi::PAGE_SIZE, arena..arena + arena_len];
+        let read_only = [REGION.start..REGION.start + PAGE_SIZE, arena..arena + arena_len];
         let machine = Machine::load(slot, image, &read_only, [mode, REGION.start]);
         let memory = Memory(machine.memory());
         let region = memory.contiguous(REGION.start, layout.len() as usize);

@@ -265,7 +265,7 @@ unsafe impl Send for Machine {}
 impl Machine {
     /// Loads a guest into a slot, in place of the one that was there, which does not run again. It will be entered at the
     /// first byte of its image, which is the first of its memory, with `arguments` in RDI and RSI. `read_only` are parts
-    /// of the region that it cannot write.
+    /// of the region that it cannot write, and which stay as they are; all other memory behind the image is zeroed.
     ///
     /// # Panics
     ///
@@ -280,7 +280,12 @@ impl Machine {
         // of this file. The memory may be that of a region, of which the host's end makes no references either.
         let generation = unsafe {
             let memory = (&raw mut (*slot).memory).cast::<u8>();
-            memory.write_bytes(0, GUEST_LEN as usize);
+            // What the guest cannot write is the host's, and stays.
+            for page in (0..GUEST_LEN).step_by(PAGE as usize) {
+                if !read_only.iter().any(|range| range.contains(&(GUEST_BASE + page))) {
+                    memory.add(page as usize).write_bytes(0, PAGE as usize);
+                }
+            }
             memory.copy_from_nonoverlapping(image.as_ptr(), image.len());
             map_guest(memory.add((GUEST_TABLES - GUEST_BASE) as usize).cast());
             map_nested(&mut (*slot).tables, memory.addr() as u64, read_only);
