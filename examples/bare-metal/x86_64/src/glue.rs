@@ -1,6 +1,6 @@
 //! All that connects `vmffi` to this hypervisor: a virtual processor, and the memory of its guest.
 
-use core::ptr::NonNull;
+use core::{fmt, ptr::NonNull};
 
 use vmffi::{
     PAGE_SIZE, RegionLayout, RegionMemory,
@@ -19,6 +19,15 @@ pub enum Method {
     Vmmcall,
     /// `out dx, eax` to this port.
     Out(u16),
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vmmcall => f.write_str("vmmcall"),
+            Self::Out(port) => write!(f, "out to port {port:#x}"),
+        }
+    }
 }
 
 /// The only vCPU of a guest.

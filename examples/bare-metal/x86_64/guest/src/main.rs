@@ -3,12 +3,16 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod attack;
+mod mode;
+
 use core::{
     arch::{asm, global_asm, x86_64::_rdtsc},
     panic::PanicInfo,
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use mode::{BY_PORT, PORT};
 use suite::guest::{Entered, Storage, exit, main};
 use vmffi::{
     abi,
@@ -32,12 +36,6 @@ stack_top:
 "#
 );
 
-/// The port of guests that trap by `out`.
-const PORT: u16 = 0x5658;
-
-/// In the mode of such a guest.
-const BY_PORT: u64 = 1 << 63;
-
 /// This guest traps by `out`.
 static BY_PORT_IS_SET: AtomicBool = AtomicBool::new(false);
 
@@ -49,17 +47,23 @@ extern "C" fn enter(mode: u64, region: usize) -> ! {
         // SAFETY: all processors with long mode have a time-stamp counter, and the hypervisor does not intercept it.
         unsafe { _rdtsc() }
     };
-    if mode & BY_PORT == 0 {
+    let by_port = mode & BY_PORT != 0;
+    BY_PORT_IS_SET.store(by_port, Ordering::Relaxed);
+    let mode = mode & !BY_PORT;
+    if mode & 0xff >= mode::KEEPS_REGISTERS {
+        attack::run(mode, by_port, region);
+        panic!("the hypervisor has not ended this guest");
+    }
+    if !by_port {
         // SAFETY: the hypervisor has entered this guest without the bit, and so handles this instruction.
         let trap = unsafe { Vmmcall::new() };
         let entered = Entered { mode, region, trap, bare: bare_vmmcall, ticks };
         // SAFETY: the hypervisor has laid out the region there, for this guest.
         unsafe { main(&BY_VMMCALL, entered) }
     }
-    BY_PORT_IS_SET.store(true, Ordering::Relaxed);
     // SAFETY: the hypervisor has entered this guest with the bit, and so handles this instruction.
     let trap = unsafe { Out::new() };
-    let entered = Entered { mode: mode & !BY_PORT, region, trap, bare: bare_out, ticks };
+    let entered = Entered { mode, region, trap, bare: bare_out, ticks };
     // SAFETY: the hypervisor has laid out the region there, for this guest.
     unsafe { main(&BY_OUT, entered) }
 }
