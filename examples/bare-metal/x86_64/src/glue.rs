@@ -10,7 +10,7 @@ use vmffi::{
     },
 };
 
-use crate::svm::{Exit, GUEST_BASE, GUEST_LEN, Machine, REGION};
+use crate::svm::{Exit, GUEST_BASE, Machine, REGION};
 
 /// The instruction by which a guest traps. Guest and host have agreed on one (ABI, Traps TR-7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,20 +38,24 @@ pub struct SvmVcpu {
     method: Method,
 }
 
-/// The guest's memory: where the host has its first byte.
+/// The guest's memory below its region: where the host has its first byte.
 #[derive(Debug)]
 struct Memory(NonNull<u8>);
+
+/// The length of that.
+const BELOW: u64 = REGION.start - GUEST_BASE;
 
 // SAFETY: the memory is in a static, to which no reference exists, and no thread owns it.
 unsafe impl Send for Memory {}
 
-// SAFETY: `Machine::memory` has `GUEST_LEN` bytes, as long as the host runs, and no reference covers them.
+// SAFETY: `Machine::memory` has more bytes than these, as long as the host runs. The guest can write them, and no reference
+// covers them.
 unsafe impl GuestMemory for Memory {
     fn translate(&self, address: u64, len: usize) -> Option<Piece> {
-        let offset = address.checked_sub(GUEST_BASE).filter(|offset| *offset < GUEST_LEN)?;
+        let offset = address.checked_sub(GUEST_BASE).filter(|offset| *offset < BELOW)?;
         // SAFETY: `offset` is within the guest's memory.
         let at = unsafe { self.0.add(offset as usize) };
-        Some(Piece { at, len: len.min((GUEST_LEN - offset) as usize) })
+        Some(Piece { at, len: len.min((BELOW - offset) as usize) })
     }
 }
 
@@ -76,8 +80,8 @@ impl SvmVcpu {
         let read_only = [REGION.start..REGION.start + PAGE_SIZE, arena..arena + arena_len];
         let machine = Machine::load(slot, image, &read_only, [mode, REGION.start]);
         let memory = Memory(machine.memory());
-        let region = memory.contiguous(REGION.start, layout.len() as usize);
-        let region = region.expect("the region is part of the guest's memory");
+        // SAFETY: the region follows these bytes in the guest's memory.
+        let region = unsafe { memory.0.add(BELOW as usize) };
         // SAFETY: the bytes are in a static, and only this connection uses them as long as the guest is in its slot. The guest
         // cannot write to header and host's arena, by its nested tables, nor can any other guest.
         let region = unsafe { RegionMemory::permanent(region.as_ptr(), layout.len()) };

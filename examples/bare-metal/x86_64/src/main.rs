@@ -40,7 +40,7 @@ struct Guests(Method);
 impl Platform for Guests {
     type Vcpu = SvmVcpu;
 
-    // One instruction of the processor switches what other architectures switch by a hundred.
+    // A bare trap takes few: one instruction of this processor switches most of a guest's state.
     const CALL_LIMIT: u64 = 4;
 
     fn print(line: fmt::Arguments<'_>) {
