@@ -107,8 +107,9 @@ impl Vcpu for SvmVcpu {
             self.machine.registers.complete(&self.memory, answer)?;
         }
         loop {
-            let exit = self.machine.enter();
-            let exit = exit.ok_or(GuestExit::Lost("another guest is in the slot".into()))?;
+            let Some(exit) = self.machine.enter() else {
+                return Err(GuestExit::Lost("another guest is in the slot".into()));
+            };
             let is_trap = match (exit, self.method) {
                 (Exit::Vmmcall, method) => method == Method::Vmmcall,
                 (Exit::Port { port, is_out_dword }, Method::Out(ours)) => {
