@@ -43,6 +43,10 @@ mod native {
         }
     }
 
+    /// No value exists, since nothing traps.
+    #[cfg(all(not(feature = "guest"), not(feature = "std")))]
+    pub(crate) type Hypercall = NegotiatedTrap;
+
     /// The name of a processor exception, which is unknown.
     pub(crate) fn exception(_: u8) -> Option<&'static str> {
         None

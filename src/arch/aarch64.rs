@@ -175,11 +175,16 @@ impl Hvc {
 }
 
 impl Trap for Hvc {
-    #[inline]
+    #[inline(always)]
     fn trap(&self, out: Registers) -> Registers {
         // SAFETY: the caller of `new` promised that this code runs as a guest that may execute `hvc`, whose host handles
         // these functions as this ABI says, and changes only the operands and shared memory.
         unsafe { smccc!("hvc #0", out) }
+    }
+
+    #[cfg(all(not(feature = "guest"), not(feature = "std")))]
+    fn inline_instruction(&self) -> super::InlineInstruction {
+        super::InlineInstruction::new(*self)
     }
 }
 
@@ -208,3 +213,7 @@ impl Trap for Smc {
         unsafe { smccc!("smc #0", out) }
     }
 }
+
+/// The instruction by which a program calls its hypervisor, which calls execute inline.
+#[cfg(all(not(feature = "guest"), not(feature = "std")))]
+pub(crate) use Hvc as Hypercall;

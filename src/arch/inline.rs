@@ -1,7 +1,8 @@
 //! Inline traps: a call executes the trapping instruction itself, instead of going through its endpoint's link.
 //!
-//! They exist in guests. Without the feature `guest` the types of this file are zero-sized and their only value is
-//! "none", so that callers need no `cfg` of their own.
+//! They exist in guests: with the feature `guest` the methods of the boot block, and in programs without `std` the
+//! instruction by which the architecture calls a hypervisor. Elsewhere the types of this file are zero-sized and their only
+//! value is "none", so that callers need no `cfg` of their own.
 
 #[cfg(feature = "guest")]
 mod there {
@@ -78,7 +79,73 @@ mod there {
     }
 }
 
-#[cfg(not(feature = "guest"))]
+#[cfg(all(not(feature = "guest"), not(feature = "std")))]
+mod there {
+    use crate::{
+        abi::Registers,
+        arch::{Trap, native::Hypercall},
+    };
+
+    /// The trap of an endpoint, if it can be executed inline.
+    #[derive(Clone, Copy, Debug)]
+    pub struct InlineInstruction(Option<Hypercall>);
+
+    impl InlineInstruction {
+        /// The call goes through its link.
+        pub const NONE: Self = Self(None);
+
+        #[cfg_attr(
+            not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")),
+            expect(dead_code, reason = "nothing traps there")
+        )]
+        pub(in crate::arch) fn new(trap: Hypercall) -> Self {
+            Self(Some(trap))
+        }
+
+        /// The instruction, as one byte that a call can branch on.
+        #[inline(always)]
+        pub(crate) fn kind(self) -> InlineTrap {
+            InlineTrap(self.0)
+        }
+
+        /// The trap, for the traps that follow the first one of a call.
+        pub(crate) fn trap(self) -> Option<Hypercall> {
+            self.0
+        }
+    }
+
+    /// The instruction by which a call traps.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct InlineTrap(Option<Hypercall>);
+
+    impl InlineTrap {
+        /// The call goes through its link.
+        #[expect(
+            non_upper_case_globals,
+            reason = "it is a variant where there are several instructions"
+        )]
+        pub(crate) const None: Self = Self(None);
+
+        /// Whether the call can trap inline.
+        #[inline(always)]
+        pub(crate) fn is_some(self) -> bool {
+            self.0.is_some()
+        }
+
+        /// Traps.
+        ///
+        /// # Safety
+        ///
+        /// `self` [`is_some`](Self::is_some).
+        #[inline(always)]
+        pub(crate) unsafe fn trap(self, _: InlineInstruction, out: Registers) -> Registers {
+            // SAFETY: the caller promises that there is a trap.
+            unsafe { self.0.unwrap_unchecked() }.trap(out)
+        }
+    }
+}
+
+#[cfg(all(not(feature = "guest"), feature = "std"))]
 mod there {
     use crate::{abi::Registers, arch::Trap};
 

@@ -150,7 +150,7 @@ impl Ecall {
 }
 
 impl Trap for Ecall {
-    #[inline]
+    #[inline(always)]
     fn trap(&self, out: Registers) -> Registers {
         let mut frame = Frame(out);
         // SAFETY: the caller of `new` promised that this code runs as a guest whose host handles this extension as this ABI
@@ -167,4 +167,13 @@ impl Trap for Ecall {
         }
         frame.0
     }
+
+    #[cfg(all(not(feature = "guest"), not(feature = "std")))]
+    fn inline_instruction(&self) -> super::InlineInstruction {
+        super::InlineInstruction::new(*self)
+    }
 }
+
+/// The instruction by which a program calls its hypervisor, which calls execute inline.
+#[cfg(all(not(feature = "guest"), not(feature = "std")))]
+pub(crate) use Ecall as Hypercall;

@@ -389,11 +389,20 @@ impl Vmmcall {
 }
 
 impl Trap for Vmmcall {
-    #[inline]
+    #[inline(always)]
     fn trap(&self, out: Registers) -> Registers {
         // SAFETY: the caller of `new` promised that this code runs as a guest whose host intercepts `vmmcall`, handles
         // these kinds as this ABI says, and changes only the four operands and shared memory. The second exchange
         // restores RBX, and without `nomem` the compiler assumes that memory has changed.
         unsafe { exchange!("vmmcall", out) }
     }
+
+    #[cfg(all(not(feature = "guest"), not(feature = "std")))]
+    fn inline_instruction(&self) -> super::InlineInstruction {
+        super::InlineInstruction::new(*self)
+    }
 }
+
+/// The instruction by which a program calls its hypervisor, which calls execute inline.
+#[cfg(all(not(feature = "guest"), not(feature = "std")))]
+pub(crate) use Vmmcall as Hypercall;

@@ -17,6 +17,7 @@ pub struct GeneralRegisters {
 /// A trap by `hvc` or `smc`, with its words in X0 to X3 (ABI, Traps TR-22).
 impl SavedRegisters for GeneralRegisters {
     /// `None` if W0 is the identifier of another function.
+    #[inline]
     fn trap(&self, _: &impl GuestMemory) -> Result<Option<Registers>, GuestExit> {
         let [function, word, primary, secondary, ..] = self.x;
         // The identifier is 32 bits (SMCCC, "Function Identifiers").
@@ -27,6 +28,7 @@ impl SavedRegisters for GeneralRegisters {
         Ok(ours.then_some(Registers { kind, word, transport }))
     }
 
+    #[inline]
     fn complete(&mut self, _: &impl GuestMemory, answer: Registers) -> Result<(), GuestExit> {
         let Registers { kind, word, transport: Transport { primary, secondary } } = answer;
         self.x[..4].copy_from_slice(&[kind, word, primary, secondary]);
@@ -58,6 +60,8 @@ pub const SERVICE_UID: [u32; 4] = [
 impl GeneralRegisters {
     /// Answers a call that is not this ABI's, as a hypervisor does that has no other services: it is of SMCCC 1.1, names this
     /// ABI's services, and knows no other function. X4 to X30 do not change (SMCCC, "Register use in AArch64 SMC and HVC calls").
+    #[cold]
+    #[inline(never)]
     pub fn answer_other(&mut self) {
         let [function, argument, ..] = self.x.map(|register| register as u32);
         let not_supported = match function >> 30 & 1 {

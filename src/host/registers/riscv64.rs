@@ -27,6 +27,7 @@ pub struct GeneralRegisters {
 /// [`GuestMemory`], which is the guest-physical one if the guest has no page tables of its own, and else translates.
 impl SavedRegisters for GeneralRegisters {
     /// `None` if a7 names another extension.
+    #[inline]
     fn trap(&self, memory: &impl GuestMemory) -> Result<Option<Registers>, GuestExit> {
         if self.x[A7] != SBI_EXTENSION {
             return Ok(None);
@@ -40,6 +41,7 @@ impl SavedRegisters for GeneralRegisters {
     }
 
     /// Writes the answer to the frame, and success to a0 and a1.
+    #[inline]
     fn complete(&mut self, memory: &impl GuestMemory, answer: Registers) -> Result<(), GuestExit> {
         let Registers { kind, word, transport: Transport { primary, secondary } } = answer;
         let frame = [kind, word, primary, secondary].map(u64::to_le_bytes);
@@ -68,6 +70,8 @@ impl GeneralRegisters {
     /// Answers a call that is not this ABI's, as an execution environment does that has no other extension than the base
     /// extension. `implementation` is its identifier and its version. The identifiers of the processor are 0, as for one that
     /// does not tell them. Registers other than a0 and a1 do not change, as chapter 3 requires.
+    #[cold]
+    #[inline(never)]
     pub fn answer_other(&mut self, implementation: (u64, u64)) {
         let value = match (self.x[A7], self.x[A6]) {
             (BASE, SPEC_VERSION) => Some(VERSION),

@@ -32,6 +32,7 @@ pub struct GeneralRegisters {
 /// A trap by `vmcall`, `vmmcall` or `out`, with its words in RAX, RBX, R8 and R9 (ABI, Traps TR-6).
 impl SavedRegisters for GeneralRegisters {
     /// `None` if the upper half of RAX is not that of the ABI's kinds of trap, as the numbers of other hypercalls are not.
+    #[inline]
     fn trap(&self, _: &impl GuestMemory) -> Result<Option<Registers>, GuestExit> {
         let Self { rax: kind, rbx: word, r8: primary, r9: secondary, .. } = *self;
         let ours = kind >> 32 == trap::CALL >> 32;
@@ -39,6 +40,7 @@ impl SavedRegisters for GeneralRegisters {
         Ok(ours.then_some(Registers { kind, word, transport }))
     }
 
+    #[inline]
     fn complete(&mut self, _: &impl GuestMemory, answer: Registers) -> Result<(), GuestExit> {
         let Registers { kind, word, transport } = answer;
         (self.rax, self.rbx) = (kind, word);

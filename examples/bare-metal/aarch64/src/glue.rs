@@ -26,6 +26,8 @@ unsafe impl GuestMemory for SlotMemory {
 }
 
 impl Vcpu for Machine {
+    // The trap loop calls it in one place.
+    #[inline(always)]
     fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         let memory = SlotMemory(self.slot());
         if let Some(answer) = answer {

@@ -97,6 +97,8 @@ impl SvmVcpu {
 }
 
 impl Vcpu for SvmVcpu {
+    // The trap loop calls it in one place.
+    #[inline(always)]
     fn run(&mut self, answer: Option<Registers>) -> Result<Registers, GuestExit> {
         const DOUBLE_FAULT: u8 = 8;
         const GENERAL_PROTECTION: u8 = 13;
