@@ -58,7 +58,8 @@
 //! - [`machine`]: the crate loads a guest's ELF file and runs it, in a virtual machine on KVM or in a process
 //!   that can only compute and trap.
 //! - [`guest`] and [`host`]: the guest traps ([`arch`] has the instructions), and the host
-//!   runs a [`Vcpu`] that you implement, on a virtual machine monitor or a hypervisor of your own.
+//!   runs a [`Vcpu`] that you implement, on a virtual machine monitor or a hypervisor of your own, with or without an operating
+//!   system below it.
 //!
 //! Before the first call the host compares what each side serves with what the other calls; if that does
 //! not fit, an error says where the declarations differ ([`contract`]). Functions that a program does not declare are called
@@ -76,16 +77,17 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `std` (default) | the host's end, caught panics, views for `std::io`; implies `alloc` |
+//! | `std` (default) | `host::Host`: threads, deadlines, resets; caught panics, views for `std::io`; implies `alloc` |
 //! | `alloc` | the loopback; `read_vec`, `read_string` and their kin |
 //! | `guest` | what makes a guest a program: entry point, panic handler, memory functions, logger (x86_64, aarch64, riscv64) |
 //! | `heap` | a global allocator for guests; implies `guest` and `alloc` |
 //! | `kvm` | machines by KVM; implies `std` (Linux) |
 //! | `process` | machines that are processes; implies `std` (Linux) |
+//! | `vm-memory` | `host::GuestMemory` for the guest memory of rust-vmm; implies `std` |
 //! | `tracing` | a span for each call, the guest's log as events; implies `std` |
 //! | `build` | for build scripts: a guest is linked, and a host builds its guest |
 //!
-//! Without features the crate is `no_std` and needs no allocator; a guest's end never needs one. Spans have the
+//! Without features the crate is `no_std` and needs no allocator: a guest's end never does, and neither does [`host::StaticHost`]. Spans have the
 //! target `vmffi` and the level `DEBUG`. A span is named `call` on the calling side and `serve` on the serving side, and has
 //! the fields `function`, `direction`, `status` and `nanos`.
 //!

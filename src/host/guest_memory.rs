@@ -192,4 +192,39 @@ mod tests {
         assert!(pages.contiguous(0x100f, 2).is_err());
         assert!(pages.contiguous(0x1010, 16).is_ok());
     }
+
+    /// Memory of rust-vmm, in two regions with a gap between them.
+    #[cfg(feature = "vm-memory")]
+    #[test]
+    fn memory_of_rust_vmm() {
+        use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+        let (first, second) = (GuestAddress(0x1000), GuestAddress(0x2000));
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[
+            (first, 0x1000),
+            (second, 0x1000),
+            (GuestAddress(0x4000), 0x1000),
+        ]);
+        let memory = memory.unwrap();
+        // Across two regions that are neighbours only for the guest.
+        memory.write_slice(&[1, 2], GuestAddress(0x1ffe)).unwrap();
+        GuestMemory::write(&memory, 0x2000, &[3, 4]).unwrap();
+        let mut out = [0; 4];
+        GuestMemory::read(&memory, 0x1ffe, &mut out).unwrap();
+        assert_eq!(out, [1, 2, 3, 4]);
+        let mut out = [0; 2];
+        memory.read_slice(&mut out, second).unwrap();
+        assert_eq!(out, [3, 4]);
+        let bad = |address, len| {
+            let error = GuestMemory::read(&memory, address, &mut vec![0; len]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadPointer);
+        };
+        bad(0, 1);
+        bad(0x2fff, 2);
+        bad(0x3000, 1);
+        bad(0x4fff, 2);
+        bad(u64::MAX, 1);
+        assert!(memory.contiguous(0x1800, 0x800).is_ok());
+        assert!(memory.contiguous(0x1800, 0x1801).is_err());
+    }
 }

@@ -28,6 +28,9 @@ struct Riscv64(Mode);
 impl Platform for Riscv64 {
     type Vcpu = Machine;
 
+    /// SBI lets two registers come back, so that the words are in a frame in memory, which is copied both ways.
+    const CALL_LIMIT: u64 = 4;
+
     fn print(line: fmt::Arguments<'_>) {
         let _ = writeln!(Uart, "{line}");
     }

@@ -30,7 +30,8 @@ pub trait Platform {
     /// Prints a line.
     fn print(line: fmt::Arguments<'_>);
 
-    /// Loads the guest's image into the memory of a slot, 0 or 1, in which everything else is zero, and makes a vCPU that enters
+    /// Loads the guest's image into the memory of a slot, 0 or 1, in which everything else that a guest can write is zero (the
+    /// region's header and the host's arena are the host's, and stay), and makes a vCPU that enters
     /// it with `mode` and the region's address as arguments. Each slot is in the same place each time. The guest reaches
     /// nothing but its slot, of which the region's header and the host's arena are read-only. Returns the region, as the host
     /// reaches it.
