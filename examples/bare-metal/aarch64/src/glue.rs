@@ -37,18 +37,29 @@ impl Vcpu for Machine {
             match self.enter() {
                 Exit::Hypercall => match self.general().trap(&memory)? {
                     Some(words) => return Ok(words),
-                    // Here a hypervisor looks at the calls of its other services.
-                    None => self.general().answer_other(),
+                    None => other_call(self),
                 },
-                Exit::Fault { class, address } => {
-                    let mut fault = Fault::new(FaultCause::Exception(class), self.pc());
-                    fault.address = address;
-                    return Err(GuestExit::Fault(fault));
-                }
-                Exit::Interrupt => return Err(GuestExit::Lost("an interrupt came".into())),
+                exit => return Err(ended(self, exit)),
             }
         }
     }
+}
+
+/// Here a hypervisor looks at the calls of its other services.
+#[inline(never)]
+fn other_call(machine: &mut Machine) {
+    machine.general().answer_other();
+}
+
+/// What a guest has done that is no call.
+#[cold]
+fn ended(machine: &Machine, exit: Exit) -> GuestExit {
+    let Exit::Fault { class, address } = exit else {
+        return GuestExit::Lost("an interrupt came".into());
+    };
+    let mut fault = Fault::new(FaultCause::Exception(class), machine.pc());
+    fault.address = address;
+    GuestExit::Fault(fault)
 }
 
 /// Loads the guest into a slot. Returns its vCPU, and its region as the hypervisor reaches it.
