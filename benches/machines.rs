@@ -2,8 +2,8 @@
 //! crate in the same run.
 //!
 //! `cargo bench --bench machines` ends with a table. `cargo bench --bench machines -- calls kvm` makes 10,000
-//! calls each way and nothing else, so that system calls can be counted; `-- batches` compares only calls in batches with single
-//! ones.
+//! calls each way and nothing else, so that system calls can be counted; `-- round-trips` prints the first table only, and
+//! `-- batches` compares only calls in batches with single ones.
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod machines {
@@ -12,6 +12,10 @@ mod machines {
     mod floor_process;
     pub mod linux;
     mod lives;
+    #[cfg_attr(target_arch = "aarch64", path = "native/aarch64.rs")]
+    #[cfg_attr(target_arch = "riscv64", path = "native/riscv64.rs")]
+    #[cfg_attr(target_arch = "x86_64", path = "native/x86_64.rs")]
+    mod native;
 }
 
 fn main() {

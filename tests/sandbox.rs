@@ -9,7 +9,7 @@ use std::{
     io::{self, Cursor, Read, Write},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -69,10 +69,21 @@ fn run(backend: Backend, path: &Path) -> Output {
     sandbox.args(["--backend", backend.name()]).arg(path).output().unwrap()
 }
 
-/// The output of gzip itself for a file, if gzip is installed.
+/// The output of gzip itself for a file, if it is GNU gzip: others answer otherwise to garbage behind a file.
 fn by_gzip(path: &Path) -> Option<Output> {
-    let output = Command::new("gzip").arg("-dc").arg(path).output();
-    output.inspect_err(|error| skip("gzip -dc", error)).ok()
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    let missing = MISSING.get_or_init(|| match Command::new("gzip").arg("--version").output() {
+        Ok(output) if output.stdout.starts_with(b"gzip 1.") => None,
+        Ok(_) => Some("not GNU gzip".into()),
+        Err(error) => Some(error.to_string()),
+    });
+    match missing {
+        None => Some(Command::new("gzip").arg("-dc").arg(path).output().unwrap()),
+        Some(why) => {
+            skip("gzip -dc", why);
+            None
+        }
+    }
 }
 
 /// Keeps all that is written.

@@ -20,6 +20,8 @@ use nix::{
     unistd::{ForkResult, Pid, fork, pipe},
 };
 
+use super::native;
+
 struct Child(Pid);
 
 impl Drop for Child {
@@ -107,10 +109,7 @@ pub fn tracing() -> impl FnMut(u64) {
         ForkResult::Child => {
             let _ = ptrace::traceme();
             loop {
-                // SAFETY: none: the store to null is what the parent waits for, and its answer steps over it.
-                unsafe {
-                    std::arch::asm!("mov [rdx], rax", in("rdx") 0, in("rax") 0, inout("r8") 0 => _)
-                }
+                native::store_to_null();
             }
         }
         ForkResult::Parent { child } => Child(child),
@@ -125,7 +124,7 @@ pub fn tracing() -> impl FnMut(u64) {
             let info = ptrace::getsiginfo(child.0).expect("a signal");
             assert_eq!(info.si_signo, Signal::SIGSEGV as i32);
             let mut registers = ptrace::getregs(child.0).expect("registers");
-            registers.rip += 3;
+            native::step_over(&mut registers);
             ptrace::setregs(child.0, registers).expect("registers");
             ptrace::cont(child.0, None).expect("a child");
             stop(&child);

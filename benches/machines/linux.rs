@@ -59,6 +59,10 @@ pub fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["calls", name] => calls(name.parse().expect("kvm or process")),
+        ["round-trips"] => Backend::ALL.iter().for_each(|backend| match backend.check() {
+            Ok(()) => table(*backend, ""),
+            Err(error) => println!("skipped: {backend}: {error}"),
+        }),
         ["batches"] => Backend::ALL.iter().for_each(|backend| match backend.check() {
             Ok(()) => {
                 batches::table(*backend, "");

@@ -202,5 +202,6 @@ impl Vcpu for KvmVcpu {
     }
 }
 
-#[cfg(test)]
+// These are about traps by ports.
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

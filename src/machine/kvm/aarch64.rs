@@ -3,7 +3,7 @@
 //!
 //! Names of registers and their fields are those of the Arm Architecture Reference Manual.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use core::mem::offset_of;
 
@@ -16,7 +16,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuExit, VmFd};
 use nix::libc;
 
 use super::{
-    super::{MachineError, lost, native, saved::Saved},
+    super::{MachineError, lost, native},
     KvmVcpu, system,
     tables::{Access, PrivilegedPages, Tables},
 };
@@ -28,8 +28,7 @@ use crate::{
 mod frame;
 mod registers;
 
-pub(super) use frame::{TrapState, USUAL_TRAP};
-use registers::Values;
+pub(super) use frame::{Clock, State, TrapState, USUAL_TRAP};
 
 /// How many pages of guest-physical memory stay without memory: those of the doorbell and of reports.
 pub(super) const UNBACKED_PAGES: u64 = 2;
@@ -204,11 +203,6 @@ impl Facts {
 }
 
 /// The registers that a guest can change, and those that an exception changes.
-pub(super) struct State {
-    values: Values,
-    frame: Option<u64>,
-}
-
 fn kept() -> impl Iterator<Item = u64> {
     // Numbers count units of four bytes.
     let general = (0..31).map(|nr| X0 + 2 * nr);
@@ -219,9 +213,6 @@ fn kept() -> impl Iterator<Item = u64> {
     ];
     general.chain(vectors).chain(others)
 }
-
-/// A guest has no clock: EL0 cannot read the counters.
-pub(super) struct Clock;
 
 impl KvmVcpu {
     /// Prepares a new vCPU.
@@ -260,29 +251,6 @@ impl KvmVcpu {
                 .map_err(MachineError::system("KVM_SET_ONE_REG"))?;
         }
         Ok(())
-    }
-
-    /// Sets the state of another machine's vCPU.
-    pub(super) fn adopt(&mut self, state: &Arc<State>, _: &Clock) -> io::Result<()> {
-        self.load(state)?;
-        self.saved = Saved::of(state);
-        Ok(())
-    }
-
-    /// Sets the registers.
-    pub(super) fn load(&mut self, state: &State) -> io::Result<()> {
-        self.trap.restore(state.frame);
-        state.values.set(&self.fd)
-    }
-
-    /// The state that a reset restores. The vCPU is settled, so PC is behind the instruction of its trap.
-    pub(super) fn state(&mut self) -> io::Result<State> {
-        Ok(State { values: Values::of(&self.fd, kept())?, frame: self.trap.frame() })
-    }
-
-    /// The clock, for a snapshot.
-    pub(super) fn clock(&self) -> io::Result<Clock> {
-        Ok(Clock)
     }
 
     /// Runs until the next exit. Returns true for a trap, and false if a signal or nothing interrupted the vCPU.

@@ -5,7 +5,10 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
@@ -13,8 +16,10 @@ use super::{
         MachineError,
         address_space::{AddressSpace, DOORBELL_AT, Part},
         private::PrivateMemory,
+        saved::Saved,
     },
-    KvmVcpu, State,
+    KvmVcpu, kept,
+    registers::Values,
 };
 use crate::{
     abi::{Registers, Transport, TrapMethod},
@@ -43,16 +48,6 @@ impl TrapState {
 
     pub(in super::super) fn method(&self) -> TrapMethod {
         USUAL_TRAP
-    }
-
-    /// The offset of the frame, for a checkpoint.
-    pub(super) fn frame(&self) -> Option<u64> {
-        self.frame
-    }
-
-    /// Restores the offset of a frame in a checkpoint.
-    pub(super) fn restore(&mut self, frame: Option<u64>) {
-        self.frame = frame;
     }
 
     /// Finds the frame at an address of the guest. Returns false if there can be none.
@@ -93,7 +88,40 @@ impl TrapState {
     }
 }
 
+/// The state of a vCPU that a reset restores.
+pub(in super::super) struct State {
+    values: Values,
+    /// The offset of the frame of its last trap.
+    frame: Option<u64>,
+}
+
+/// A guest has no clock: at the least privilege, no counter can be read.
+pub(in super::super) struct Clock;
+
 impl KvmVcpu {
+    /// Sets the state of another machine's vCPU.
+    pub(in super::super) fn adopt(&mut self, state: &Arc<State>, _: &Clock) -> io::Result<()> {
+        self.load(state)?;
+        self.saved = Saved::of(state);
+        Ok(())
+    }
+
+    /// Sets the registers.
+    pub(in super::super) fn load(&mut self, state: &State) -> io::Result<()> {
+        self.trap.frame = state.frame;
+        state.values.set(&self.fd)
+    }
+
+    /// The state that a reset restores. The vCPU is settled, so the program counter is behind the instruction of its trap.
+    pub(in super::super) fn state(&mut self) -> io::Result<State> {
+        Ok(State { values: Values::of(&self.fd, kept())?, frame: self.trap.frame })
+    }
+
+    /// The clock, for a snapshot.
+    pub(in super::super) fn clock(&self) -> io::Result<Clock> {
+        Ok(Clock)
+    }
+
     /// The trap of guests on this machine: it needs no probe.
     pub(in super::super) fn probe(&mut self) -> Result<TrapMethod, MachineError> {
         Ok(USUAL_TRAP)

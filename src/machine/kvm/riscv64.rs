@@ -3,20 +3,20 @@
 //!
 //! Names of registers and their fields are those of the RISC-V Privileged Architecture.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use core::mem::offset_of;
 
 use kvm_bindings::{
-    KVM_CAP_VM_GPA_BITS, KVM_REG_RISCV, KVM_REG_RISCV_CONFIG, KVM_REG_RISCV_CORE,
-    KVM_REG_RISCV_CSR, KVM_REG_RISCV_FP_D, KVM_REG_SIZE_U32, KVM_REG_SIZE_U64, kvm_riscv_config,
-    kvm_riscv_core, kvm_riscv_csr,
+    KVM_CAP_VM_GPA_BITS, KVM_MP_STATE_RUNNABLE, KVM_REG_RISCV, KVM_REG_RISCV_CONFIG,
+    KVM_REG_RISCV_CORE, KVM_REG_RISCV_CSR, KVM_REG_RISCV_FP_D, KVM_REG_SIZE_U32, KVM_REG_SIZE_U64,
+    kvm_mp_state, kvm_riscv_config, kvm_riscv_core, kvm_riscv_csr,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VmFd};
 use nix::libc;
 
 use super::{
-    super::{MachineError, lost, native, saved::Saved},
+    super::{MachineError, lost, native},
     KvmVcpu, system,
     tables::{Access, PrivilegedPages, Tables},
 };
@@ -28,8 +28,7 @@ use crate::{
 mod frame;
 mod registers;
 
-pub(super) use frame::{TrapState, USUAL_TRAP};
-use registers::Values;
+pub(super) use frame::{Clock, State, TrapState, USUAL_TRAP};
 
 /// How many pages of guest-physical memory stay without memory: those of the doorbell and of reports.
 pub(super) const UNBACKED_PAGES: u64 = 2;
@@ -144,19 +143,11 @@ impl Facts {
 }
 
 /// The registers that a guest can change, and those that an exception changes.
-pub(super) struct State {
-    values: Values,
-    frame: Option<u64>,
-}
-
 fn kept() -> impl Iterator<Item = u64> {
     let general = (0..32).map(|nr| PC + nr);
     let floats = (0..32).map(|nr| F0 + nr);
     general.chain([MODE]).chain(floats).chain([FCSR, SSTATUS, SEPC, SCAUSE, STVAL])
 }
-
-/// A guest has no clock: U-mode cannot read the counters.
-pub(super) struct Clock;
 
 impl KvmVcpu {
     /// Prepares a new vCPU.
@@ -168,6 +159,9 @@ impl KvmVcpu {
                 error: io::ErrorKind::Unsupported.into(),
             });
         }
+        // KVM powers off all vCPUs but the first, which a kernel would start by SBI.
+        let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
+        self.fd.set_mp_state(runnable).map_err(system("KVM_SET_MP_STATE"))?;
         self.set_up().map_err(MachineError::system("KVM_SET_ONE_REG"))
     }
 
@@ -201,29 +195,6 @@ impl KvmVcpu {
                 .map_err(MachineError::system("KVM_SET_ONE_REG"))?;
         }
         Ok(())
-    }
-
-    /// Sets the state of another machine's vCPU.
-    pub(super) fn adopt(&mut self, state: &Arc<State>, _: &Clock) -> io::Result<()> {
-        self.load(state)?;
-        self.saved = Saved::of(state);
-        Ok(())
-    }
-
-    /// Sets the registers.
-    pub(super) fn load(&mut self, state: &State) -> io::Result<()> {
-        self.trap.restore(state.frame);
-        state.values.set(&self.fd)
-    }
-
-    /// The state that a reset restores. The vCPU is settled, so PC is behind the instruction of its trap.
-    pub(super) fn state(&mut self) -> io::Result<State> {
-        Ok(State { values: Values::of(&self.fd, kept())?, frame: self.trap.frame() })
-    }
-
-    /// The clock, for a snapshot.
-    pub(super) fn clock(&self) -> io::Result<Clock> {
-        Ok(Clock)
     }
 
     /// Runs until the next exit. Returns true for a trap, and false if a signal or nothing interrupted the vCPU.

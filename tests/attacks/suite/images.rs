@@ -73,12 +73,19 @@ fn refused(file: &[u8], says: &str) -> String {
     format!("`ImageError`: {error}")
 }
 
+/// The length in memory of the segment that the tests move: at least two pages, so that it reaches from a page into the next.
+fn len() -> u64 {
+    let file = file();
+    let at = header(file, moved()) + MEMSZ;
+    u64::from_le_bytes(file[at..at + 8].try_into().unwrap()).max(2 * 4096)
+}
+
 /// A segment at that address, and one that reaches from an allowed address to it.
 fn misplaced(_: On, places: &[u64]) -> String {
     let mut came = String::new();
     for place in places {
         came = refused(
-            &changed(moved(), &[(ADDRESS, *place)]),
+            &changed(moved(), &[(ADDRESS, *place), (MEMSZ, len())]),
             "is outside of the address range for guests",
         );
     }
@@ -121,8 +128,9 @@ fn huge(on: On) -> String {
 }
 
 fn around(_: On) -> String {
-    for change in [(ADDRESS, u64::MAX - 4095), (MEMSZ, u64::MAX), (MEMSZ, u64::MAX - 4095)] {
-        refused(&changed(moved(), &[change]), "exceeds the address space");
+    let beyond = [(ADDRESS, u64::MAX - 4095), (MEMSZ, len())];
+    for changes in [&beyond[..], &[(MEMSZ, u64::MAX)], &[(MEMSZ, u64::MAX - 4095)]] {
+        refused(&changed(moved(), changes), "exceeds the address space");
     }
     refused(
         &changed(moved(), &[(ADDRESS, 1 << 35), (MEMSZ, 1 << 36)]),

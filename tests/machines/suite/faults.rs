@@ -66,6 +66,8 @@ fn commits(on: On, crime: Crime, place: impl FnOnce(&Connection) -> u64) -> (Gue
     let place = place(&guest);
     let error = guest.control().commit(crime, place).unwrap_err();
     let end = guest.end().expect("the guest has ended");
+    // As its user sees it.
+    println!("{on}: {end}");
     assert_eq!((error.kind(), error.reached()), (end.kind(), true), "{end}");
     let error = guest.control().sum(1).unwrap_err();
     assert_eq!((error.kind(), error.reached()), (end.kind(), false));

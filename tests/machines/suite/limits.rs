@@ -16,6 +16,7 @@ use super::{
     connection::{self, Built, On, machine},
     host::Host,
     shared::{control::ControlClient, handles::HandlesClient, nesting::NestingClient},
+    slower,
 };
 
 pub fn cases() -> Vec<Case> {
@@ -56,7 +57,9 @@ fn calls(on: On) {
 }
 
 fn time(on: On) {
-    let host = started(on, Limits::new().deadline(Duration::from_secs(1)));
+    // The start-up has the same limit.
+    let limit = Duration::from_secs(1) * slower();
+    let host = started(on, Limits::new().deadline(limit));
     let control = ControlClient::from(host.guest());
     assert_eq!(control.sum(20), Ok(210));
     let error = ControlClient::from(host.with_deadline(Duration::from_millis(5)).guest())
@@ -70,7 +73,7 @@ fn time(on: On) {
     let began = std::time::Instant::now();
     assert_eq!(control.spin().unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(host.guest_exit(), Some(GuestExit::Deadline));
-    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
 }
 
 fn depth(on: On) {

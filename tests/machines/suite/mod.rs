@@ -39,7 +39,7 @@ use libtest_mimic::{Arguments, Trial};
 use support::{
     guests, host, left, shared,
     skips::{is_skipped, may_skip},
-    times::slower,
+    times::{slower, timed},
 };
 
 use connection::On;

@@ -150,6 +150,8 @@ pub fn assert_preserved(before: &[u8], now: &[u8], when: &str) {
 const UD: Dies = Dies::Exception(UNDEFINED, None);
 /// An access to a system register that a hypervisor or the kernel has trapped.
 const TRAPPED_ACCESS: Dies = Dies::Exception(0x18, None);
+/// An instruction of SVE, which is off.
+const SVE: Dies = Dies::Exception(0x19, None);
 const BREAKPOINT: Dies = Dies::Exception(0x3c, None);
 
 /// Crimes.
@@ -406,7 +408,7 @@ fn accesses(target: &Target) -> Came {
     let host = REGION + Setup::PLAIN.layout().arena(vmffi::abi::Side::Host).0 + 0x100;
     for which in 0..10 {
         let list = List::new().op(Op::Access { which, at: at(host), count: 1 });
-        let _ = lives_or_dies(target, &list, &[Dies::AnyPage, UD]);
+        let _ = lives_or_dies(target, &list, &[Dies::AnyPage, UD, SVE]);
         target.assert_treasure();
         assert_eq!(target.host.reset(), Ok(()));
     }
