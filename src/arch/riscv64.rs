@@ -76,6 +76,10 @@ pub(crate) fn exception(cause: u8) -> Option<&'static str> {
         12 => "instruction page fault",
         13 => "load page fault",
         15 => "store page fault",
+        20 => "instruction guest-page fault",
+        21 => "load guest-page fault",
+        22 => "virtual instruction",
+        23 => "store guest-page fault",
         _ => return None,
     })
 }

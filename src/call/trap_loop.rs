@@ -18,7 +18,12 @@ pub(crate) fn converse(
     out: Registers,
     status: &mut u64,
 ) -> Transport {
-    serve_upcalls(trap, endpoint, depth, trap.trap(out), status)
+    let back = trap.trap(out);
+    if back.kind == answer::ANSWER {
+        *status = back.word;
+        return back.transport;
+    }
+    serve_upcalls(trap, endpoint, depth, back, status)
 }
 
 /// The same, beginning with the registers that the first trap has returned.
