@@ -41,7 +41,7 @@ impl Platform for Guests {
     type Vcpu = SvmVcpu;
 
     // A bare trap takes few: one instruction of this processor switches most of a guest's state.
-    const CALL_LIMIT: u64 = 5;
+    const CALL_LIMIT: u64 = 3;
 
     fn print(line: fmt::Arguments<'_>) {
         print(line);
