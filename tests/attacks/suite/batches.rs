@@ -17,6 +17,7 @@ use super::{
     list::{List, at, deed, region},
     ops::{Deed, Op},
     races::{TIME, beside, until},
+    slower,
 };
 
 pub fn cases() -> Vec<Case> {
@@ -54,7 +55,7 @@ pub fn cases() -> Vec<Case> {
             Case::new("a_deadline_in_a_batch", |target| {
                 ends(target, &deed(Deed::Spin, at(0), 0), &GuestExit::Deadline)
             }),
-            Limits::new().deadline(Duration::from_millis(100)),
+            Limits::new().deadline(Duration::from_millis(100) * slower()),
         ),
         Case::new("an_exit_in_a_batch", |target| {
             let exit = List::new().trap(trap::EXIT, 4, Transport::EMPTY, &List::new());

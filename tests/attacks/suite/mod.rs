@@ -204,10 +204,12 @@ pub fn main() -> ExitCode {
         }
         missing.extend(why.map(|why| (on, why)));
     }
-    trials.push(Trial::test("the_whole_table_repeatedly", move || {
-        rounds::run(&cases);
-        Ok(())
-    }));
+    if !skips::is_skipped("attacks", rounds::NAME) {
+        trials.push(Trial::test(rounds::NAME, move || {
+            rounds::run(&cases);
+            Ok(())
+        }));
+    }
     let listed = arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
     if listed {

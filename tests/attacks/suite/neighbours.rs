@@ -17,6 +17,7 @@ use super::{
     interface::Server,
     list::{List, at, region},
     ops::Deed,
+    slower,
 };
 
 pub fn cases() -> Vec<Case> {
@@ -27,8 +28,12 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The memory that the guests write before they are ready, which their hosts have to save.
-const FILLED: u64 = 128 << 20;
+/// The length of the memory that the guests write before they are ready, which their hosts have to save. A slower processor
+/// takes as long for less.
+fn filled() -> u64 {
+    (128 << 20) / u64::from(slower()) & !0xfff
+}
+
 const DEADLINE: Duration = Duration::from_millis(20);
 /// How long a call with that deadline may take, on a machine that does other work as well.
 const MOST: Duration = Duration::from_millis(170);
@@ -36,10 +41,10 @@ const MOST: Duration = Duration::from_millis(170);
 /// How long an endless call of a guest with a deadline of 20 ms takes while its neighbour's deadline passes, in
 /// particular while the neighbour's memory is saved.
 fn neighbour(on: On) -> String {
-    let arenas = (FILLED + (1 << 20), 256 << 10);
+    let arenas = (filled() + (1 << 20), 256 << 10);
     let layout = vmffi::RegionLayout::new(arenas.0, arenas.1).unwrap();
     let (own, _) = layout.arena(vmffi::abi::Side::Guest);
-    let script = List::new().fill(region(own), FILLED, 1);
+    let script = List::new().fill(region(own), filled(), 1);
     let machine = MachineBuilder::new(&scripted(&script)).arenas(arenas.0, arenas.1);
     let victim = machine.build(on.backend, Server::default()).unwrap();
     let begin = Instant::now();

@@ -8,6 +8,9 @@ use super::{
     left::{self, Left},
 };
 
+/// The name of this case.
+pub const NAME: &str = "the_whole_table_repeatedly";
+
 #[derive(Debug)]
 struct Count {
     left: Left,

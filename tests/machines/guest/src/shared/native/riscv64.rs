@@ -95,8 +95,14 @@ const OTHER: u64 = 0x1234_5678_9abc_def0;
 pub fn registers(change: bool) -> Registers {
     let (rounding, other): (u64, u64);
     if change {
-        // SAFETY: it changes the rounding mode, on which no code here depends, and the thread pointer, which no code uses.
-        unsafe { asm!("fsrm {}", "mv tp, {}", in(reg) u64::from(CHANGED), in(reg) OTHER) };
+        // QEMU tells a hypervisor that the state of floating point has changed after the last instruction only, not after
+        // `fsrm`, and the hypervisor does not save what has not changed.
+        // SAFETY: it changes the rounding mode, on which no code here depends, the thread pointer, which no code uses, and ft0.
+        unsafe {
+            asm!(
+                "fsrm {}", "mv tp, {}", "fmv.d.x ft0, zero", in(reg) u64::from(CHANGED), in(reg) OTHER, out("ft0") _,
+            )
+        };
     }
     // SAFETY: it reads registers.
     unsafe { asm!("frrm {}", "mv {}, tp", out(reg) rounding, out(reg) other) };
