@@ -334,6 +334,8 @@ fn lives() {
     assert_eq!(kept().as_deref(), Ok(&b"a block of the first life"[..]));
     assert_eq!(case.lent(fetched.primary), [7; 100]);
 
+    assert_eq!(case.host.reset(|_| panic!("no checkpoint")), Err(ResetError::NotStarted));
+
     // What the guest holds at its checkpoint, it holds after each reset.
     let mut vcpus = 0;
     case.host.checkpoint(|all| vcpus = all.count()).unwrap();
@@ -360,19 +362,26 @@ fn lives() {
     assert_eq!(case.completed(), []);
     assert_eq!(GuestClient::from(case.host.guest()).eat(&[1, 2, 3]), Ok(3));
 
+    // One that cannot be restored has exited.
+    let failed = case.host.reset(|_| Err("the disk is full".into()));
+    assert_eq!(failed, Err(ResetError::Failed("the disk is full".into())));
+    assert_eq!(case.host.guest_exit(), Some(GuestExit::Lost("the disk is full".into())));
+
+    // The contract was not known at the checkpoint, and is compared in the life that begins there.
+    assert_eq!(case.host.reset(|_| Ok(())), Ok(()));
+    assert_eq!(case.host.guest_exit(), None);
+    let word = case.lend(0, Fits::CONTRACT);
+    case.script([call(signature::HANDSHAKE, word, Fits::CONTRACT.len() as u64), ready()]);
+    assert_eq!(case.run(), Ok(RunOutcome::Ready));
+    assert_eq!(case.completed()[1].word, 0);
+
     // A guest that starts anew holds nothing, and is not parked.
     assert_eq!(case.host.restart(|_| Ok(())), Ok(()));
     assert_eq!(case.lent(fetched.primary), [0; 100]);
     assert_eq!(case.host.guest().arena_stats().blocks, 0);
     let early = GuestClient::from(case.host.guest()).triple(1).unwrap_err();
     assert_eq!(early.kind(), ErrorKind::Busy);
-
-    // One that cannot be restored has exited.
-    let failed = case.host.reset(|_| Err("the disk is full".into()));
-    assert_eq!(failed, Err(ResetError::Failed("the disk is full".into())));
-    assert_eq!(case.host.guest_exit(), Some(GuestExit::Lost("the disk is full".into())));
-    assert_eq!(case.host.restart(|_| Ok(())), Ok(()));
-    assert_eq!(case.host.guest_exit(), None);
+    assert_eq!(case.host.reset(|_| panic!("no checkpoint")), Err(ResetError::NotStarted));
 }
 
 #[test]
@@ -439,7 +448,7 @@ fn a_vcpu_that_another_processor_uses() {
         is_running.recv().unwrap();
         let Err(ConnectError::Call(busy)) = host.run() else { panic!() };
         assert_eq!(busy.kind(), ErrorKind::Busy);
-        assert_eq!(host.reset(|_| panic!("a vCPU is in use")), Err(ResetError::Busy));
+        assert_eq!(host.restart(|_| panic!("a vCPU is in use")), Err(ResetError::Busy));
         assert!(host.checkpoint(|_| panic!("a vCPU is in use")).is_err());
         let error = GuestClient::from(host.guest()).triple(1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);

@@ -166,6 +166,7 @@ impl<S: Serve, V: Vcpu + 'static, const VCPUS: usize, const GRANULES: usize>
         let guest = StaticVcpus {
             rules: Rules::new(limits, false),
             exit: Lock::new(None),
+            checkpoint: Lock::new(None),
             vcpus: vcpus.map(|vcpu| Lock::new(Cpu::new(vcpu))),
             log,
         };
@@ -262,7 +263,11 @@ impl<V: Vcpu + 'static, const VCPUS: usize> StaticHost<V, VCPUS> {
     /// Stops the guest, from any processor: a vCPU is not resumed after the trap that it makes next, or has made. The call that
     /// is under way and all later calls fail with [`ErrorKind::Cancelled`].
     pub fn stop(&self) {
-        self.guest.end(self.endpoint, GuestExit::Stopped);
+        // Loans end with the call that finds it, or with the next one: the caller holds no vCPU, so a reset may begin another
+        // life meanwhile, whose loans are not to end.
+        let mut exit = self.guest.exit.lock();
+        exit.get_or_insert(GuestExit::Stopped);
+        self.guest.rules.set_exited(true);
     }
 
     /// Serves a trap that the guest has made on a vCPU, by number: for a hypervisor whose trap handler runs between the trap and
@@ -309,6 +314,7 @@ impl<V: Vcpu + 'static, const VCPUS: usize> StaticHost<V, VCPUS> {
             arena.keep_loans();
         }
         save(&mut all.iter_mut().flatten().map(|cpu| &mut cpu.vcpu));
+        *self.guest.checkpoint.lock() = Some(self.guest.rules.is_known());
         Ok(())
     }
 
@@ -321,13 +327,14 @@ impl<V: Vcpu + 'static, const VCPUS: usize> StaticHost<V, VCPUS> {
     ///
     /// # Errors
     ///
-    /// [`ResetError::Busy`] while a vCPU is in use: the guest is unchanged. [`ResetError::Failed`] with the error of `restore`:
-    /// the guest has exited, [`GuestExit::Lost`].
+    /// [`ResetError::Busy`] while a vCPU is in use, and [`ResetError::NotStarted`] if there is no checkpoint: the guest is
+    /// unchanged. [`ResetError::Failed`] with the error of `restore`: the guest has exited, [`GuestExit::Lost`].
     pub fn reset(
         &self,
         restore: impl FnOnce(&mut dyn Iterator<Item = &mut V>) -> Result<(), ErrorText>,
     ) -> Result<(), ResetError> {
-        self.renew(true, restore)
+        let known = *self.guest.checkpoint.lock();
+        self.renew(Some(known.ok_or(ResetError::NotStarted)?), restore)
     }
 
     /// The same for a guest that starts anew: `load` gets the vCPUs, and brings all memory that the guest can write and its
@@ -335,17 +342,18 @@ impl<V: Vcpu + 'static, const VCPUS: usize> StaticHost<V, VCPUS> {
     ///
     /// # Errors
     ///
-    /// Those of [`reset`](Self::reset).
+    /// [`ResetError::Busy`] and [`ResetError::Failed`], as of [`reset`](Self::reset).
     pub fn restart(
         &self,
         load: impl FnOnce(&mut dyn Iterator<Item = &mut V>) -> Result<(), ErrorText>,
     ) -> Result<(), ResetError> {
-        self.renew(false, load)
+        self.renew(None, load)
     }
 
+    /// Begins a new life at the checkpoint, at which the guest's contract was known or not, or without one.
     fn renew(
         &self,
-        parked: bool,
+        checkpoint: Option<bool>,
         restore: impl FnOnce(&mut dyn Iterator<Item = &mut V>) -> Result<(), ErrorText>,
     ) -> Result<(), ResetError> {
         let mut all = self.take_all().ok_or(ResetError::Busy)?;
@@ -357,17 +365,18 @@ impl<V: Vcpu + 'static, const VCPUS: usize> StaticHost<V, VCPUS> {
             *exit = None;
             self.guest.rules.set_exited(true);
         }
-        if let (false, Ok(arena)) = (parked, memory.arena(Side::Host)) {
+        *self.guest.checkpoint.lock() = checkpoint;
+        if let (None, Ok(arena)) = (checkpoint, memory.arena(Side::Host)) {
             arena.end_kept();
         }
         memory.wipe(Side::Host);
         let restored = restore(&mut all.iter_mut().flatten().map(|cpu| &mut cpu.vcpu));
         for cpu in all.iter_mut().flatten() {
             cpu.begin();
-            cpu.parked = parked;
+            cpu.parked = checkpoint.is_some();
         }
         memory.end_reset();
-        self.guest.rules.set_known(parked);
+        self.guest.rules.set_known(checkpoint == Some(true));
         let mut exit = self.guest.exit.lock();
         if let Err(why) = restored {
             *exit = Some(GuestExit::Lost(why.clone()));
@@ -407,6 +416,8 @@ struct StaticVcpus<V, const VCPUS: usize> {
     rules: Rules,
     /// How the guest has exited in this life. `Rules::set_exited` is called while it is locked.
     exit: Lock<Option<GuestExit>>,
+    /// If there is a checkpoint: whether the guest's contract had been compared by then.
+    checkpoint: Lock<Option<bool>>,
     /// A vCPU is locked while it runs, and is never waited for.
     vcpus: [Lock<Cpu<V>>; VCPUS],
     log: Option<fn(LogLine<'_>)>,

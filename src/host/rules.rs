@@ -65,6 +65,11 @@ impl Rules {
         self.exited.store(exited, Ordering::Release);
     }
 
+    /// Whether the guest's contract has been compared in this life.
+    pub(super) fn is_known(&self) -> bool {
+        self.handshake_done.load(Ordering::Relaxed)
+    }
+
     /// Sets whether the guest's contract has been compared in this life.
     pub(super) fn set_known(&self, known: bool) {
         self.handshake_done.store(known, Ordering::Relaxed);
@@ -114,7 +119,7 @@ fn handshake(
     contract: Transport,
 ) -> Result<(), CallError> {
     let rules = owner.rules();
-    if rules.handshake_done.load(Ordering::Relaxed) {
+    if rules.is_known() {
         return Err(CallError::refused());
     }
     match handshake::compare(endpoint, contract) {

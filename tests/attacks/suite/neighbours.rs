@@ -31,7 +31,7 @@ pub fn cases() -> Vec<Case> {
 /// The length of the memory that the guests write before they are ready, which their hosts have to save. A slower processor
 /// takes as long for less.
 fn filled() -> u64 {
-    (128 << 20) / u64::from(slower()) & !0xfff
+    ((128 << 20) / u64::from(slower())) & !0xfff
 }
 
 const DEADLINE: Duration = Duration::from_millis(20);
