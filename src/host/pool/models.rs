@@ -29,6 +29,7 @@ use crate::{
         Memory, RegionLayout, RegionMemory, SideMemory,
         arena::Allocated,
         storage::{Fixed, MemoryRef, Owned},
+        sync::{AtomicBool, Ordering},
     },
 };
 
@@ -170,7 +171,7 @@ impl PoolModel {
             assert!(state.life.is_a_life());
             state.exit.as_deref().cloned()
         };
-        assert_eq!(self.pool.exited.load(Ordering::Acquire), exit.is_some());
+        assert_eq!(self.pool.has_exited(), exit.is_some());
         let (_, done) = self.call(None);
         assert_eq!(done, exit.as_ref().map_or(Ok(()), |exit| Err(exit.kind())));
         assert!(self.reset());
