@@ -449,6 +449,7 @@ fn a_vcpu_that_another_processor_uses() {
         let Err(ConnectError::Call(busy)) = host.run() else { panic!() };
         assert_eq!(busy.kind(), ErrorKind::Busy);
         assert_eq!(host.restart(|_| panic!("a vCPU is in use")), Err(ResetError::Busy));
+        assert_eq!(host.reset(|_| panic!("a vCPU is in use")), Err(ResetError::Busy));
         assert!(host.checkpoint(|_| panic!("a vCPU is in use")).is_err());
         let error = GuestClient::from(host.guest()).triple(1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);

@@ -223,11 +223,7 @@ struct Guest<'p>(Option<&'p dyn NestedCalls>);
 
 impl<'p> Guest<'p> {
     fn of(peer: &'p Peer) -> Self {
-        Self(match peer.context() {
-            // SAFETY: `Cpu::serve` made the context from a value that outlives the call which `peer` serves.
-            CallContext::Nested(calls) => Some(unsafe { calls.as_ref() }),
-            _ => None,
-        })
+        Self(peer.nested())
     }
 
     fn admit(&self, entries: usize) -> usize {

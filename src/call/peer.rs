@@ -2,7 +2,7 @@
 
 use core::{fmt, ptr::NonNull};
 
-use super::{CallContext, Endpoint, Link, batch::Taken, client, trap_loop};
+use super::{CallContext, Endpoint, Link, NestedCalls, batch::Taken, client, trap_loop};
 use crate::{
     abi::{Answer, Function, MAX_DEPTH, Registers, Side, Transport, answer, signature, trap},
     arch::InlineTrap,
@@ -77,6 +77,17 @@ impl Peer {
     #[inline]
     pub(super) fn context(&self) -> CallContext {
         self.context
+    }
+
+    /// The vCPU on which calls through this peer run, if it is that of a handler whose guest called.
+    #[inline]
+    pub(crate) fn nested(&self) -> Option<&dyn NestedCalls> {
+        match self.outer_context() {
+            // SAFETY: `Cpu::serve` made the context from a value that outlives the handler, and a handler borrows its peer
+            // only until it returns. So the value is alive while `self` is borrowed.
+            CallContext::Nested(calls) => Some(unsafe { calls.as_ref() }),
+            _ => None,
+        }
     }
 
     /// The context of calls through this peer.

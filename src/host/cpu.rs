@@ -9,7 +9,7 @@ use crate::{
     abi::{Registers, Transport, answer, signature, trap},
     call::{CallContext, Endpoint, NestedCalls, Peer},
     error::{CallError, ErrorKind},
-    memory::arena::Lock,
+    memory::{Passage, arena::Lock},
 };
 
 /// A vCPU and its state.
@@ -184,7 +184,7 @@ impl<V: Vcpu> Cpu<V> {
         let calls: *const (dyn NestedCalls + '_) = &raw const nested;
         // SAFETY: only the lifetime differs, so the pointers have the same layout. `Endpoint::serve` makes the peer
         // with this context, lends it to the handler as `&Peer`, and drops it before it returns; `nested` lives until
-        // then. So `RemoteLink::call`, which uses the pointer by way of such a peer, does not use it later.
+        // then. So `Peer::nested`, which uses the pointer by way of such a peer, does not use it later.
         let calls: *const (dyn NestedCalls + 'static) = unsafe { core::mem::transmute(calls) };
         let context =
             NonNull::new(calls.cast_mut()).map_or(CallContext::Outside, CallContext::Nested);
@@ -243,6 +243,13 @@ impl<V: Vcpu, O: Owner> NestedCalls for Nested<'_, V, O> {
     fn exceeded(&self, peer: &Peer) {
         self.owner.end(peer.endpoint(), GuestExit::TooManyCalls);
     }
+}
+
+/// Answers a call with an error that was found on this side.
+pub(super) fn failed_here(error: &CallError, passage: &mut Passage, status: &mut u64) -> Transport {
+    passage.failed_here = true;
+    *status = error.status();
+    Transport::EMPTY
 }
 
 /// The error of a call whose vCPU returned `kind`. `ran` says whether the guest could run when the call began. If so,

@@ -9,7 +9,7 @@ use core::{
 
 use super::{
     GuestExit, Limits, ResetError, RunOutcome, Vcpu,
-    cpu::{Awaited, Cpu, Step, failed},
+    cpu::{Awaited, Cpu, Step, failed, failed_here},
     rules::{self, Owner, Rules},
 };
 use crate::{
@@ -90,6 +90,7 @@ impl<S, V, const VCPUS: usize, const GRANULES: usize> fmt::Debug
 
 /// A line of a guest's log. The guest has chosen its texts, which may contain control characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogLine<'l> {
     /// 1 for an error, 2 a warning, 3 information, 4 for debugging, 5 for tracing.
     pub level: u8,
@@ -141,12 +142,13 @@ impl<S: Serve, V: Vcpu + 'static, const VCPUS: usize, const GRANULES: usize>
     /// # Errors
     ///
     /// [`RegionError::Misaligned`] or [`RegionError::TooSmall`] if the memory does not fit the layout, and
-    /// [`RegionError::Taken`] if the storage holds a host's end already.
+    /// [`RegionError::Taken`] if the storage holds a host's end, or one that could not be connected.
     pub fn connect(
         self,
         server: S,
         vcpus: [V; VCPUS],
     ) -> Result<&'static StaticHost<V, VCPUS>, RegionError> {
+        const { assert!(VCPUS > 0, "a guest has at least one vCPU") };
         let Self { storage, region, layout, limits, observer, log } = self;
         let metadata = &storage.metadata[..layout.granules(Side::Host).min(GRANULES)];
         let base = region.base;
@@ -333,8 +335,9 @@ impl<V: Vcpu + 'static, const VCPUS: usize> StaticHost<V, VCPUS> {
         &self,
         restore: impl FnOnce(&mut dyn Iterator<Item = &mut V>) -> Result<(), ErrorText>,
     ) -> Result<(), ResetError> {
+        let all = self.take_all().ok_or(ResetError::Busy)?;
         let known = *self.guest.checkpoint.lock();
-        self.renew(Some(known.ok_or(ResetError::NotStarted)?), restore)
+        self.renew(all, Some(known.ok_or(ResetError::NotStarted)?), restore)
     }
 
     /// The same for a guest that starts anew: `load` gets the vCPUs, and brings all memory that the guest can write and its
@@ -347,16 +350,16 @@ impl<V: Vcpu + 'static, const VCPUS: usize> StaticHost<V, VCPUS> {
         &self,
         load: impl FnOnce(&mut dyn Iterator<Item = &mut V>) -> Result<(), ErrorText>,
     ) -> Result<(), ResetError> {
-        self.renew(None, load)
+        self.renew(self.take_all().ok_or(ResetError::Busy)?, None, load)
     }
 
     /// Begins a new life at the checkpoint, at which the guest's contract was known or not, or without one.
     fn renew(
         &self,
+        mut all: [Option<LockGuard<'_, Cpu<V>>>; VCPUS],
         checkpoint: Option<bool>,
         restore: impl FnOnce(&mut dyn Iterator<Item = &mut V>) -> Result<(), ErrorText>,
     ) -> Result<(), ResetError> {
-        let mut all = self.take_all().ok_or(ResetError::Busy)?;
         let memory = &self.endpoint.own.memory;
         memory.begin_reset();
         {
@@ -416,7 +419,8 @@ struct StaticVcpus<V, const VCPUS: usize> {
     rules: Rules,
     /// How the guest has exited in this life. `Rules::set_exited` is called while it is locked.
     exit: Lock<Option<GuestExit>>,
-    /// If there is a checkpoint: whether the guest's contract had been compared by then.
+    /// If there is a checkpoint: whether the guest's contract had been compared by then. It is read and written while all
+    /// vCPUs are locked.
     checkpoint: Lock<Option<bool>>,
     /// A vCPU is locked while it runs, and is never waited for.
     vcpus: [Lock<Cpu<V>>; VCPUS],
@@ -464,15 +468,18 @@ impl<V: Vcpu, const VCPUS: usize> StaticVcpus<V, VCPUS> {
         let memory = &endpoint.own.memory;
         let lent = passage.epoch.filter(|_| passage.count != 0);
         let free = self.vcpus.iter().find_map(|vcpu| vcpu.try_lock().filter(|cpu| cpu.parked));
-        // While a vCPU is locked, there is no reset: the answer is validated in the life in which the call runs.
+        // While this call holds a vCPU, there is no reset: the answer is validated in the life in which the call runs.
         let life: Epoch = memory.epoch();
         passage.epoch = Some(life);
         if lent.is_some_and(|lent| lent != life) {
             return Err(CallError::new(ErrorKind::Stale));
         }
         if !self.rules.runs() {
-            // A guest that has exited never releases what was lent to it.
-            memory.end_loans();
+            // A guest that has exited never releases what was lent to it. Without a vCPU, a reset may begin another life
+            // before this line, whose loans are not to end.
+            if free.is_some() {
+                memory.end_loans();
+            }
             return Err(CallError::new(self.kind()));
         }
         let mut cpu = free.ok_or(CallError::new(ErrorKind::Busy))?;
@@ -494,21 +501,11 @@ impl<V: Vcpu, const VCPUS: usize> RemoteLink for StaticVcpus<V, VCPUS> {
         passage: &mut Passage,
         status: &mut u64,
     ) -> Transport {
-        let done = match peer.outer_context() {
-            CallContext::Nested(calls) => {
-                // SAFETY: `Cpu::serve` made the context of `peer` from a `Nested` that outlives the handler, and a
-                // handler borrows its peer only until it returns. So the `Nested` is alive while `peer` is borrowed
-                // here.
-                let calls = unsafe { calls.as_ref() };
-                calls.call(peer, signature, transport, status)
-            }
-            _ => self.outermost(peer, (signature, transport), passage, status),
+        let done = match peer.nested() {
+            Some(calls) => calls.call(peer, signature, transport, status),
+            None => self.outermost(peer, (signature, transport), passage, status),
         };
-        done.unwrap_or_else(|error| {
-            passage.failed_here = true;
-            *status = error.status();
-            Transport::EMPTY
-        })
+        done.unwrap_or_else(|error| failed_here(&error, passage, status))
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     CheckpointError, GuestExit, Limits, ResetError, Stopper, Vcpu,
-    cpu::{Awaited, Cpu, failed},
+    cpu::{Awaited, Cpu, failed, failed_here},
     deadline::{CpuBudget, DeadlineThread, Expire, UNMEASURED},
     hosted::ELSEWHERE,
     rules::{self, Owner, Rules},
@@ -480,26 +480,17 @@ impl<V: Vcpu + 'static> RemoteLink for Arc<VcpuPool<V>> {
         passage: &mut Passage,
         status: &mut u64,
     ) -> Transport {
-        let done = match peer.outer_context() {
-            CallContext::Nested(calls) => {
-                // SAFETY: `Cpu::serve` made the context of `peer` from a `Nested` that outlives the handler, and a
-                // handler borrows its peer only until it returns. So the `Nested` is alive while `peer` is borrowed
-                // here.
-                let calls = unsafe { calls.as_ref() };
-                calls.call(peer, signature, transport, status)
-            }
-            CallContext::Outside | CallContext::Taking(_) => {
-                self.outermost(peer, None, (signature, transport), passage, status)
-            }
-            CallContext::WithDeadline(limit) => {
-                self.outermost(peer, Some(limit), (signature, transport), passage, status)
+        let done = match peer.nested() {
+            Some(calls) => calls.call(peer, signature, transport, status),
+            None => {
+                let deadline = match peer.outer_context() {
+                    CallContext::WithDeadline(limit) => Some(limit),
+                    _ => None,
+                };
+                self.outermost(peer, deadline, (signature, transport), passage, status)
             }
         };
-        done.unwrap_or_else(|error| {
-            passage.failed_here = true;
-            *status = error.status();
-            Transport::EMPTY
-        })
+        done.unwrap_or_else(|error| failed_here(&error, passage, status))
     }
 }
 

@@ -71,8 +71,8 @@ fn host(mode: Mode) -> u32 {
 fn conformance(mode: Mode) -> u32 {
     let [first, second] = [0, 1].map(|slot| Place { mode, slot });
     let print = Riscv64::print;
-    let guests = [machine(first, mode::CONFORMS).0, machine(second, mode::DISTURBS).0];
-    let mut failed = conformance::answers(print, guests, &SlotMemory(first), 19);
+    let (guest, other) = (machine(first, mode::CONFORMS).0, || machine(second, mode::DISTURBS).0);
+    let mut failed = conformance::answers(print, guest, other, &SlotMemory(first), 19);
     let region = platform::region_address(first);
     for (name, mode, address) in [
         ("a guest that reads the host's memory", mode::READS, platform::OWN_MEMORY),

@@ -155,10 +155,14 @@ impl Machine {
             memory.copy_from_nonoverlapping(image.as_ptr(), image.len());
             region.add(PAGE_SIZE as usize).write_bytes(0, (host_arena - PAGE_SIZE) as usize);
         }
+        // Loaded again, since the processor may have cached what isolates the guest, and its instructions. What is in the
+        // processor of the other slot's guest is kept.
+        let loaded = LOADED.swap(0, Ordering::Relaxed);
+        if let Some(other) = loaded.checked_sub(1).filter(|other| *other != slot) {
+            SLOT_STATES[other].save(mode);
+        }
         SLOT_STATES[slot].reset(mode);
         SLOT_STATES[slot].isolation.describe(place, [PAGE_SIZE, host_arena, layout.len()]);
-        // Loaded again, since the processor may have cached what isolates the guest, and its instructions.
-        LOADED.store(0, Ordering::Relaxed);
         let mut general = GeneralRegisters::default();
         general.x[10..12].copy_from_slice(&[argument, region_address(place)]);
         let status = match mode {

@@ -64,22 +64,26 @@ pub unsafe fn reach(mode: u64, trap: &impl Trap) {
     crate::guest::exit(trap, 0);
 }
 
-/// Runs a guest that checks its host, and prints a line for each check. `memory` is that of the guest. `expected` is the number of
-/// checks. Returns how many have failed, or are missing.
+/// Runs a guest that checks its host, and prints a line for each check. `memory` is that of the guest. `other` loads another
+/// guest, in place of the one that it has loaded before. `expected` is the number of checks. Returns how many have failed, or
+/// are missing.
 pub fn answers<V: Vcpu>(
     print: fn(fmt::Arguments<'_>),
-    [mut guest, mut other]: [V; 2],
+    mut guest: V,
+    mut other: impl FnMut() -> V,
     memory: &impl GuestMemory,
     expected: u32,
 ) -> u32 {
     let answered = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
-    let (mut passed, mut answer, mut answer_of_other) = (0, None, None);
+    let (mut passed, mut answer) = (0, None);
     loop {
         match guest.run(answer) {
             Ok(Registers { kind: trap::CALL, word: OTHER_GUEST, .. }) => {
-                match other.run(answer_of_other) {
-                    Ok(Registers { kind: trap::CALL, .. }) => answer_of_other = Some(answered),
-                    ran => print(format_args!("the other guest ends: {ran:?}")),
+                // It is loaded, and runs twice, while what the first one has in the processor must be kept.
+                let mut other = other();
+                let ran = other.run(None).and_then(|_| other.run(Some(answered)));
+                if !matches!(ran, Ok(Registers { kind: trap::CALL, .. })) {
+                    print(format_args!("the other guest ends: {ran:?}"));
                 }
             }
             Ok(Registers {
