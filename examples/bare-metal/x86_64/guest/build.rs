@@ -1,8 +1,8 @@
 //! Links the guest as the bytes of its memory, without a file format around them.
 
+// Each package is a workspace of its own, so the linker runs in its folder.
 fn main() {
-    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for build scripts");
-    for argument in ["--no-pie", "--oformat=binary", &format!("-T{folder}/link.ld")] {
+    for argument in ["--no-pie", "--oformat=binary", "-Tlink.ld"] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
     println!("cargo:rerun-if-changed=link.ld");
