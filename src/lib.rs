@@ -166,7 +166,7 @@ pub mod __private {
         call::{
             client::{Via, nothing},
             dispatch,
-            server::{alone, answer, incoming, receive, refuse},
+            server::{alone, answer, incoming, nothing_sent, receive},
             span::Span,
         },
         types::{

@@ -32,34 +32,50 @@ impl Drop for Decoding<'_> {
     }
 }
 
-/// Validates the only parameter of a call.
+/// Checks the transport of a call without parameters. Returns the answer if it is invalid.
+#[doc(hidden)]
+#[inline]
+pub fn nothing_sent(
+    peer: &Peer,
+    function: &'static Function,
+    transport: Transport,
+    status: &mut u64,
+) -> Result<(), Transport> {
+    if transport == Transport::EMPTY { Ok(()) } else { Err(bad_word(peer, function, &"", status)) }
+}
+
+/// Validates the only parameter of a call. Returns the answer if it is invalid.
 #[doc(hidden)]
 #[inline]
 pub fn alone<T: FfiType>(
+    peer: &Peer,
+    function: &'static Function,
     transport: Transport,
     from: Incoming<'_>,
-    name: &'static str,
+    name: &'static &'static str,
     status: &mut u64,
-) -> Result<(T,), CallError> {
+) -> Result<(T,), Transport> {
     let decoding = Decoding(status);
     let value = T::from_transport(transport, from);
     core::mem::forget(decoding);
     match value {
         Ok(value) => Ok((value,)),
-        Err(error) => Err(error.in_field(name)),
+        Err(_) if !T::WIDE => Err(bad_word(peer, function, name, status)),
+        Err(error) => Err(refuse(error.in_field(name), peer, function, status)),
     }
 }
 
 /// Unpacks the parameters of a call: copies the parameter struct out of the caller's memory, releases it, and validates
-/// the copy.
+/// the copy. Returns the answer if they are invalid.
 #[doc(hidden)]
 #[inline]
 pub fn receive<P: Unpackable>(
     peer: &Peer,
+    function: &'static Function,
     transport: Transport,
     from: Incoming<'_>,
     status: &mut u64,
-) -> Result<P::Output, CallError> {
+) -> Result<P::Output, Transport> {
     let decoding = Decoding(status);
     let parameters = if transport.secondary == 0 {
         copied::<P, _>(transport, from, |wire| P::unpack(wire, from))
@@ -67,7 +83,7 @@ pub fn receive<P: Unpackable>(
         unpack_taking::<P>(peer, transport, from)
     };
     core::mem::forget(decoding);
-    parameters
+    parameters.map_err(|error| refuse(error, peer, function, status))
 }
 
 /// Unpacks the parameters of a call that takes results of its batch.
@@ -106,11 +122,23 @@ pub fn answer<R: FfiReturn>(
     }
 }
 
-/// Answers a call with an error, and notifies the observer.
-#[doc(hidden)]
+/// Answers a call whose transport is invalid for a type that needs no more than one word: that is its only error
+/// ([`FfiType::WIDE`]). An entry that made the error itself would be three times as long.
 #[cold]
 #[inline(never)]
-pub fn refuse(
+fn bad_word(
+    peer: &Peer,
+    function: &'static Function,
+    name: &'static &'static str,
+    status: &mut u64,
+) -> Transport {
+    refuse(CallError::new(ErrorKind::BadValue).in_field(name), peer, function, status)
+}
+
+/// Answers a call with an error, and notifies the observer.
+#[cold]
+#[inline(never)]
+fn refuse(
     error: CallError,
     peer: &Peer,
     function: &'static Function,

@@ -417,9 +417,7 @@ macro_rules! __entry {
                             __status,
                         )
                     }
-                    $crate::__private::core::result::Result::Err(__error) => {
-                        $crate::__private::refuse(__error, __peer, __Params::FUNCTION, __status)
-                    }
+                    $crate::__private::core::result::Result::Err(__answer) => __answer,
                 };
                 __span.end(*__status);
                 __answer

@@ -111,7 +111,7 @@ macro_rules! __send {
 ///
 /// ```text
 /// input  = struct: NAME peer: VARIABLE transport: VARIABLE from: VARIABLE status: VARIABLE params: params
-/// output = an expression: a `Result` of a tuple of the parameters, or a `CallError`
+/// output = an expression: a `Result` of a tuple of the parameters, or the answer to a call with invalid ones
 /// ```
 #[doc(hidden)]
 #[macro_export]
@@ -124,7 +124,7 @@ macro_rules! __receive {
         status: $status:ident
         params: ()
     ) => {
-        <() as $crate::FfiType>::from_transport($transport, $from)
+        $crate::__private::nothing_sent($peer, $struct::FUNCTION, $transport, $status)
     };
     (
         struct: $struct:ident
@@ -135,9 +135,11 @@ macro_rules! __receive {
         params: ($param:ident $local:ident : $ty:ty)
     ) => {
         $crate::__private::alone::<$ty>(
+            $peer,
+            $struct::FUNCTION,
             $transport,
             $from,
-            $crate::__private::core::stringify!($param),
+            &$crate::__private::core::stringify!($param),
             $status,
         )
     };
@@ -149,6 +151,12 @@ macro_rules! __receive {
         status: $status:ident
         params: ($($param:ident $local:ident : $ty:ty),+)
     ) => {
-        $crate::__private::receive::<$struct>($peer, $transport, $from, $status)
+        $crate::__private::receive::<$struct>(
+            $peer,
+            $struct::FUNCTION,
+            $transport,
+            $from,
+            $status,
+        )
     };
 }

@@ -325,21 +325,21 @@ impl Memory {
         }
     }
 
-    /// Copies `len` bytes out of the region. Each byte is read once, so later writes of the peer do not affect the
-    /// copy.
+    /// Copies `count` values out of the region. Each byte is read once, so later writes of the peer do not affect the
+    /// copy. The type tells the compiler the alignment, without which some processors copy byte by byte.
     ///
     /// # Safety
     ///
-    /// [`check`](Self::check) accepted a range that includes the `len` bytes at `offset`, and `out` is valid for writes
-    /// of `len` bytes that do not overlap the range.
+    /// [`check`](Self::check) accepted a range that includes the `count` values at `offset`, which is a multiple of their
+    /// alignment. `out` is valid for writes of as many, which do not overlap the range. Any bytes are a value.
     #[inline]
-    pub(crate) unsafe fn copy_out(&self, offset: u64, out: *mut u8, len: usize) {
+    pub(crate) unsafe fn copy_out<W>(&self, offset: u64, out: *mut W, count: usize) {
         // SAFETY: the caller promises that `check` accepted the range, so it is in the region, which `_keep` keeps
         // mapped.
-        let from = unsafe { self.base.add(offset as usize) };
-        // SAFETY: the source is in the region for `len` bytes, and the caller promises that `out` is valid for writes
-        // of as many and does not overlap the source.
-        unsafe { ptr::copy_nonoverlapping(from, out, len) };
+        let from = unsafe { self.base.add(offset as usize) }.cast::<W>();
+        // SAFETY: the source is in the region for `count` values, at a multiple of their alignment, since the region begins
+        // at a page. The caller promises that `out` is valid for writes of as many and does not overlap the source.
+        unsafe { ptr::copy_nonoverlapping(from, out, count) };
         // Keeps the compiler from reading the source again instead of the copy.
         compiler_fence(Ordering::SeqCst);
     }

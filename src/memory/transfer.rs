@@ -255,8 +255,9 @@ impl<'p> Outgoing<'p> {
             return fill(&mut [], self).map(|()| Transport::EMPTY);
         }
         let filled = self.lend_filled(len, |block, out| {
-            // SAFETY: `lend_filled` allocated `len` bytes at `block` in this side's arena and owns them.
-            fill(unsafe { zeroed(block, len) }, out)
+            // SAFETY: `lend_filled` allocated `len` bytes at `block` in this side's arena and owns them. A block begins at a
+            // granule, which no wire form's alignment exceeds.
+            fill(unsafe { zeroed(block, len, align_of::<W>()) }, out)
         });
         filled.map(Transport::word)
     }
@@ -269,7 +270,7 @@ impl<'p> Outgoing<'p> {
     ) -> Result<u64, CallError> {
         self.lend_filled(len, |block, out| {
             // SAFETY: `lend_filled` allocated `len` bytes at `block` in this side's arena and owns them.
-            fill(unsafe { zeroed(block, len) }, out)
+            fill(unsafe { zeroed(block, len, 1) }, out)
         })
     }
 
@@ -299,8 +300,9 @@ impl<'p> Outgoing<'p> {
         };
         let word = self.own.memory.offset_of(block);
         // SAFETY: `try_place` allocated granules for `len` bytes at `block` in this side's arena, and `self.params`
-        // owns them; or the batch has `len` bytes there for this call, and owns them.
-        fill(unsafe { zeroed(block, len) }, self)?;
+        // owns them; or the batch has `len` bytes there for this call, and owns them. No wire form is aligned to more than
+        // 16 bytes, to which both are.
+        fill(unsafe { zeroed(block, len, align_of::<P>()) }, self)?;
         Ok(Transport::word(word))
     }
 
@@ -402,13 +404,17 @@ fn end(own: &SideMemory, params: Option<&Slot>, latest: Allocated, count: u32) {
     }
 }
 
-/// Zeroes the `len` bytes at `block` and returns them.
+/// Zeroes the `len` bytes at `block` and returns them. Some processors write byte by byte where the compiler does not know
+/// the alignment.
 ///
 /// # Safety
 ///
-/// `block` points to at least `len` bytes of one block in this side's arena, which the caller owns for `'b`.
+/// `block` points to at least `len` bytes of one block in this side's arena, which the caller owns for `'b`. It is a multiple
+/// of `align`.
 #[inline(always)]
-unsafe fn zeroed<'b>(block: *mut u8, len: usize) -> &'b mut [u8] {
+unsafe fn zeroed<'b>(block: *mut u8, len: usize, align: usize) -> &'b mut [u8] {
+    // SAFETY: the caller promises it.
+    unsafe { core::hint::assert_unchecked(block.addr() % align == 0) };
     // SAFETY: the caller owns the `len` bytes at `block`.
     unsafe { block.write_bytes(0, len) };
     // SAFETY: the bytes are initialised above, and the caller owns them for `'b`. The page tables keep a guest from

@@ -51,7 +51,8 @@ pub unsafe trait FfiType: Sized + 'static {
     /// Whether the type's own memory is its wire form, and any bytes are a value: such values are copied as bytes.
     const ANY_BITS: bool = false;
     /// Whether a transport with a secondary word other than 0 may be a value of this type. `false` lets a client test that
-    /// word together with the status.
+    /// word together with the status. Then the value is in the transport itself, and the only error of
+    /// [`from_transport`](Self::from_transport) is [`ErrorKind::BadValue`](crate::ErrorKind::BadValue).
     #[doc(hidden)]
     const WIDE: bool = true;
 

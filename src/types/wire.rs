@@ -120,8 +120,9 @@ pub(crate) fn copied<W: Copy, R>(
         let memory: &Memory = memory;
         let word = transport.primary;
         let offset = memory.check(from.side, word, size as u64, align_of::<W>() as u64)?;
-        // SAFETY: `check` accepted `size` bytes at `offset`, and `local` has `size` bytes of local memory.
-        unsafe { memory.copy_out(offset, local.as_mut_ptr(), size) };
+        // SAFETY: `check` accepted the bytes of a `W` at `offset`, a multiple of its alignment, and `local` is the memory of
+        // one.
+        unsafe { memory.copy_out(offset, local.as_mut_ptr().cast::<W>(), 1) };
         memory.release(from.side, word, epoch);
         if !memory.is_still(epoch) {
             return Err(stale());
