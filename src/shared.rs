@@ -164,7 +164,8 @@ impl SharedBuf {
     #[inline]
     pub fn copy_from(peer: &impl Lender, bytes: &[u8]) -> Result<Self, CallError> {
         let mut buf = Self::with_capacity(peer, bytes.len())?;
-        buf.extend_from_slice(bytes)?;
+        // SAFETY: the capacity is that of `bytes`, and the buffer is empty.
+        unsafe { buf.append(bytes) };
         Ok(buf)
     }
 
@@ -176,16 +177,27 @@ impl SharedBuf {
     #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) -> Result<(), CallError> {
         self.reserve(bytes.len())?;
+        // SAFETY: `reserve` has made room for them.
+        unsafe { self.append(bytes) };
+        Ok(())
+    }
+
+    /// Appends bytes for which there is room.
+    ///
+    /// # Safety
+    ///
+    /// The capacity is at least the length and `bytes.len()` together.
+    #[inline]
+    unsafe fn append(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            // SAFETY: `self.len` is at most the capacity, which is at most the block's size, and `reserve` has made a
-            // block, since `bytes` is not empty.
+            // SAFETY: `self.len` is at most the capacity, which is at most the block's size, and there is a block, since the
+            // capacity is not 0.
             let to = unsafe { self.block.address().add(self.len) };
-            // SAFETY: `reserve` has made room for `bytes.len()` bytes behind `to`. This buffer owns the block and is
+            // SAFETY: the caller promises room for `bytes.len()` bytes behind `to`. This buffer owns the block and is
             // borrowed mutably, so `bytes` does not overlap it.
             unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         }
         self.len += bytes.len();
-        Ok(())
     }
 
     /// Appends a byte.
