@@ -17,6 +17,9 @@ use crate::{
 /// since no arena has as many bytes, and [`receive`](super::server::receive) takes it for what it is only in a batch.
 const TAKES: u64 = u64::MAX;
 
+/// An [`Entry`] as it is in memory.
+type Words = [u64; 3];
+
 /// A result in the parameter struct of a later call: the first `len` bytes of `value`, at an offset.
 #[derive(Clone, Copy)]
 struct Field {
@@ -51,7 +54,7 @@ impl Taken {
     }
 
     /// Takes a result for the next call, as `entry` says. Returns the result.
-    fn take(&mut self, entry: Entry, answers: &[u8]) -> Result<Transport, ErrorKind> {
+    fn take(&mut self, entry: Entry, answers: &[Words]) -> Result<Transport, ErrorKind> {
         self.count += 1;
         let taken = self.find(entry, answers);
         if let Err(kind) = taken {
@@ -61,21 +64,17 @@ impl Taken {
         taken
     }
 
-    fn find(&mut self, entry: Entry, answers: &[u8]) -> Result<Transport, ErrorKind> {
+    fn find(&mut self, entry: Entry, answers: &[Words]) -> Result<Transport, ErrorKind> {
         let Transport { primary: nr, secondary: place } = entry.transport;
         let nr = usize::try_from(nr).map_err(|_| ErrorKind::BadValue)?;
-        let start = nr.checked_mul(Entry::LEN).ok_or(ErrorKind::BadValue)?;
-        let answer =
-            answers.get(start..).and_then(<[u8]>::first_chunk).ok_or(ErrorKind::BadValue)?;
-        let answer = Entry::from_bytes(*answer);
+        let [status, value, secondary] = *answers.get(nr).ok_or(ErrorKind::BadValue)?;
         let (offset, len) = (place as u32, (place >> 32) as u32);
         if self.count > MAX_TAKEN || place != 0 && !matches!(len, 1 | 2 | 4 | 8) {
             return Err(ErrorKind::BadValue);
         }
-        if answer.word != 0 || answer.transport.secondary != 0 {
+        if status != 0 || secondary != 0 {
             return Err(ErrorKind::Cancelled);
         }
-        let value = answer.transport.primary;
         if place == 0 {
             self.primary = Some(value);
         } else {
@@ -141,6 +140,8 @@ impl Endpoint {
         let mut out = Outgoing::new(&self.own, peer.depth());
         // The memory for the answers is there before the first call is made.
         let primary = out.lend_form(len as usize, |answers, _| {
+            // A block is aligned, and has whole entries.
+            let answers = bytemuck::try_cast_slice_mut(answers).unwrap_or_default();
             self.serve_entries(peer, at, answers);
             Ok(())
         })?;
@@ -151,25 +152,25 @@ impl Endpoint {
 
     /// Serves the entries at an offset, as many as there is room for answers. The caller has checked that they are in the
     /// peer's arena.
-    fn serve_entries(&self, peer: &Peer, at: u64, answers: &mut [u8]) {
+    fn serve_entries(&self, peer: &Peer, at: u64, answers: &mut [Words]) {
         let mut taken = Taken::new(peer.context());
         let guest = Guest::of(peer);
-        let admitted = guest.admit(answers.len() / Entry::LEN) * Entry::LEN;
-        for start in (0..admitted).step_by(Entry::LEN) {
+        let admitted = guest.admit(answers.len());
+        for nr in 0..admitted {
             if !guest.goes_on() {
                 // The guest has exited, and gets no answer.
                 return;
             }
-            let mut bytes = [0; Entry::LEN];
-            // SAFETY: the caller has checked as many bytes at `at` as `answers` has, and `start` is at least one entry before
-            // their end. `bytes` is local.
+            let mut words = Words::default();
+            // SAFETY: the caller has checked as many entries at `at`, which is a multiple of their alignment, as `answers`
+            // has. `words` is local.
             unsafe {
-                self.own.memory.copy_out(at + start as u64, bytes.as_mut_ptr(), Entry::LEN);
+                self.own.memory.copy_out(at + (nr * Entry::LEN) as u64, &raw mut words, 1);
             };
-            let entry = Entry::from_bytes(bytes);
-            let (before, answer) = answers.split_at_mut(start);
+            let [word, primary, secondary] = words;
+            let entry = Entry { word, transport: Transport { primary, secondary } };
             let served = if entry.word == TAKE {
-                match taken.take(entry, before) {
+                match taken.take(entry, &answers[..nr]) {
                     Ok(transport) => Entry { word: 0, transport },
                     Err(kind) => self.refused(kind),
                 }
@@ -180,7 +181,8 @@ impl Endpoint {
                 }
                 served
             };
-            answer[..Entry::LEN].copy_from_slice(&served.to_bytes());
+            let Transport { primary, secondary } = served.transport;
+            answers[nr] = [served.word, primary, secondary];
         }
         if admitted < answers.len() {
             guest.exceeded(peer);

@@ -40,17 +40,17 @@ pub(crate) fn agree<'c>(
     words: [&mut [u64]; 2],
 ) -> Result<(), Disagreement<'c>> {
     let [guest_words, host_words] = words;
-    let guest = Read::new(Side::Guest, guest, guest_words)?;
-    let host = Read::new(Side::Host, host, host_words)?;
+    let invalid = |side| move |bad| Disagreement::Invalid(side, bad);
+    let guest = Read::new(guest, guest_words).map_err(invalid(Side::Guest))?;
+    let host = Read::new(host, host_words).map_err(invalid(Side::Host))?;
     let mut found = None;
-    guest.calls(&host, &mut found);
-    host.calls(&guest, &mut found);
+    guest.calls(Side::Guest, &host, &mut found);
+    host.calls(Side::Host, &guest, &mut found);
     found.map_or(Ok(()), Err)
 }
 
 /// A valid contract: the hashes of its types, and the signatures of the functions that it serves.
 struct Read<'c, 'w> {
-    side: Side,
     contract: &'c [u8],
     hashes: &'w [u64],
     served: &'w [u64],
@@ -118,12 +118,12 @@ impl<'c, F: FnMut(FunctionHead<'c>)> Visitor<'c> for Functions<'_, F> {
 }
 
 impl<'c, 'w> Read<'c, 'w> {
-    fn new(side: Side, contract: &'c [u8], words: &'w mut [u64]) -> Result<Self, Disagreement<'c>> {
+    fn new(contract: &'c [u8], words: &'w mut [u64]) -> Result<Self, BadContract> {
         let mut collected = Collected { words, types: 0, served: 0 };
-        walk(contract, &mut collected).map_err(|bad| Disagreement::Invalid(side, bad))?;
+        walk(contract, &mut collected)?;
         let Collected { words, types, served } = collected;
         let words: &'w [u64] = words;
-        Ok(Self { side, contract, hashes: &words[..types], served: &words[words.len() - served..] })
+        Ok(Self { contract, hashes: &words[..types], served: &words[words.len() - served..] })
     }
 
     /// Calls `each` for each function.
@@ -132,8 +132,8 @@ impl<'c, 'w> Read<'c, 'w> {
         let _ = walk(self.contract, &mut Functions { hashes: self.hashes, each });
     }
 
-    /// Records the functions that this side must find and that the other one does not serve.
-    fn calls(&self, other: &Self, found: &mut Option<Disagreement<'c>>) {
+    /// Records the functions that this side, the `caller`, must find and that the other one does not serve.
+    fn calls(&self, caller: Side, other: &Self, found: &mut Option<Disagreement<'c>>) {
         self.functions(|function| {
             if !function.called()
                 || function.optional()
@@ -150,7 +150,6 @@ impl<'c, 'w> Read<'c, 'w> {
             other.functions(|other| {
                 differs |= other.served() && (other.interface, other.name) == (interface, name);
             });
-            let caller = self.side;
             *found = Some(Disagreement::Functions { caller, interface, name, differs, more: 0 });
         });
     }

@@ -107,171 +107,176 @@ pub(super) trait Visitor<'c> {
 /// [`BadContract`] if the bytes are not a valid contract of at most [`MAX_LEN`] bytes, or if the visitor has no room for its
 /// types.
 pub(super) fn walk<'c>(bytes: &'c [u8], to: &mut dyn Visitor<'c>) -> Result<(), BadContract> {
-    let mut from = Reader { bytes, at: 0 };
+    let mut from = Reader { bytes, at: 0, bad: None };
     if bytes.len() > MAX_LEN {
-        return Err(from.bad("longer than 262144 bytes"));
+        from.fail(0, "longer than 262144 bytes");
     }
-    for _ in 0..from.u16()? {
-        from.record(to)?;
+    for _ in 0..from.number(2) {
+        from.record(to);
+        if from.bad.is_some() {
+            break;
+        }
     }
-    if from.at == bytes.len() {
-        Ok(())
-    } else {
-        Err(from.bad("trailing bytes after the last record"))
+    if from.at != bytes.len() {
+        from.fail(from.at, "trailing bytes after the last record");
     }
+    from.bad.map_or(Ok(()), Err)
 }
 
+/// Reads a contract. After an error it reads zeros, and the visitor gets nothing more.
 struct Reader<'c> {
     bytes: &'c [u8],
     at: usize,
+    /// The first error.
+    bad: Option<BadContract>,
 }
 
 impl<'c> Reader<'c> {
-    fn bad(&self, what: &'static str) -> BadContract {
-        BadContract { at: self.at, what }
+    #[cold]
+    #[inline(never)]
+    fn fail(&mut self, at: usize, what: &'static str) {
+        self.bad.get_or_insert(BadContract { at, what });
     }
 
-    fn take(&mut self, len: usize) -> Result<&'c [u8], BadContract> {
-        let end = self.at.checked_add(len).ok_or(self.bad("unexpected end of the contract"))?;
-        let bytes =
-            self.bytes.get(self.at..end).ok_or(self.bad("unexpected end of the contract"))?;
-        self.at = end;
-        Ok(bytes)
+    fn take(&mut self, len: usize) -> &'c [u8] {
+        let left = self.bytes.get(self.at..).filter(|left| self.bad.is_none() && len <= left.len());
+        let Some(left) = left else {
+            self.fail(self.at, "unexpected end of the contract");
+            return &[];
+        };
+        self.at += len;
+        &left[..len]
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadContract> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N)?);
-        Ok(array)
+    /// Reads a number of up to 8 bytes.
+    fn number(&mut self, len: usize) -> u64 {
+        self.take(len).iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    fn u8(&mut self) -> Result<u8, BadContract> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, BadContract> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, BadContract> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, BadContract> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn text(&mut self) -> Result<&'c str, BadContract> {
-        let len = self.u16()?;
+    fn text(&mut self) -> &'c str {
+        let len = self.number(2) as usize;
         let at = self.at;
-        let text = core::str::from_utf8(self.take(len.into())?);
-        text.map_err(|_| BadContract { at, what: "a name is not UTF-8" })
+        core::str::from_utf8(self.take(len)).unwrap_or_else(|_| {
+            self.fail(at, "a name is not UTF-8");
+            ""
+        })
+    }
+
+    fn size(&mut self) -> Size {
+        Size(self.number(4) as u32, self.number(4) as u32)
     }
 
     /// Reads the index of a type that was visited before. Returns it and the type's hash.
-    fn index(&mut self, to: &dyn Visitor<'c>) -> Result<(Index, u64), BadContract> {
+    fn index(&mut self, to: &dyn Visitor<'c>) -> (Index, u64) {
         let at = self.at;
-        let index = self.u16()?;
-        let what = "the index of a type that is not yet defined";
-        to.hash(index).map(|hash| (index, hash)).ok_or(BadContract { at, what })
+        let index = self.number(2) as Index;
+        let hash = to.hash(index).unwrap_or_else(|| {
+            self.fail(at, "the index of a type that is not yet defined");
+            0
+        });
+        (index, hash)
     }
 
     /// Reads the next record, a type or a function, which consists of the types before it.
-    fn record(&mut self, to: &mut dyn Visitor<'c>) -> Result<(), BadContract> {
+    fn record(&mut self, to: &mut dyn Visitor<'c>) {
         let at = self.at;
-        let (head, hash) = match self.u8()? {
+        let (head, hash) = match self.number(1) as u8 {
             kind::FUNCTION => return self.function(to),
             kind::BUILTIN => {
-                let (name, count) = (self.text()?, self.u8()?);
-                (TypeHead::Builtin(name), self.members(count, Hasher::new(name), to)?)
+                let name = self.text();
+                let count = self.number(1);
+                (TypeHead::Builtin(name), self.members(count, Hasher::new(name), to))
             }
             kind::ARRAY => {
-                let ((of, hash), len) = (self.index(to)?, self.u64()?);
+                let ((of, hash), len) = (self.index(to), self.number(8));
                 (TypeHead::Array(of, len), Hasher::new("array").u64(hash).u64(len))
             }
             kind::TUPLE => {
-                let count = self.u8()?;
-                let hash = Hasher::new("tuple").u64(count.into());
-                (TypeHead::Tuple, self.members(count, hash, to)?)
+                let count = self.number(1);
+                let hash = Hasher::new("tuple").u64(count);
+                (TypeHead::Tuple, self.members(count, hash, to))
             }
             kind::STRUCT => {
-                let (name, size) = (self.text()?, Size(self.u32()?, self.u32()?));
+                let (name, size) = (self.text(), self.size());
                 // Only a variant's fields may have no names (ABI, CT-5). Without a name, the hash could be that of other
                 // fields.
-                let hash = self.fields(declared("struct", name, size), true, to)?;
+                let hash = self.fields(declared("struct", name, size), true, to);
                 (TypeHead::Struct(name, size), hash)
             }
             kind::ENUM => {
-                let (name, size) = (self.text()?, Size(self.u32()?, self.u32()?));
-                let repr = self.text()?;
+                let (name, size, repr) = (self.text(), self.size(), self.text());
                 let mut hash = declared("enum", name, size).str(repr);
-                for _ in 0..self.u16()? {
-                    let (name, number) = (self.text()?, self.u64()?);
-                    hash = self.fields(hash.str(name).u64(number), false, to)?;
+                for _ in 0..self.number(2) {
+                    let (name, number) = (self.text(), self.number(8));
+                    hash = self.fields(hash.str(name).u64(number), false, to);
+                    if self.bad.is_some() {
+                        return;
+                    }
                     to.variant(name, number);
                 }
                 (TypeHead::Enum(name, size, repr), hash)
             }
-            _ => return Err(BadContract { at, what: "unknown kind of record" }),
+            _ => return self.fail(at, "unknown kind of record"),
         };
-        if to.declare(head, hash.finish()) {
-            Ok(())
-        } else {
-            Err(BadContract { at, what: "no memory for so many types" })
+        if self.bad.is_none() && !to.declare(head, hash.finish()) {
+            self.fail(at, "no memory for so many types");
         }
     }
 
     /// Reads the indices of `count` types.
-    fn members(
-        &mut self,
-        count: u8,
-        mut hash: Hasher,
-        to: &mut dyn Visitor<'c>,
-    ) -> Result<Hasher, BadContract> {
+    fn members(&mut self, count: u64, mut hash: Hasher, to: &mut dyn Visitor<'c>) -> Hasher {
         for _ in 0..count {
-            let (index, member) = self.index(to)?;
+            let (index, member) = self.index(to);
+            if self.bad.is_some() {
+                break;
+            }
             hash = hash.u64(member);
             to.member(index);
         }
-        Ok(hash)
+        hash
     }
 
-    fn fields(
-        &mut self,
-        mut hash: Hasher,
-        named: bool,
-        to: &mut dyn Visitor<'c>,
-    ) -> Result<Hasher, BadContract> {
-        for _ in 0..self.u16()? {
-            let (name, offset, (of, field)) = (self.text()?, self.u32()?, self.index(to)?);
+    fn fields(&mut self, mut hash: Hasher, named: bool, to: &mut dyn Visitor<'c>) -> Hasher {
+        for _ in 0..self.number(2) {
+            let (name, offset) = (self.text(), self.number(4) as u32);
+            let (of, field) = self.index(to);
+            if name.is_empty() && named {
+                self.fail(self.at, "a field of a struct without a name");
+            }
+            if self.bad.is_some() {
+                break;
+            }
             if !name.is_empty() {
                 hash = hash.str(name);
-            } else if named {
-                return Err(self.bad("a field of a struct without a name"));
             }
             hash = hash.u64(offset.into()).u64(field);
             to.field(FieldRecord { name, offset, of });
         }
-        Ok(hash)
+        hash
     }
 
-    fn function(&mut self, to: &mut dyn Visitor<'c>) -> Result<(), BadContract> {
+    fn function(&mut self, to: &mut dyn Visitor<'c>) {
         let at = self.at;
-        let flags = self.u8()?;
+        let flags = self.number(1) as u8;
         if ![flag::SERVES, flag::CALLS, flag::CALLS | flag::OPTIONAL].contains(&flags) {
-            return Err(BadContract { at, what: "invalid flags of a function" });
+            // If the flags are missing, the error is the end of the contract.
+            return self.fail(at, "invalid flags of a function");
         }
-        let (interface, name, count) = (self.text()?, self.text()?, self.u16()?);
-        let mut hash = Hasher::new("fn").str(interface).str(name).u64(count.into());
+        let (interface, name, count) = (self.text(), self.text(), self.number(2));
+        let mut hash = Hasher::new("fn").str(interface).str(name).u64(count);
         for _ in 0..count {
-            let (name, (of, parameter)) = (self.text()?, self.index(to)?);
+            let (name, (of, parameter)) = (self.text(), self.index(to));
+            if self.bad.is_some() {
+                return;
+            }
             hash = hash.u64(parameter);
             to.parameter(name, of);
         }
-        let (returned, result) = self.index(to)?;
-        let signature = hash.u64(result).finish();
-        to.function(FunctionHead { flags, interface, name, returned, signature });
-        Ok(())
+        let (returned, result) = self.index(to);
+        if self.bad.is_none() {
+            let signature = hash.u64(result).finish();
+            to.function(FunctionHead { flags, interface, name, returned, signature });
+        }
     }
 }
 

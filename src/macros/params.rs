@@ -151,12 +151,6 @@ macro_rules! __receive {
         status: $status:ident
         params: ($($param:ident $local:ident : $ty:ty),+)
     ) => {
-        $crate::__private::receive::<$struct>(
-            $peer,
-            $struct::FUNCTION,
-            $transport,
-            $from,
-            $status,
-        )
+        $crate::__private::receive::<$struct>($peer, $struct::FUNCTION, $transport, $from, $status)
     };
 }
