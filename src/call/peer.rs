@@ -321,7 +321,13 @@ impl Peer {
                 let other = unsafe { other.as_ref() };
                 other.serve_local(signature, transport, self.depth + 1, status)
             }
-            Link::Remote(link) => link.call(self, signature, transport, passage, status),
+            Link::Remote(link) => {
+                // A copy, so that the one above need not be in memory for a local call.
+                let mut own = *passage;
+                let answer = link.call(self, signature, transport, &mut own, status);
+                *passage = own;
+                answer
+            }
         }
     }
 
