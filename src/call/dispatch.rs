@@ -99,6 +99,14 @@ pub struct Table<S: 'static> {
     seed: u64,
 }
 
+impl<S> Clone for Table<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Table<S> {}
+
 impl<S> Table<S> {
     #[doc(hidden)]
     #[must_use]

@@ -72,7 +72,8 @@ struct Opaque([u8; 0]);
 /// A server with its dispatch table, type-erased.
 pub(crate) struct Server {
     server: NonNull<Opaque>,
-    table: &'static Table<Opaque>,
+    /// A copy, so that a call reads no pointer to it.
+    table: Table<Opaque>,
     pub(crate) contract: &'static [u8],
     /// Frees the server, if it is on the heap.
     drop: Option<unsafe fn(NonNull<Opaque>)>,
@@ -101,7 +102,7 @@ impl Server {
         // SAFETY: `Table` and `Entry` are `repr(C)` and mention `S` only in the parameter `&S` of their functions, so
         // both have the same layout for `S` and `Opaque`. A function that takes a `&S` may be called with a `&Opaque`,
         // since both are thin references, which are ABI-compatible; `get` passes a reference to a real `S`.
-        let table = unsafe { &*table.cast::<Table<Opaque>>() };
+        let table = unsafe { *table.cast::<Table<Opaque>>() };
         Self { server, table, contract: S::CONTRACT, drop }
     }
 
