@@ -171,8 +171,8 @@ pub mod __private {
         },
         types::{
             check::{
-                Asked, Checked, Handled, In, Item, Named, Of, Same, SharedOf, Static, crosses,
-                hide, packs, plain, returned,
+                Asked, Checked, Handled, In, Item, Named, Of, Same, SharedOf, Static, Wrong,
+                crosses, hide, named, packs, plain, returned,
             },
             descriptor::{self, Declared, Field, Shape, Variant},
             layout_rule::Rule,

@@ -4,7 +4,8 @@
 //!
 //! 1. [`ffi_interface!`](crate::ffi_interface) takes the whole declaration, one repetition an item.
 //! 2. `__attributes` (`attributes.rs`) sorts the attributes of an item.
-//! 3. `__references` (`references.rs`) looks for references, and `__item` (here) tells structs, enums and interfaces apart and takes their bodies apart.
+//! 3. `__references` (`references.rs`) looks for references and other suspicious words, and `__item` (here) tells structs,
+//!    enums and interfaces apart and takes their bodies apart.
 //! 4. `__struct` (`structs.rs`), `__enum` and `__data_enum` (`enums.rs`, `variants.rs`) and `__interface`
 //!    (`interface.rs`, `params.rs`) expand to the generated items. `__interface` sorts the attributes of each
 //!    function with `__attributes` again.
@@ -20,6 +21,7 @@
 //! declarations are taken apart step by step.
 
 mod attributes;
+mod careful;
 mod cfg_lists;
 mod diagnostics;
 mod enums;
@@ -144,7 +146,8 @@ mod wrong_items;
 ///
 /// Generics, receivers, bodies, `async`, references and other types that cannot cross are compile
 /// errors that say what to write instead. Each mistake is one error, at the words that are wrong, and the rest of the
-/// declaration is declared; of a name that stands twice, the second is left out. rustc reports some mistakes at the whole
+/// declaration is declared; of a name that stands twice, the second is left out. Beside `impl` or a lifetime that is not
+/// declared, other types of the same item are looked at when that is mended. rustc reports some mistakes at the whole
 /// declaration: variants with equal numbers, and a type that contains itself, directly or through other types ("cycle
 /// detected when evaluating type-level constant").
 #[macro_export]
@@ -215,11 +218,11 @@ macro_rules! __items {
 /// ```text
 /// input  = cfg: [ATTRIBUTE*] attrs: [ATTRIBUTE*] size: [EXPR?] optional: [optional?]
 ///          vis: [VISIBILITY] item: KIND NAME lifetime: [LIFETIME?] repr: [IDENT?] body: { TOKEN* }
-///          macros: [MACRO MACRO] raw: { TOKEN* }
+///          macros: [MACRO MACRO MACRO] raw: { TOKEN* }
 /// output = a call of one of the macros, of __enum, __interface or __refuse_item
 /// ```
 ///
-/// `raw` is the body again. The `macros` are those for structs and for enums with values, whose types are passed on twice: `=` stands between the one
+/// `raw` is the body again. The `macros` are those for structs, for enums with values and for interfaces; types of structs and enums are passed on twice: `=` stands between the one
 /// for what is generated and the one that is asked for, which is as the user wrote it.
 #[doc(hidden)]
 #[macro_export]
@@ -237,7 +240,7 @@ macro_rules! __item {
         body: { $(
             $(#[$($fattr:tt)*])* $field:ident : $ty:ty
         ),* $(,)? }
-        macros: [$struct:ident $data_enum:ident]
+        macros: [$struct:ident $data_enum:ident $interface:ident]
         raw: $raw:tt
     ) => {
         $crate::__once! {
@@ -269,7 +272,7 @@ macro_rules! __item {
         body: { $(
             $(#[$($fattr:tt)*])* $fvis:vis $field:ident : $ty:ty
         ),* $(,)? }
-        macros: [$struct:ident $data_enum:ident]
+        macros: [$struct:ident $data_enum:ident $interface:ident]
         raw: $raw:tt
     ) => {
         $crate::__once! {
@@ -339,7 +342,7 @@ macro_rules! __item {
                 $( ( $( $(#[$($tattr:tt)*])* $value:ty ),* $(,)? ) )?
                 $( = $number:expr )?
         ),+ $(,)? }
-        macros: [$struct:ident $data_enum:ident]
+        macros: [$struct:ident $data_enum:ident $interface:ident]
         raw: $raw:tt
     ) => {
         $crate::__integer! {
@@ -356,23 +359,32 @@ macro_rules! __item {
                     $crate::__as_written! { enum $name lifetime: $lifetime $raw }
                     $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: $lifetime }
                 }
-                then: __variant_fields { { $crate::__once! {
-                    todo: [ $( ([$(#[$($vattr)*])*] $variant {
-                        attrs: [$(#[$($vattr)*])*]
-                        name: $variant
-                        number: [$($number)?]
-                        fields: [$( { $( { attrs: [$(#[$($fattr)*])*] name: $field type: $ty = $ty } )* } )?]
-                        values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value = $value } )* ) )?]
-                    }) )* ]
+                then: __variant_fields { {
+                    words: [$( $( $($field)* )? )*]
                     wrong: {
                         $crate::__as_written! { enum $name lifetime: $lifetime $raw }
                         $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: $lifetime }
                     }
-                    then: $data_enum {
-                        cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr
-                            variants:
-                    }
-                } } }
+                    good: { $crate::__once! {
+                        todo: [ $( ([$(#[$($vattr)*])*] $variant {
+                            attrs: [$(#[$($vattr)*])*]
+                            name: $variant
+                            number: [$($number)?]
+                            fields: [$( { $( {
+                                attrs: [$(#[$($fattr)*])*] name: $field type: $ty = $ty
+                            } )* } )?]
+                            values: [$( ( $( { attrs: [$(#[$($tattr)*])*] type: $value = $value } )* ) )?]
+                        }) )* ]
+                        wrong: {
+                            $crate::__as_written! { enum $name lifetime: $lifetime $raw }
+                            $crate::__stand_in! { enum vis: [$vis] name: $name lifetime: $lifetime }
+                        }
+                        then: $data_enum {
+                            cfg: $cfg attrs: $attrs vis: [$vis] name: $name lifetime: $lifetime repr: $repr
+                                variants:
+                        }
+                    } }
+                } }
             } }
         }
     };
@@ -388,7 +400,7 @@ macro_rules! __item {
         body: { $(
             $(#[$($fattr:tt)*])* fn $function:tt ( $( $param:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ;
         )* }
-        macros: $macros:tt
+        macros: [$struct:ident $data_enum:ident $interface:ident]
         raw: $raw:tt
     ) => {
         $crate::__once! {
@@ -399,7 +411,7 @@ macro_rules! __item {
                 returns: [$($ret)?]
             }) )* ]
             wrong: {}
-            then: __interface {
+            then: $interface {
                 cfg: $cfg cfg_list: $cfg attrs: $attrs vis: [$vis] name: $name raw: $raw functions:
             }
         }

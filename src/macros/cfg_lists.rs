@@ -11,7 +11,7 @@
 ///
 /// Groups whose attributes are all doc comments have no `#[cfg]`: all that is left of such, or eight of them, take one
 /// step. Of other groups, up to eight are in `work` at a time. There each has `todo`, the attributes that are not looked
-/// at yet, and `cfg`, those that were found. A step takes sixteen lines of documentation or a `#[cfg]`
+/// at yet, and `cfg`, those that were found. A step takes 48 or sixteen lines of documentation or a `#[cfg]`
 /// that come first in a group, or else the first attribute of each group. `#[__end]` stands behind the last attribute, so that there always is a first one.
 #[doc(hidden)]
 #[macro_export]
@@ -85,6 +85,35 @@ macro_rules! __cfg_lists {
         $crate::__cfg_lists! {
             todo: $todo
             work: [$( { cfg: [] todo: [$($attr)* #[__end]] $($g)* } )*]
+            $($rest)*
+        }
+    };
+    (
+        todo: $todo:tt
+        work: [ {
+            cfg: $cfg:tt
+            todo: [
+                #[doc = $d0:literal] #[doc = $d1:literal] #[doc = $d2:literal] #[doc = $d3:literal]
+                #[doc = $d4:literal] #[doc = $d5:literal] #[doc = $d6:literal] #[doc = $d7:literal]
+                #[doc = $d8:literal] #[doc = $d9:literal] #[doc = $d10:literal] #[doc = $d11:literal]
+                #[doc = $d12:literal] #[doc = $d13:literal] #[doc = $d14:literal] #[doc = $d15:literal]
+                #[doc = $d16:literal] #[doc = $d17:literal] #[doc = $d18:literal] #[doc = $d19:literal]
+                #[doc = $d20:literal] #[doc = $d21:literal] #[doc = $d22:literal] #[doc = $d23:literal]
+                #[doc = $d24:literal] #[doc = $d25:literal] #[doc = $d26:literal] #[doc = $d27:literal]
+                #[doc = $d28:literal] #[doc = $d29:literal] #[doc = $d30:literal] #[doc = $d31:literal]
+                #[doc = $d32:literal] #[doc = $d33:literal] #[doc = $d34:literal] #[doc = $d35:literal]
+                #[doc = $d36:literal] #[doc = $d37:literal] #[doc = $d38:literal] #[doc = $d39:literal]
+                #[doc = $d40:literal] #[doc = $d41:literal] #[doc = $d42:literal] #[doc = $d43:literal]
+                #[doc = $d44:literal] #[doc = $d45:literal] #[doc = $d46:literal] #[doc = $d47:literal]
+                $($t:tt)*
+            ]
+            $($g:tt)*
+        } $($work:tt)*]
+        $($rest:tt)*
+    ) => {
+        $crate::__cfg_lists! {
+            todo: $todo
+            work: [ { cfg: $cfg todo: [$($t)*] $($g)* } $($work)*]
             $($rest)*
         }
     };

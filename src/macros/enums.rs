@@ -240,6 +240,14 @@ macro_rules! __shared_enum {
 #[macro_export]
 macro_rules! __data_enum {
     (
+        cfg: $cfg:tt attrs: $attrs:tt vis: $vis:tt name: $name:ident
+        lifetime: [$lifetime:lifetime] $($variants:tt)*
+    ) => {
+        $crate::__view_enum! {
+            cfg: $cfg attrs: $attrs vis: $vis name: $name lifetime: [$lifetime] $($variants)*
+        }
+    };
+    (
         cfg: [$($cfg:tt)*]
         attrs: [$($attr:tt)*]
         vis: [$vis:vis]
@@ -298,6 +306,10 @@ macro_rules! __data_enum {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __shared_data_enum {
+    // The types have names, behind which they stand.
+    (careful: $($input:tt)*) => {
+        $crate::__careful_variants! { $($input)* }
+    };
     (
         cfg: [$($cfg:tt)*]
         name: $name:ident

@@ -166,6 +166,20 @@ macro_rules! __names {
     }) => {
         $($wrong)*
     };
+    // `impl Name { .. }` declares no name.
+    (again: $first:tt {
+        dollar: $dollar:tt seen: $seen:tt done: $done:tt
+        now: [
+            ($name:tt { attrs: $attrs:tt vis: $vis:tt item: impl $same:tt $($element:tt)* })
+            $($now:tt)*
+        ]
+        $($rest:tt)*
+    }) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__names! { one: {
+            dollar: $dollar seen: $seen done: $done now: [$($now)*] $($rest)*
+        } }
+    };
     (again: $first:tt {
         dollar: $dollar:tt seen: $seen:tt done: $done:tt now: [($name:tt $element:tt) $($now:tt)*] todo:
             $todo:tt
@@ -401,7 +415,7 @@ macro_rules! __no_more_names {
 macro_rules! __twice {
     (__items $($names:tt)*) => { $crate::__twice! { declared $($names)* } };
     (__interface $($names:tt)*) => { $crate::__twice! { declared $($names)* } };
-    (__elided_interface $($names:tt)*) => { $crate::__twice! { declared $($names)* } };
+    (__careful_interface $($names:tt)*) => { $crate::__twice! { declared $($names)* } };
     (declared $first:tt $second:tt) => {
         const _: () = {
             #[allow(dead_code, nonstandard_style, reason = "it has the user's names")]
@@ -414,20 +428,6 @@ macro_rules! __twice {
             struct __Names { $first: () }
             let _ = __Names { $first: (), $second: () };
         };
-    };
-}
-
-/// Goes on with an enum none of whose variants has a field twice.
-///
-/// ```text
-/// input  = { ITEM* } [TOKEN*]
-/// output = items
-/// ```
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __variant_fields {
-    ({ $($good:tt)* } $names:tt) => {
-        $($good)*
     };
 }
 

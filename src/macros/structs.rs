@@ -89,6 +89,14 @@ macro_rules! __copy {
 #[macro_export]
 macro_rules! __struct {
     (
+        cfg: $cfg:tt attrs: $attrs:tt size: $size:tt vis: $vis:tt name: $name:ident
+        lifetime: [$lifetime:lifetime] $($fields:tt)*
+    ) => {
+        $crate::__view_struct! {
+            cfg: $cfg attrs: $attrs size: $size vis: $vis name: $name lifetime: [$lifetime] $($fields)*
+        }
+    };
+    (
         cfg: [$($cfg:tt)*]
         attrs: [$($attr:tt)*]
         size: $size:tt

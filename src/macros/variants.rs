@@ -201,3 +201,54 @@ macro_rules! __many_values {
     };
     ($variant:ident $values:tt) => {};
 }
+
+/// Goes on with an enum none of whose variants has a field twice, if no field's name is a keyword.
+///
+/// ```text
+/// input  = { words: [NAME*] wrong: { ITEM* } good: { ITEM* } } [TOKEN*]
+/// output = the items of `wrong` or of `good`
+/// ```
+///
+/// As lists of names, more than 48 words are not looked at.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __variant_fields {
+    ({ words: [] wrong: $wrong:tt good: { $($good:tt)* } } $names:tt) => {
+        $($good)*
+    };
+    (
+        {
+            words: [
+                $a0:tt $a1:tt $a2:tt $a3:tt $a4:tt $a5:tt $a6:tt $a7:tt $a8:tt $a9:tt $a10:tt $a11:tt
+                $a12:tt $a13:tt $a14:tt $a15:tt $a16:tt $a17:tt $a18:tt $a19:tt $a20:tt $a21:tt $a22:tt
+                $a23:tt $a24:tt $a25:tt $a26:tt $a27:tt $a28:tt $a29:tt $a30:tt $a31:tt $a32:tt $a33:tt
+                $a34:tt $a35:tt $a36:tt $a37:tt $a38:tt $a39:tt $a40:tt $a41:tt $a42:tt $a43:tt $a44:tt
+                $a45:tt $a46:tt $a47:tt $a48:tt
+                $($more:tt)*
+            ]
+            wrong: $wrong:tt good: { $($good:tt)* }
+        }
+        $names:tt
+    ) => {
+        $($good)*
+    };
+    (
+        {
+            words: [$a:tt $b:tt $c:tt $d:tt $($words:tt)*]
+            wrong: { $($wrong:tt)* }
+            good: $good:tt
+        }
+        $names:tt
+    ) => {
+        $crate::__keywords! {
+            [$a] [$b] [$c] [$d]
+            found: { $($wrong)* }
+            good: { $crate::__variant_fields! {
+                { words: [$($words)*] wrong: { $($wrong)* } good: $good } []
+            } }
+        }
+    };
+    ({ words: [$($words:tt)+] $($rest:tt)* } $names:tt) => {
+        $crate::__variant_fields! { { words: [$($words)+ __1 __2 __3] $($rest)* } [] }
+    };
+}

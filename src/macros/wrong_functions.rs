@@ -20,8 +20,17 @@ macro_rules! __refuse_functions {
     ) => {
         $crate::__item! {
             cfg: $cfg attrs: $attrs size: [] optional: [] vis: $vis
-            item: interface $interface lifetime: [] repr: [] body: { $($good)* } macros: [] raw: { $($good)* }
+            item: interface $interface lifetime: [] repr: [] body: { $($good)* }
+            macros: [__careful_struct __careful_data_enum __careful_interface] raw: { $($good)* }
         }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: #[$($attr:tt)*] $(#[$($more:tt)*])*) => {
+        $crate::__lonely_attribute! { lonely $($attr)* }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: ; $($todo:tt)*) => {
+        $crate::__at_word! { no_function $interface }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $($todo)* }
     };
     // What is left of a wrong function, up to its end.
     (item: $item:tt interface: $interface:tt good: $good:tt todo: skip:) => {
@@ -120,6 +129,30 @@ macro_rules! __refuse_functions {
         }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt : $($todo:tt)*) => {
+        $crate::__refuse_function! {
+            interface: $interface name: $function group: $params
+            text: "write the result as `-> Type`, and end it with a semicolon"
+        }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt => $($todo:tt)*) => {
+        $crate::__refuse_function! {
+            interface: $interface name: $function group: $params
+            text: "write the result as `-> Type`, and end it with a semicolon"
+        }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
+        $params:tt $ret:ident ; $($todo:tt)*) => {
+        $crate::__refuse_function! {
+            interface: $interface name: $function group: $params
+            text: "write the result as `-> Type`, and end it with a semicolon"
+        }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: $($todo)* }
+    };
     // The next function or attribute follows, or nothing.
     (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* fn $function:tt
         $params:tt) => {
@@ -207,6 +240,42 @@ macro_rules! __refuse_functions {
         }
         $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: fn $function $params
             $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* struct $name:tt
+        $($todo:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* enum $name:tt
+        $($todo:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* union $name:tt
+        $($todo:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* trait $name:tt
+        $($todo:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* mod $name:tt
+        $($todo:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* static $name:tt
+        $($todo:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
+    };
+    // A field.
+    (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* $name:tt :
+        $($todo:tt)*) => {
+        $crate::__at_word! { no_function $name }
+        $crate::__refuse_functions! { item: $item interface: $interface good: $good todo: skip: $($todo)* }
     };
     (item: $item:tt interface: $interface:tt good: $good:tt todo: $(#[$($attr:tt)*])* const $function:tt :
         $($todo:tt)*) => {

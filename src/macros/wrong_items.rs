@@ -14,6 +14,23 @@
 #[macro_export]
 macro_rules! __refuse_items {
     ([$($good:tt)*]) => { $crate::ffi_interface! { $($good)* } };
+    // Attributes of the whole, and those that stand before nothing.
+    ($good:tt #![$($attr:tt)*] $($rest:tt)*) => {
+        $crate::__lonely_attribute! { inner $($attr)* }
+        $crate::__refuse_items! { $good $($rest)* }
+    };
+    ($good:tt #[$($attr:tt)*] $(#[$($more:tt)*])*) => {
+        $crate::__lonely_attribute! { lonely $($attr)* }
+        $crate::__refuse_items! { $good }
+    };
+    ($good:tt $name:tt ! $arguments:tt ; $($rest:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__refuse_items! { $good $($rest)* }
+    };
+    ($good:tt $name:tt ! $arguments:tt $($rest:tt)*) => {
+        $crate::__at_word! { misplaced $name }
+        $crate::__refuse_items! { $good $($rest)* }
+    };
     ([$($good:tt)*] $(#[$($attr:tt)*])* $vis:vis $kind:ident $name:tt $(<$lifetime:lifetime>)? $(: $repr:tt)?
         { $($body:tt)* } ; $($rest:tt)*) => {
         $crate::__at_word! { semicolon $name }
@@ -43,6 +60,10 @@ macro_rules! __refuse_items {
     };
     ($good:tt $(#[$($attr:tt)*])* $vis:vis enum $(: $repr:tt)? { $($body:tt)* } $($rest:tt)*) => {
         $crate::__unnamed! { $good enum $($rest)* }
+    };
+    ($good:tt $(#[$($attr:tt)*])* pub $kind:tt { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__at_word! { unnamed $kind }
+        $crate::__refuse_items! { $good $($rest)* }
     };
     ($good:tt $(#[$($attr:tt)*])* $vis:vis $kind:ident { $($body:tt)* } $($rest:tt)*) => {
         $crate::__at_word! { unnamed $kind }
@@ -116,6 +137,11 @@ macro_rules! __refuse_items {
         $crate::__at_word! { misplaced $word }
         $crate::__refuse_items! { $good pub $($rest)* }
     };
+    // The compiler says what is wrong with the visibility.
+    ($good:tt $(#[$($attr:tt)*])* pub ( $($in:tt)* ) $($rest:tt)*) => {
+        $crate::__as_written! { pub ( $($in)* ) struct __Restricted; }
+        $crate::__refuse_items! { $good $(#[$($attr)*])* pub $($rest)* }
+    };
     ($good:tt $literal:literal $($rest:tt)*) => {
         $crate::__at! { misplaced $literal }
         $crate::__refuse_items! { $good $($rest)* }
@@ -129,6 +155,26 @@ macro_rules! __refuse_items {
             "`interface Name { fn ..; }`"
         }
         $crate::__refuse_items! { $good }
+    };
+}
+
+/// Reports an attribute that stands before no item: at its text if it is documentation, or else at its name.
+///
+/// ```text
+/// input  = FUNCTION doc = STRING | FUNCTION NAME TOKEN* | FUNCTION
+/// output = an item
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __lonely_attribute {
+    ($mistake:ident doc = $text:literal) => {
+        $crate::__at! { $mistake $text }
+    };
+    ($mistake:ident $name:tt $($rest:tt)*) => {
+        $crate::__at_word! { $mistake $name }
+    };
+    ($mistake:ident) => {
+        $crate::__at! { $mistake () }
     };
 }
 

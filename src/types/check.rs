@@ -31,6 +31,9 @@ pub const fn packs<T: Packed + ?Sized>() {}
 )]
 pub const fn returned<R: FfiReturn + ?Sized>() {}
 
+/// Compiles for any type. If the type has an error, so has the constant that calls this, and the compiler says nothing more of it.
+pub const fn named<T: ?Sized>() {}
+
 /// Stands for a constant that has asked for the types of an item.
 #[derive(Debug)]
 pub struct Checked<const N: usize>;
@@ -92,6 +95,12 @@ pub type SharedOf<T, I> = <Of<T, I> as FfiType>::Shared;
 /// before an equal generated one, and two equal generated ones are an error only where they are used.
 pub trait Named {
     /// The type.
+    type Type;
+}
+
+/// An item with a mistake among its types.
+pub trait Wrong {
+    /// A type that has an error.
     type Type;
 }
 

@@ -88,6 +88,20 @@ pub trait Misplaced {}
 pub fn misplaced<T: Misplaced>(_: T) {}
 
 #[diagnostic::on_unimplemented(
+    message = "a declaration has no attributes and no documentation of its own: put them on its items",
+    label = "here"
+)]
+pub trait Inner {}
+pub fn inner<T: Inner>(_: T) {}
+
+#[diagnostic::on_unimplemented(
+    message = "nothing follows to which this attribute or documentation belongs",
+    label = "here"
+)]
+pub trait Lonely {}
+pub fn lonely<T: Lonely>(_: T) {}
+
+#[diagnostic::on_unimplemented(
     message = "write `fn name(parameter: Type, ..) -> Type;`",
     label = "here"
 )]
@@ -128,6 +142,15 @@ pub const fn many_values<T: ManyValues>() {}
 )]
 pub trait ValueCfg {}
 pub const fn value_cfg<T: ValueCfg>() {}
+
+#[diagnostic::on_unimplemented(
+    message = "`impl Trait` stands for any type of a trait: write the type that crosses",
+    label = "here"
+)]
+pub trait NoImpl {}
+pub const fn no_impl<T: NoImpl>(word: T) {
+    core::mem::forget(word);
+}
 
 #[diagnostic::on_unimplemented(message = "write `interface`, not `trait`", label = "here")]
 pub trait NoTrait {}

@@ -168,4 +168,13 @@ pub const TABLE: &[Case] = &[
             impl VMFFI::CrossesAs for Percent { type Wire = u8; fn to_wire(&self) -> u8 { self.0 } fn from_wire(number: u8) -> Option<Self> { Some(Self(number)) } } VMFFI::crosses_as!(Percent); }",
         "pub interface Fans { fn set(speed: constants::Percent) -> constants::Percent; }"),
     plain("deprecated_interfaces", "#[deprecated] pub interface Old { fn f(a: u8, text: ForeignStr) -> ForeignBuf; #[optional] fn g(); }"),
+    // Types with words that other types may not have.
+    beside("suspicious_words", "pub mod words { pub trait Named { type Type; } impl Named for u8 { type Type = u16; } pub trait Device {} #[derive(Debug)] pub struct Id<T: ?Sized>(u32, core::marker::PhantomData<fn(&T)>);
+            #[allow(non_camel_case_types)] #[derive(Debug)] pub struct str(u8);
+            impl VMFFI::CrossesAs for str { type Wire = u8; fn to_wire(&self) -> u8 { self.0 } fn from_wire(number: u8) -> Option<Self> { Some(Self(number)) } }
+            impl<T: ?Sized + 'static> VMFFI::CrossesAs for Id<T> { type Wire = u32; fn to_wire(&self) -> u32 { self.0 } fn from_wire(number: u32) -> Option<Self> { Some(Self(number, core::marker::PhantomData)) } }
+            VMFFI::crosses_as!(str, Id<dyn Device>, Id<[u8]>, Id<&'static u8>, Id<fn(u8) -> u8>); }",
+        "pub struct Words { text: words::str, array: [words::str; 2], pair: (u8, words::str), device: Option<words::Id<dyn words::Device>> }
+            pub enum Values: u8 { Bytes([u8; 4], u8), Text((u8, words::str), [words::str; 2]), Device { id: words::Id<dyn words::Device>, #[cfg(any())] gone: Missing }, #[cfg(any())] Gone(Missing, words::str) }
+            pub interface Suspicious { fn a(text: words::str, words: Words) -> words::Id<[u8]>; fn b(values: Values) -> Result<words::Id<&'static u8>, <u8 as words::Named>::Type>; #[cfg(any())] fn gone(a: Missing, b: words::str); fn c(id: words::Id<fn(u8) -> u8>) -> (u8, words::str); }"),
 ];

@@ -2,29 +2,32 @@
 
 use vmffi::{Foreign, ForeignPacked};
 
-// A name for a type that depends on where it stands: each place in which the type is repeated is an error of its own.
+// The compiler wants the size of a type's argument in each place where it finds the type, and has no place where it does not.
 vmffi::ffi_interface! {
-    pub struct Itself { value: Foreign<Self> } //~ cannot find type `Self` in this scope
-    pub struct Left<'a> { text: &'a str, value: _ } //~ the placeholder `_` is not allowed
-    pub struct Made { value: impl Copy } //~ `impl Trait` is not allowed
-    pub struct Undeclared { value: &'a u8 } //~ use of undeclared lifetime name `'a`
-    pub interface Places {
-        fn me(a: Self) -> u8; //~ cannot find type `Self` in this scope
-        fn left(a: _); //~ the placeholder `_` is not allowed
-        fn made(a: u8, b: impl Copy); //~ `impl Trait` is not allowed
-        fn undeclared(a: &'a u8); //~ use of undeclared lifetime name `'a`
-        fn uses(a: Itself, b: ForeignPacked<Left>, c: Made, d: Undeclared);
+    pub struct Sizes { text: Option<str>, more: u8 } //~ `str` cannot cross between guest and host
+    pub interface Sized {
+        fn text(text: Foreign<str>); //~ `str` holds handles, or cannot cross between guest and host at all
+        fn bytes(a: u8, bytes: [[u8]; 4]); //~ `[u8]` cannot cross between guest and host
+        fn called() -> Result<u8, dyn Fn()>; //~ `Result<u8, dyn Fn()>` cannot be returned between guest and host
     }
 }
 
-// The compiler has an error of its own for a field, a parameter or an argument without a size.
+// The struct is written as it is declared, since its views are of its own type: what it lacks, each use of it lacks.
 vmffi::ffi_interface! {
-    pub struct Sizes { text: str, bytes: u8 } //~ `str` cannot cross between guest and host
-    pub interface Sized {
-        fn text(text: str); //~ `str` cannot cross between guest and host
-        fn bytes(a: u8, bytes: [u8]); //~ `[u8]` cannot cross between guest and host
-        fn called(call: dyn Fn()); //~ `dyn Fn()` cannot cross between guest and host
-    }
+    pub struct Left<'a> { text: &'a str, value: _ } //~ the placeholder `_` is not allowed
+    pub struct Unsized<'a> { text: &'a str, more: str, last: u8 } //~ `str` cannot be part of a packed value
+    pub interface Views { fn uses(a: ForeignPacked<Left>); }
+}
+
+// Nothing in the declaration tells the name of a trait from that of a type, and the advice differs from place to place.
+vmffi::ffi_interface! {
+    pub interface Passes { fn passes(a: Callback); } //~ expected a type, found a trait
+    pub interface Callback { fn called(); }
+}
+
+// The compiler says of each `!` that it is not stable, wherever it stands.
+vmffi::ffi_interface! {
+    pub interface Ends { fn ends() -> !; } //~ `!` cannot be returned between guest and host
 }
 
 // Of two items of one name, the compiler takes the first for both, and reports what it lacks.

@@ -2,7 +2,7 @@
 
 use vmffi::Foreign;
 
-vmffi::ffi_interface! { //~ cycle detected
+vmffi::ffi_interface! { //~ 1: cycle detected
     pub struct Node { value: u32, next: Option<Foreign<Node>> }
 }
 

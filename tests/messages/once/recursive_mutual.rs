@@ -2,7 +2,7 @@
 
 use vmffi::Foreign;
 
-vmffi::ffi_interface! { //~ cycle detected
+vmffi::ffi_interface! { //~ 1: cycle detected
     pub struct Tree { first: Option<Foreign<Branch>> }
     pub struct Branch { next: Option<Foreign<Tree>> }
 }

@@ -2,7 +2,7 @@
 
 use vmffi::List;
 
-vmffi::ffi_interface! { //~ cycle detected
+vmffi::ffi_interface! { //~ 1: cycle detected
     pub struct Node<'a> { value: u32, next: List<'a, Node<'a>> }
 }
 
