@@ -39,9 +39,9 @@
 //!    registers that the table lists.
 //! 3. The host changes only memory that the guest has shared with it for that purpose, and the frame of a doorbell.
 
-use core::arch::asm;
+use core::{arch::asm, mem::MaybeUninit};
 
-use super::{Trap, framed::Frame};
+use super::Trap;
 use crate::abi::{Registers, Transport};
 
 pub use super::framed::{Doorbell, Gate, NegotiatedTrap};
@@ -85,23 +85,42 @@ pub(crate) fn exception(class: u8) -> Option<&'static str> {
     })
 }
 
-/// Stores the address of the frame to the doorbell.
+/// The four words of one trap, and then of its answer (ABI, Traps TR-14). Its alignment keeps it within one page.
+#[repr(align(32))]
+struct Frame(MaybeUninit<[u64; 4]>);
+
+/// Traps by storing the address of a frame with the words of `out` to the doorbell at `address`.
+///
+/// The general registers carry the words to the frame and from there. A compiler may copy them by SIMD registers, and the first
+/// use of one after each entry of a guest is an exception to KVM, which gives a vCPU these registers only then.
 ///
 /// # Safety
 ///
 /// The host intercepts a store to `address`, or it is harmless. The host changes only the frame and shared memory.
 #[inline(always)]
-pub(super) unsafe fn ring(address: u64, frame: &mut Frame) {
-    // SAFETY: the caller promises what the store does, and that the host changes only the frame, which this function borrows
-    // exclusively, and shared memory. Without `nomem` the compiler assumes that both have changed.
+pub(super) unsafe fn ring(address: u64, out: Registers) -> Registers {
+    let Registers { mut kind, mut word, transport: Transport { mut primary, mut secondary } } = out;
+    let mut frame = Frame(MaybeUninit::uninit());
+    // SAFETY: the caller promises what the store to `address` does, and that the host changes only the frame and shared memory. The
+    // other instructions access the 32 bytes of the frame, which this function borrows exclusively. Without `nomem` the compiler
+    // assumes that memory has changed.
     unsafe {
         asm!(
+            "stp {kind}, {word}, [x0]",
+            "stp {primary}, {secondary}, [x0, #16]",
             "str x0, [x1]",
-            in("x0") &raw mut *frame,
+            "ldp {kind}, {word}, [x0]",
+            "ldp {primary}, {secondary}, [x0, #16]",
+            kind = inout(reg) kind,
+            word = inout(reg) word,
+            primary = inout(reg) primary,
+            secondary = inout(reg) secondary,
+            in("x0") frame.0.as_mut_ptr(),
             in("x1") address,
             options(nostack, preserves_flags),
         );
     }
+    Registers { kind, word, transport: Transport { primary, secondary } }
 }
 
 /// Traps by a call of the gate.

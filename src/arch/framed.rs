@@ -12,25 +12,6 @@ use super::{
 };
 use crate::abi::{Registers, TrapMethod};
 
-/// The words of one trap, and then of its answer (ABI, Traps TR-14). Its alignment keeps it within one page.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(32))]
-pub(super) struct Frame(pub(super) Registers);
-
-/// Traps by storing the address of a frame with the words of `out` to the doorbell at `address`.
-///
-/// # Safety
-///
-/// What `Doorbell::new` requires for `address`.
-#[inline(always)]
-unsafe fn trap_by_doorbell(address: u64, out: Registers) -> Registers {
-    let mut frame = Frame(out);
-    // SAFETY: the caller promises that the host intercepts a store to `address`, or that it is harmless. The host writes to
-    // no memory but the frame, which is exclusively borrowed here, and shared memory.
-    unsafe { ring(address, &mut frame) };
-    frame.0
-}
-
 /// Traps by one aligned eight-byte store to an agreed address (ABI, Traps TR-14 and TR-21).
 ///
 /// The value stored is the address of a frame on the caller's stack with the four words. The guest's page tables map the
@@ -68,8 +49,9 @@ impl Doorbell {
 impl Trap for Doorbell {
     #[inline]
     fn trap(&self, out: Registers) -> Registers {
-        // SAFETY: the caller of `new` promised what it requires for this address.
-        unsafe { trap_by_doorbell(self.address, out) }
+        // SAFETY: the caller of `new` promised that the host intercepts a store to this address, or that it is harmless, and that
+        // the host changes only the frame and shared memory.
+        unsafe { ring(self.address, out) }
     }
 }
 
@@ -171,7 +153,7 @@ impl NegotiatedTrap {
     #[inline(always)]
     pub(super) unsafe fn by_instruction(self, out: Registers) -> Registers {
         // SAFETY: `self` is a doorbell, so the caller of `new` promised what `Doorbell::new` requires for `address`.
-        unsafe { trap_by_doorbell(self.address, out) }
+        unsafe { ring(self.address, out) }
     }
 }
 

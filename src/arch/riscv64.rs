@@ -43,7 +43,7 @@
 
 use core::arch::asm;
 
-use super::{Trap, framed::Frame};
+use super::Trap;
 use crate::abi::{Registers, Transport};
 
 pub use super::framed::{Doorbell, Gate, NegotiatedTrap};
@@ -84,13 +84,18 @@ pub(crate) fn exception(cause: u8) -> Option<&'static str> {
     })
 }
 
-/// Stores the address of the frame to the doorbell.
+/// The words of one trap, and then of its answer (ABI, Traps TR-14). Its alignment keeps it within one page.
+#[repr(C, align(32))]
+struct Frame(Registers);
+
+/// Traps by storing the address of a frame with the words of `out` to the doorbell at `address`.
 ///
 /// # Safety
 ///
 /// The host intercepts a store to `address`, or it is harmless. The host changes only the frame and shared memory.
 #[inline(always)]
-pub(super) unsafe fn ring(address: u64, frame: &mut Frame) {
+pub(super) unsafe fn ring(address: u64, out: Registers) -> Registers {
+    let mut frame = Frame(out);
     // SAFETY: the caller promises what the store does, and that the host changes only the frame, which this function borrows
     // exclusively, and shared memory. Without `nomem` the compiler assumes that both have changed.
     unsafe {
@@ -99,11 +104,12 @@ pub(super) unsafe fn ring(address: u64, frame: &mut Frame) {
             ".option norvc",
             "sd a0, 0(a1)",
             ".option pop",
-            in("a0") &raw mut *frame,
+            in("a0") &raw mut frame,
             in("a1") address,
             options(nostack, preserves_flags),
         );
     }
+    frame.0
 }
 
 /// Traps by a call of the gate.

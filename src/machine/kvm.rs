@@ -30,7 +30,7 @@ mod snapshot;
 mod tables;
 
 pub(super) use kick::StopSignal;
-use kick::{Kick, Mask};
+use kick::{Kick, Mask, this_thread};
 use machine::KvmMachine;
 pub(super) use machine::start;
 pub(super) use snapshot::KvmSnapshot;
@@ -115,8 +115,9 @@ impl KvmVcpu {
         let refused =
             |error: io::Error| GuestExit::Lost(lost("the signal mask of a vCPU's thread", error));
         loop {
-            self.mask.set(&self.fd).map_err(refused)?;
-            if !self.kick.begin(immediate_exit) {
+            let thread = this_thread();
+            self.mask.set(thread, &self.fd).map_err(refused)?;
+            if !self.kick.begin(thread, immediate_exit) {
                 return Err(GuestExit::Stopped);
             }
             let trapped = self.resume();

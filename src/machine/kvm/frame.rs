@@ -63,28 +63,30 @@ impl TrapState {
     }
 
     /// The words of the frame. Each is read once, since other vCPUs of the guest may be writing them.
+    #[inline]
     fn read(&self, memory: &PrivateMemory) -> Registers {
-        let word = |nr| self.word(memory, nr).map_or(0, |word| word.load(Ordering::Relaxed));
-        let transport = Transport { primary: word(2), secondary: word(3) };
-        Registers { kind: word(0), word: word(1), transport }
+        let read =
+            |words: &[AtomicU64; 4]| words.each_ref().map(|word| word.load(Ordering::Relaxed));
+        let [kind, word, primary, secondary] = self.shared(memory).map_or([0; 4], read);
+        Registers { kind, word, transport: Transport { primary, secondary } }
     }
 
+    #[inline]
     fn write(&self, memory: &PrivateMemory, Registers { kind, word, transport }: Registers) {
-        for (nr, value) in (0..).zip([kind, word, transport.primary, transport.secondary]) {
-            if let Some(word) = self.word(memory, nr) {
-                word.store(value, Ordering::Relaxed);
-            }
+        let Some(frame) = self.shared(memory) else { return };
+        for (to, value) in frame.iter().zip([kind, word, transport.primary, transport.secondary]) {
+            to.store(value, Ordering::Relaxed);
         }
     }
 
-    /// A word of the frame, if there is one.
+    /// The frame in the machine's memory, if there is one.
     #[inline]
-    fn word<'m>(&self, memory: &'m PrivateMemory, nr: u64) -> Option<&'m AtomicU64> {
-        let at = memory.at(self.frame? + 8 * nr).cast::<u64>();
-        // SAFETY: `find` has set `frame` to the offset of 32 bytes in the memory, which is page-aligned, at a multiple of 32,
-        // and `nr` is at most 3. The memory is mapped as long as `memory` lives, and this program accesses it through raw
-        // pointers, system calls and atomics only.
-        Some(unsafe { AtomicU64::from_ptr(at) })
+    fn shared<'m>(&self, memory: &'m PrivateMemory) -> Option<&'m [AtomicU64; 4]> {
+        let at = memory.at(self.frame?).cast::<[AtomicU64; 4]>();
+        // SAFETY: `find` has set `frame` to the offset of 32 bytes in the memory, which is page-aligned, at a multiple of 32. The
+        // memory is mapped as long as `memory` lives, and this program accesses it through raw pointers, system calls and atomics
+        // only.
+        Some(unsafe { &*at })
     }
 }
 

@@ -111,7 +111,7 @@ impl StopSignal {
 }
 
 /// The calling thread's ID (gettid(2)).
-fn this_thread() -> libc::pid_t {
+pub(super) fn this_thread() -> libc::pid_t {
     // A forked child inherits the cached ID of its parent's thread, so the process is part of the key.
     std::thread_local!(static KNOWN: Cell<Option<(ProcessId, libc::pid_t)>> = const { Cell::new(None) });
     let process = ProcessId::current();
@@ -180,12 +180,12 @@ impl Kick {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that the calling thread is about to run the vCPU whose `immediate_exit` is at this address. The address
-    /// is valid until [`end`](Self::end). Returns false if the vCPU was stopped, and must not run.
-    pub(super) fn begin(&self, immediate_exit: *mut u8) -> bool {
+    /// Records that the calling thread, which is `thread`, is about to run the vCPU whose `immediate_exit` is at this address. The
+    /// address is valid until [`end`](Self::end). Returns false if the vCPU was stopped, and must not run.
+    pub(super) fn begin(&self, thread: libc::pid_t, immediate_exit: *mut u8) -> bool {
         let mut state = self.state();
         if !state.stopped {
-            state.thread = Some((this_thread(), immediate_exit));
+            state.thread = Some((thread, immediate_exit));
             if let Some(meter) = &mut state.meter {
                 meter.began = cpu_time::of_this_thread().ok();
             }
@@ -292,13 +292,18 @@ impl Mask {
         self.stale = true;
     }
 
-    /// Sets the mask of `KVM_RUN` to the signals that this thread blocks, except the stop signal. It makes no system
-    /// call if the mask is up to date, as from one hypercall to the next.
-    pub(super) fn set(&mut self, vcpu: &VcpuFd) -> io::Result<()> {
-        let thread = this_thread();
+    /// Sets the mask of `KVM_RUN` to the signals that the calling thread, which is `thread`, blocks, except the stop signal. It
+    /// makes no system call if the mask is up to date, as from one hypercall to the next.
+    #[inline]
+    pub(super) fn set(&mut self, thread: libc::pid_t, vcpu: &VcpuFd) -> io::Result<()> {
         if !self.stale && self.known.is_some_and(|(known, _)| known == thread) {
             return Ok(());
         }
+        self.renew(thread, vcpu)
+    }
+
+    #[inline(never)]
+    fn renew(&mut self, thread: libc::pid_t, vcpu: &VcpuFd) -> io::Result<()> {
         let blocked = signals::blocked()?;
         if self.known.is_none_or(|(_, known)| known != blocked) {
             let set = blocked & !signals::set(self.signal.0);

@@ -113,8 +113,14 @@ impl Victims {
     /// Executes a list in the guest. The outcome is counted, and a reset ends it.
     #[track_caller]
     fn attempt(&mut self, list: &List) -> Option<GuestExit> {
+        self.attempt_within(Duration::from_millis(10) * slower(), list)
+    }
+
+    /// The same with a limit of time, where the guest must come to another end.
+    #[track_caller]
+    fn attempt_within(&mut self, limit: Duration, list: &List) -> Option<GuestExit> {
         let target = &self.target;
-        let within = target.host.with_deadline(Duration::from_millis(10) * slower());
+        let within = target.host.with_deadline(limit);
         let done = ToldClient::from(within.guest()).does(list.bytes());
         let end = target.end();
         let what = match (&done, &end) {
@@ -241,7 +247,7 @@ fn system_calls(on: On) -> String {
             let registers = native::system_call(number, arguments);
             let call = place - native::SYSTEM_CALL.len() as u64;
             let list = List::new().jump(at(call), registers, PLAIN, At(Base::Boot, 0));
-            let end = victims.attempt(&list).unwrap();
+            let end = victims.attempt_within(Duration::from_secs(1) * slower(), &list).unwrap();
             // seccomp(2) compares 32 bits of the number, and the kernel uses the same 32 bits.
             let call = GuestExit::Protocol(ProtocolViolation::Order(2));
             if u64::from(number as u32) == trap && *place == TRAPPED {
