@@ -16,7 +16,7 @@ use crate::{
     abi::{
         Answer, Function, Transport,
         batch::{Entry, MAX_TAKEN, TAKE},
-        signature,
+        pointer, signature,
     },
     call::{Caller, Peer, span::Span},
     error::{CallError, ErrorKind},
@@ -365,10 +365,12 @@ impl Inner<'_> {
         let from = out.received().kept();
         self.epoch = from.epoch.unwrap_or(self.epoch);
         let copied = match status {
-            0 if transport.secondary == len => {
-                from.copy_form(transport.primary, Entry::ALIGN, self.entries.bytes_mut())
+            0 if transport.secondary != len => Err(CallError::new(ErrorKind::BadValue)),
+            // The answers are a buffer like any other, in a loan (ABI, BT-1 and C-5).
+            0 if pointer::loan(transport.primary) == 0 => {
+                Err(CallError::new(ErrorKind::BadPointer))
             }
-            0 => Err(CallError::new(ErrorKind::BadValue)),
+            0 => from.copy_form(transport.primary, Entry::ALIGN, self.entries.bytes_mut()),
             // A batch has no error of its own (ABI, S-5).
             _ => Err(CallError::new(ErrorKind::Protocol)),
         };

@@ -300,6 +300,8 @@ fn forged_answers_to_a_batch() {
         (0, arena - 64, 72, ErrorKind::BadPointer, true),
         (0, arena + PAGE_SIZE - 64, 72, ErrorKind::BadPointer, true),
         (0, lent + 4, 72, ErrorKind::BadPointer, true),
+        // Not a loan.
+        (0, arena, 72, ErrorKind::BadPointer, true),
         (1, lent, 72, ErrorKind::Protocol, true),
         (2, lent, 72, ErrorKind::UnknownFunction, false),
         (5, lent, 72, ErrorKind::OutOfMemory, false),

@@ -22,14 +22,45 @@ fn replay(target: &str, run: fn(&[u8])) {
     println!("{target}: {inputs} inputs");
 }
 
+/// What batches of either side do, by the names of `fuzz/src/batch`.
+const BATCHES: [&str; 15] = [
+    "served: a batch",
+    "served: a bad TAKE",
+    "served: a handler in a batch",
+    "served: a handler that takes results",
+    "served: a pointer word of the victim's is taken",
+    "served: a reserved signature in a batch",
+    "served: a result that there is not is taken",
+    "served: a result without a place",
+    "served: an entry is changed meanwhile",
+    "made: a batch with answers",
+    "made: a batch without answers",
+    "made: a batch that is not sent",
+    "made: a call that takes results",
+    "made: a result",
+    "made: a result that is not read",
+];
+
+/// Replays a target, whose inputs must reach all of this.
+fn reaches(target: &str, run: fn(&[u8]), all: &[&str]) {
+    fuzz::counts::take();
+    replay(target, run);
+    let counts = fuzz::counts::take();
+    println!("{counts:#?}");
+    let never: Vec<_> = all.iter().filter(|what| !counts.contains_key(**what)).collect();
+    assert!(never.is_empty(), "{target}: never {never:?}");
+}
+
 #[test]
 fn hostile_guests() {
-    replay("host", fuzz::host::run);
+    let ends = "served: a batch whose guest has ended";
+    reaches("host", fuzz::host::run, &[&BATCHES[..], &[ends]].concat());
 }
 
 #[test]
 fn hostile_hosts() {
-    replay("guest", fuzz::guest::run);
+    let full = "served: a batch without room for its answers";
+    reaches("guest", fuzz::guest::run, &[&BATCHES[..], &[full]].concat());
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub enum Move {
 impl World {
     /// Whether the victim has called, and waits for an answer.
     pub fn asked(&self) -> bool {
-        matches!(self.calls.last(), Some(Call::Made { .. }))
+        matches!(self.calls.last(), Some(Call::Made { .. } | Call::Asked(_)))
     }
 
     /// Whether the attacker has called, and waits for an answer.
@@ -48,6 +48,10 @@ impl World {
         self.sync();
         let view = self.view(self.victim);
         let depth = self.calls.len();
+        if let Some(Call::Asked(_)) = self.calls.last() {
+            assert_eq!(signature, signature::BATCH);
+            return self.on_batch(t);
+        }
         let Some(Call::Made { fun, sent, arrived, .. }) = self.calls.last_mut() else {
             panic!("no call is pending");
         };
@@ -58,21 +62,22 @@ impl World {
         validator.strict = true;
         assert_eq!(validator.parameters(fun.parameters, t), Ok(()), "{}", fun.function);
         assert_eq!(validator.seen, *sent, "{}", fun.function);
-        let all = self.learn(&validator);
+        let blocks = validator.blocks();
+        self.learn(&blocks);
         if let Some(Call::Made { words, .. }) = self.calls.last_mut() {
-            *words = all;
+            words.extend(blocks.into_iter().map(|(word, _)| word));
         }
     }
 
     /// Records what the victim has lent: no other loan covers it.
-    fn learn(&mut self, validator: &Validator) -> Vec<u64> {
+    pub fn learn(&mut self, all: &[(u64, usize)]) {
         let view = self.view(self.victim);
-        let lent = validator.lent.iter().map(|lent| (lent.word, lent.len));
-        let all = validator.given.iter().copied().chain(lent).filter(|(word, _)| *word != 0);
-        let all = all.collect::<Vec<_>>();
+        // A loan has its granules to itself; what has no number may share one with others of its kind (ABI, A-2).
+        let granule = GRANULE_SIZE as u64;
         let places = |word: u64, len: usize| {
-            let granule = self.granule(self.victim, word);
-            granule..granule + len.div_ceil(GRANULE_SIZE) as u64
+            let (start, end) = (pointer::offset(word), pointer::offset(word) + len as u64);
+            let loan = pointer::loan(word) != 0;
+            start..if loan { end.next_multiple_of(granule) } else { end }
         };
         for (nr, (word, len)) in all.iter().enumerate() {
             let place = places(*word, *len);
@@ -83,46 +88,64 @@ impl World {
                 assert!(apart, "{word:#x} is lent, and is already in use");
             }
         }
-        for (word, len) in &all {
+        for (word, len) in all {
             self.known.push(*word);
             self.loans.push((*word, view.read(pointer::offset(*word), *len)));
         }
-        all.into_iter().map(|(word, _)| word).collect()
     }
 
     /// The attacker is answered.
     pub fn on_answer(&mut self, answer: Answer) {
+        if self.no_room(answer) {
+            return;
+        }
         self.sync();
-        let view = self.view(self.victim);
         let Some(Call::Served { fun, expect }) = self.calls.pop() else {
             panic!("no call is pending");
         };
         let name = fun.map_or("no function", |fun| fun.function.name);
-        let (ty, right, status) = match (expect, fun) {
-            (Expect::Answer(right), _) => {
-                assert_eq!(answer, right, "{name}");
-                return;
-            }
-            (Expect::Done(Outcome::Value(right)), Some(fun)) => (&fun.ok, right, 0),
-            (Expect::Done(Outcome::App(right)), Some(Fun { err: Some(err), .. })) => {
-                (err, right, 1)
-            }
-            (Expect::Done(Outcome::Failed(why, true)), _) => {
-                assert_eq!(answer, Answer::status(why as u64 | 64), "{name}");
-                return;
+        match (expect, fun) {
+            (Expect::Answer(right), _) => assert_eq!(answer, right, "{name}"),
+            (Expect::Batch(batch), _) => self.on_answers(&batch, answer),
+            (Expect::Done(outcome), Some(fun)) => {
+                let mut validator = Validator::new(self.view(self.victim));
+                let is_right = self.is_right(&mut validator, fun, &outcome, answer);
+                assert_eq!(is_right, Ok(()), "{name}");
+                self.learn(&validator.blocks());
             }
             _ => panic!("{name} should have been reached"),
+        }
+    }
+
+    /// Whether a call whose handler has ended with this outcome may be answered so.
+    pub fn is_right(
+        &self,
+        validator: &mut Validator,
+        fun: &'static Fun,
+        outcome: &Outcome,
+        answer: Answer,
+    ) -> Result<(), String> {
+        let (ty, right, status) = match (outcome, fun) {
+            (Outcome::Value(right), _) => (&fun.ok, right, 0),
+            (Outcome::App(right), Fun { err: Some(err), .. }) => (err, right, 1),
+            (Outcome::Failed(why, true), _) if answer == Answer::status(*why as u64 | 64) => {
+                return Ok(());
+            }
+            _ => return Err(format!("{outcome:?}, and the answer is {answer:?}")),
         };
         if answer == Answer::status(64 | ErrorKind::OutOfMemory as u64) {
             // For the wire form of the result, or for a buffer in it.
-            return;
+            return Ok(());
         }
-        let mut validator = Validator::new(view);
+        if answer.status != status {
+            return Err(format!("{outcome:?}, and the answer is {answer:?}"));
+        }
         validator.strict = true;
-        assert_eq!(answer.status, status, "{name}");
-        assert_eq!(validator.transport(ty, answer.transport), Ok(()), "{name}");
-        assert_eq!(validator.seen, right, "{name}");
-        self.learn(&validator);
+        let validated = validator.transport(ty, answer.transport);
+        if validated != Ok(()) || validator.seen != *right {
+            return Err(format!("{validated:?}, {:?} is seen, not {right:?}", validator.seen));
+        }
+        Ok(())
     }
 
     /// The attacker calls with these words: which outcome is expected?
@@ -146,6 +169,7 @@ impl World {
                 }
                 _ => refused(ErrorKind::BadValue),
             },
+            _ if signature == signature::BATCH => self.expect_batch(t),
             // A second contract is refused without a look at its content.
             _ if signature == signature::HANDSHAKE && self.matched => refused(ErrorKind::Refused),
             _ if signature == signature::HANDSHAKE && self.victim == Side::Host => {
@@ -207,15 +231,27 @@ impl World {
 
     /// The attacker answers with these words: what does the victim get?
     fn expect_answer(&mut self, answer: Answer) {
+        if let Some(Call::Asked(_)) = self.calls.last() {
+            return self.expect_answers(answer);
+        }
+        let Some(Call::Made { fun, .. }) = self.calls.last() else { return };
+        let (outcome, validator) = self.returns(fun, answer);
+        if let Some(Call::Made { result, .. }) = self.calls.last_mut() {
+            *result = Some(Returned { outcome, lent: validator.lent });
+        }
+        self.gives(&validator.given);
+    }
+
+    /// What a caller gets of an answer to its call.
+    pub fn returns(&self, fun: &'static Fun, answer: Answer) -> (Outcome, Validator) {
         let mut validator = Validator::new(self.view(self.victim.other()));
-        let Some(Call::Made { fun, result, .. }) = self.calls.last_mut() else { return };
         let (status, t) = (answer.status, answer.transport);
         let mut validated =
             |ty, as_outcome: fn(Vec<u8>) -> Outcome| match validator.transport(ty, t) {
                 Ok(()) => as_outcome(validator.seen.clone()),
                 Err(why) => Outcome::Failed(why, true),
             };
-        let outcome = match (status, *fun) {
+        let outcome = match (status, fun) {
             (0, fun) => validated(&fun.ok, Outcome::Value),
             (1, Fun { err: Some(err), .. }) => validated(err, Outcome::App),
             (2..=15 | 66..=79, _) => {
@@ -223,9 +259,7 @@ impl World {
             }
             _ => Outcome::Failed(ErrorKind::Protocol, true),
         };
-        *result = Some(Returned { outcome, lent: validator.lent });
-        let given = validator.given;
-        self.gives(&given);
+        (outcome, validator)
     }
 
     /// Calls in progress end with this error, and no others follow.
@@ -233,18 +267,14 @@ impl World {
         self.gone = Some(why);
         self.loans.clear();
         for call in &mut self.calls {
-            if let Call::Made { result, .. } = call {
-                let outcome = Outcome::Failed(why, true);
-                *result = Some(Returned { outcome, lent: Vec::new() });
-            }
+            call.fails(why, true);
         }
     }
 
     /// No host claims the trap of a guest's call.
     pub fn unclaimed(&mut self) {
-        if let Some(Call::Made { result, .. }) = self.calls.last_mut() {
-            let outcome = Outcome::Failed(ErrorKind::Unsupported, false);
-            *result = Some(Returned { outcome, lent: Vec::new() });
+        if let Some(call) = self.calls.last_mut() {
+            call.fails(ErrorKind::Unsupported, false);
         }
     }
 
@@ -290,17 +320,28 @@ impl World {
                     3 => return Move::Odd(self.feed.pick(&if guest { ANSWERS } else { TRAPS })),
                     4 if guest => return Move::Fail(self.feed.pick(&ENDS)),
                     5 => return Move::Answer(Answer { status: self.feed.scalar(), ..self.any() }),
+                    6..=8 => self.change_batch(),
+                    9..=13 => {
+                        let (signature, transport) = self.forge_batch_call();
+                        return Move::Call(signature, transport);
+                    }
                     _ => {}
                 },
                 4..=9 => {
                     let (signature, transport) = self.forge_call();
                     return Move::Call(signature, transport);
                 }
-                10..=14 if self.asked() => {
-                    let Some(Call::Made { fun, .. }) = self.calls.last() else { continue };
-                    let fun = *fun;
-                    return Move::Answer(self.forge_answer(fun));
-                }
+                10..=14 => match self.calls.last() {
+                    Some(Call::Made { fun, .. }) => {
+                        let fun = *fun;
+                        return Move::Answer(self.forge_answer(fun));
+                    }
+                    Some(Call::Asked(asked)) => {
+                        let entries = asked.entries();
+                        return Move::Answer(self.forge_answers(&entries));
+                    }
+                    _ => {}
+                },
                 15 if !self.asked() => break,
                 _ => {}
             }

@@ -20,7 +20,7 @@ impl World {
     }
 
     /// A byte that decides whether a part is valid; it is for small values.
-    fn odds(&mut self) -> u8 {
+    pub fn odds(&mut self) -> u8 {
         if self.calm { 0 } else { self.feed.byte() }
     }
 
@@ -40,7 +40,7 @@ impl World {
     }
 
     /// A pointer word for an offset, mostly a valid one.
-    fn word(&mut self, at: u64) -> u64 {
+    pub fn word(&mut self, at: u64) -> u64 {
         let byte = self.odds();
         let loan = match byte {
             0..0xe0 => 1 + byte % 3,
@@ -65,7 +65,7 @@ impl World {
     }
 
     /// A byte count, mostly `right`.
-    fn count(&mut self, right: usize) -> u64 {
+    pub fn count(&mut self, right: usize) -> u64 {
         let (start, len) = self.layout.arena(self.attacker());
         match self.odds() {
             0..0xf0 => right as u64,
@@ -278,11 +278,12 @@ impl World {
                 }
                 signature => (signature, Transport::EMPTY),
             },
-            _ => (signature::HANDSHAKE, self.forge_contract()),
+            6 => (signature::HANDSHAKE, self.forge_contract()),
+            _ => self.forge_batch_call(),
         }
     }
 
-    fn forge_call_of(&mut self, fun: &'static Fun) -> (u64, Transport) {
+    pub fn forge_call_of(&mut self, fun: &'static Fun) -> (u64, Transport) {
         let transport = match fun.parameters {
             [] if self.odds() > 0xe0 => Transport::word(self.feed.scalar()),
             [] => Transport::EMPTY,

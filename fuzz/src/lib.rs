@@ -8,7 +8,9 @@
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 mod attacker;
+mod batch;
 pub mod contract;
+pub mod counts;
 mod feed;
 mod forge;
 pub mod guest;

@@ -196,11 +196,20 @@ pub struct Validator {
     pub given: Vec<(u64, usize)>,
     /// Unused bytes must be 0: the sender keeps the rules.
     pub strict: bool,
+    /// The results of a batch that the parameter struct takes: an offset, and the bytes that are written there.
+    pub taken: Vec<(usize, Vec<u8>)>,
 }
 
 impl Validator {
     pub fn new(view: View) -> Self {
-        Self { view, seen: Vec::new(), lent: Vec::new(), given: Vec::new(), strict: false }
+        let (seen, lent, given, taken) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { view, seen, lent, given, strict: false, taken }
+    }
+
+    /// All blocks that the sender has lent: pointer words and byte counts.
+    pub fn blocks(&self) -> Vec<(u64, usize)> {
+        let lent = self.lent.iter().map(|lent| (lent.word, lent.len));
+        self.given.iter().copied().chain(lent).filter(|(word, _)| *word != 0).collect()
     }
 
     fn padding(&self, bytes: &[u8]) {
@@ -293,6 +302,11 @@ impl Validator {
             let offset = self.view.check(t.primary, size as u64, align)?;
             wire = self.view.read(offset, size);
             self.given.push((t.primary, size));
+        }
+        // In the copy, before it is validated (ABI, "Batches" BT-6 and BT-8).
+        for (at, bytes) in std::mem::take(&mut self.taken) {
+            let place = wire.get_mut(at..).and_then(|wire| wire.get_mut(..bytes.len()));
+            place.ok_or(ErrorKind::BadValue)?.copy_from_slice(&bytes);
         }
         validate(self, &wire)
     }

@@ -7,12 +7,13 @@ use std::{
 };
 
 use vmffi::{
-    CallError, ErrorKind, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignPacked,
+    Batch, CallError, ErrorKind, Failure, FfiReturn, FfiType, Foreign, ForeignBuf, ForeignPacked,
     ForeignSlice, ForeignStr, Peer, Plain,
     abi::{Function, signature},
 };
 
 use super::{
+    batch::made::{Adding, batch_out},
     model::Ty,
     packed::Note,
     world::{self, Handle, Outcome},
@@ -22,7 +23,7 @@ mod handles;
 
 /// A type of the interface, as the crate shows it. `look` uses every reader that the
 /// crate has, and produces the same bytes as [`Validator::seen`](super::model::Validator::seen).
-pub trait Look: FfiType {
+pub trait Look: FfiType + 'static {
     const TY: Ty;
     fn look(&self, seen: &mut Vec<u8>);
     /// Takes the handles out, in the order of their fields.
@@ -294,7 +295,7 @@ fn show<T: Look>(value: Result<T, CallError>, seen: &mut Vec<u8>) -> bool {
 }
 
 /// The return type of a function.
-pub trait Returned: FfiReturn {
+pub trait Returned: FfiReturn + 'static {
     const OK: Ty;
     const ERR: Option<Ty>;
     /// The result of a handler, and what its caller must see.
@@ -373,6 +374,8 @@ pub struct Fun {
     pub err: Option<Ty>,
     /// Calls the other side with values that the input decides.
     pub call: fn(&Peer),
+    /// Adds such a call to a batch.
+    pub add: fn(&Peer, &Batch<'_>, &mut Adding),
 }
 
 /// Serves the interface on either side.
@@ -415,6 +418,16 @@ macro_rules! interface {
                     let received = EveryClient::from(peer).$f($($a),*);
                     let (outcome, handles) = <$r as Returned>::got(received);
                     world::called(outcome, handles);
+                },
+                add: |_peer, batch, adding| {
+                    let fun = world::find([<Params Every $f:camel>]::FUNCTION.signature);
+                    let fun = fun.expect("in the list");
+                    let mut _nr = 0..;
+                    $(
+                        let nr = _nr.next().expect("without an end");
+                        let Ok($a) = adding.argument::<$t>(_peer, nr) else { return };
+                    )*
+                    adding.end::<$r>(fun, EveryClient::from(batch).$f($($a),*));
                 },
             } ),*];
         }
@@ -512,6 +525,17 @@ pub static HAS: Fun = Fun {
         let has = peer.has(asked.function);
         world::called(has.map(|has| Outcome::Value(vec![u8::from(has)])), Vec::new());
     },
+    add: |_, _, _| {},
+};
+
+/// Makes a batch (ABI, "Batches" BT-1).
+pub static BATCH: Fun = Fun {
+    function: &Function::new(signature::BATCH, "ABI", "batch"),
+    parameters: &[<ForeignBuf as Look>::TY],
+    ok: <ForeignBuf as Look>::TY,
+    err: None,
+    call: batch_out,
+    add: |_, _, _| {},
 };
 
 /// Asks for a contract (ABI, "Contracts" CT-11).
@@ -521,6 +545,7 @@ pub static CONTRACT: Fun = Fun {
     ok: <ForeignBuf as Look>::TY,
     err: None,
     call: |_| {},
+    add: |_, _, _| {},
 };
 
 /// Sends a guest's contract (ABI, "Contracts" CT-2).
@@ -530,4 +555,5 @@ pub static HANDSHAKE: Fun = Fun {
     ok: Ty::Struct(&[]),
     err: None,
     call: |_| {},
+    add: |_, _, _| {},
 };

@@ -11,9 +11,10 @@ use vmffi::{
 };
 
 use super::{
+    batch::{made::Asked, served::Batch},
     feed::Feed,
     model::{Lent, View},
-    types::{FUNCTIONS, Fun, HAS, OLD},
+    types::{BATCH, FUNCTIONS, Fun, HAS, OLD},
 };
 
 /// By status, from 2 on (ABI, "Statuses").
@@ -105,6 +106,22 @@ pub enum Call {
         words: Vec<u64>,
         result: Option<Returned>,
     },
+    /// The victim makes a batch.
+    Asked(Box<Asked>),
+}
+
+impl Call {
+    /// The victim's call fails.
+    pub fn fails(&mut self, why: ErrorKind, reached: bool) {
+        match self {
+            Self::Served { .. } => {}
+            Self::Made { result, .. } => {
+                let outcome = Outcome::Failed(why, reached);
+                *result = Some(Returned { outcome, lent: Vec::new() });
+            }
+            Self::Asked(asked) => asked.result = Some(Err((why, reached))),
+        }
+    }
 }
 
 /// The expected outcome of a call that the attacker makes.
@@ -117,6 +134,8 @@ pub enum Expect {
     Running,
     /// The handler has returned this.
     Done(Outcome),
+    /// Entries are served one by one.
+    Batch(Box<Batch>),
 }
 
 /// The expected outcome of a call that the victim makes.
@@ -161,7 +180,7 @@ pub struct World {
     /// The release map for that arena at the last check.
     marks: Vec<u8>,
     /// Marks that the victim leaves before the next check: granules and numbers of loans.
-    due: Vec<(u64, u8)>,
+    pub due: Vec<(u64, u8)>,
 }
 
 thread_local! {
@@ -254,9 +273,7 @@ pub fn find(signature: u64) -> Option<&'static Fun> {
 /// A handler begins with these arguments, and may do anything.
 pub fn entered(name: &str, seen: Vec<u8>, handles: Vec<Handle>, peer: &Peer) {
     with(|w| {
-        let Some(Call::Served { fun: Some(fun), expect }) = w.calls.last_mut() else {
-            panic!("{name} runs, and was not called");
-        };
+        let Some((fun, expect)) = w.served() else { panic!("{name} runs, and was not called") };
         assert_eq!(fun.function.name, name);
         let Expect::Reached(right, lent) = std::mem::replace(expect, Expect::Running) else {
             panic!("{name} runs, and should have been refused");
@@ -274,8 +291,11 @@ pub fn entered(name: &str, seen: Vec<u8>, handles: Vec<Handle>, peer: &Peer) {
 /// A handler ends with this outcome.
 pub fn left(outcome: Outcome) {
     with(|w| {
-        let Some(Call::Served { expect, .. }) = w.calls.last_mut() else { panic!("no handler") };
-        *expect = Expect::Done(outcome);
+        match w.calls.last_mut() {
+            Some(Call::Served { expect: Expect::Batch(_), .. }) => return w.entry_left(outcome),
+            Some(Call::Served { expect, .. }) => *expect = Expect::Done(outcome),
+            _ => panic!("no handler"),
+        }
         if w.gone.is_some() {
             // No answer reaches the caller.
             w.calls.pop();
@@ -288,7 +308,10 @@ pub fn call_out(peer: &Peer) {
     let fun = with(|w| match w.feed.below(OLD + 2) {
         nth if nth < OLD => &FUNCTIONS[nth],
         OLD => &HAS,
-        _ => &FUNCTIONS[OLD + w.feed.below(FUNCTIONS.len() - OLD)],
+        _ => match OLD + w.feed.below(FUNCTIONS.len() - OLD + 4) {
+            nth if nth < FUNCTIONS.len() => &FUNCTIONS[nth],
+            _ => &BATCH,
+        },
     });
     (fun.call)(peer);
 }
@@ -357,6 +380,7 @@ impl World {
     pub fn mark(&mut self, granule: u64, loan: u8) {
         let start = self.layout.arena(self.victim).0;
         let word = pointer::join(start + granule * vmffi::GRANULE_SIZE as u64, loan);
+        self.marked(granule, loan);
         self.loans.retain(|(lent, _)| *lent != word);
         self.raw(self.layout.release_map(self.victim) + granule, loan);
     }
@@ -368,6 +392,11 @@ impl World {
     /// The victim releases these, in any order.
     pub fn gives(&mut self, blocks: &[(u64, usize)]) {
         self.sync();
+        self.owe(blocks);
+    }
+
+    /// The same, before the victim has released what it owes already.
+    pub fn owe(&mut self, blocks: &[(u64, usize)]) {
         for (word, _) in blocks.iter().filter(|(word, _)| pointer::loan(*word) != 0) {
             self.due.push((self.granule(self.victim.other(), *word), pointer::loan(*word)));
         }
@@ -401,7 +430,7 @@ impl World {
     }
 
     /// Keeps some handles, and drops the others at once.
-    fn keep(&mut self, handles: Vec<Handle>, lent: Vec<Lent>) {
+    pub fn keep(&mut self, handles: Vec<Handle>, lent: Vec<Lent>) {
         assert_eq!(handles.len(), lent.len());
         for (mut handle, lent) in handles.into_iter().zip(lent) {
             handle.lent = Some(lent);

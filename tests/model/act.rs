@@ -25,6 +25,11 @@ impl World {
                 error = self.call(peer, call);
                 Some("a call")
             }
+            Op::Batch(batch) => {
+                let done;
+                (done, error) = self.batch(peer, batch);
+                Some(done)
+            }
             Op::Forge(forge) => {
                 self.forge(peer, forge);
                 Some("a call with forged words")

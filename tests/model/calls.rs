@@ -5,6 +5,7 @@ use std::{panic::resume_unwind, sync::Arc};
 use vmffi::{CallError, ErrorKind, MAX_DEPTH, Peer, abi, abi::Side};
 
 use crate::{
+    batch::Group,
     counts::count,
     interface::{self, Entry, Got, Reply},
     model::{Failed, Id, Outcomes, Place, Step, Thing},
@@ -34,11 +35,13 @@ pub struct Flight {
     pub entered: Option<Vec<Option<Id>>>,
     /// Set by the handler: its outcome.
     pub end: Option<Ended>,
+    /// If it is a batch, its calls. The rest is that of the latest one that was reached.
+    pub batch: Option<Group>,
 }
 
 impl Flight {
     pub fn new(entry: &'static Entry, from: Side, plan: &Arc<Plan>, going: Vec<Going>) -> Self {
-        Self { entry, from, plan: plan.clone(), going, entered: None, end: None }
+        Self { entry, from, plan: plan.clone(), going, entered: None, end: None, batch: None }
     }
 }
 
@@ -62,7 +65,7 @@ impl Drop for Bomb {
 
 impl World {
     /// Prepares an argument.
-    fn prepare(
+    pub fn prepare(
         &self,
         peer: &Peer,
         ty: &Type,
@@ -348,21 +351,28 @@ impl World {
 impl State {
     /// A handler has begun, and has its arguments.
     fn enter(&mut self, entry: &Entry, to: Side) -> (Arc<Plan>, Vec<Going>, Vec<Option<Id>>) {
-        let flight = self.flights.last_mut().expect("a call under way");
+        let Self { flights, told, model, .. } = self;
+        let flight = flights.last_mut().expect("a call under way");
+        if let Some(batch) = &mut flight.batch {
+            assert_eq!(flight.end.is_some(), flight.entered.take().is_some());
+            let next = batch.advance(flight.end.take(), told);
+            (flight.entry, flight.plan, flight.going) = next.expect("a call that is reached");
+            batch.reopen(model);
+        }
         assert!(flight.entered.is_none(), "called twice");
         assert_eq!((flight.entry, flight.from), (entry, to.other()));
         let going = std::mem::take(&mut flight.going);
         let mut ids = Vec::new();
         for going in &going {
             if let Some(id) = going.made {
-                self.model.take(id);
+                model.take(id);
             }
             let Going { ty, value, blocks, forged, .. } = going;
             let (value, blocks) = (value.clone(), blocks.clone());
             let place = Place::Held;
             let thing =
                 Thing { side: to, place, ty: *ty, value, blocks, grown: false, forged: *forged };
-            ids.push(ty.handles.then(|| self.model.add(thing)));
+            ids.push(ty.handles.then(|| model.add(thing)));
         }
         flight.entered = Some(ids.clone());
         (flight.plan.clone(), going, ids)

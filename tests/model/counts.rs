@@ -41,7 +41,9 @@ pub fn count<R>(with: impl FnOnce(&mut Counts) -> R) -> R {
 }
 
 /// Operations outside of calls and in handlers.
-const OPS: [&str; 15] = [
+const OPS: [&str; 17] = [
+    "a batch",
+    "a batch that is not sent",
     "a call",
     "a call of no function",
     "a call with forged words",
@@ -59,8 +61,17 @@ const OPS: [&str; 15] = [
     "writing over it",
 ];
 
+/// What happens in batches.
+const BATCHES: [&str; 4] = [
+    "a call that is not added",
+    "a call that takes results",
+    "none of its calls is made",
+    "results that are not read",
+];
+
 /// Errors of calls that do not reach their function, and of readings.
-const ALONE: [ErrorKind; 6] = [
+const ALONE: [ErrorKind; 7] = [
+    ErrorKind::Cancelled,
     ErrorKind::UnknownFunction,
     ErrorKind::BadPointer,
     ErrorKind::BadValue,
@@ -78,6 +89,7 @@ fn all() -> impl Iterator<Item = String> {
     OPS.iter()
         .flat_map(|op| [format!("op: {op}"), format!("op: {op}, in a handler")])
         .chain(["op: a reset".into(), "error: declared by the function".into()])
+        .chain(BATCHES.map(|what| format!("batch: {what}")))
         .chain(ALONE.map(|why| format!("error: {why:?}")))
         .chain(WHYS.map(|why| format!("error: {why:?}, reached")))
         .chain(functions)

@@ -5,12 +5,13 @@ use std::{fmt, sync::Arc};
 
 use proptest::prelude::*;
 use vmffi::{
-    CallError, Failure, FfiReturn, Foreign, ForeignBuf, ForeignPacked, ForeignSlice, ForeignStr,
-    Lender, Outgoing, Peer, SendAs, SharedPacked,
+    Batch, CallError, Failure, FfiReturn, Foreign, ForeignBuf, ForeignPacked, ForeignSlice,
+    ForeignStr, Lender, Outgoing, Peer, SendAs, SharedPacked,
     abi::{self, Transport},
 };
 
 use crate::{
+    batch::Added,
     value::{Arg, Cross, Kept, Made, Sent, Type, Value, unpack},
     world::World,
 };
@@ -85,6 +86,7 @@ pub struct Entry {
     pub ok: Type,
     pub app: Option<Type>,
     pub call: fn(&Peer, Vec<Sent>) -> Got,
+    pub add: fn(&Batch<'_>, Vec<Sent>) -> Result<Added, CallError>,
 }
 
 impl PartialEq for Entry {
@@ -134,6 +136,12 @@ macro_rules! functions {
                 let mut sent = sent.into_iter();
                 let client = [<$interface Client>]::from(peer);
                 <$r as Returned>::got(client.$f($(Arg::<$t>::new(sent.next())),*))
+            },
+            add: |batch, sent| {
+                #[allow(unused_mut, unused_variables, reason = "as above")]
+                let mut sent = sent.into_iter();
+                let client = [<$interface Client>]::from(batch);
+                client.$f($(Arg::<$t>::new(sent.next())),*).map(Added::new::<$r>)
             },
         } ),* ),*] };
     };

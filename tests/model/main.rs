@@ -6,6 +6,7 @@
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 mod act;
+mod batch;
 mod calls;
 mod counts;
 mod forge;

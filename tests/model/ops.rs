@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use vmffi::{ErrorKind, abi::Side};
 
 use crate::{
+    batch,
     forge::{self, Forge},
     interface::{Entry, FUNCTIONS, KINDS},
     value::{Type, Value, bytes, text},
@@ -24,6 +25,7 @@ pub enum Top {
 #[derive(Clone, Debug)]
 pub enum Op {
     Call(Box<Call>),
+    Batch(Box<Batch>),
     Forge(Box<Forge>),
     /// A raw call of an unknown function, with some bytes that are lent, possibly without an end.
     Unknown {
@@ -88,6 +90,18 @@ pub struct Call {
     pub plan: Arc<Plan>,
     /// For the result.
     pub fate: Fate,
+}
+
+/// Calls that are made together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Each with the results that it takes, by parameter: the nth of those of the right type, if there is one.
+    pub calls: Vec<(Call, Vec<Option<usize>>)>,
+    /// Operations between the calls, and between the results.
+    pub between: Vec<Op>,
+    pub sent: bool,
+    /// Which of the results that are left is read next. The others are dropped.
+    pub order: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -196,23 +210,50 @@ pub fn plan(
     })
 }
 
-/// A call of any function, whose handler does one of `ops`.
-fn call(ops: &BoxedStrategy<Vec<Op>>) -> BoxedStrategy<Call> {
+/// A call of any function, whose handler does one of `ops`. `weight` is how often a function is called, if the usual one is 1.
+fn call(ops: &BoxedStrategy<Vec<Op>>, weight: fn(&Entry) -> u32) -> BoxedStrategy<Call> {
     let one = |entry: &'static Entry| {
         let args: Vec<_> = entry.params.iter().map(|ty| ((ty.any)(), source(ty))).collect();
         let plan = plan(entry.params, entry.ok, entry.app, ops.clone()).prop_map(Arc::new);
-        // Functions with handles are called more often.
-        let handles = entry.ok.handles || entry.params.iter().any(|ty| ty.handles);
-        let call = (args, plan, fate(entry.ok.handles || entry.app.is_some_and(|ty| ty.handles)))
-            .prop_map(move |(args, plan, fate)| Call { entry, args, plan, fate });
-        (if handles { 3 } else { 1 }, call.boxed())
+        (args, plan, fate(entry.ok.handles || entry.app.is_some_and(|ty| ty.handles)))
+            .prop_map(move |(args, plan, fate)| Call { entry, args, plan, fate })
+            .boxed()
     };
-    prop::strategy::Union::new_weighted(FUNCTIONS.iter().map(one).collect()).boxed()
+    let all =
+        FUNCTIONS.iter().map(|entry| (weight(entry), entry)).filter(|(weight, _)| *weight > 0);
+    prop::strategy::Union::new_weighted(all.map(|(weight, entry)| (weight, one(entry))).collect())
+        .boxed()
+}
+
+/// Functions with handles are called more often.
+fn handles(entry: &Entry) -> u32 {
+    if entry.ok.handles || entry.params.iter().any(|ty| ty.handles) { 3 } else { 1 }
+}
+
+/// Functions whose results can be taken, or that can take results.
+fn takes(entry: &Entry) -> u32 {
+    let many = entry.params.len() > 1 && entry.params.iter().any(batch::may_be_taken);
+    if many { 6 } else { u32::from(batch::may_be_taken(&entry.ok)) }
+}
+
+fn batches(nested: &BoxedStrategy<Vec<Op>>) -> impl Strategy<Value = Batch> + use<> {
+    let call =
+        prop_oneof![2 => call(nested, handles), 3 => call(nested, takes)].prop_flat_map(|call| {
+            let takes = vec![prop::option::weighted(0.6, any::<usize>()); call.args.len()];
+            (Just(call), takes)
+        });
+    let order = prop_oneof![
+        2 => prop::collection::vec(any::<usize>(), 6),
+        1 => prop::collection::vec(any::<usize>(), 0..6),
+    ];
+    let sent = prop::bool::weighted(0.9);
+    (prop::collection::vec(call, 2..=6), nested.clone(), sent, order)
+        .prop_map(|(calls, between, sent, order)| Batch { calls, between, sent, order })
 }
 
 /// Nested calls, so many that the last ones are too deep.
 fn chain() -> impl Strategy<Value = Op> {
-    let call = call(&Just(Vec::new()).boxed());
+    let call = call(&Just(Vec::new()).boxed(), handles);
     prop::collection::vec((call, any::<bool>()), 2..22).prop_map(|calls| {
         let nested = calls.into_iter().rev().fold(None, |inner: Option<Op>, (mut call, last)| {
             if let Some(inner) = inner {
@@ -246,7 +287,7 @@ fn op(depth: u32) -> BoxedStrategy<Op> {
         (5, (nth(), thread()).prop_map(|(nth, thread)| Op::Drop(nth, thread)).boxed()),
         (3, (nth(), thread()).prop_map(|(nth, thread)| Op::Read(nth, thread)).boxed()),
         (2, nth().prop_map(Op::DropMade).boxed()),
-        (14, call(&nested).prop_map(|call| Op::Call(Box::new(call))).boxed()),
+        (14, call(&nested, handles).prop_map(|call| Op::Call(Box::new(call))).boxed()),
         (5, make.prop_map(|((kind, value), spare)| Op::Make { kind, value, spare }).boxed()),
         (2, (nth(), text()).prop_map(|(nth, text)| Op::Append(nth, text)).boxed()),
         (1, (nth(), 0_usize..300).prop_map(|(nth, len)| Op::Truncate(nth, len)).boxed()),
@@ -260,6 +301,7 @@ fn op(depth: u32) -> BoxedStrategy<Op> {
                 .prop_map(|(signature, bytes, forget)| Op::Unknown { signature, bytes, forget })
                 .boxed(),
         ),
+        (2, batches(&nested).prop_map(|batch| Op::Batch(Box::new(batch))).boxed()),
         (3, forge::forges(nested).prop_map(|forge| Op::Forge(Box::new(forge))).boxed()),
     ];
     if depth > 0 {

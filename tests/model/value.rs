@@ -6,6 +6,7 @@ use std::{
     fmt,
     io::Read,
     marker::PhantomData,
+    rc::Rc,
 };
 
 use proptest::prelude::*;
@@ -168,7 +169,12 @@ impl fmt::Debug for Type {
 pub enum Sent {
     Made(Made),
     Value(Value),
+    /// The result of an earlier call of the same batch.
+    Taken(Take),
 }
+
+/// Sends a pending result: in a parameter struct, or alone in a transport.
+pub type Take = Rc<dyn Fn(Option<&mut [u8]>, &mut Outgoing<'_>) -> Result<Transport, CallError>>;
 
 /// The same, with its type.
 pub struct Arg<T>(Sent, PhantomData<T>);
@@ -190,6 +196,7 @@ unsafe impl<T: Cross> SendAs<T> for Arg<T> {
         match self.0 {
             Sent::Made(made) => unpack::<T>(made).encode(wire, out),
             Sent::Value(value) => T::lend(&value, wire, out),
+            Sent::Taken(take) => take(Some(wire), out).map(drop),
         }
     }
 
@@ -197,6 +204,7 @@ unsafe impl<T: Cross> SendAs<T> for Arg<T> {
         match self.0 {
             Sent::Made(made) => unpack::<T>(made).into_transport(out),
             Sent::Value(value) => T::lend_alone(&value, out),
+            Sent::Taken(take) => take(None, out),
         }
     }
 }
