@@ -93,8 +93,8 @@ fn serves() {
     assert_eq!(bare_metal::host::main(&mut OnKvm, &STORAGE), 0, "checks have failed");
 }
 
-/// ABI, Traps TR-22 and TR-23: the guest makes calls of this ABI, of its neighbours, of other vendors, and of what KVM answers
-/// itself, and checks all registers after each.
+/// ABI, Traps TR-22 and TR-23: the guest calls functions of this host, identifiers beside them, those of other vendors, and some that
+/// KVM answers itself. It checks all registers after each.
 fn conforms() {
     let answered = Registers { kind: answer::ANSWER, word: 0, transport: Transport::EMPTY };
     let mut guest = Machine::new(0, mode::CONFORMS);
