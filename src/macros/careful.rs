@@ -20,7 +20,11 @@ macro_rules! __careful_type {
         $($cfg)*
         $($variant_cfg)*
         $($field_cfg)*
-        #[allow(dead_code, nonstandard_style, reason = "it has the user's names")]
+        #[allow(
+            dead_code, nonstandard_style,
+            unknown_lints, renamed_and_removed_lints, elided_named_lifetimes,
+            reason = "it has the user's names, and a lifetime that is left out stands for 'static"
+        )]
         type $alias = <
             $crate::__private::Static<fn(&'static ()) -> $ty> as $crate::__private::Same<
                 $crate::__private::Checked<{
