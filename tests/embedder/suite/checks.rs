@@ -10,7 +10,7 @@ use super::{
     filters::{answer, answer_if, install, instruction, load, refuse},
     makes::{forked, image, machine, nothing_left, started, works_in_every_way},
 };
-use support::host::Host;
+use sides::host::Host;
 
 pub const CASES: &[Case] = &[
     ("a_check_predicts_the_build", any, checks),

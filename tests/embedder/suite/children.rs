@@ -109,7 +109,7 @@ fn lives(backend: Backend) {
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
             host.reset().unwrap();
-            let _ = support::shared::control::ControlClient::from(host.guest()).sum(3);
+            let _ = sides::shared::control::ControlClient::from(host.guest()).sum(3);
             host.reset().unwrap();
             works(&host);
             backend.check().unwrap();

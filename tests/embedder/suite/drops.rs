@@ -13,7 +13,7 @@ use super::{
     cases::{Case, any, process, skip},
     makes::{children, done, machine, nothing_left, started, works_in_every_way},
 };
-use support::shared::control::ControlClient;
+use sides::shared::control::ControlClient;
 
 pub const CASES: &[Case] = &[
     ("dropped_after_its_thread", any, after_its_thread),

@@ -9,7 +9,7 @@ use super::{
     cases::{Case, any, process},
     makes::{done, forked, image, machine, nothing_left, started, works_in_every_way},
 };
-use support::host::Host;
+use sides::host::Host;
 
 pub const CASES: &[Case] = &[
     ("a_filter_like_a_container_manager_s", any, like_docker),

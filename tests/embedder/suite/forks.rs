@@ -23,7 +23,7 @@ use super::{
         meets_a_deadline, nothing_left, started, works, works_in_every_way,
     },
 };
-use support::{
+use sides::{
     host::Host,
     shared::{control::ControlClient, state::StateClient},
 };

@@ -14,7 +14,7 @@ use super::{
     cases::{Case, any, process},
     makes::{children, done, fork, image, machine, spinner, started, works},
 };
-use support::shared::control::ControlClient;
+use sides::shared::control::ControlClient;
 
 pub const CASES: &[Case] = &[
     ("a_host_is_killed_at_any_moment", any, at_any_moment),

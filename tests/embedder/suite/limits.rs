@@ -21,7 +21,7 @@ use super::{
     },
     users::be_nobody,
 };
-use support::{
+use sides::{
     host::Host,
     shared::{control::ControlClient, state::StateClient},
 };

@@ -15,7 +15,7 @@ use vmffi::{
 };
 
 use super::cases::GUEST;
-use support::{host::Host, shared::control::ControlClient};
+use sides::{host::Host, shared::control::ControlClient};
 
 /// A guest in a machine.
 pub type Built = vmffi::machine::Machine;

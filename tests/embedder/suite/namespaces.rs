@@ -13,7 +13,7 @@ use super::{
         done, forked, image, machine, nothing_left, spinner, started, works, works_in_every_way,
     },
 };
-use support::host::Host;
+use sides::host::Host;
 
 pub const CASES: &[Case] = &[
     ("the_root_directory_is_changed", any, another_root),

@@ -20,7 +20,7 @@ use super::{
         spinner, start, started, works, works_in_every_way,
     },
 };
-use support::{host::Host, shared::control::ControlClient};
+use sides::{host::Host, shared::control::ControlClient};
 
 pub const CASES: &[Case] = &[
     ("signals_from_outside_are_ignored", process, nothing),

@@ -24,7 +24,7 @@ use super::{
         works_in_every_way,
     },
 };
-use support::{
+use sides::{
     host::Host,
     shared::control::{ControlClient, Crime},
 };

@@ -12,7 +12,7 @@ use super::{
     },
     users::become_nobody,
 };
-use support::shared::control::ControlClient;
+use sides::shared::control::ControlClient;
 
 pub const CASES: &[Case] = &[
     ("there_is_no_device_later", kvm, no_device),

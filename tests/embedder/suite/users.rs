@@ -59,7 +59,7 @@ fn other_user(backend: Backend) {
             let host = started(&machine, backend);
             let stopped = started(&machine, backend);
             stopped.stopper().stop();
-            let built = machine.build(backend, support::host::Host::default()).unwrap();
+            let built = machine.build(backend, sides::host::Host::default()).unwrap();
             let guests = children();
             // The guest's process has copies of all descriptors.
             let child = fork(|| thread::sleep(Duration::from_millis(300)));
@@ -125,7 +125,7 @@ fn other_user_stops(backend: Backend) {
     become_nobody();
     for _ in 0..5 {
         host.stopper().stop();
-        let error = support::shared::control::ControlClient::from(host.guest()).sum(3).unwrap_err();
+        let error = sides::shared::control::ControlClient::from(host.guest()).sum(3).unwrap_err();
         assert_eq!(
             (error.kind(), host.guest_exit()),
             (ErrorKind::Cancelled, Some(GuestExit::Stopped))

@@ -36,8 +36,9 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
+use sides::{host, shared};
 use support::{
-    guests, host, left, shared,
+    guests, left,
     skips::{is_skipped, may_skip},
     times::{slower, timed},
 };

@@ -152,7 +152,7 @@ fn stopped(on: On) {
 
 /// The guide shows the files of this guest.
 fn guide(_: On) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("random");
     let file = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let (_, source) = file("src/random.rs")
         .split_once("\n\n")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_executor::block_on;
-use support::host::Host;
+use sides::host::Host;
 use vmffi::{
     host::GuestExit,
     machine::{Backend, PoolError},

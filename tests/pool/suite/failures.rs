@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_executor::block_on;
-use support::{host::Host, shared::control::Crime};
+use sides::{host::Host, shared::control::Crime};
 use vmffi::{
     ConnectError,
     host::{GuestExit, Limits},

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_executor::block_on;
-use support::host::Host;
+use sides::host::Host;
 use vmffi::machine::{Backend, Metrics, PoolError};
 
 use super::{Case, SetAtEnd, builder, control, pool};

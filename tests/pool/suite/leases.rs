@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{host::Host, shared::state::StateClient};
+use sides::{host::Host, shared::state::StateClient};
 use vmffi::{
     ErrorKind, ForeignBuf,
     host::{GuestExit, Limits},
@@ -136,7 +136,7 @@ fn died(backend: Backend) {
 }
 
 fn exits(backend: Backend) {
-    use support::shared::control::Crime;
+    use sides::shared::control::Crime;
 
     let limits = Limits::new().calls(20).deadline(Duration::from_secs(20));
     let pool = super::Pool::builder(&machine().limits(limits), backend);

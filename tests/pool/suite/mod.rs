@@ -25,7 +25,8 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use support::{guests, host::Host, left, shared::control::ControlClient, skips::may_skip};
+use sides::{host::Host, shared::control::ControlClient};
+use support::{guests, left, skips::may_skip};
 use vmffi::{
     Peer,
     machine::{Backend, Image, MachineBuilder, Metrics, Pool, PoolBuilder},

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use support::host::Host;
+use sides::host::Host;
 use vmffi::machine::{Backend, PoolError};
 
 use super::{Case, builder, pool, settled};

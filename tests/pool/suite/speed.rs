@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::host::Host;
+use sides::host::Host;
 use vmffi::{
     Peer,
     host::RunOutcome,

@@ -7,17 +7,19 @@ use std::{
 };
 
 use futures_executor::block_on;
-use support::{
-    guests,
+use sides::{
     host::Host,
-    interface::Server,
-    left::{self, Left},
-    list::List,
     shared::{
         control::{BOTTOM_EXIT, Crime},
         nesting::NestingClient,
         state::StateClient,
     },
+};
+use support::{
+    guests,
+    interface::Server,
+    left::{self, Left},
+    list::List,
 };
 use vmffi::{
     ErrorKind, ForeignBuf,

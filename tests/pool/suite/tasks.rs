@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_executor::block_on;
-use support::{host::Host, shared::state::StateClient};
+use sides::{host::Host, shared::state::StateClient};
 use vmffi::{
     ErrorKind,
     host::GuestExit,

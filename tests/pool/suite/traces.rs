@@ -1,6 +1,7 @@
 //! The events of a pool.
 
-use support::{events::Events, host::Host};
+use sides::host::Host;
+use support::events::Events;
 use vmffi::machine::Backend;
 
 use super::{Case, builder, control};

@@ -13,8 +13,6 @@ pub mod forged;
 // By its path: examples use it as a module, `mod guests`, without this crate.
 #[path = "../../../examples/guests/mod.rs"]
 pub mod guests;
-#[cfg(target_os = "linux")]
-pub mod host;
 pub mod interface;
 pub mod left;
 pub mod liar;
@@ -33,9 +31,4 @@ pub mod times;
 // By its path: a file of the guest.
 #[path = "../../../examples/guests/meter/src/warmth.rs"]
 pub mod warmth;
-// By its path: a module of the guest. It contains assembly.
-#[cfg(target_os = "linux")]
-#[path = "../../machines/guest/src/shared/mod.rs"]
-pub mod shared;
-
 pub use vmffi;

@@ -1,7 +1,7 @@
 //! The guest, and the checks that both sides run against each other. The guest's program and the test both compile
 //! this module; the test runs it on the loopback.
 
-// Three files by their paths: `tests/types` is in the published package, and this guest is not.
+// Four files by their paths: `tests/types` checks them over a loopback alone.
 pub mod batches;
 #[path = "../../../../types/shared/compounds.rs"]
 pub mod compounds;
