@@ -13,12 +13,16 @@ use support::{
 };
 use vmffi::{
     CallError, ErrorKind, ForeignBuf, ForeignStr, RegionLayout, SharedBuf,
-    abi::{Side, Transport, answer, pointer, signature, trap},
+    abi::{
+        Side, Transport, answer,
+        batch::{Entry, TAKE},
+        pointer, signature, trap,
+    },
     host::{Limits, RunOutcome},
     machine::{Backend, Image, MachineBuilder},
 };
 
-use super::feed::Feed;
+use super::{counts::count, feed::Feed};
 
 vmffi::ffi_interface! {
     /// The interface by which the guest receives its list. It does not check which function was called.
@@ -137,10 +141,33 @@ impl World {
             // Added after inputs were kept; the other functions have the numbers that they had.
             3 => match feed.scalar() {
                 0x8f => FUNCTIONS[OLD],
+                0x8e => signature::BATCH,
                 number => number,
             },
             _ => FUNCTIONS[feed.below(OLD)],
         }
+    }
+
+    /// Writes the entries of a batch, most of which are calls, and returns the transport of its call.
+    fn batch(&self, feed: &mut Feed, list: &mut Vec<u8>) -> Transport {
+        let place = self.place(feed);
+        let mut entries = Vec::new();
+        for _ in 0..=feed.below(8) {
+            let entry = match feed.below(4) {
+                3 => {
+                    let index = feed.number(1) % 9;
+                    let size = feed.pick(&[0, 1, 2, 4, 8, 3]);
+                    let into = if size == 0 { 0 } else { size << 32 | feed.number(1) };
+                    Entry { word: TAKE, transport: Transport { primary: index, secondary: into } }
+                }
+                _ => Entry { word: self.signature(feed), transport: self.transport(feed) },
+            };
+            entries.extend(entry.to_bytes());
+        }
+        Op::Write { at: At(Base::Region, place), bytes: &entries }.put(list);
+        let len = if feed.rarely(8) { feed.scalar() } else { entries.len() as u64 };
+        count("a batch");
+        Transport { primary: pointer::join(place, feed.pick(&[0, 1, 2])), secondary: len }
     }
 
     fn kind(feed: &mut Feed) -> u64 {
@@ -165,7 +192,11 @@ impl World {
             match choice % 24 {
                 _ if choice >= 240 => self.gate(feed, &mut list),
                 0..=6 => {
-                    let (word, transport) = (self.signature(feed), self.transport(feed));
+                    let word = self.signature(feed);
+                    let transport = match word {
+                        signature::BATCH => self.batch(feed, &mut list),
+                        _ => self.transport(feed),
+                    };
                     let inside = if feed.rarely(4) { inside(feed) } else { Vec::new() };
                     let Transport { primary, secondary } = transport;
                     let kind = trap::CALL;
