@@ -130,7 +130,7 @@ impl Project {
             .args(["check", "--quiet", "--message-format", "short", "--bin"])
             .arg(case.file_stem().unwrap())
             .current_dir(&self.0)
-            .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("messages/target"))
+            .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("crates"))
             .env("CARGO_NET_OFFLINE", "true")
             .env_remove("RUSTFLAGS")
             .output()

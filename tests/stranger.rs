@@ -25,7 +25,7 @@ fn try_cargo(arguments: &[&str]) -> Output {
         .args(arguments)
         .current_dir(strangers)
         .env("CARGO_NET_OFFLINE", "true")
-        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("stranger"))
+        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("crates"))
         .env_remove("RUSTFLAGS")
         .output()
         .expect("cargo")

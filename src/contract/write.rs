@@ -1,5 +1,7 @@
 //! Writes a contract, at compile time.
 
+use core::ptr;
+
 use super::format::{MAX_LEN, flag, kind};
 use crate::{
     abi::bare,
@@ -45,6 +47,8 @@ pub const fn bytes<const LEN: usize>(sides: Sides) -> [u8; LEN] {
 
 /// The maximum number of types in one contract.
 const MAX_TYPES: usize = 1024;
+/// The number of places in which a type's index is looked up; at most half of them are used.
+const PLACES: usize = 2 * MAX_TYPES;
 
 /// The contract so far. Bytes beyond `LEN` are only counted.
 struct Writer<const LEN: usize> {
@@ -54,11 +58,21 @@ struct Writer<const LEN: usize> {
     /// The hashes of the types so far, by type index.
     types: [u64; MAX_TYPES],
     count: usize,
+    /// The index of each type, plus 1, at the place that its hash says, or behind it; 0 where there is none. The compiler
+    /// interprets this code, so that a search through all types would take most of the time of a large declaration.
+    places: [u16; PLACES],
 }
 
 impl<const LEN: usize> Writer<LEN> {
     const fn new() -> Self {
-        Self { bytes: [0; LEN], len: 0, records: 0, types: [0; MAX_TYPES], count: 0 }
+        Self {
+            bytes: [0; LEN],
+            len: 0,
+            records: 0,
+            types: [0; MAX_TYPES],
+            count: 0,
+            places: [0; PLACES],
+        }
     }
 
     /// Writes the number of records, and the records: each function after the types that it names.
@@ -109,7 +123,7 @@ impl<const LEN: usize> Writer<LEN> {
 
     /// Writes a type after the types that it consists of, unless it is written already.
     const fn shape(&mut self, shape: &'static Shape) {
-        if self.find(shape).is_some() {
+        if self.is_written(shape) {
             return;
         }
         match shape.kind {
@@ -160,6 +174,7 @@ impl<const LEN: usize> Writer<LEN> {
         assert!(self.count < MAX_TYPES, "one side's interfaces name more than 1,024 types");
         self.types[self.count] = shape.hash;
         self.count += 1;
+        self.places[self.place(shape)] = self.count as u16;
     }
 
     const fn builtin(&mut self, name: &str, arguments: [Option<&'static Shape>; 2]) {
@@ -213,21 +228,23 @@ impl<const LEN: usize> Writer<LEN> {
         }
     }
 
-    const fn find(&self, shape: &Shape) -> Option<usize> {
-        let mut i = 0;
-        while i < self.count {
-            if self.types[i] == shape.hash {
-                return Some(i);
-            }
-            i += 1;
+    /// The place of a type: where its index is, or is to be.
+    const fn place(&self, shape: &Shape) -> usize {
+        let mut place = shape.hash as usize % PLACES;
+        while self.places[place] != 0 && self.types[self.places[place] as usize - 1] != shape.hash {
+            place = (place + 1) % PLACES;
         }
-        None
+        place
+    }
+
+    const fn is_written(&self, shape: &Shape) -> bool {
+        self.places[self.place(shape)] != 0
     }
 
     const fn index(&mut self, shape: &Shape) {
-        match self.find(shape) {
-            Some(index) => self.u16(index),
-            None => panic!("internal error: a type was named before it was written"),
+        match self.places[self.place(shape)] {
+            0 => panic!("internal error: a type was named before it was written"),
+            next => self.u16(next as usize - 1),
         }
     }
 
@@ -262,11 +279,11 @@ impl<const LEN: usize> Writer<LEN> {
 
     const fn put(&mut self, bytes: &[u8]) {
         if self.len + bytes.len() <= LEN {
-            let mut i = 0;
-            while i < bytes.len() {
-                self.bytes[self.len + i] = bytes[i];
-                i += 1;
-            }
+            // SAFETY: `bytes.len()` bytes behind the first `self.len` are in the array, as compared above.
+            let to = unsafe { self.bytes.as_mut_ptr().add(self.len) };
+            // SAFETY: as above, and `bytes` is not in the array, which is borrowed mutably. A loop would be interpreted, byte
+            // by byte.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         }
         self.len += bytes.len();
     }
