@@ -132,9 +132,10 @@ fn hypercalls(on: On) -> String {
     let mut came = Vec::new();
     for what in [Deed::Vmcall, Deed::Vmmcall] {
         let target = Target::new(on, &Setup::PLAIN);
-        let text = lives_or_dies(&target, &deed(what, at(0), 1), &[UD, GP, Dies::AtItself]);
+        let (Came::Lives(text) | Came::Ended(text)) =
+            lives_or_dies(&target, &deed(what, at(0), 1), &[UD, GP, Dies::AtItself]);
         target.assert_treasure();
-        came.push(format!("{what:?}: {}", text.text()));
+        came.push(format!("{what:?}: {text}"));
     }
     came.join("; ")
 }
