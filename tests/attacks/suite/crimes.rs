@@ -3,7 +3,7 @@
 use vmffi::{
     ErrorKind,
     abi::Side,
-    host::{FaultCause, GuestExit, ProtocolViolation},
+    host::{Fault, FaultCause, GuestExit, ProtocolViolation},
 };
 
 use super::{
@@ -21,11 +21,8 @@ pub enum Dies {
     Exception(u8, Option<u64>),
     /// A page fault of any kind at this address.
     Page(u64),
-    /// A page fault at the instruction itself: an outer kernel, or the hypervisor of this machine, has redirected
-    /// the guest, or has tried to replace the instruction.
-    AtItself,
-    /// A page fault at any address.
-    AnyPage,
+    /// A page fault of which this is true.
+    PageFault(fn(&Fault) -> bool),
     StackOverflow,
     SystemCall(u64),
     /// An invalid access where a trap would be.
@@ -43,6 +40,9 @@ pub const fn page(address: u64) -> Dies {
 pub const UNDEFINED: Dies = Dies::Exception(native::UNDEFINED, None);
 
 impl Dies {
+    /// A page fault at any address.
+    pub const ANY_PAGE: Self = Self::PageFault(|fault| fault.address.is_some());
+
     fn is(self, end: &GuestExit) -> bool {
         match (self, end) {
             (Self::Exception(vector, address), GuestExit::Fault(fault)) => {
@@ -51,11 +51,8 @@ impl Dies {
             (Self::Page(address), GuestExit::Fault(fault)) => {
                 is_page_fault(fault.cause) && fault.address == Some(address)
             }
-            (Self::AtItself, GuestExit::Fault(fault)) => {
-                is_page_fault(fault.cause) && fault.address == Some(fault.instruction)
-            }
-            (Self::AnyPage, GuestExit::Fault(fault)) => {
-                is_page_fault(fault.cause) && fault.address.is_some()
+            (Self::PageFault(is), GuestExit::Fault(fault)) => {
+                is_page_fault(fault.cause) && is(fault)
             }
             (Self::StackOverflow, GuestExit::Fault(fault)) => {
                 fault.cause == FaultCause::StackOverflow && fault.address.is_some()
