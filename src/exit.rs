@@ -88,7 +88,7 @@ pub enum FaultCause {
     /// Reference"), on aarch64 the exception class (Arm ARM, `ESR_ELx.EC`), on riscv64 the cause (RISC-V Privileged
     /// Architecture, `scause`).
     Exception(u8),
-    /// A page fault in the guard page below a stack.
+    /// A page fault in the unmapped 1 MiB below a stack.
     StackOverflow,
     /// The system call with this number.
     SystemCall(u64),

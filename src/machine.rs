@@ -219,8 +219,8 @@ impl MachineBuilder {
         self
     }
 
-    /// Sets the size of each vCPU's stack, in bytes, rounded up to whole pages. The page below each stack is unmapped,
-    /// so an overflow is a fault.
+    /// Sets the size of each vCPU's stack, in bytes, rounded up to whole pages. The 1 MiB below each stack is
+    /// unmapped, so an overflow is a fault.
     #[must_use]
     pub fn stack(mut self, bytes: u64) -> Self {
         self.stack = bytes;

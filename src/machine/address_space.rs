@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | 64 KiB | 64 GiB | the image ([`Image`]) |
 //! | `REGION_AT`, 64 GiB | 576 GiB | the region: header, release maps, guest's arena, host's arena |
-//! | `STACKS_AT`, 1 TiB | 1.5 TiB | the stacks, each above an unmapped page |
+//! | `STACKS_AT`, 1 TiB and a page | 1.5 TiB | the stacks, each above an unmapped guard of 1 MiB |
 //! | 1.9375 TiB | 1.9375 TiB and 12 MiB | in a process: the gate, its control memory, and the signal stacks |
 //! | `DOORBELL_AT`, 2 TiB | one page | the doorbell |
 //! | 3 TiB, 4 TiB | 5 TiB | in a process: the image and the checkpoint, read-only |
@@ -21,9 +21,12 @@ use crate::{
 /// The address of the region, behind all images.
 pub(super) const REGION_AT: u64 = 0x10_0000_0000;
 const _: () = assert!(image::HIGHEST <= REGION_AT, "images overlap the region");
-/// The address of the unmapped page below the first vCPU's stack. The stacks of the others follow.
-pub(super) const STACKS_AT: u64 = 0x100_0000_0000;
-/// The greatest length of all stacks with their guard pages, in bytes: 512 GiB.
+/// The address of the first vCPU's stack. The stacks of the others follow.
+pub(super) const STACKS_AT: u64 = 0x100_0000_1000;
+/// The length of the unmapped guard below each stack, in bytes. A function whose frame is larger than a page may touch the far end
+/// of it first: compilers for riscv64 do not probe the pages between. It is what Linux keeps free below the stack of a thread.
+const GUARD_LEN: u64 = 1 << 20;
+/// The greatest length of all stacks with their guards, in bytes: 512 GiB.
 const MAX_STACKS_LEN: u64 = 0x80_0000_0000;
 /// The address of the doorbell, for guests that trap by a store to it (ABI, "Traps"). No memory of the machine is
 /// mapped there.
@@ -73,7 +76,7 @@ impl AddressSpace {
             return Err(MachineError::Config("the number of vCPUs must be 1 to 64"));
         }
         let vcpus = u64::from(vcpus);
-        let fits = |stack: &u64| *stack <= MAX_STACKS_LEN / vcpus - PAGE_SIZE;
+        let fits = |stack: &u64| *stack <= MAX_STACKS_LEN / vcpus - GUARD_LEN;
         let stack_len = stack.max(1).checked_next_multiple_of(PAGE_SIZE).filter(fits);
         let stack_len = stack_len.ok_or(MachineError::Config(
             "the stacks of all vCPUs exceed 512 GiB: use a smaller stack or fewer vCPUs",
@@ -92,7 +95,7 @@ impl AddressSpace {
         let image_len = image.pages_len();
         let mut stacks = Vec::new();
         for cpu in 0..vcpus {
-            let bottom = STACKS_AT + cpu * (stack_len + PAGE_SIZE) + PAGE_SIZE;
+            let bottom = STACKS_AT + cpu * (stack_len + GUARD_LEN);
             add(bottom, stack_len, true, false);
             stacks.push(bottom + stack_len - Boot::LEN as u64);
         }
@@ -112,11 +115,11 @@ impl AddressSpace {
         Some((part.offset + (address - part.address), *part))
     }
 
-    /// Whether an address is in the unmapped page below a stack.
-    pub(super) fn is_guard_page(&self, address: u64) -> bool {
-        let stride = self.stack_len + PAGE_SIZE;
-        address.checked_sub(STACKS_AT).is_some_and(|within| {
-            within / stride < self.stacks.len() as u64 && within % stride < PAGE_SIZE
+    /// Whether an address is in the guard below a stack.
+    pub(super) fn is_guard(&self, address: u64) -> bool {
+        let stride = self.stack_len + GUARD_LEN;
+        address.checked_sub(STACKS_AT - GUARD_LEN).is_some_and(|within| {
+            within / stride < self.stacks.len() as u64 && within % stride < GUARD_LEN
         })
     }
 }

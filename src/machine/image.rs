@@ -207,7 +207,7 @@ impl Image {
                 abi::PT_INTERP => {
                     return Err(needs(
                         "a dynamic linker",
-                        "link it with `-static` or `-static-pie`",
+                        "link it with `-static` or `-static-pie`; if you did, add `-Wl,--no-dynamic-linker`",
                     ));
                 }
                 abi::PT_TLS if header.p_memsz != 0 => {

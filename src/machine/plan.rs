@@ -119,14 +119,14 @@ impl Plan {
         self.space.stacks.len() as u32
     }
 
-    /// Describes a fault: a page fault in the unmapped page below a stack is a stack overflow.
+    /// Describes a fault: a page fault in the guard below a stack is a stack overflow.
     pub(super) fn fault(
         &self,
         mut cause: FaultCause,
         address: Option<u64>,
         instruction: u64,
     ) -> Fault {
-        let guard = address.is_some_and(|address| self.space.is_guard_page(address));
+        let guard = address.is_some_and(|address| self.space.is_guard(address));
         if guard && matches!(cause, FaultCause::Exception(number) if native::is_page_fault(number))
         {
             cause = FaultCause::StackOverflow;

@@ -120,9 +120,11 @@ void test_calls(void);
 void test_results(void);
 void test_nesting(void);
 void test_batches(void);
+/* Those of each architecture, in `native`: a trap that must leave registers alone, a gate as a host would map one, and
+ * accesses to the doorbell that are no traps. */
 void test_registers(bool by_gate);
-/* The code of the gate. */
 void gate(void);
+void ring_wrongly(const char *how);
 void hostile_calls(void);
 void hostile_marks(void);
 void hostile_batches(void);

@@ -229,15 +229,6 @@ void test_nesting(void)
 
 /* --- The program ------------------------------------------------------------------------------ */
 
-/* A gate, as a host would map one (TR-19): it rings the doorbell, and changes all that a gate may
- * change (TR-20). */
-__asm__(".globl gate\n.hidden gate\n.text\ngate:\n"
-        "  movabs $0x100000000040, %rdx\n  movq %rax, (%rdx)\n"
-        "  mov $-1, %rcx\n  mov $-2, %rdx\n  mov $-3, %rsi\n  mov $-4, %rdi\n"
-        "  mov $-5, %r10\n  mov $-6, %r11\n"
-        "  push %rcx\n  add $8, %rsp\n  add $1, %cl\n  ret\n");
-_Static_assert(DOORBELL == 0x100000000040, "as the code above has it");
-
 static void connect(int descriptor, bool by_gate)
 {
     struct stat file;

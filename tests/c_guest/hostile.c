@@ -376,10 +376,6 @@ static void raw(uint64_t kind, uint64_t word)
     vm_trap((struct vm_words){kind, word, 0, 0});
 }
 
-#define STORE(instruction, address) \
-    __asm__ volatile(instruction : : "a"(VM_CALL), "b"(Vectors_nothing.signature), "d"(address) \
-                     : "r8", "r9", "xmm0", "memory")
-
 /* ABI, Traps TR-5, TR-10 and TR-18, Region header R-4. */
 void misbehave(const char *how)
 {
@@ -393,12 +389,7 @@ void misbehave(const char *how)
     if (strcmp(how, "RETURN twice") == 0) raw(VM_RETURN, 0), raw(VM_RETURN, 0);
     if (strcmp(how, "READY") == 0) raw(VM_READY, 0);
     if (strcmp(how, "EXIT") == 0) vm_trap((struct vm_words){VM_EXIT, 5, 6, 7});
-    if (strcmp(how, "a store of 1 byte") == 0) STORE("movb %%al, (%%rdx)", DOORBELL);
-    if (strcmp(how, "a store of 4 bytes") == 0) STORE("movl %%eax, (%%rdx)", DOORBELL);
-    if (strcmp(how, "a store of 16 bytes") == 0) STORE("movups %%xmm0, (%%rdx)", DOORBELL);
-    if (strcmp(how, "a load") == 0) STORE("movq (%%rdx), %%r8", DOORBELL);
-    if (strcmp(how, "a store beside") == 0) STORE("movq %%rax, (%%rdx)", DOORBELL + 8);
-    if (strcmp(how, "a store across") == 0) STORE("movq %%rax, (%%rdx)", DOORBELL + 4);
+    ring_wrongly(how);
     if (strcmp(how, "a store to the header") == 0) memset(vm_base + 16, 0, 8);
     if (strcmp(how, "a store to the host's arena") == 0) memset(vm_base + vm.host_arena, 1, 8);
     if (strcmp(how, "abort") == 0) abort();

@@ -11,7 +11,7 @@ use std::{
     },
     path::Path,
     process::{Child, Command, Stdio},
-    ptr::null_mut,
+    ptr::{self, null_mut},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,14 +21,23 @@ use std::{
 
 use vmffi::{
     RegionLayout,
-    abi::{Registers, Transport},
-    arch::x86_64::code,
+    abi::Registers,
     host::{Fault, FaultCause, GuestExit, ProtocolViolation, Vcpu},
 };
+
+#[cfg_attr(target_arch = "aarch64", path = "native/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "native/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "native/x86_64.rs")]
+mod native;
+
+pub use native::ENDS;
 
 /// Where the guest has its region, and where it traps. `declarations.h` has the same numbers.
 pub const GUESTS_REGION: usize = 0x2000_0000_0000;
 const DOORBELL: u64 = 0x1000_0000_0040;
+
+/// The set of registers with the general ones (elf.h).
+const NT_PRSTATUS: usize = 1;
 
 /// A file in memory.
 fn memory_file(name: &std::ffi::CStr) -> File {
@@ -156,24 +165,36 @@ impl Process {
         }
     }
 
+    /// Reads or writes the general registers, by this request.
+    fn general(
+        &self,
+        request: libc::c_uint,
+        registers: &mut libc::user_regs_struct,
+    ) -> io::Result<()> {
+        let mut all = libc::iovec {
+            iov_base: ptr::from_mut(registers).cast(),
+            iov_len: size_of::<libc::user_regs_struct>(),
+        };
+        let general = NT_PRSTATUS as *mut c_void;
+        // SAFETY: the data are registers, of which the kernel reads or writes as many bytes as the length says.
+        match unsafe { libc::ptrace(request, self.pid(), general, &raw mut all) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
     fn registers(&self) -> io::Result<libc::user_regs_struct> {
         // SAFETY: integers, all of them.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-        // SAFETY: the data are registers, to be written.
-        unsafe { trace(libc::PTRACE_GETREGS, self.pid(), (&raw mut registers).cast()) }?;
+        self.general(libc::PTRACE_GETREGSET, &mut registers)?;
         Ok(registers)
     }
 
-    /// Puts the answer into the registers, behind the trap (ABI, "Traps").
+    /// Puts the answer where the guest takes it, behind the trap (ABI, "Traps").
     fn complete(&self, answer: Registers) -> io::Result<()> {
         let mut registers = self.registers()?;
-        registers.rax = answer.kind;
-        registers.rbx = answer.word;
-        registers.r8 = answer.transport.primary;
-        registers.r9 = answer.transport.secondary;
-        registers.rip += code::DOORBELL.len() as u64;
-        // SAFETY: the data are registers, to be read.
-        unsafe { trace(libc::PTRACE_SETREGS, self.pid(), (&raw mut registers).cast()) }.map(drop)
+        native::complete(self, &mut registers, answer)?;
+        self.general(libc::PTRACE_SETREGSET, &mut registers)
     }
 
     /// What the child was stopped for: a trap, or something else.
@@ -185,20 +206,18 @@ impl Process {
         // SAFETY: asked only after SIGSEGV, which has an address.
         let address = unsafe { info.si_addr() } as u64;
         let registers = self.registers()?;
+        let at = native::instruction(&registers);
         if address / 4096 != DOORBELL / 4096 {
-            return Ok(Err(GuestExit::Fault(Fault::new(FaultCause::Exception(14), registers.rip))));
+            return Ok(Err(GuestExit::Fault(Fault::new(FaultCause::Exception(14), at))));
         }
-        let at = registers.rip as *mut c_void;
         // SAFETY: the request has no data; the address is the child's.
-        let found = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.pid(), at, 0) }.to_le_bytes();
-        if address != DOORBELL || !found.starts_with(&code::DOORBELL) || registers.rdx != DOORBELL {
-            return Ok(Err(GuestExit::Protocol(ProtocolViolation::Access { at: address }))); // not the agreed one
-        }
-        Ok(Ok(Registers {
-            kind: registers.rax,
-            word: registers.rbx,
-            transport: Transport { primary: registers.r8, secondary: registers.r9 },
-        }))
+        let found =
+            unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.pid(), at as *mut c_void, 0) };
+        let found = found.to_le_bytes();
+        let rings = address == DOORBELL && found.starts_with(&native::code::DOORBELL);
+        let words = if rings { native::words(self, &registers) } else { None };
+        // Anything else is not the agreed access.
+        Ok(words.ok_or(GuestExit::Protocol(ProtocolViolation::Access { at: address })))
     }
 }
 

@@ -9,9 +9,6 @@ uint8_t *vm_base;
 const struct vm_entry *vm_entries;
 unsigned vm_depth;
 
-/* One of them is 0. */
-static uint64_t doorbell, gate;
-
 static uint64_t up(uint64_t at, uint64_t align)
 {
     return (at + align - 1) / align * align;
@@ -68,8 +65,7 @@ void vm_connect(void *base, struct vm_region region, struct vm_method method)
 {
     vm = region;
     vm_base = base;
-    doorbell = method.doorbell;
-    gate = method.gate;
+    vm_method = method;
     granules = (uint32_t)(vm.guest_len / VM_GRANULE);
     blocks = calloc(granules, sizeof *blocks);
     if (blocks == NULL) abort();
@@ -163,28 +159,6 @@ void vm_take_back(const struct vm_loans *loans)
 }
 
 /* --- Traps and calls -------------------------------------------------------------------------- */
-
-struct vm_words vm_trap(struct vm_words w)
-{
-    /* TR-6 */
-    register uint64_t primary __asm__("r8") = w.primary;
-    register uint64_t secondary __asm__("r9") = w.secondary;
-    if (gate != 0) {
-        /* TR-19, TR-20: beyond the red zone, of which the compiler makes use. */
-        uint64_t address = gate;
-        __asm__ volatile("leaq -128(%%rsp), %%rsp\n\tcall *%%rdx\n\tleaq 128(%%rsp), %%rsp"
-                         : "+a"(w.kind), "+b"(w.word), "+r"(primary), "+r"(secondary), "+d"(address)
-                         :
-                         : "rcx", "rsi", "rdi", "r10", "r11", "cc", "memory"); /* TR-13 */
-        return (struct vm_words){w.kind, w.word, primary, secondary};
-    }
-    /* TR-7, TR-9 */
-    __asm__ volatile("movq %%rax, (%%rdx)"
-                     : "+a"(w.kind), "+b"(w.word), "+r"(primary), "+r"(secondary)
-                     : "d"(doorbell)
-                     : "memory"); /* TR-13 */
-    return (struct vm_words){w.kind, w.word, primary, secondary};
-}
 
 static struct vm_answer status(uint64_t number)
 {

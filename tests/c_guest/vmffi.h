@@ -1,5 +1,5 @@
-/* A guest's side, written from docs/abi.md and from nothing else: one vCPU of x86_64 that traps by
- * a doorbell or a gate. Clauses are named where they are kept. */
+/* A guest's side, written from docs/abi.md and from nothing else: one vCPU of x86_64, aarch64 or riscv64
+ * that traps by a doorbell or a gate. Clauses are named where they are kept. */
 #ifndef VMFFI_H
 #define VMFFI_H
 
@@ -39,7 +39,7 @@ struct vm_region {
  * name of the first thing that is wrong (R-6). */
 const char *vm_header(const void *base, uint64_t mapped, struct vm_region *region);
 
-/* How the guest traps (TR-7, TR-19): one of the two addresses is 0. */
+/* How the guest traps (TR-7, TR-19, TR-21, TR-24): one of the two addresses is 0. */
 struct vm_method { uint64_t doorbell, gate; };
 
 /* Takes a region whose header has passed, and how to trap. Both maps and the guest's arena must be
@@ -48,13 +48,14 @@ void vm_connect(void *base, struct vm_region region, struct vm_method method);
 
 extern struct vm_region vm;
 extern uint8_t *vm_base;
+extern struct vm_method vm_method;
 
 /* --- Traps and calls -------------------------------------------------------------------------- */
 
 struct vm_words { uint64_t kind, word, primary, secondary; };
 struct vm_answer { uint64_t status, primary, secondary; };
 
-/* One trap: four words go out, four come back (TR-1, TR-6). */
+/* One trap: four words go out, four come back (TR-1). */
 struct vm_words vm_trap(struct vm_words words);
 
 /* A hypercall. Serves upcalls until the answer is there. What was lent for it is taken back if its

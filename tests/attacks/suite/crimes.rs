@@ -3,7 +3,7 @@
 use vmffi::{
     ErrorKind,
     abi::Side,
-    host::{FaultCause, GuestExit, ProtocolViolation},
+    host::{Fault, FaultCause, GuestExit, ProtocolViolation},
 };
 
 use super::{
@@ -21,11 +21,8 @@ pub enum Dies {
     Exception(u8, Option<u64>),
     /// A page fault of any kind at this address.
     Page(u64),
-    /// A page fault at the instruction itself: an outer kernel, or the hypervisor of this machine, has redirected
-    /// the guest, or has tried to replace the instruction.
-    AtItself,
-    /// A page fault at any address.
-    AnyPage,
+    /// A page fault of which this is true.
+    PageFault(fn(&Fault) -> bool),
     StackOverflow,
     SystemCall(u64),
     /// An invalid access where a trap would be.
@@ -33,6 +30,9 @@ pub enum Dies {
     /// A trap of a kind that is invalid there.
     Order(u64),
 }
+
+/// Where the stack of the first vCPU is.
+const STACK_AT: u64 = 0x100_0000_1000;
 
 /// A page fault at this address.
 pub const fn page(address: u64) -> Dies {
@@ -43,6 +43,9 @@ pub const fn page(address: u64) -> Dies {
 pub const UNDEFINED: Dies = Dies::Exception(native::UNDEFINED, None);
 
 impl Dies {
+    /// A page fault at any address.
+    pub const ANY_PAGE: Self = Self::PageFault(|fault| fault.address.is_some());
+
     fn is(self, end: &GuestExit) -> bool {
         match (self, end) {
             (Self::Exception(vector, address), GuestExit::Fault(fault)) => {
@@ -51,11 +54,8 @@ impl Dies {
             (Self::Page(address), GuestExit::Fault(fault)) => {
                 is_page_fault(fault.cause) && fault.address == Some(address)
             }
-            (Self::AtItself, GuestExit::Fault(fault)) => {
-                is_page_fault(fault.cause) && fault.address == Some(fault.instruction)
-            }
-            (Self::AnyPage, GuestExit::Fault(fault)) => {
-                is_page_fault(fault.cause) && fault.address.is_some()
+            (Self::PageFault(is), GuestExit::Fault(fault)) => {
+                is_page_fault(fault.cause) && is(fault)
             }
             (Self::StackOverflow, GuestExit::Fault(fault)) => {
                 fault.cause == FaultCause::StackOverflow && fault.address.is_some()
@@ -135,6 +135,22 @@ fn rows() -> Vec<Row> {
         row("a_jump_into_the_hosts_arena", place(Deed::Jump, host), page(host)),
         row("a_jump_to_the_doorbell", place(Deed::Jump, DOORBELL), page(DOORBELL)),
         row("a_stack_overflow", value(Deed::Overflow, 0), Dies::StackOverflow),
+        // Without probes, a function with a large frame touches its end first.
+        row(
+            "a_stack_overflow_by_sixteen_pages",
+            place(Deed::Store8, STACK_AT - 0x1_0000),
+            Dies::StackOverflow,
+        ),
+        row(
+            "a_stack_overflow_by_a_mebibyte",
+            place(Deed::Store8, STACK_AT - 0x10_0000),
+            Dies::StackOverflow,
+        ),
+        row(
+            "a_write_below_the_guard_of_a_stack",
+            place(Deed::Store8, STACK_AT - 0x10_0008),
+            page(STACK_AT - 0x10_0008),
+        ),
         row("an_undefined_instruction", value(Deed::Undefined, 0), UNDEFINED),
         row("a_fault_without_a_stack", value(Deed::NoStack, 0), UNDEFINED),
         row("a_write_to_null", place(Deed::Store8, 0), page(0)),
@@ -191,6 +207,18 @@ fn rows() -> Vec<Row> {
     rows
 }
 
+/// A write where the frame of a function would end that runs on the second vCPU, whose stack is above the first one's.
+fn second_stack(target: &Target) -> Came {
+    let first_end = STACK_AT + Setup::PLAIN.stack;
+    let overflow = |below: u64| deed(Deed::Store8, at(first_end + (1 << 20) - below), 0);
+    for below in [8, 4096, 64 << 10] {
+        dies(target, &overflow(below), &[Dies::StackOverflow]);
+        target.assert_ended();
+        assert_eq!(target.host.reset(), Ok(()));
+    }
+    dies(target, &overflow(1 << 20), &[Dies::StackOverflow])
+}
+
 /// Probes for page tables: every address where nothing of the guest is mapped. One guest for each.
 fn guesses(on: On) -> String {
     let mut tried = 0;
@@ -244,6 +272,8 @@ pub fn cases() -> Vec<Case> {
     cases.extend([
         Case::other("writes_all_over_the_address_space", guesses),
         Case::new("vector_registers", registers),
+        Case::new("an_overflow_that_would_reach_the_stack_of_another_vcpu", second_stack)
+            .with(|setup| setup.vcpus = 2),
     ]);
     cases
 }

@@ -53,13 +53,6 @@ pub enum Came {
     Ended(String),
 }
 
-impl Came {
-    pub fn text(self) -> String {
-        let (Self::Lives(text) | Self::Ended(text)) = self;
-        text
-    }
-}
-
 type Attack = dyn Fn(&Target) -> Came + Send + Sync;
 
 enum Run {

@@ -28,8 +28,9 @@ const CHECKPOINT: u64 = 0x400_0000_0000;
 /// Offsets in the guest's program: an endless loop, and one that uses the stack.
 const LOOP: At = At(Base::Code, 16);
 const PUSHES: At = At(Base::Code, 32);
-/// The size of a stack, and of its upper end, which is in use and not compared.
+/// The size of a stack, of the guard between two, and of the upper end of a stack, which is in use and not compared.
 const STACK: u64 = 20 << 20;
+const GUARD: u64 = 1 << 20;
 const IN_USE: u64 = 64 << 10;
 
 /// A byte of the first vCPU's stack. The second one's lies above.
@@ -65,7 +66,7 @@ fn state(target: &Target) -> Vec<u64> {
         (region(arena), arena_len - 4096),
     ];
     if target.vcpus == 2 {
-        ranges.push((stack(STACK + 4096), STACK_LEN));
+        ranges.push((stack(STACK + GUARD), STACK_LEN));
     }
     let saved = target.own(arena_len - 64);
     let hash = |(at, len)| {

@@ -9,6 +9,9 @@ fn main() {
         "fixed=-no-pie",
         "anywhere=-static-pie",
         "packed=-static-pie",
+        // GCC 12 names a dynamic linker on riscv64 all the same.
+        "anywhere=-Wl,--no-dynamic-linker",
+        "packed=-Wl,--no-dynamic-linker",
         "packed=-Wl,-z,pack-relative-relocs",
     ] {
         println!("cargo:rustc-link-arg-bin={argument}");

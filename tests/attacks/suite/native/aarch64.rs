@@ -298,7 +298,7 @@ fn registers(on: On, of: impl Fn(u64) -> (Deed, At, u64), named: &[u64]) -> Stri
         match target.told().does(deed(what, place, value).bytes()) {
             Ok(_) => permitted += 1,
             Err(error) => {
-                let ends = [UD, TRAPPED_ACCESS, Dies::AnyPage];
+                let ends = [UD, TRAPPED_ACCESS, Dies::ANY_PAGE];
                 died(&target, &ends, error.kind(), error.reached());
                 denied += 1;
             }
@@ -320,7 +320,8 @@ fn maintenance(target: &Target) -> Came {
     for place in [host, REGION, super::connection::NOWHERE & !63] {
         for number in &MAINTENANCE[4..9] {
             let list = deed(Deed::Sys, at(place), *number);
-            let _ = lives_or_dies(target, &list, &[UD, TRAPPED_ACCESS, page(place), Dies::AnyPage]);
+            let _ =
+                lives_or_dies(target, &list, &[UD, TRAPPED_ACCESS, page(place), Dies::ANY_PAGE]);
             target.assert_treasure();
             assert_eq!(target.host.reset(), Ok(()));
         }
@@ -400,7 +401,7 @@ fn vectors(on: On) -> String {
 /// A guest signs an address, and uses it.
 fn signed(target: &Target) -> Came {
     let place = At(Base::Region, target.own(0x100));
-    lives_or_dies(target, &deed(Deed::Sign, place, 7), &[UD, Dies::AnyPage])
+    lives_or_dies(target, &deed(Deed::Sign, place, 7), &[UD, Dies::ANY_PAGE])
 }
 
 /// Every instruction of the table of accesses.
@@ -408,7 +409,7 @@ fn accesses(target: &Target) -> Came {
     let host = REGION + Setup::PLAIN.layout().arena(vmffi::abi::Side::Host).0 + 0x100;
     for which in 0..10 {
         let list = List::new().op(Op::Access { which, at: at(host), count: 1 });
-        let _ = lives_or_dies(target, &list, &[Dies::AnyPage, UD, SVE]);
+        let _ = lives_or_dies(target, &list, &[Dies::ANY_PAGE, UD, SVE]);
         target.assert_treasure();
         assert_eq!(target.host.reset(), Ok(()));
     }

@@ -255,7 +255,7 @@ fn blocks(target: &Target) -> Came {
     for place in [host(), REGION, NOWHERE & !63] {
         for what in [Deed::CboInval, Deed::CboClean, Deed::CboZero] {
             let list = deed(what, at(place), 0);
-            let _ = lives_or_dies(target, &list, &[UD, VIRTUAL, Dies::AnyPage]);
+            let _ = lives_or_dies(target, &list, &[UD, VIRTUAL, Dies::ANY_PAGE]);
             target.assert_treasure();
             assert_eq!(target.host.reset(), Ok(()));
         }
@@ -270,7 +270,7 @@ fn atomics(target: &Target) -> Came {
         for place in [own + 1, own + 4] {
             let misaligned = |cause| Dies::Exception(cause, None);
             // The kernel, or firmware below it, may perform the access instead.
-            let ends = [misaligned(4), misaligned(6), Dies::AnyPage];
+            let ends = [misaligned(4), misaligned(6), Dies::ANY_PAGE];
             let _ = lives_or_dies(target, &deed(what, at(place), 0), &ends);
             assert_eq!(target.host.reset(), Ok(()));
         }
@@ -309,7 +309,7 @@ fn vectors(on: On) -> String {
 fn accesses(target: &Target) -> Came {
     for which in 0..10 {
         let list = List::new().op(Op::Access { which, at: at(host()), count: 1 });
-        let _ = lives_or_dies(target, &list, &[Dies::AnyPage, UD]);
+        let _ = lives_or_dies(target, &list, &[Dies::ANY_PAGE, UD]);
         target.assert_treasure();
         assert_eq!(target.host.reset(), Ok(()));
     }

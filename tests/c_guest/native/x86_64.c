@@ -1,5 +1,5 @@
-/* A trap with a known value in everything that it must leave alone. */
-#include "declarations.h"
+/* On x86_64: a trap with a known value in everything that it must leave alone, a gate, and accesses that are no traps. */
+#include "../declarations.h"
 
 #include <string.h>
 
@@ -103,4 +103,28 @@ void test_registers(bool by_gate)
     report(memcmp(before.xmm, after.xmm, sizeof before.xmm) == 0, "registers: XMM0 to XMM15");
     size_t below = sizeof before.below - (by_gate ? 16 : 0);
     report(memcmp(before.below, after.below, below) == 0, "the stack: %zu bytes below RSP", below);
+}
+
+/* A gate, as a host would map one (TR-19): it rings the doorbell, and changes all that a gate may
+ * change (TR-20). */
+__asm__(".globl gate\n.hidden gate\n.text\ngate:\n"
+        "  movabs $0x100000000040, %rdx\n  movq %rax, (%rdx)\n"
+        "  mov $-1, %rcx\n  mov $-2, %rdx\n  mov $-3, %rsi\n  mov $-4, %rdi\n"
+        "  mov $-5, %r10\n  mov $-6, %r11\n"
+        "  push %rcx\n  add $8, %rsp\n  add $1, %cl\n  ret\n");
+_Static_assert(DOORBELL == 0x100000000040, "as the code above has it");
+
+#define STORE(instruction, address) \
+    __asm__ volatile(instruction : : "a"(VM_CALL), "b"(Vectors_nothing.signature), "d"(address) \
+                     : "r8", "r9", "xmm0", "memory")
+
+/* ABI, Traps TR-9 and TR-10. */
+void ring_wrongly(const char *how)
+{
+    if (strcmp(how, "a store of 1 byte") == 0) STORE("movb %%al, (%%rdx)", DOORBELL);
+    if (strcmp(how, "a store of 4 bytes") == 0) STORE("movl %%eax, (%%rdx)", DOORBELL);
+    if (strcmp(how, "a store of 16 bytes") == 0) STORE("movups %%xmm0, (%%rdx)", DOORBELL);
+    if (strcmp(how, "a load") == 0) STORE("movq (%%rdx), %%r8", DOORBELL);
+    if (strcmp(how, "a store beside") == 0) STORE("movq %%rax, (%%rdx)", DOORBELL + 8);
+    if (strcmp(how, "a store across") == 0) STORE("movq %%rax, (%%rdx)", DOORBELL + 4);
 }
