@@ -54,7 +54,7 @@ impl Caller for &Peer {
 
     #[inline(always)]
     fn outgoing(&self) -> Outgoing<'_> {
-        Peer::outgoing(self)
+        Peer::outgoing(self).for_call()
     }
 
     #[inline(always)]

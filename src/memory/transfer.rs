@@ -103,6 +103,8 @@ pub struct Outgoing<'p> {
     epoch: Option<Epoch>,
     /// The batch to which the call is added, if it is not made alone.
     batch: Option<&'p dyn AddsCalls>,
+    /// Whether it is that of a declared call, whose parameters this side keeps until the call has ended.
+    keeps_parameters: bool,
 }
 
 /// A batch, to which a call is added.
@@ -151,7 +153,24 @@ impl<'p> Outgoing<'p> {
     #[inline]
     pub(crate) fn new(own: &'p SideMemory, depth: u32) -> Self {
         let latest = Allocated::NONE;
-        Self { own, depth, latest, count: 0, params: None, epoch: None, batch: None }
+        let count = 0;
+        Self {
+            own,
+            depth,
+            latest,
+            count,
+            params: None,
+            epoch: None,
+            batch: None,
+            keeps_parameters: false,
+        }
+    }
+
+    /// Makes it that of a declared call: a wire form alone in the transport is in a block that is not lent, as a struct with
+    /// several parameters is (ABI, A-5).
+    #[inline(always)]
+    pub(crate) fn for_call(self) -> Self {
+        Self { keeps_parameters: true, ..self }
     }
 
     /// Makes it that of a call of a batch. Its loans follow those of the calls before it, the last of which is `latest`; all
@@ -243,13 +262,17 @@ impl<'p> Outgoing<'p> {
         Ok(pointer::join(memory.offset(side, block), block.loan()))
     }
 
-    /// Lends a new block with a wire form, which `fill` writes in place over zeros.
+    /// Makes a block with a wire form, which is alone in a transport and which `fill` writes in place over zeros. It is lent,
+    /// unless it is a parameter.
     #[doc(hidden)]
     #[inline(always)]
-    pub fn lend_wire<W>(
+    pub fn send_form<W>(
         &mut self,
         fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
     ) -> Result<Transport, CallError> {
+        if self.keeps_parameters {
+            return self.place::<W>(fill);
+        }
         let len = const { size_of::<W>() };
         if len == 0 {
             return fill(&mut [], self).map(|()| Transport::EMPTY);
@@ -262,7 +285,7 @@ impl<'p> Outgoing<'p> {
         filled.map(Transport::word)
     }
 
-    /// Lends a new block with a wire form of `len` bytes, which is not 0, as `lend_wire` does.
+    /// Lends a new block with a wire form of `len` bytes, which is not 0, as `send_form` does.
     pub(crate) fn lend_form(
         &mut self,
         len: usize,
@@ -283,6 +306,8 @@ impl<'p> Outgoing<'p> {
         fill: impl FnOnce(&mut [u8], &mut Self) -> Result<(), CallError>,
     ) -> Result<Transport, CallError> {
         let len = const { size_of::<P>() };
+        // What `fill` sends lies in it, or behind a pointer word of it, and not alone in the transport.
+        self.keeps_parameters = false;
         if len == 0 {
             return fill(&mut [], self).map(|()| Transport::EMPTY);
         }

@@ -98,7 +98,7 @@ unsafe impl<T: FfiType, S: SendAs<T>> SendAs<Option<T>> for Option<S> {
 
     fn into_transport(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
         if !T::NULLABLE {
-            return out.lend_wire::<T::OptionWire>(|wire, out| self.encode(wire, out));
+            return out.send_form::<T::OptionWire>(|wire, out| self.encode(wire, out));
         }
         let Some(value) = self else { return Ok(Transport::EMPTY) };
         let mut transport = value.into_transport(out)?;

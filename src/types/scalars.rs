@@ -170,7 +170,7 @@ macro_rules! wide {
         unsafe impl Plain for $t {}
         impl InTransport for $t {
             fn put(self, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-                out.lend_wire::<Self>(|wire, _| {
+                out.send_form::<Self>(|wire, _| {
                     self.write(wire);
                     Ok(())
                 })

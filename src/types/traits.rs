@@ -123,7 +123,7 @@ pub unsafe trait SendAs<T: ?Sized>: Sized {
     where
         T: FfiType,
     {
-        out.lend_wire::<T::Wire>(|wire, out| self.encode(wire, out))
+        out.send_form::<T::Wire>(|wire, out| self.encode(wire, out))
     }
 }
 

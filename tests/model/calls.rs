@@ -138,8 +138,10 @@ impl World {
         let depth = self.begin(Flight::new(entry, from, &call.plan, going));
         // The parameters stay the caller's, and take memory until the call ends.
         let open = self.with(|state| state.model.open.len());
-        if entry.params.len() > 1 {
-            self.with(|state| state.model.open.push((from, entry.size)));
+        match entry.params {
+            [one] if one.alone > 0 => self.with(|state| state.model.open.push((from, one.alone))),
+            [_, _, ..] => self.with(|state| state.model.open.push((from, entry.size))),
+            _ => {}
         }
         let got = (entry.call)(peer, sent);
         self.with(|state| state.model.open.truncate(open));

@@ -108,7 +108,7 @@ pub trait Cross: FfiType<Shared: Send + 'static> + Send {
 
     /// The same for a value alone in a transport.
     fn lend_alone(value: &Value, out: &mut Outgoing<'_>) -> Result<Transport, CallError> {
-        out.lend_wire::<Self::Wire>(|wire, out| Self::lend(value, wire, out))
+        out.send_form::<Self::Wire>(|wire, out| Self::lend(value, wire, out))
     }
 
     /// What a receiver reads.
