@@ -249,7 +249,7 @@ impl Caller for &Batch<'_> {
             inner.placed = None;
             Some(*self as &dyn AddsCalls)
         };
-        inner.peer.outgoing().for_call().in_batch(inner.latest, inner.epoch, batch)
+        inner.peer.outgoing().in_batch(inner.latest, inner.epoch, batch)
     }
 
     #[inline(always)]

@@ -103,7 +103,7 @@ pub struct Outgoing<'p> {
     epoch: Option<Epoch>,
     /// The batch to which the call is added, if it is not made alone.
     batch: Option<&'p dyn AddsCalls>,
-    /// Whether it is that of a declared call, whose parameters this side keeps until the call has ended.
+    /// Whether it is that of a declared call, made alone, whose parameters this side keeps until the call has ended.
     keeps_parameters: bool,
 }
 
@@ -166,8 +166,8 @@ impl<'p> Outgoing<'p> {
         }
     }
 
-    /// Makes it that of a declared call: a wire form alone in the transport is in a block that is not lent, as a struct with
-    /// several parameters is (ABI, A-5).
+    /// Makes it that of a declared call that is made alone: a wire form alone in the transport is in a block that is not lent, as
+    /// a struct with several parameters is (ABI, A-5). In a batch it is lent, so that no result is taken within it (BT-6).
     #[inline(always)]
     pub(crate) fn for_call(self) -> Self {
         Self { keeps_parameters: true, ..self }

@@ -334,6 +334,10 @@ impl World {
                 going.push(Going { ty: *ty, value, blocks: Vec::new(), made: None, forged: false });
                 continue;
             }
+            if entry.params.len() == 1 && ty.alone > 0 {
+                steps.push(Step::Take(ty.alone));
+                blocks.push(ty.alone);
+            }
             match self.prepare(peer, ty, value, *source, &mut steps) {
                 Ok((one, on_its_way)) => {
                     sent.push(one);
