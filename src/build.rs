@@ -51,8 +51,8 @@ const ARGUMENTS: [&str; 4] = ["-nostartfiles", "-nostdlib", "-static", "-no-pie"
 /// Links all programs of this package as guests. It is all that the build script of a guest calls.
 ///
 /// The linker chooses the addresses of the program. For one that is independent of its position, print the arguments
-/// `-nostartfiles`, `-nostdlib`, `-static-pie` and `-Wl,--no-dynamic-linker` instead (`cargo:rustc-link-arg-bins=…`). GCC 12
-/// needs the last one on riscv64.
+/// `-nostartfiles`, `-nostdlib` and `-static-pie` instead (`cargo:rustc-link-arg-bins=…`). On riscv64, GCC 12 and its linker also
+/// need `-Wl,--no-dynamic-linker` and a version script (`-Wl,--version-script=…`) of `{ local: *; };`.
 ///
 /// It does nothing where the package is built for another system than Linux, or for an architecture without machines:
 /// linkers have other arguments there.

@@ -4,16 +4,17 @@ fn main() {
     for argument in ["-nostartfiles", "-nostdlib"] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
-    for argument in [
-        "fixed=-static",
-        "fixed=-no-pie",
-        "anywhere=-static-pie",
-        "packed=-static-pie",
-        // GCC 12 names a dynamic linker on riscv64 all the same.
-        "anywhere=-Wl,--no-dynamic-linker",
-        "packed=-Wl,--no-dynamic-linker",
-        "packed=-Wl,-z,pack-relative-relocs",
-    ] {
-        println!("cargo:rustc-link-arg-bin={argument}");
+    for argument in ["-static", "-no-pie"] {
+        println!("cargo:rustc-link-arg-bin=fixed={argument}");
     }
+    // On riscv64, GCC 12 names a dynamic linker with `-static-pie`, and its linker wants symbols that are not local looked up.
+    let script = std::path::Path::new(&std::env::var("OUT_DIR").unwrap()).join("local");
+    std::fs::write(&script, "{ local: *; };").unwrap();
+    let local = format!("-Wl,--no-dynamic-linker,--version-script={}", script.display());
+    for name in ["anywhere", "packed"] {
+        for argument in ["-static-pie", &local] {
+            println!("cargo:rustc-link-arg-bin={name}={argument}");
+        }
+    }
+    println!("cargo:rustc-link-arg-bin=packed=-Wl,-z,pack-relative-relocs");
 }
