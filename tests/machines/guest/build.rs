@@ -4,7 +4,8 @@ fn main() {
     for argument in ["-nostartfiles", "-nostdlib"] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
-    for argument in ["-static", "-no-pie"] {
+    // With constants in a segment of their own on all architectures.
+    for argument in ["-static", "-no-pie", "-Wl,-z,separate-code"] {
         println!("cargo:rustc-link-arg-bin=fixed={argument}");
     }
     // On riscv64, GCC 12 names a dynamic linker with `-static-pie`, and its linker wants symbols that are not local looked up.
