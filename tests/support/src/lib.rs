@@ -31,4 +31,5 @@ pub mod times;
 // By its path: a file of the guest.
 #[path = "../../../examples/guests/meter/src/warmth.rs"]
 pub mod warmth;
+
 pub use vmffi;
